@@ -1,0 +1,103 @@
+"""The sealed sections of a referral: what concerns a person.
+
+``Facts`` is what matching may know, ``Identity`` who it is. They are Avro records of their own, so that what is sealed can evolve
+under the same compatibility rules as everything else. Free text can name anyone, so it is identity.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from referral_bus.contracts.message import Code, Message, Part
+from referral_bus.contracts.vocabulary import FactStatus
+
+_Value = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Fact(Part):
+    status: FactStatus = "not_said"
+
+    def _stated(self) -> bool:
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _value_belongs_to_stated(self) -> Self:
+        if (self.status == "stated") != self._stated():
+            raise ValueError("a value is given if and only if the status is 'stated'")
+        return self
+
+
+class NumberFact(_Fact):
+    """A whole number, or why there is none."""
+
+    value: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+    def _stated(self) -> bool:
+        return self.value is not None
+
+
+class TextFact(_Fact):
+    """A code or name, or why there is none."""
+
+    value: _Value | None = None
+
+    def _stated(self) -> bool:
+        return self.value is not None
+
+
+class ListFact(_Fact):
+    """One or more codes, or why there are none."""
+
+    values: Annotated[list[_Value], Field(max_length=20)] = Field(default_factory=list)
+
+    def _stated(self) -> bool:
+        return bool(self.values)
+
+
+class Need(Part):
+    """A kind of help, by its code in a vocabulary (``openeligibility`` unless said otherwise)."""
+
+    vocabulary: Code = "openeligibility"
+    code: Code
+
+
+class Household(Part):
+    """Who lives together: how many people, and how many of them are children."""
+
+    size: NumberFact = NumberFact()
+    children: NumberFact = NumberFact()
+
+
+class Facts(Message):
+    """What matching may know of a person. Age in whole years; languages as BCP 47 tags; area as the region names it."""
+
+    folder = "sealed"
+
+    age: NumberFact = NumberFact()
+    languages: ListFact = ListFact()
+    area: TextFact = TextFact()
+    household: Household = Household()
+    needs: Annotated[list[Need], Field(min_length=1, max_length=10)]
+
+
+class Identity(Message):
+    """Who a person is. Opened only for the agency that gave it and for a provider that has accepted."""
+
+    folder = "sealed"
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    phone: Annotated[str, Field(max_length=40)] | None = None
+    email: Annotated[str, Field(max_length=254)] | None = None
+    address: Annotated[str, Field(max_length=300)] | None = None
+    birth_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
+    note: Annotated[str, Field(max_length=4000)] | None = None
+
+
+class Note(Message):
+    """Free text that comes with a report. Sealed like identity."""
+
+    folder = "sealed"
+
+    text: Annotated[str, Field(min_length=1, max_length=4000)]

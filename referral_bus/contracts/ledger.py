@@ -1,0 +1,305 @@
+"""What was decided: the events on the ledger, the source of truth.
+
+On the wire an event is one flat record: its own fields and ``meta``. Here the two are apart: the core decides an :class:`Event`,
+the worker stamps it with its :class:`Meta`, and together they are an :class:`Entry`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from referral_bus.contracts.ids import (
+    OrganisationId,
+    ReferralId,
+    Region,
+    ServiceId,
+    SubjectId,
+    SubmissionId,
+    TaskId,
+    UnitId,
+)
+from referral_bus.contracts.inbox import Places, Sealed, Submission
+from referral_bus.contracts.message import Code, Message, Millis, Part
+from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
+from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabulary import (
+    CloseReason,
+    DeclineReason,
+    OutcomeResult,
+    Purpose,
+    ReferenceKind,
+    ReferralStatus,
+    Urgency,
+    Verdict,
+    WithdrawReason,
+)
+
+Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
+Sequence = Annotated[int, Field(ge=1)]
+
+
+class Admitted(Part):
+    """A submission as it was admitted: enough to decide it again without the inbox.
+
+    ``value`` is the framed Avro body as it stood on the inbox (sealed where it concerns a person); ``digest`` recognises a repeat;
+    ``sent_at`` is the sender's CloudEvents time, ``append_time`` the broker's.
+    """
+
+    type: Code
+    id: SubmissionId
+    source: OrganisationId
+    digest: Annotated[bytes, Field(max_length=32)]
+    sent_at: Millis
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    append_time: Millis
+    value: bytes
+
+
+class Meta(Part):
+    """Where an event stands: the dense ``sequence`` in its region, the hash of the event before (SHA-256 of its framed
+    bytes; zeros before the first), the inbox offset it reflects, the decision's ``now``, and the rules it was decided by."""
+
+    region: Region
+    sequence: Sequence
+    prev_hash: Hash
+    decided_through: Annotated[int, Field(ge=0)]
+    now: Millis
+    rules: Version
+    submission: Admitted | None = None
+
+
+class Event(Message):
+    """Any message on the ledger, without its meta."""
+
+    folder = "ledger"
+
+
+class ReferralOpened(Event):
+    """A referral was taken up; protocol and policy versions stay with it."""
+
+    referral: ReferralId
+    subject: SubjectId
+    agency: OrganisationId
+    urgency: Urgency
+    purpose: Purpose
+    protocol: Code
+    protocol_version: Version
+    sealed_facts: Sealed
+    sealed_identity: Sealed | None = None
+
+
+class Eliminated(Part):
+    """How many services a criterion ruled out (each counted under the first criterion that did)."""
+
+    criterion: Code
+    services: Annotated[int, Field(ge=0)]
+
+
+class Judged(Part):
+    """One service as it was judged: a verdict per criterion in the order need, area, age, language, capacity; the integer score
+    parts in the policy's order, lower is better (empty for a miss)."""
+
+    service: ServiceId
+    verdicts: Annotated[list[Verdict], Field(max_length=8)]
+    score: Annotated[list[int], Field(max_length=8)]
+
+
+class Certificate(Part):
+    """The record of one match: what was considered, what ruled it out, the best, and the nearest misses.
+
+    ``digest`` is SHA-256 over the whole table of judged services in canonical order, so that a full recomputation can be compared.
+    """
+
+    policy: Code
+    policy_version: Version
+    considered: Annotated[int, Field(ge=0)]
+    eliminated: Annotated[list[Eliminated], Field(max_length=8)]
+    best: Annotated[list[Judged], Field(max_length=20)]
+    misses: Annotated[list[Judged], Field(max_length=20)]
+    digest: Hash
+
+
+class MatchDecided(Event):
+    """A match was decided, with or without a service to offer to."""
+
+    referral: ReferralId
+    attempt: Annotated[int, Field(ge=1)]
+    service: ServiceId | None = None
+    certificate: Certificate
+
+
+class OfferMade(Event):
+    """A place is held for the referral until ``expires_at``."""
+
+    referral: ReferralId
+    task: TaskId
+    service: ServiceId
+    unit: UnitId
+    provider: OrganisationId
+    expires_at: Millis
+
+
+class OfferAccepted(Event):
+    """The provider took the person: the held place is taken."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+
+
+class OfferDeclined(Event):
+    """The provider said no: the held place is free again."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+    reason: DeclineReason
+
+
+class OfferExpired(Event):
+    """Nobody answered in time: the held place is free again."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+
+
+class ReferralWithdrawn(Event):
+    """The agency took the referral back; ``task`` is the offer or acceptance that ended with it."""
+
+    referral: ReferralId
+    reason: WithdrawReason
+    task: TaskId | None = None
+
+
+class ServiceStarted(Event):
+    """The person is being served."""
+
+    referral: ReferralId
+    task: TaskId
+    started_at: Millis
+
+
+class OutcomeReported(Event):
+    """What came of it, as the provider says."""
+
+    referral: ReferralId
+    task: TaskId
+    result: OutcomeResult
+    sealed_note: Sealed | None = None
+
+
+class ReferralClosed(Event):
+    """The referral is over; a taken place is free again."""
+
+    referral: ReferralId
+    status: ReferralStatus
+    reason: CloseReason
+
+
+class CapacityChanged(Event):
+    """A unit was counted anew."""
+
+    unit: UnitId
+    service: ServiceId
+    total: Places
+    available: Places
+    true_at: Millis
+
+
+class ServicePublished(Event):
+    """A service is offered as described from now on."""
+
+    definition: ServiceDefinition
+
+
+class SubmissionRefused(Event):
+    """A submission changed nothing. ``reason`` is a key of ``vocabulary.REFUSALS``; ``about`` the id it spoke of."""
+
+    reason: Code
+    about: Code | None = None
+    parked: Sequence | None = None
+    """The sequence under which the refused submission had been parked, if it had."""
+
+
+class SubmissionParked(Event):
+    """A submission came before what it refers to, and waits for it until ``until``."""
+
+    waiting_for: Code
+    until: Millis
+
+
+class SubmissionRepeated(Event):
+    """A submission had been answered before, at sequence ``first``."""
+
+    first: Sequence
+
+
+class ReferenceAdopted(Event):
+    """The region decides by this version from now on: just one of the fields besides ``kind`` is set."""
+
+    kind: ReferenceKind
+    reference: Code
+    version: Version
+    organisation: Organisation | None = None
+    agreement: Agreement | None = None
+    protocol: Protocol | None = None
+    policy: Policy | None = None
+
+
+class RulesActivated(Event):
+    """The region decides by this version of matching's own rules from the next event on."""
+
+    version: Version
+
+
+class KeyDestroyed(Event):
+    """The person's keys are destroyed. A restored key store replays these before it opens."""
+
+    subject: SubjectId
+
+
+EVENTS: tuple[type[Event], ...] = (
+    ReferralOpened,
+    MatchDecided,
+    OfferMade,
+    OfferAccepted,
+    OfferDeclined,
+    OfferExpired,
+    ReferralWithdrawn,
+    ServiceStarted,
+    OutcomeReported,
+    ReferralClosed,
+    CapacityChanged,
+    ServicePublished,
+    SubmissionRefused,
+    SubmissionParked,
+    SubmissionRepeated,
+    ReferenceAdopted,
+    RulesActivated,
+    KeyDestroyed,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event where it stands on the ledger."""
+
+    meta: Meta
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A submission as the core gets it: as admitted, and decoded."""
+
+    admitted: Admitted
+    body: Submission
+
+
+GENESIS_HASH = bytes(32)
+"""``prev_hash`` of a region's first event."""

@@ -1,0 +1,38 @@
+"""What all messages share: immutability, strictness, and the name they carry on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Millis = Annotated[int, Field(ge=0, le=253_402_300_799_999, description="Epoch milliseconds, UTC")]
+"""A moment: epoch milliseconds, UTC, up to the end of year 9999."""
+
+Code = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+"""A code out of a vocabulary, or an id somebody else gave."""
+
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+"""A short human text that says nothing about a person."""
+
+
+class Part(BaseModel):
+    """A value inside a message. Unknown fields are refused, so that a misspelt field is an error and not a loss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Message(Part):
+    """A message with a schema of its own: ``schemas/avro/<folder>/<ClassName>.avsc``."""
+
+    folder: ClassVar[str]
+
+    @classmethod
+    def schema_name(cls) -> str:
+        """The Avro full name, which is the schema registry's subject too (TopicRecordName's record part)."""
+        return f"org.referralbus.{cls.folder}.{cls.__name__}"
+
+    @classmethod
+    def event_type(cls) -> str:
+        """The CloudEvents ``type``."""
+        return f"{cls.schema_name()}.v1"

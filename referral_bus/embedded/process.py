@@ -1,0 +1,91 @@
+"""A child process that does not outlive its parent: started with its output in a file, stopped politely and then for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from referral_bus.embedded.errors import EmbeddedError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class ChildProcess:
+    """One process of the local bus. ``name`` is for messages and the log file's name."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """Raises RuntimeError before the start."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it in a process group of its own, so that Ctrl-C in the terminal reaches the supervisor alone."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, **self._environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    async def stop(self, within: float = 25.0) -> None:
+        """SIGTERM, and SIGKILL to the whole group for what is still there after ``within`` seconds."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), within)
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL to the whole group: what a test does to see that nothing is lost."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    async def wait(self) -> int:
+        """The exit code, once it ends."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return await self._process.wait()
+
+    def failed(self) -> EmbeddedError:
+        """What to say when it ended by itself: its last words, and where the rest of them is."""
+        code = self._process.returncode if self._process is not None else None
+        return EmbeddedError(f"{self.name} ended with code {code}. Its log is {self.log}; it ends:\n{self.last_words()}")
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of its log."""
+        if not self.log.exists():
+            return "  (nothing)"
+        text = self.log.read_bytes()[-8_192:].decode(errors="replace")
+        return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (nothing)"

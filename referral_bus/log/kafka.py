@@ -1,0 +1,601 @@
+"""The log on a Kafka cluster, through aiokafka.
+
+The settings are in :data:`PRODUCER`, :data:`TRANSACTIONS`, :data:`CONSUMER` and :data:`GROUP`, each with the reason for its
+value; the time limits below them bound everything that would otherwise wait for a broker for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
+
+from referral_bus.log.port import (
+    Appender,
+    Fenced,
+    GroupMember,
+    LogError,
+    LogUnavailable,
+    Outgoing,
+    Partition,
+    Position,
+    Reader,
+    Rebalanced,
+    Record,
+    TopicSpec,
+    Transactor,
+)
+
+PRODUCER: Final[dict[str, Any]] = {
+    "acks": "all",  # acknowledged means: on all in-sync replicas
+    "enable_idempotence": True,  # a retry after a lost answer does not append twice
+    "compression_type": "lz4",  # little work, and sealed Avro still shares its headers and framing
+    "linger_ms": 0,  # what waits while a request is under way makes the next batch: no latency when idle
+    "max_batch_size": 512
+    * 1024,  # a transaction's records go out in one request; half the broker's 1 MiB limit
+    "max_request_size": 1024
+    * 1024,  # the broker's own default limit, so that a large record is refused here first
+    "request_timeout_ms": 10_000,  # a dead leader is noticed before the transaction's time is over
+    "metadata_max_age_ms": 60_000,  # a moved leader is found within a minute without any error
+}
+TRANSACTIONS: Final[dict[str, Any]] = {
+    "transaction_timeout_ms": 15_000,  # a dead owner's open transaction holds committed readers up no longer
+}
+CONSUMER: Final[dict[str, Any]] = {
+    "isolation_level": "read_committed",  # what is not committed has not been said
+    "enable_auto_commit": False,  # offsets move with the work, never by a timer
+    "auto_offset_reset": "none",  # records deleted before they were read are an error, not a jump
+    "request_timeout_ms": 15_000,  # longer than a long poll and a leader's election together
+    "max_partition_fetch_bytes": 4 * 1024 * 1024,  # a backlog of thousands of records in one answer
+    "fetch_max_wait_ms": 500,  # a long poll: it answers as soon as anything is there
+    "metadata_max_age_ms": 60_000,
+}
+GROUP: Final[dict[str, Any]] = {
+    "session_timeout_ms": 6_000,  # the broker's minimum: a killed member's partitions move after this
+    "heartbeat_interval_ms": 1_000,  # several chances before the session is over
+    "rebalance_timeout_ms": 30_000,  # longer than the longest batch that a revocation may wait for
+    "max_poll_interval_ms": 300_000,  # aiokafka does not enforce it; a stuck loop is found by its heartbeat
+    "partition_assignment_strategy": (RangePartitionAssignor,),  # neighbours stay together over rebalances
+}
+
+CONNECT_SECONDS: Final = 30.0
+"""To start a client, which includes fencing a former owner and settling its transaction, or the first assignment."""
+TRANSACTION_SECONDS: Final = 15.0
+"""For one whole transaction; the broker aborts it after as long, so waiting longer could not help."""
+APPEND_SECONDS: Final = 10.0
+"""For an append outside transactions to be acknowledged."""
+ASK_SECONDS: Final = 10.0
+"""For a question to the broker: ends, offsets, metadata."""
+STOP_SECONDS: Final = 5.0
+"""For a client to stop: aiokafka waits for a broker that may be gone."""
+POLL_GRACE_SECONDS: Final = 1.0
+"""aiokafka's poll waits for a rebalance beyond its timeout; the loop that polls has to show that it lives."""
+RETRY_SECONDS: Final = 0.2
+"""Between two tries to reach a broker at all."""
+
+_Got = TypeVar("_Got")
+_log = logging.getLogger(__name__)
+
+_FENCING = (
+    kafka_errors.ProducerFenced,
+    kafka_errors.InvalidProducerEpoch,
+    kafka_errors.InvalidProducerIdMapping,
+    kafka_errors.TransactionCoordinatorFenced,
+)
+_UNAVAILABLE = (
+    TimeoutError,
+    OSError,
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.KafkaTimeoutError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.NotEnoughReplicasError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.StaleMetadata,
+)
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    """aiokafka's errors as the port's, looking through the generic error it wraps the real one in."""
+    try:
+        yield
+    except LogError:
+        raise
+    except (
+        kafka_errors.KafkaError,
+        kafka_errors.IllegalOperation,
+        kafka_errors.ConsumerStoppedError,
+        TimeoutError,
+        OSError,
+        AssertionError,
+        ValueError,
+    ) as error:
+        for cause in _causes(error):
+            if isinstance(cause, _FENCING):
+                raise Fenced(
+                    f"{doing}: another owner has started; forget the state and stop writing"
+                ) from error
+        for cause in _causes(error):
+            if isinstance(cause, _UNAVAILABLE) or getattr(cause, "retriable", False):
+                reason = type(cause).__name__
+                raise LogUnavailable(
+                    f"{doing}: no answer from Kafka ({reason}); check that the broker runs and is reachable"
+                ) from error
+        raise LogError(f"{doing}: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+async def _within(seconds: float, doing: str, work: Awaitable[_Got]) -> _Got:
+    with _translated(doing):
+        async with asyncio.timeout(seconds):
+            return await work
+
+
+async def _stopped(what: str, stop: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await stop
+    except Exception as error:
+        _log.warning("%s did not stop cleanly: %s", what, type(error).__name__)
+
+
+async def _started(doing: str, make: Any) -> Any:
+    """A started client. A new one is made for every try: aiokafka's own can't be started twice."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        client = make()
+        try:
+            await _within(max(0.1, deadline - time.monotonic()), doing, client.start())
+        except LogUnavailable:
+            await _stopped(doing, _stop(client))
+            if time.monotonic() + RETRY_SECONDS >= deadline:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+        except BaseException:
+            await _stopped(doing, _stop(client))
+            raise
+        else:
+            return client
+
+
+async def _stop(client: Any) -> None:
+    await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.timestamp,
+        message.key,
+        message.value,
+        message.headers,
+    )
+
+
+async def _known(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> None:
+    for topic, numbers in _numbers(records).items():
+        there = await producer.partitions_for(topic)
+        if not there or max(numbers) not in there:
+            raise LogError(
+                f"topic {topic} has no partition {max(numbers)}: create the topics of the bus first"
+            )
+
+
+def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        if record.key is None and record.value is None:
+            raise LogError(f"a record for {record.topic} has neither key nor value: give it one")
+        numbers[record.topic].add(record.partition)
+    return numbers
+
+
+class KafkaLog:
+    """A Kafka cluster, named by its bootstrap addresses (``HOST:PORT``, comma-separated). Nothing connects before it must."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._open: set[_Client] = set()
+
+    async def appender(self) -> Appender:
+        return self._kept(KafkaAppender(await self._producer("start an appender")))
+
+    async def transactor(self, transactional_id: str) -> Transactor:
+        producer = await self._producer(
+            f"take over {transactional_id}", transactional_id=transactional_id, **TRANSACTIONS
+        )
+        return self._kept(KafkaTransactor(transactional_id, producer))
+
+    async def reader(self, partition: Partition) -> Reader:
+        await self._must_exist(partition)
+        consumer = await _started(
+            f"read {partition.topic}/{partition.number}",
+            lambda: AIOKafkaConsumer(bootstrap_servers=self._bootstrap, **CONSUMER),
+        )
+        return self._kept(KafkaReader(partition, consumer))
+
+    async def join(
+        self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
+    ) -> GroupMember:
+        names = sorted(topics)
+        for name in names:
+            await self.partitions(name)
+        members: list[KafkaMember] = []
+
+        def make() -> AIOKafkaConsumer:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap, group_id=group, **CONSUMER, **GROUP
+            )
+            members.append(KafkaMember(group, consumer, assigned, revoked))
+            consumer.subscribe(names, listener=members[-1])
+            return consumer
+
+        await _started(f"join the group {group}", make)
+        return self._kept(members[-1])
+
+    async def partitions(self, topic: str) -> int:
+        return (await self._partitions([topic]))[topic]
+
+    async def ensure(self, topics: Iterable[TopicSpec]) -> None:
+        wanted = {spec.name: spec for spec in topics}
+        admin = await self._admin("create the topics")
+        try:
+            with _translated("create the topics"):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    there = set(await admin.list_topics())
+                    await self._create(admin, [spec for spec in wanted.values() if spec.name not in there])
+                    await self._all_led(admin, wanted)
+                    await self._compare(admin, [spec for spec in wanted.values() if spec.name in there])
+        finally:
+            await _stopped("the admin client", admin.close())
+
+    async def close(self) -> None:
+        await asyncio.gather(*(client.close() for client in list(self._open)))
+
+    async def _producer(self, doing: str, **more: Any) -> AIOKafkaProducer:
+        producer: AIOKafkaProducer = await _started(
+            doing, lambda: AIOKafkaProducer(bootstrap_servers=self._bootstrap, **PRODUCER, **more)
+        )
+        return producer
+
+    async def _admin(self, doing: str) -> AIOKafkaAdminClient:
+        admin: AIOKafkaAdminClient = await _started(
+            doing, lambda: AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=15_000)
+        )
+        return admin
+
+    async def _partitions(self, topics: list[str]) -> dict[str, int]:
+        admin = await self._admin("look up topics")
+        try:
+            described = await _within(ASK_SECONDS, "look up topics", admin.describe_topics(topics))
+        finally:
+            await _stopped("the admin client", admin.close())
+        counts = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
+        for topic in topics:
+            if not counts.get(topic):
+                raise LogError(f"there is no topic {topic}: create the topics of the bus first")
+        return counts
+
+    async def _must_exist(self, partition: Partition) -> None:
+        count = await self.partitions(partition.topic)
+        if not 0 <= partition.number < count:
+            raise LogError(
+                f"topic {partition.topic} has {count} partitions, so there is no {partition.number}"
+            )
+
+    async def _create(self, admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec]) -> None:
+        if not missing:
+            return
+        answer = await admin.create_topics(
+            [NewTopic(s.name, s.partitions, s.replication, topic_configs=_configs(s)) for s in missing]
+        )
+        for topic, code, *_ in answer.topic_errors:
+            error = kafka_errors.for_code(code)
+            if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
+                raise LogError(f"topic {topic} could not be created: {error.__name__}")
+
+    async def _all_led(self, admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSpec]) -> None:
+        """A topic is created some time before each of its partitions has a leader."""
+        while wanted:
+            described = await admin.describe_topics(list(wanted))
+            led = {t["topic"]: sum(p["leader"] >= 0 for p in t["partitions"]) for t in described}
+            if all(led.get(name) for name in wanted) and all(
+                led[t["topic"]] == len(t["partitions"]) for t in described
+            ):
+                break
+            await asyncio.sleep(RETRY_SECONDS)
+        for topic in described if wanted else ():
+            spec, count = wanted[topic["topic"]], len(topic["partitions"])
+            if count != spec.partitions:
+                raise LogError(
+                    f"topic {spec.name} has {count} partitions where {spec.partitions} are wanted: "
+                    "set the wanted number to what is there, or use another bus id"
+                )
+
+    async def _compare(self, admin: AIOKafkaAdminClient, existing: Sequence[TopicSpec]) -> None:
+        if not existing:
+            return
+        resources = [
+            ConfigResource(ConfigResourceType.TOPIC, s.name, configs=dict.fromkeys(_configs(s)))
+            for s in existing
+        ]
+        found: dict[str, dict[str, str]] = {}
+        for answer in await admin.describe_configs(resources):
+            for _code, _message, _kind, name, entries in answer.resources:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+        for spec in existing:
+            for key, value in _configs(spec).items():
+                if found.get(spec.name, {}).get(key) != value:
+                    raise LogError(
+                        f"topic {spec.name} has {key}={found.get(spec.name, {}).get(key)} where {value} is wanted: "
+                        "change the topic's setting, or use another bus id"
+                    )
+
+    def _kept(self, client: _ClientKind) -> _ClientKind:
+        self._open.add(client)
+        client.closed = self._open.discard
+        return client
+
+
+def _configs(spec: TopicSpec) -> dict[str, str]:
+    return {
+        "retention.ms": str(spec.retention_ms),
+        "message.timestamp.type": "LogAppendTime" if spec.append_time else "CreateTime",
+    }
+
+
+class _Client:
+    """What has a connection of its own, and takes itself off the log's list when it is closed."""
+
+    closed: Any = None
+
+    def __init__(self, what: str, client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+        self._what, self._client = what, client
+
+    async def close(self) -> None:
+        await _stopped(self._what, self._client.stop())
+        if self.closed is not None:
+            self.closed(self)
+
+
+_ClientKind = TypeVar("_ClientKind", bound=_Client)
+
+
+class KafkaAppender(_Client):
+    """An idempotent producer. Records of concurrent appends share requests."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        super().__init__("an appender", producer)
+        self._producer = producer
+
+    async def append(self, records: Sequence[Outgoing]) -> list[Position]:
+        with _translated("append"):
+            async with asyncio.timeout(APPEND_SECONDS):
+                await _known(self._producer, records)
+                waiting = [
+                    await self._producer.send(
+                        r.topic, r.value, r.key, partition=r.partition, headers=list(r.headers)
+                    )
+                    for r in records
+                ]
+                done = await asyncio.gather(*waiting)
+        return [Position(d.topic, d.partition, d.offset, d.timestamp) for d in done]
+
+
+class KafkaTransactor(_Client):
+    """A transactional producer with one transaction at a time."""
+
+    def __init__(self, transactional_id: str, producer: AIOKafkaProducer) -> None:
+        super().__init__(transactional_id, producer)
+        self._producer = producer
+        self._failed: LogError | None = None
+
+    async def commit(
+        self, records: Sequence[Outgoing], group: str, next_offsets: Mapping[Partition, int]
+    ) -> None:
+        if self._failed is not None:
+            kind = Fenced if isinstance(self._failed, Fenced) else LogError
+            raise kind(f"{self._what} failed before and can't go on: make a new one") from self._failed
+        offsets = {TopicPartition(*partition): offset for partition, offset in next_offsets.items()}
+        try:
+            with _translated(f"commit of {self._what}"):
+                async with asyncio.timeout(TRANSACTION_SECONDS):
+                    await _known(self._producer, records)
+                    await self._producer.begin_transaction()
+                    # The commit itself does not look at whether the records arrived: it must wait for them here.
+                    await asyncio.gather(
+                        self._send(records), self._producer.send_offsets_to_transaction(offsets, group)
+                    )
+                    await self._producer.commit_transaction()
+        except LogError as error:
+            self._failed = error
+            raise
+        except BaseException:
+            self._failed = LogError("interrupted")
+            raise
+
+    async def _send(self, records: Sequence[Outgoing]) -> None:
+        waiting = []
+        for partition, part in _by_partition(records).items():
+            for batch in self._batches(part):
+                waiting.append(
+                    await self._producer.send_batch(batch, partition.topic, partition=partition.number)
+                )
+        await asyncio.gather(*waiting)
+
+    def _batches(self, records: Sequence[Outgoing]) -> Iterator[Any]:
+        """Whole batches, which cost a fraction of sending record by record."""
+        batch = self._producer.create_batch()
+        for record in records:
+            if not _append(batch, record):
+                yield batch
+                batch = self._producer.create_batch()
+                _append(batch, record)
+        yield batch
+
+
+def _append(batch: Any, record: Outgoing) -> bool:
+    size = len(record.value or b"") + len(record.key or b"")
+    if size > PRODUCER["max_request_size"] - 1024:
+        raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
+    added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+    return added is not None
+
+
+def _by_partition(records: Sequence[Outgoing]) -> dict[Partition, list[Outgoing]]:
+    parts: dict[Partition, list[Outgoing]] = defaultdict(list)
+    for record in records:
+        parts[Partition(record.topic, record.partition)].append(record)
+    return parts
+
+
+class KafkaReader(_Client):
+    """A consumer without a group, on one partition."""
+
+    def __init__(self, partition: Partition, consumer: AIOKafkaConsumer) -> None:
+        super().__init__(f"the reader of {partition.topic}/{partition.number}", consumer)
+        self._consumer = consumer
+        self._partition = TopicPartition(*partition)
+        self._position = 0
+        self._consumer.assign([self._partition])
+        self._consumer.seek(self._partition, 0)
+
+    async def end(self) -> int:
+        ends = await _within(ASK_SECONDS, self._what, self._consumer.end_offsets([self._partition]))
+        return int(ends[self._partition])
+
+    async def read(self, start: int, limit: int = 500, wait: float = 0.0) -> list[Record]:
+        if start != self._position:
+            self._consumer.seek(self._partition, start)
+            self._position = start
+        with _translated(self._what):
+            try:
+                got = await self._consumer.getmany(
+                    self._partition, timeout_ms=int(wait * 1000), max_records=limit
+                )
+            except kafka_errors.OffsetOutOfRangeError:
+                raise LogError(
+                    f"{self._what}: offset {start} is not there; it was deleted, or the topic was made anew"
+                ) from None
+            self._position = await self._consumer.position(self._partition)
+        return [_record(message) for message in got.get(self._partition, ())]
+
+    def position(self) -> int:
+        return self._position
+
+
+class KafkaMember(_Client, ConsumerRebalanceListener):  # type: ignore[misc]
+    """A consumer in a group. It keeps a rebalance's partitions shut until the runtime has sought and resumed them."""
+
+    def __init__(
+        self, group: str, consumer: AIOKafkaConsumer, assigned: Rebalanced, revoked: Rebalanced
+    ) -> None:
+        super().__init__(f"the member of {group}", consumer)
+        self._consumer = consumer
+        self._assigned, self._revoked = assigned, revoked
+        self._mine: frozenset[Partition] = frozenset()
+        self._sought: set[Partition] = set()
+        self._resumed: set[Partition] = set()
+        self._failed: Exception | None = None
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        gone, self._mine = self._mine, frozenset()
+        self._sought.clear()
+        self._resumed.clear()
+        await self._tell(self._revoked, gone)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._mine = frozenset(Partition(*partition) for partition in assigned)
+        self._sought.clear()
+        self._resumed.clear()
+        self._consumer.pause(*(TopicPartition(*partition) for partition in self._mine))
+        await self._tell(self._assigned, self._mine)
+
+    async def _tell(self, callback: Rebalanced, partitions: frozenset[Partition]) -> None:
+        try:
+            await callback(self, partitions)
+        except Exception as error:
+            # aiokafka would log it and go on half-assigned; the next poll raises it instead.
+            self._failed = error
+
+    async def poll(self, limit: int = 500, wait: float = 0.1) -> Mapping[Partition, list[Record]]:
+        if self._failed is not None:
+            raise LogError(f"{self._what}: a rebalance failed; restart the process") from self._failed
+        try:
+            with _translated(self._what):
+                async with asyncio.timeout(wait + POLL_GRACE_SECONDS):
+                    got = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=limit)
+        except LogUnavailable:
+            return {}
+        except LogError as error:
+            if isinstance(error.__cause__, kafka_errors.NoOffsetForPartitionError):
+                await asyncio.sleep(min(wait, RETRY_SECONDS))  # it has no position before the runtime seeks
+                return {}
+            if isinstance(error.__cause__, kafka_errors.OffsetOutOfRangeError):
+                raise LogError(
+                    f"{self._what}: records were deleted before they were read; look at the topic's retention"
+                ) from error
+            raise
+        found = {Partition(*tp): [_record(m) for m in messages] for tp, messages in got.items()}
+        return {partition: records for partition, records in found.items() if partition in self._resumed}
+
+    async def commit(self, next_offsets: Mapping[Partition, int]) -> None:
+        offsets = {TopicPartition(*partition): offset for partition, offset in next_offsets.items()}
+        await _within(ASK_SECONDS, f"{self._what}: commit", self._consumer.commit(offsets))
+
+    async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        async def one(partition: Partition) -> tuple[Partition, int]:
+            return partition, await self._consumer.committed(TopicPartition(*partition)) or 0
+
+        return dict(await _within(ASK_SECONDS, self._what, asyncio.gather(*map(one, partitions))))
+
+    def seek(self, next_offsets: Mapping[Partition, int]) -> None:
+        for partition, offset in next_offsets.items():
+            if partition in self._mine and TopicPartition(*partition) in self._consumer.assignment():
+                self._consumer.seek(TopicPartition(*partition), offset)
+                self._sought.add(partition)
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        for partition in self._mine.intersection(partitions):
+            self._resumed.discard(partition)
+            if TopicPartition(*partition) in self._consumer.assignment():
+                self._consumer.pause(TopicPartition(*partition))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        for partition in self._mine.intersection(partitions):
+            if partition not in self._sought:
+                raise LogError(
+                    f"{partition.topic}/{partition.number} has no position: seek before resuming it"
+                )
+            self._resumed.add(partition)
+            if TopicPartition(*partition) in self._consumer.assignment():
+                self._consumer.resume(TopicPartition(*partition))
+
+    async def lag(self) -> dict[Partition, int]:
+        sought = [TopicPartition(*partition) for partition in sorted(self._sought)]
+        if not sought:
+            return {}
+        ends = await _within(ASK_SECONDS, f"{self._what}: lag", self._consumer.end_offsets(sought))
+        lag = {}
+        for tp in sought:
+            if tp in self._consumer.assignment() and Partition(*tp) in self._sought:
+                at = await _within(ASK_SECONDS, self._what, self._consumer.position(tp))
+                lag[Partition(*tp)] = max(0, ends[tp] - at)
+        return lag

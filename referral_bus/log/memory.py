@@ -1,0 +1,470 @@
+"""A Kafka cluster in memory, in which a test decides what goes wrong and when.
+
+It keeps Kafka's rules that matter to whoever builds on them: a committed reader sees nothing from the first open transaction
+on, aborted records and the markers that end transactions leave gaps in the offsets, a transactional id has one owner and the
+former one is fenced, a group's members lose all their partitions before any is assigned anew.
+
+What a test can order: :meth:`MemoryLog.crash`, :meth:`~MemoryLog.expel`, :meth:`~MemoryLog.rebalance`,
+:meth:`~MemoryLog.redeliver`, :meth:`~MemoryLog.break_commit`, :meth:`~MemoryLog.abort`, :attr:`~MemoryLog.away` and
+:attr:`~MemoryLog.interrupt`. Nothing happens by itself and nothing takes time, except that reads wait as long as they are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from referral_bus.log.port import (
+    Fenced,
+    LogError,
+    LogUnavailable,
+    Outgoing,
+    Partition,
+    Position,
+    Rebalanced,
+    Record,
+    TopicSpec,
+)
+
+Moment = Literal["before", "written", "committed"]
+"""Of a commit: before anything is written; with all written and the transaction left open; with all of it done."""
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(eq=False)
+class _Transaction:
+    state: Literal["open", "committed", "aborted"] = "open"
+    offsets: dict[tuple[str, Partition], int] = field(default_factory=dict)
+    partitions: set[Partition] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One offset: a record, or the marker that ends a transaction."""
+
+    record: Record | None
+    transaction: _Transaction | None
+
+
+@dataclass(eq=False)
+class _Group:
+    name: str
+    members: list[MemoryMember] = field(default_factory=list)
+    offsets: dict[Partition, int] = field(default_factory=dict)
+    rebalancing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class MemoryLog:
+    """A cluster. ``clock`` gives the append time in epoch milliseconds, UTC."""
+
+    def __init__(self, clock: Callable[[], int] = _wall_clock) -> None:
+        self.away = False
+        """While true, the broker does not answer: reads bring nothing, all else raises LogUnavailable."""
+        self.interrupt: Callable[[str], Awaitable[None]] | None = None
+        """Awaited with the transactional id in the middle of each commit, when its records are written and it is still open."""
+        self._clock = clock
+        self._topics: dict[str, TopicSpec] = {}
+        self._slots: dict[Partition, list[_Slot]] = {}
+        self._epochs: dict[str, int] = {}
+        self._open: dict[str, _Transaction] = {}
+        self._groups: dict[str, _Group] = {}
+        self._broken: deque[Moment] = deque()
+        self._changed = asyncio.Event()
+
+    # What the port asks for
+
+    async def appender(self) -> MemoryAppender:
+        self.reachable("start an appender")
+        return MemoryAppender(self)
+
+    async def transactor(self, transactional_id: str) -> MemoryTransactor:
+        self.reachable(f"take over {transactional_id}")
+        self._epochs[transactional_id] = self._epochs.get(transactional_id, 0) + 1
+        left_open = self._open.pop(transactional_id, None)
+        if left_open is not None:
+            self._end(left_open, "aborted")
+        return MemoryTransactor(self, transactional_id, self._epochs[transactional_id])
+
+    async def reader(self, partition: Partition) -> MemoryReader:
+        self.reachable(f"read {partition.topic}/{partition.number}")
+        self._at(partition)
+        return MemoryReader(self, partition)
+
+    async def join(
+        self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
+    ) -> MemoryMember:
+        self.reachable(f"join the group {group}")
+        names = frozenset(topics)
+        for name in names:
+            await self.partitions(name)
+        joined = self._group(group)
+        member = MemoryMember(self, joined, names, assigned, revoked)
+        joined.members.append(member)
+        await self.rebalance(group)
+        return member
+
+    async def partitions(self, topic: str) -> int:
+        self.reachable("look up topics")
+        if topic not in self._topics:
+            raise LogError(f"there is no topic {topic}: create the topics of the bus first")
+        return self._topics[topic].partitions
+
+    async def ensure(self, topics: Iterable[TopicSpec]) -> None:
+        self.reachable("create the topics")
+        for spec in topics:
+            there = self._topics.setdefault(spec.name, spec)
+            if (there.partitions, there.retention_ms, there.append_time) != (
+                spec.partitions,
+                spec.retention_ms,
+                spec.append_time,
+            ):
+                raise LogError(f"topic {spec.name} exists with other settings: use another bus id")
+            for number in range(spec.partitions):
+                self._slots.setdefault(Partition(spec.name, number), [])
+
+    async def close(self) -> None:
+        for group in self._groups.values():
+            group.members.clear()
+
+    # What a test can order
+
+    def break_commit(self, at: Moment) -> None:
+        """The next commit (each call adds one) fails as unavailable at that moment; its caller can't know the outcome."""
+        self._broken.append(at)
+
+    async def abort(self, records: Sequence[Outgoing]) -> None:
+        """Write the records in a transaction that is aborted: they leave a gap."""
+        transactor = await self.transactor("aborted by a test")
+        self.break_commit("written")
+        try:
+            await transactor.commit(records, "no group", {})
+        except LogUnavailable:
+            await self.transactor("aborted by a test")
+
+    def crash(self, member: MemoryMember) -> None:
+        """The member's process is gone, with no word to anyone. Its partitions stay with it until :meth:`rebalance`."""
+        member.dead = True
+
+    async def expel(self, member: MemoryMember) -> None:
+        """The group takes a living member for dead and gives its partitions away. It is not told, and goes on."""
+        member.expelled = True
+        await self.rebalance(member.group.name)
+
+    async def rebalance(self, group: str) -> None:
+        """Take all partitions from all members, leave out the dead, and assign anew in ranges."""
+        joined = self._group(group)
+        async with joined.rebalancing:
+            living = [m for m in joined.members if not (m.dead or m.expelled)]
+            for member in living:
+                await member.lose()
+            joined.members = living
+            for member in living:
+                await member.gain(self._range(joined, member))
+
+    def redeliver(self, member: MemoryMember, partition: Partition, start: int, end: int) -> None:
+        """The member's next poll brings the records from ``start`` up to ``end`` besides, wherever it stands: fetched before
+        an assignment or a seek, or delivered twice."""
+        member.stale.append((partition, self.visible(partition, start, end - start)))
+        self.notify()
+
+    def records(self, topic: str) -> list[Record]:
+        """All records that a committed reader sees, partition by partition."""
+        found: list[Record] = []
+        for number in range(self._topics[topic].partitions):
+            found += self.visible(Partition(topic, number), 0, len(self._slots[Partition(topic, number)]))
+        return found
+
+    def committed(self, group: str) -> dict[Partition, int]:
+        """The group's stored next offsets."""
+        return dict(self._group(group).offsets)
+
+    # What the clients below use
+
+    def end(self, partition: Partition) -> int:
+        """The last stable offset."""
+        slots = self._at(partition)
+        for offset, slot in enumerate(slots):
+            if slot.transaction is not None and slot.transaction.state == "open":
+                return offset
+        return len(slots)
+
+    def visible(self, partition: Partition, start: int, span: int) -> list[Record]:
+        slots = self._at(partition)[start : min(start + span, self.end(partition))]
+        return [
+            slot.record
+            for slot in slots
+            if slot.record is not None and (slot.transaction is None or slot.transaction.state == "committed")
+        ]
+
+    def take(self, partition: Partition, start: int, limit: int) -> tuple[list[Record], int]:
+        """At most ``limit`` visible records, and the offset to go on from: past everything that can't be seen."""
+        if self.away:
+            return [], start
+        end = self.end(partition)
+        records = self.visible(partition, start, end - start)
+        if len(records) <= limit:
+            return records, max(start, end)
+        return records[:limit], records[limit - 1].offset + 1
+
+    def write(self, record: Outgoing, transaction: _Transaction | None) -> Position:
+        partition = Partition(record.topic, record.partition)
+        if record.key is None and record.value is None:
+            raise LogError(f"a record for {record.topic} has neither key nor value: give it one")
+        slots, now = self._at(partition), self._clock()
+        stored = Record(
+            record.topic, record.partition, len(slots), now, record.key, record.value, record.headers
+        )
+        slots.append(_Slot(stored, transaction))
+        if transaction is not None:
+            transaction.partitions.add(partition)
+        self.notify()
+        return Position(record.topic, record.partition, stored.offset, now)
+
+    async def commit(
+        self,
+        transactional_id: str,
+        epoch: int,
+        records: Sequence[Outgoing],
+        group: str,
+        next_offsets: Mapping[Partition, int],
+    ) -> None:
+        self._own(transactional_id, epoch)
+        broken = self._broken.popleft() if self._broken else None
+        if broken == "before":
+            raise LogUnavailable(f"commit of {transactional_id}: no answer before anything was written")
+        transaction = self._open[transactional_id] = _Transaction()
+        for record in records:
+            self.write(record, transaction)
+        transaction.offsets = {(group, partition): offset for partition, offset in next_offsets.items()}
+        if broken == "written":
+            raise LogUnavailable(f"commit of {transactional_id}: no answer after all was written")
+        if self.interrupt is not None:
+            await self.interrupt(transactional_id)
+            self._own(transactional_id, epoch)
+        self.reachable(f"commit of {transactional_id}")
+        self._end(self._open.pop(transactional_id), "committed")
+        if broken == "committed":
+            raise LogUnavailable(f"commit of {transactional_id}: no answer after it was committed")
+
+    def store(self, group: str, next_offsets: Mapping[Partition, int]) -> None:
+        self._group(group).offsets.update(next_offsets)
+
+    async def until_changed(self, wait: float) -> bool:
+        """Wait for anything to change, at most ``wait`` seconds; False when the time is over."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(wait):
+                await changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def reachable(self, doing: str) -> None:
+        if self.away:
+            raise LogUnavailable(f"{doing}: no answer; check that the broker runs and is reachable")
+
+    def _own(self, transactional_id: str, epoch: int) -> None:
+        self.reachable(f"commit of {transactional_id}")
+        if self._epochs[transactional_id] != epoch:
+            raise Fenced(f"commit of {transactional_id}: another owner has started; forget the state")
+
+    def _end(self, transaction: _Transaction, state: Literal["committed", "aborted"]) -> None:
+        transaction.state = state
+        for partition in sorted(transaction.partitions):
+            self._slots[partition].append(_Slot(None, None))
+        if state == "committed":
+            for (group, partition), offset in transaction.offsets.items():
+                self._group(group).offsets[partition] = offset
+        self.notify()
+
+    def _at(self, partition: Partition) -> list[_Slot]:
+        slots = self._slots.get(partition)
+        if slots is None:
+            raise LogError(
+                f"topic {partition.topic} has no partition {partition.number}: create the topics first"
+            )
+        return slots
+
+    def _group(self, name: str) -> _Group:
+        return self._groups.setdefault(name, _Group(name))
+
+    def _range(self, group: _Group, member: MemoryMember) -> frozenset[Partition]:
+        """Kafka's range assignor: of each topic a run of neighbours for each of its members, in the order they joined."""
+        mine: set[Partition] = set()
+        for topic in member.topics:
+            sharing = [m for m in group.members if topic in m.topics]
+            each, more = divmod(self._topics[topic].partitions, len(sharing))
+            place = sharing.index(member)
+            start = each * place + min(place, more)
+            mine.update(Partition(topic, n) for n in range(start, start + each + (place < more)))
+        return frozenset(mine)
+
+    def notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class MemoryAppender:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def append(self, records: Sequence[Outgoing]) -> list[Position]:
+        self._log.reachable("append")
+        return [self._log.write(record, None) for record in records]
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryTransactor:
+    def __init__(self, log: MemoryLog, transactional_id: str, epoch: int) -> None:
+        self._log, self._id, self._epoch = log, transactional_id, epoch
+        self._failed: BaseException | None = None
+
+    async def commit(
+        self, records: Sequence[Outgoing], group: str, next_offsets: Mapping[Partition, int]
+    ) -> None:
+        if self._failed is not None:
+            kind = Fenced if isinstance(self._failed, Fenced) else LogError
+            raise kind(f"{self._id} failed before and can't go on: make a new one") from self._failed
+        try:
+            await self._log.commit(self._id, self._epoch, records, group, next_offsets)
+        except BaseException as error:
+            self._failed = error
+            raise
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryReader:
+    def __init__(self, log: MemoryLog, partition: Partition) -> None:
+        self._log, self._partition, self._position = log, partition, 0
+
+    async def end(self) -> int:
+        self._log.reachable(f"the end of {self._partition.topic}/{self._partition.number}")
+        return self._log.end(self._partition)
+
+    async def read(self, start: int, limit: int = 500, wait: float = 0.0) -> list[Record]:
+        deadline = time.monotonic() + wait
+        self._position = start
+        while True:
+            records, self._position = self._log.take(self._partition, self._position, limit)
+            left = deadline - time.monotonic()
+            if records or left <= 0:
+                return records
+            await self._log.until_changed(left)
+
+    def position(self) -> int:
+        return self._position
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryMember:
+    def __init__(
+        self, log: MemoryLog, group: _Group, topics: frozenset[str], assigned: Rebalanced, revoked: Rebalanced
+    ) -> None:
+        self.group, self.topics = group, topics
+        self.dead = self.expelled = False
+        self.stale: deque[tuple[Partition, list[Record]]] = deque()
+        self._log = log
+        self._assigned, self._revoked = assigned, revoked
+        self._mine: frozenset[Partition] = frozenset()
+        self._positions: dict[Partition, int] = {}
+        self._resumed: set[Partition] = set()
+        self._failed: Exception | None = None
+
+    async def lose(self) -> None:
+        gone, self._mine = self._mine, frozenset()
+        self._positions.clear()
+        self._resumed.clear()
+        await self._tell(self._revoked, gone)
+
+    async def gain(self, partitions: frozenset[Partition]) -> None:
+        self._mine = partitions
+        self._positions.clear()
+        self._resumed.clear()
+        await self._tell(self._assigned, partitions)
+
+    async def _tell(self, callback: Rebalanced, partitions: frozenset[Partition]) -> None:
+        try:
+            await callback(self, partitions)
+        except Exception as error:
+            # As with Kafka, the group goes on; the member hears of it at its next poll.
+            self._failed = error
+
+    async def poll(self, limit: int = 500, wait: float = 0.1) -> Mapping[Partition, list[Record]]:
+        deadline = time.monotonic() + wait
+        while not self.dead:
+            if self._failed is not None:
+                raise LogError(
+                    f"the member of {self.group.name}: a rebalance failed; restart the process"
+                ) from self._failed
+            found = self._fetched(limit)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            await self._log.until_changed(left)
+        return {}
+
+    def _fetched(self, limit: int) -> dict[Partition, list[Record]]:
+        found: dict[Partition, list[Record]] = {}
+        while self.stale:
+            partition, records = self.stale.popleft()
+            found.setdefault(partition, []).extend(records)
+        for partition in sorted(self._resumed):
+            if limit <= 0:
+                break
+            records, self._positions[partition] = self._log.take(partition, self._positions[partition], limit)
+            if records:
+                found.setdefault(partition, []).extend(records)
+                limit -= len(records)
+        return found
+
+    async def commit(self, next_offsets: Mapping[Partition, int]) -> None:
+        self._log.reachable(f"commit for {self.group.name}")
+        if self.dead or self.expelled:
+            raise LogError(f"the member of {self.group.name} is no longer in the group: join again")
+        self._log.store(self.group.name, next_offsets)
+
+    async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        self._log.reachable(f"committed offsets of {self.group.name}")
+        return {partition: self.group.offsets.get(partition, 0) for partition in partitions}
+
+    def seek(self, next_offsets: Mapping[Partition, int]) -> None:
+        for partition, offset in next_offsets.items():
+            if partition in self._mine:
+                self._positions[partition] = offset
+        self._log.notify()
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        self._resumed.difference_update(partitions)
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        for partition in self._mine.intersection(partitions):
+            if partition not in self._positions:
+                raise LogError(
+                    f"{partition.topic}/{partition.number} has no position: seek before resuming it"
+                )
+            self._resumed.add(partition)
+        self._log.notify()
+
+    async def lag(self) -> dict[Partition, int]:
+        self._log.reachable(f"lag of {self.group.name}")
+        return {p: max(0, self._log.end(p) - at) for p, at in self._positions.items()}
+
+    async def close(self) -> None:
+        if self.dead or self.expelled or self not in self.group.members:
+            return
+        await self.lose()
+        self.group.members.remove(self)
+        await self._log.rebalance(self.group.name)

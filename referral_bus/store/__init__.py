@@ -1,0 +1,1 @@
+"""State in SQL: position and rows in one transaction."""

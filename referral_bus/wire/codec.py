@@ -1,0 +1,114 @@
+"""Messages as Confluent-framed Avro: a zero byte, the schema id in four bytes, the Avro body.
+
+Decoding uses the writer's schema named in the frame and resolves it to the reader's own, so an old record reads as a new one.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, TypeVar, cast
+
+import fastavro
+from pydantic import BaseModel, ValidationError
+
+from referral_bus.contracts.ledger import Entry, Event, Meta
+from referral_bus.contracts.message import Message
+from referral_bus.wire.catalogue import BY_NAME, MESSAGES
+from referral_bus.wire.errors import WireError
+from referral_bus.wire.schemas import registered
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_FRAME = 5
+_MAGIC = b"\x00"
+MAXIMUM_BYTES = 1_048_576
+"""No message of the bus is larger; what is larger is refused before it is parsed."""
+
+
+class Codec:
+    """Encodes and decodes every message of the bus. Immutable once made; share one per process."""
+
+    def __init__(self, writers: dict[int, tuple[type[Message], Any]], current: dict[type[Message], int]) -> None:
+        self._writers = writers
+        self._ids = current
+        self._frames = {message: _MAGIC + number.to_bytes(4, "big") for message, number in current.items()}
+        self._current = {message: writers[number][1] for message, number in current.items()}
+
+    @classmethod
+    def load(cls) -> Codec:
+        """Read the schema files. Raises WireError where a message has no schema: run ``make schemas``."""
+        writers: dict[int, tuple[type[Message], Any]] = {}
+        current: dict[type[Message], int] = {}
+        for schema in registered():
+            message = BY_NAME.get(schema.name)
+            if message is not None:
+                writers[schema.id] = (message, fastavro.parse_schema(schema.parsed(), named_schemas={}))
+                current[message] = schema.id
+        for message in MESSAGES:
+            if message not in current:
+                raise WireError(f"{message.schema_name()} has no schema in schemas/avro: run 'make schemas'")
+        return cls(writers, current)
+
+    def schema_id(self, message: type[Message]) -> int:
+        """The id under which new records of this message are written."""
+        return self._ids[message]
+
+    def encode(self, message: Message) -> bytes:
+        """Any message but an event, framed."""
+        return self._write(type(message), message.model_dump())
+
+    def encode_entry(self, entry: Entry) -> bytes:
+        """An event with its meta, framed: the bytes the hash chain is made of."""
+        datum = entry.event.model_dump()
+        datum["meta"] = entry.meta.model_dump()
+        return self._write(type(entry.event), datum)
+
+    def decode(self, data: bytes | None) -> Message:
+        """Any message but an event. Raises WireError on anything that is not one."""
+        message, datum = self._read(data)
+        if issubclass(message, Event):
+            raise WireError(f"{message.__name__} is an event: it is read with its meta")
+        return self._validated(message, datum)
+
+    def decode_entry(self, data: bytes | None) -> Entry:
+        """An event with its meta. Raises WireError on anything else; a fold that meets one it does not know stops."""
+        message, datum = self._read(data)
+        if not issubclass(message, Event):
+            raise WireError(f"{message.__name__} is not an event")
+        meta = self._validated(Meta, datum.pop("meta"))
+        return Entry(meta, self._validated(message, datum))
+
+    def _write(self, message: type[Message], datum: dict[str, Any]) -> bytes:
+        out = BytesIO()
+        out.write(self._frames[message])
+        fastavro.schemaless_writer(out, self._current[message], datum)
+        return out.getvalue()
+
+    def _read(self, data: bytes | None) -> tuple[type[Message], dict[str, Any]]:
+        if data is None or len(data) < _FRAME or data[:1] != _MAGIC:
+            raise WireError("the value is not Confluent-framed Avro: it lacks the zero byte and the schema id")
+        if len(data) > MAXIMUM_BYTES:
+            raise WireError(f"the value has {len(data)} bytes; at most {MAXIMUM_BYTES} are taken")
+        number = int.from_bytes(data[1:_FRAME], "big")
+        known = self._writers.get(number)
+        if known is None:
+            raise WireError(f"schema id {number} is not in schemas/avro/ids.json: upgrade readers before writers")
+        message, writer = known
+        reader = None if self._ids[message] == number else self._current[message]
+        stream = BytesIO(data)
+        stream.seek(_FRAME)
+        try:
+            datum = fastavro.schemaless_reader(stream, writer, reader)
+        except Exception as error:  # fastavro raises many kinds on hostile bytes, and all mean the same
+            raise WireError(f"the value is not a {message.__name__} under schema id {number}") from error
+        if stream.tell() != len(data):
+            raise WireError(f"bytes are left over behind a {message.__name__}")
+        return message, cast("dict[str, Any]", datum)
+
+    @staticmethod
+    def _validated(model: type[Model], datum: dict[str, Any]) -> Model:
+        try:
+            return model.model_validate(datum)
+        except ValidationError as error:
+            fields = ", ".join(sorted({".".join(map(str, e["loc"])) or "the whole" for e in error.errors()}))
+            raise WireError(f"a {model.__name__} is not valid: look at {fields}") from None
