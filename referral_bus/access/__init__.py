@@ -1,0 +1,1 @@
+"""Who is speaking: tokens, their verification, and the caller they name."""

@@ -1,0 +1,90 @@
+"""The dead-letter guard: what can't be handled is kept for operations, encrypted; and a service that can handle nothing stops.
+
+Bad input from outside does not count towards the limit, so one agency can't stop the rest. Faults of our own do: after ``limit`` in a
+row the service stops, rather than drain a topic into the dead letters after a bad deploy.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from referral_bus.contracts.deadletter import DeadLetter
+from referral_bus.log import topics
+from referral_bus.log.port import Appender, Outgoing, Record
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import Clock
+from referral_bus.sealing.jwe import seal_to
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope, source_of
+
+LIMIT = 20
+
+
+class TooManyDeadLetters(Exception):
+    """So many records in a row could not be handled that the fault is probably ours."""
+
+
+class DeadLetters:
+    """Makes dead letters of one service. ``operations_key`` is the public JWK of operations."""
+
+    def __init__(
+        self, bus: str, service: str, operations_key: str, codec: Codec, clock: Clock, limit: int = LIMIT
+    ) -> None:
+        self._topic = topics.deadletter(bus)
+        self._service = service
+        self._key = operations_key
+        self._codec = codec
+        self._clock = clock
+        self._limit = limit
+        self._in_a_row = 0
+
+    def letter(self, record: Record, reason: str, partition: int = 0, tries: int = 1) -> Outgoing:
+        """The record as a dead letter, to be appended by the caller (inside a transaction, where there is one)."""
+        now = self._clock.now()
+        content = {
+            "key": _text(record.key),
+            "value": _text(record.value),
+            "headers": [[name, _text(value)] for name, value in record.headers],
+        }
+        letter = DeadLetter(
+            service=self._service,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+            tries=tries,
+            at=now,
+            sealed=seal_to(self._key, json.dumps(content).encode()),
+        )
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        envelope = Envelope(
+            id=f"{self._service}/{where}",
+            source=source_of("operations"),
+            type=DeadLetter.event_type(),
+            time=now,
+            subject=where,
+            schema_id=self._codec.schema_id(DeadLetter),
+            partitionkey=record.topic,
+            dataclassification="sealed",
+        )
+        metrics.DEAD_LETTERS.labels(reason=reason).inc()
+        return Outgoing(self._topic, partition, record.topic.encode(), self._codec.encode(letter), envelope.to_headers())
+
+    async def put(self, appender: Appender, record: Record, reason: str, tries: int = 1) -> None:
+        """Append the record's dead letter for a fault of our own. Raises TooManyDeadLetters at the limit, having kept the letter."""
+        await appender.append([self.letter(record, reason, tries=tries)])
+        self._in_a_row += 1
+        if self._in_a_row >= self._limit:
+            raise TooManyDeadLetters(
+                f"{self._in_a_row} records in a row could not be handled, the last at {record.topic}/{record.partition}"
+                f"/{record.offset} ({reason}): the fault is probably in {self._service}; mend it, then start it again"
+            )
+
+    def handled(self) -> None:
+        """A record was handled: the count starts anew."""
+        self._in_a_row = 0
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()

@@ -1,0 +1,43 @@
+"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
+_SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600)
+
+LAG = Gauge("refbus_lag_records", "Records between the position of a service and the end of what it reads", ["topic", "partition"])
+STUCK = Gauge("refbus_stuck", "1 while a part of the service has not given the sign of life it promised", ["part"])
+DEAD_LETTERS = Counter("refbus_dead_letters_total", "Records put to the dead letters", ["reason"])
+
+SUBMISSIONS = Counter(
+    "refbus_intake_submissions_total", "Submissions by what became of them at the border", ["door", "result"]
+)
+REFUSED_AT_BORDER = Counter("refbus_intake_refused_total", "Submissions refused at the border", ["reason"])
+ADMISSION_SECONDS = Histogram(
+    "refbus_intake_admission_seconds", "From a request's arrival to Kafka's acknowledgement", buckets=_FAST
+)
+RELAYED = Counter("refbus_intake_relayed_total", "Adoptions of reference data put to regions", ["kind"])
+
+DECISION_SECONDS = Histogram(
+    "refbus_matching_decision_seconds",
+    "From a submission's append on the inbox to the commit of what was decided of it, by the broker's and the worker's clock",
+    buckets=_FAST,
+)
+DECIDED = Counter("refbus_matching_decided_total", "Submissions decided", ["type"])
+EVENTS = Counter("refbus_matching_events_total", "Events put on the ledger", ["type"])
+REFUSED = Counter("refbus_matching_refused_total", "Submissions refused on the ledger", ["reason"])
+OFFERS_OPEN = Gauge("refbus_matching_offers_open", "Offers that wait for an answer", ["partition"])
+REFERRALS_ACTIVE = Gauge("refbus_matching_referrals_active", "Referrals that are not closed", ["partition"])
+EXPIRED = Counter("refbus_matching_offers_expired_total", "Offers nobody answered in time")
+TICKS = Counter("refbus_matching_ticks_total", "Ticks matching put on its own inbox")
+BATCH_RECORDS = Histogram(
+    "refbus_matching_batch_records", "Inbox records decided in one transaction", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+)
+COMMIT_SECONDS = Histogram("refbus_matching_commit_seconds", "One transaction's round to the broker", buckets=_FAST)
+REBUILD_SECONDS = Histogram("refbus_matching_rebuild_seconds", "Loading a partition's state", buckets=_SLOW)
+REBUILD_PROGRESS = Gauge(
+    "refbus_rebuild_progress_ratio", "How much of a rebuild is done, 0 to 1; 1 when none is under way", ["service", "partition"]
+)
+TRANSACTIONS_FAILED = Counter("refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"])

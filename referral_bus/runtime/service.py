@@ -1,0 +1,101 @@
+"""A service's life: start, serve, say how it is, stop. One process is one service.
+
+A part that ends or fails takes the process down with exit code 1: the supervisor starts it anew, from a state that is known. SIGTERM
+and SIGINT stop it gracefully, within ``stop_seconds``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, TypeVar
+
+import uvloop
+
+from referral_bus.runtime import logs
+from referral_bus.runtime.health import Health
+from referral_bus.runtime.settings import Settings
+from referral_bus.web.operations import operations_app
+from referral_bus.web.server import serve
+
+logger = logging.getLogger(__name__)
+
+Given = TypeVar("Given", bound=Settings)
+
+
+class Task(NamedTuple):
+    """A part of a service that runs until it is cancelled."""
+
+    name: str
+    work: Coroutine[Any, Any, None]
+
+
+Build = Callable[[Given, Health], AbstractAsyncContextManager[list[Task]]]
+"""Makes the service's parts from its settings, and takes them apart again."""
+
+
+def run(settings: Given, build: Build[Given]) -> None:
+    """Run the service until a signal stops it. Exits with 1 where a part failed or stopping took too long."""
+    logs.configure(settings.service, settings.log_level)
+    code = uvloop.run(_run(settings, build))
+    if code:
+        raise SystemExit(code)
+
+
+async def _run(settings: Given, build: Build[Given]) -> int:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    health = Health()
+    operations = asyncio.create_task(
+        serve(operations_app(health), settings.host, settings.operations_port), name="operations"
+    )
+    life = asyncio.create_task(_live(settings, build, health, stopped), name="life")
+    await asyncio.wait((life, operations), return_when=asyncio.FIRST_COMPLETED)
+    if not life.done():
+        logger.error("the operations listener ended: is port %d taken?", settings.operations_port)
+        life.cancel()
+    operations.cancel()
+    await asyncio.wait((life, operations), timeout=settings.stop_seconds)
+    if life.cancelled() or not life.done():
+        return 1
+    return life.result()
+
+
+async def _live(settings: Given, build: Build[Given], health: Health, stopped: asyncio.Event) -> int:
+    failed = False
+    try:
+        async with build(settings, health) as parts:
+            running = {asyncio.create_task(part.work, name=part.name) for part in parts}
+            logger.info("%s runs", settings.service)
+            waiting = asyncio.create_task(stopped.wait())
+            await asyncio.wait((waiting, *running), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            failed = _report(running)
+            asyncio.get_running_loop().call_later(settings.stop_seconds, _give_up, settings.stop_seconds)
+            logger.info("%s stops", settings.service)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+    except Exception as error:
+        logger.error("%s failed: %s", settings.service, error, exc_info=error)
+        return 1
+    return 1 if failed else 0
+
+
+def _report(running: set[asyncio.Task[None]]) -> bool:
+    ended = [task for task in running if task.done()]
+    for task in ended:
+        error = task.exception() if not task.cancelled() else None
+        logger.error("%s ended by itself: %s", task.get_name(), error or "nothing was raised", exc_info=error)
+    return bool(ended)
+
+
+def _give_up(seconds: float) -> None:
+    logger.error("stopping took more than %s s: exiting without", seconds)
+    os._exit(1)

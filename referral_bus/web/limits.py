@@ -1,0 +1,73 @@
+"""The border of every request: how large it may be, and the correlation id it is followed by."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from referral_bus.runtime.logs import correlated
+from referral_bus.web.problems import Problem
+
+CORRELATION_HEADER = "x-correlation-id"
+_CORRELATION = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class Border:
+    """Refuses a body above ``maximum_body`` bytes with 413, declared or not, and gives every request a correlation id."""
+
+    def __init__(self, app: ASGIApp, maximum_body: int) -> None:
+        self._app = app
+        self._maximum = maximum_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get(CORRELATION_HEADER, "")
+        about = given if _CORRELATION.match(given) else uuid4().hex
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)[CORRELATION_HEADER] = about
+            await send(message)
+
+        with correlated(about):
+            declared = headers.get("content-length", "0")
+            if declared.isdigit() and int(declared) > self._maximum:
+                await self._refuse(scope, receive, answer)
+                return
+            try:
+                await self._app(scope, self._counted(receive), answer)
+            except _TooLarge:
+                if started:
+                    raise
+                await self._refuse(scope, receive, answer)
+
+    def _counted(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._maximum:
+                    raise _TooLarge
+            return message
+
+        return counted
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = Problem(413, "too_large", f"The body has more than {self._maximum} bytes. Send less at once.")
+        await problem.response()(scope, receive, send)

@@ -1,0 +1,28 @@
+"""The operations listener of every service: ``/metrics`` (Prometheus), ``/livez`` and ``/readyz`` (200, or 503 with the reason)."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from referral_bus.runtime.health import Health
+
+
+def operations_app(health: Health) -> Starlette:
+    """The ASGI app for this service's health."""
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    async def livez(_: Request) -> Response:
+        stuck = health.stuck()
+        return JSONResponse({"alive": not stuck, "stuck": stuck}, 503 if stuck else 200)
+
+    async def readyz(_: Request) -> Response:
+        problems = health.problems()
+        return JSONResponse({"ready": not problems, "waiting": problems}, 503 if problems else 200)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/livez", livez), Route("/readyz", readyz)])

@@ -1,0 +1,95 @@
+"""Errors over HTTP as problem details (RFC 9457), ``application/problem+json``, that name the field and never repeat a value."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from referral_bus.runtime.logs import correlation
+
+logger = logging.getLogger(__name__)
+
+_LONGEST = 500
+
+
+class Problem(Exception):
+    """An error with its HTTP status. ``code`` is stable and for programs, ``detail`` says what to do; ``field`` is dotted."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, field: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail[:_LONGEST]
+        self.field = field
+        self.retry_after = retry_after
+        """Seconds for the Retry-After header."""
+
+    def body(self) -> dict[str, Any]:
+        """The problem details as a JSON object."""
+        content: dict[str, Any] = {
+            "type": f"urn:referral-bus:problem:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            content["field"] = self.field
+        if (about := correlation()) is not None:
+            content["correlation"] = about
+        return content
+
+    def response(self) -> JSONResponse:
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body(), self.status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app as problem details."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = error.errors()
+    first = faults[0]
+    place = [str(part) for part in first["loc"]]
+    field = ".".join(place[1:]) or place[0]
+    if first["type"] == "json_invalid":
+        return Problem(400, "malformed", "The body is not JSON. Send a JSON object.", field="body").response()
+    said = {"missing": "is missing", "extra_forbidden": "is not a field of this request"}.get(first["type"], str(first["msg"]))
+    more = f" {len(faults) - 1} more are wrong." if len(faults) > 1 else ""
+    return Problem(422, "invalid", f"{field[:200]}: {said}.{more} Correct it and send it again.", field=field[:200]).response()
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthorised", 413: "too_large"}
+    advice = {404: "There is nothing here. GET /openapi.json lists what there is.", 405: "This path takes other methods."}
+    detail = advice.get(error.status_code, str(error.detail))
+    response = Problem(error.status_code, codes.get(error.status_code, "refused"), detail).response()
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed", request.method, request.scope["route"].path if "route" in request.scope else "?", exc_info=error)
+    return Problem(500, "internal", "The fault is ours; it is in the log under this correlation id. Try again later.").response()
