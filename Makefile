@@ -1,0 +1,77 @@
+# Needs Python 3.11 or later and make; everything else is installed from the lock files.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_ARGS ?=
+UP_ARGS ?=
+DOWN_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+# Quick ones first: what fails in them needs no broker to understand.
+SUITES := $(wildcard $(addprefix tests/,unit contract integration e2e chaos))
+
+# Addresses and headers would name a registry; the packages are named by their coordinates and hashes alone.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test lint format types layers unit schemas lock bench clean runtime dev
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: runtime ## Run the demonstration on a Kafka and a PostgreSQL of its own (DEMO_ARGS="--json FILE")
+	@$(BIN)/refbus demo $(DEMO_ARGS)
+
+up: runtime ## Bring the bus up and leave it up until Ctrl-C; its data stays
+	@$(BIN)/refbus up $(UP_ARGS)
+
+down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
+	@$(BIN)/refbus down $(DOWN_ARGS)
+
+test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
+	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
+
+lint: dev ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: dev ## Put style and formatting right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: dev ## Check types, strictly
+	@$(BIN)/mypy
+
+layers: dev ## Check that the parts import only what they may
+	@$(BIN)/lint-imports
+
+unit: dev ## Run the fast tests: no broker, no database
+	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+schemas: dev ## Write the Avro schemas of new and changed messages
+	@$(BIN)/python -m referral_bus.wire
+
+lock: dev ## Pin the newest packages that pyproject.toml allows, and the broker's jars
+	$(COMPILE) --upgrade --extra demo --group dev -o requirements-dev.lock
+	$(COMPILE) --upgrade --extra demo --group build -c requirements-dev.lock -o requirements.lock
+	$(COMPILE) --upgrade --extra demo --group build --group bench -o requirements-bench.lock
+	$(BIN)/python -m referral_bus.embedded.download > referral_bus/embedded/kafka.lock.new
+	mv referral_bus/embedded/kafka.lock.new referral_bus/embedded/kafka.lock
+
+bench: ## Run the benchmarks, each beside a peer; tables on the screen, JSON in benchmarks/results
+	@$(call environment,bench)
+	@.venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## Remove the environments and what the tools left behind (not a bus's data, not the user's cache)
+	@rm -rf .venv .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+runtime dev:
+	@$(call environment,$@)
+
+define environment
+command -v $(PYTHON) >/dev/null || { echo "refbus: there is no $(PYTHON). Install Python 3.11 or later, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }; \
+$(PYTHON) tools/environment.py $(1)
+endef
