@@ -109,7 +109,9 @@ class AdoptReference(Submission):
     def _content_is_of_its_kind(self) -> Self:
         for kind in ("organisation", "agreement", "protocol", "policy"):
             if (getattr(self, kind) is not None) != (self.kind == kind):
-                raise ValueError(f"reference data of kind {self.kind!r} carries the wrong content: look at {kind!r}")
+                raise ValueError(
+                    f"reference data of kind {self.kind!r} carries the wrong content: look at {kind!r}"
+                )
         return self
 
 

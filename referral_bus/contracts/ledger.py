@@ -233,6 +233,12 @@ class SubmissionParked(Event):
     until: Millis
 
 
+class SubmissionResumed(Event):
+    """What the submission parked under this sequence waited for is there: the events that follow decide it."""
+
+    parked: Sequence
+
+
 class SubmissionRepeated(Event):
     """A submission had been answered before, at sequence ``first``."""
 
@@ -278,6 +284,7 @@ EVENTS: tuple[type[Event], ...] = (
     ServicePublished,
     SubmissionRefused,
     SubmissionParked,
+    SubmissionResumed,
     SubmissionRepeated,
     ReferenceAdopted,
     RulesActivated,

@@ -87,7 +87,9 @@ class RegionTable(Message):
     folder = "reference"
 
     version: Version
-    partitions: Annotated[dict[Region, Annotated[int, Field(ge=0, le=100_000)]], Field(min_length=1, max_length=10_000)]
+    partitions: Annotated[
+        dict[Region, Annotated[int, Field(ge=0, le=100_000)]], Field(min_length=1, max_length=10_000)
+    ]
 
 
 class Rules(Message):

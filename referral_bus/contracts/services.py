@@ -30,7 +30,9 @@ class AgeRange(Part):
 class OpeningHours(Part):
     """When the doors are open on some days of the week (``MO`` ... ``SU``), local time, minutes after midnight."""
 
-    days: Annotated[list[Literal["MO", "TU", "WE", "TH", "FR", "SA", "SU"]], Field(min_length=1, max_length=7)]
+    days: Annotated[
+        list[Literal["MO", "TU", "WE", "TH", "FR", "SA", "SU"]], Field(min_length=1, max_length=7)
+    ]
     opens: Annotated[int, Field(ge=0, le=1440)]
     closes: Annotated[int, Field(ge=0, le=1440)]
 

@@ -9,7 +9,9 @@ Purpose = Literal["care_coordination", "emergency", "reporting"]
 DataClass = Literal["status", "facts", "identity", "outcome"]
 """What can be shown of a referral: that and where it stands; sealed facts; sealed identity; what came of it."""
 
-OrganisationKind = Literal["police", "hospital", "school", "shelter", "court", "helpline", "provider", "operations"]
+OrganisationKind = Literal[
+    "police", "hospital", "school", "shelter", "court", "helpline", "provider", "operations"
+]
 """Several kinds refer; which roles an organisation has is said by its token and its record."""
 
 Role = Literal["agency", "provider", "operations"]
@@ -18,16 +20,30 @@ ReferralStatus = Literal["active", "on-hold", "revoked", "completed", "entered-i
 """FHIR ServiceRequest.status."""
 
 TaskStatus = Literal[
-    "requested", "accepted", "rejected", "in-progress", "on-hold", "completed", "failed", "cancelled", "entered-in-error"
+    "requested",
+    "accepted",
+    "rejected",
+    "in-progress",
+    "on-hold",
+    "completed",
+    "failed",
+    "cancelled",
+    "entered-in-error",
 ]
 """FHIR Task.status, as far as a referral task passes through it."""
 
 DeclineReason = Literal[
-    "no_capacity", "not_eligible", "out_of_area", "language_not_served", "person_declined", "could_not_reach", "other"
+    "no_capacity",
+    "not_eligible",
+    "out_of_area",
+    "language_not_served",
+    "person_declined",
+    "could_not_reach",
+    "other",
 ]
 WithdrawReason = Literal["need_met_elsewhere", "person_declined", "entered_in_error", "moved_away", "other"]
 OutcomeResult = Literal["need_met", "partly_met", "not_met", "no_show"]
-CloseReason = Literal["outcome_reported", "withdrawn", "no_match", "offers_exhausted"]
+CloseReason = Literal["outcome_reported", "withdrawn", "no_match", "offers_exhausted", "facts_unavailable"]
 FactStatus = Literal["stated", "unknown", "not_said"]
 """Unknown (asked, nobody knows) and not said (not asked, or not answered) are two things, and neither is a no."""
 
@@ -53,6 +69,8 @@ REFUSALS: Final[dict[str, str]] = {
     "capacity_below_held": "Fewer places are reported than are held for open offers. Answer the offers first.",
     "capacity_above_total": "More places are reported available than there are.",
     "capacity_outdated": "A later report for this unit was received before.",
+    "time_in_future": "The reported time has not come yet. Set the sender's clock and send it with a new id.",
+    "facts_unreadable": "The sealed facts can't be opened with the key this bus holds. Submit the referral anew.",
     "subject_erased": "The person's key was destroyed; the facts can't be opened.",
     "region_mismatch": "The submission is for another region than the one it was put to.",
     "not_adopted": "This region has adopted no protocol or policy yet, so it can't decide referrals.",

@@ -28,7 +28,9 @@ MAXIMUM_BYTES = 1_048_576
 class Codec:
     """Encodes and decodes every message of the bus. Immutable once made; share one per process."""
 
-    def __init__(self, writers: dict[int, tuple[type[Message], Any]], current: dict[type[Message], int]) -> None:
+    def __init__(
+        self, writers: dict[int, tuple[type[Message], Any]], current: dict[type[Message], int]
+    ) -> None:
         self._writers = writers
         self._ids = current
         self._frames = {message: _MAGIC + number.to_bytes(4, "big") for message, number in current.items()}
@@ -86,13 +88,17 @@ class Codec:
 
     def _read(self, data: bytes | None) -> tuple[type[Message], dict[str, Any]]:
         if data is None or len(data) < _FRAME or data[:1] != _MAGIC:
-            raise WireError("the value is not Confluent-framed Avro: it lacks the zero byte and the schema id")
+            raise WireError(
+                "the value is not Confluent-framed Avro: it lacks the zero byte and the schema id"
+            )
         if len(data) > MAXIMUM_BYTES:
             raise WireError(f"the value has {len(data)} bytes; at most {MAXIMUM_BYTES} are taken")
         number = int.from_bytes(data[1:_FRAME], "big")
         known = self._writers.get(number)
         if known is None:
-            raise WireError(f"schema id {number} is not in schemas/avro/ids.json: upgrade readers before writers")
+            raise WireError(
+                f"schema id {number} is not in schemas/avro/ids.json: upgrade readers before writers"
+            )
         message, writer = known
         reader = None if self._ids[message] == number else self._current[message]
         stream = BytesIO(data)

@@ -104,7 +104,16 @@ class Envelope:
         given = attributes(headers)
         if given.get("specversion") != SPEC_VERSION:
             raise WireError("specversion: expected 1.0 in the header ce_specversion")
-        for name in ("id", "source", "type", "time", "subject", "dataschema", "partitionkey", "dataclassification"):
+        for name in (
+            "id",
+            "source",
+            "type",
+            "time",
+            "subject",
+            "dataschema",
+            "partitionkey",
+            "dataclassification",
+        ):
             if not given.get(name):
                 raise WireError(f"{name}: the header ce_{name} is missing or empty")
         schema_id = given["dataschema"].removeprefix("/schemas/ids/")

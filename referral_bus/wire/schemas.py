@@ -45,7 +45,9 @@ def registered(folder: Path = SCHEMAS) -> list[RegisteredSchema]:
 
 def fingerprint(schema: Any) -> str:
     """SHA-256 over the schema as canonical JSON. White space and ``doc`` do not count: they change no byte of a value."""
-    return hashlib.sha256(json.dumps(_undocumented(schema), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(_undocumented(schema), sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def _undocumented(schema: Any) -> Any:
@@ -85,9 +87,9 @@ def write(folder: Path = SCHEMAS) -> list[RegisteredSchema]:
         known.append(entry)
         added.append(entry)
     rows = ",\n".join(
-        "  " + json.dumps({"id": s.id, "name": s.name, "version": s.version, "file": s.file, "sha256": s.sha256})
+        "  "
+        + json.dumps({"id": s.id, "name": s.name, "version": s.version, "file": s.file, "sha256": s.sha256})
         for s in known
     )
     ids.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
     return added
-
