@@ -66,7 +66,9 @@ class Plan:
 class LocalBus:
     """A running bus. Made by :func:`local_bus`."""
 
-    def __init__(self, plan: Plan, secrets: Secrets, addresses: Addresses, kafka: EmbeddedKafka | None) -> None:
+    def __init__(
+        self, plan: Plan, secrets: Secrets, addresses: Addresses, kafka: EmbeddedKafka | None
+    ) -> None:
         self.plan = plan
         self.secrets = secrets
         self.addresses = addresses
@@ -193,7 +195,11 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
 
 def _ports(plan: Plan) -> list[int]:
     count = 1 + len(_PUBLIC) + len(SERVICES) - 1 + plan.matching_workers
-    return free_ports(count) if plan.first_port is None else list(range(plan.first_port, plan.first_port + count))
+    return (
+        free_ports(count)
+        if plan.first_port is None
+        else list(range(plan.first_port, plan.first_port + count))
+    )
 
 
 async def _stop_all(bus: LocalBus) -> None:

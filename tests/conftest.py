@@ -1,0 +1,110 @@
+"""What tests share: a real broker and a real database, started once a session and only when a test asks, and the outside reference."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, make_url
+
+from referral_bus.embedded.kafka import EmbeddedKafka
+from referral_bus.embedded.ports import free_ports
+from referral_bus.embedded.postgres import EmbeddedPostgres
+from referral_bus.wire.codec import Codec
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("referral bus")
+    group.addoption(
+        "--kafka",
+        default="embedded",
+        metavar="embedded|container|HOST:PORT",
+        help="the broker to test with (default: embedded)",
+    )
+    group.addoption(
+        "--postgres",
+        default="embedded",
+        metavar="embedded|URL",
+        help="the PostgreSQL to test with (default: embedded)",
+    )
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a real broker, the same for all tests: give topics and groups names of their own."""
+    chosen: str = request.config.getoption("--kafka")
+    if chosen == "container":
+        yield from _kafka_in_a_container()
+    elif chosen != "embedded":
+        yield chosen
+    else:
+        broker = EmbeddedKafka(tmp_path_factory.mktemp("kafka"), free_ports(1)[0])
+        yield broker.start()
+        broker.stop()
+
+
+def _kafka_in_a_container() -> Iterator[str]:
+    # Only who asks for a container pays for importing its client.
+    from testcontainers.community.kafka import KafkaContainer
+
+    settings = {
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    }
+    with KafkaContainer().with_kraft().with_envs(**settings) as container:
+        yield container.get_bootstrap_server()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[URL]:
+    """A PostgreSQL server where databases may be made; its URL names one that is there already."""
+    chosen: str = request.config.getoption("--postgres")
+    if chosen != "embedded":
+        yield make_url(chosen).set(drivername="postgresql+psycopg")
+        return
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    server.start()
+    yield make_url(server.url("postgres"))
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: URL) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database, new for each test module and dropped after it."""
+    name = f"test_{secrets.token_hex(6)}"
+    administration = postgres_server.set(drivername="postgresql").render_as_string(hide_password=False)
+    database = sql.Identifier(name)
+    with psycopg.connect(administration, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(database))
+    yield postgres_server.set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(administration, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(database))
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of outside schemas, suites and directories. Without it the test is skipped, and in CI fails."""
+    folder = Path(os.environ.get("REFBUS_REFERENCE") or _ROOT.parent / "shared" / "reference")
+    if not folder.is_dir():
+        reason = f"the outside reference is not at {folder}: set REFBUS_REFERENCE to its folder"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """The codec of all messages."""
+    return Codec.load()
