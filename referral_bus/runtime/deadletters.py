@@ -69,7 +69,9 @@ class DeadLetters:
             dataclassification="sealed",
         )
         metrics.DEAD_LETTERS.labels(reason=reason).inc()
-        return Outgoing(self._topic, partition, record.topic.encode(), self._codec.encode(letter), envelope.to_headers())
+        return Outgoing(
+            self._topic, partition, record.topic.encode(), self._codec.encode(letter), envelope.to_headers()
+        )
 
     async def put(self, appender: Appender, record: Record, reason: str, tries: int = 1) -> None:
         """Append the record's dead letter for a fault of our own. Raises TooManyDeadLetters at the limit, having kept the letter."""

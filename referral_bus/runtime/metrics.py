@@ -7,8 +7,14 @@ from prometheus_client import Counter, Gauge, Histogram
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600)
 
-LAG = Gauge("refbus_lag_records", "Records between the position of a service and the end of what it reads", ["topic", "partition"])
-STUCK = Gauge("refbus_stuck", "1 while a part of the service has not given the sign of life it promised", ["part"])
+LAG = Gauge(
+    "refbus_lag_records",
+    "Records between the position of a service and the end of what it reads",
+    ["topic", "partition"],
+)
+STUCK = Gauge(
+    "refbus_stuck", "1 while a part of the service has not given the sign of life it promised", ["part"]
+)
 DEAD_LETTERS = Counter("refbus_dead_letters_total", "Records put to the dead letters", ["reason"])
 
 SUBMISSIONS = Counter(
@@ -33,11 +39,64 @@ REFERRALS_ACTIVE = Gauge("refbus_matching_referrals_active", "Referrals that are
 EXPIRED = Counter("refbus_matching_offers_expired_total", "Offers nobody answered in time")
 TICKS = Counter("refbus_matching_ticks_total", "Ticks matching put on its own inbox")
 BATCH_RECORDS = Histogram(
-    "refbus_matching_batch_records", "Inbox records decided in one transaction", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+    "refbus_matching_batch_records",
+    "Inbox records decided in one transaction",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000),
 )
-COMMIT_SECONDS = Histogram("refbus_matching_commit_seconds", "One transaction's round to the broker", buckets=_FAST)
+COMMIT_SECONDS = Histogram(
+    "refbus_matching_commit_seconds", "One transaction's round to the broker", buckets=_FAST
+)
 REBUILD_SECONDS = Histogram("refbus_matching_rebuild_seconds", "Loading a partition's state", buckets=_SLOW)
 REBUILD_PROGRESS = Gauge(
-    "refbus_rebuild_progress_ratio", "How much of a rebuild is done, 0 to 1; 1 when none is under way", ["service", "partition"]
+    "refbus_rebuild_progress_ratio",
+    "How much of a rebuild is done, 0 to 1; 1 when none is under way",
+    ["service", "partition"],
 )
-TRANSACTIONS_FAILED = Counter("refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"])
+TRANSACTIONS_FAILED = Counter(
+    "refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"]
+)
+
+DELIVERY_ATTEMPTS = Counter(
+    "refbus_notifier_attempts_total",
+    "Attempts to deliver a notice, by what came of them",
+    ["channel", "result"],
+)
+DELIVERIES_GIVEN_UP = Counter(
+    "refbus_notifier_given_up_total", "Deliveries nobody took until the time for trying was over", ["channel"]
+)
+DELIVERIES_WAITING = Gauge("refbus_notifier_deliveries_waiting", "Deliveries that are not done yet")
+OLDEST_DUE_SECONDS = Gauge(
+    "refbus_notifier_oldest_due_seconds", "Age of the oldest delivery that is due and not done"
+)
+ATTEMPT_SECONDS = Histogram(
+    "refbus_notifier_attempt_seconds", "One attempt to deliver", ["channel"], buckets=_SLOW
+)
+NOTICES = Counter("refbus_notifier_notices_total", "Notices made from ledger events", ["role"])
+NOTICES_UNSEALED = Counter(
+    "refbus_notifier_unsealed_total",
+    "Notices that left without content they were allowed, since it could not be opened or sealed",
+    ["reason"],
+)
+STREAMS_OPEN = Gauge("refbus_notifier_streams_open", "Event streams (SSE) that are connected")
+FOLD_RETRIES = Counter(
+    "refbus_notifier_fold_retries_total",
+    "Ledger events that had to be stored again since the database failed",
+)
+
+PROJECTED = Counter("refbus_projections_events_total", "Ledger events the views came to reflect")
+PROJECTION_SECONDS = Histogram(
+    "refbus_projections_batch_seconds",
+    "Folding one batch of a partition and writing it with its position",
+    buckets=_FAST,
+)
+PROJECTION_CLAIMS = Counter(
+    "refbus_projections_claims_total",
+    "Partitions claimed: as assigned, after another owner, after the store failed",
+    ["reason"],
+)
+AFTER_SECONDS = Histogram(
+    "refbus_projections_after_seconds",
+    "How long queries with ?after= waited for the views",
+    ["result"],
+    buckets=_FAST,
+)

@@ -31,7 +31,9 @@ async def migrate(engine: AsyncEngine, schema: str, package: str) -> None:
 
 
 def _migrate(connection: Connection, schema: str, package: str) -> None:
-    lock = int.from_bytes(hashlib.sha256(f"refbus-migrate-{schema}".encode()).digest()[:8], "big", signed=True)
+    lock = int.from_bytes(
+        hashlib.sha256(f"refbus-migrate-{schema}".encode()).digest()[:8], "big", signed=True
+    )
     connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": lock})
     connection.execute(text(f'create schema if not exists "{schema}"'))
     folder = Path(str(files(package)))
@@ -40,7 +42,9 @@ def _migrate(connection: Connection, schema: str, package: str) -> None:
     there = context.get_current_heads()
     known = {script.revision for script in scripts.walk_revisions()}
     if any(revision not in known for revision in there):
-        raise StoreError(f"the schema {schema} is newer than this version of the bus: start the newer version")
+        raise StoreError(
+            f"the schema {schema} is newer than this version of the bus: start the newer version"
+        )
     with Operations.context(context):
         for script in reversed(list(scripts.iterate_revisions("heads", there or "base"))):
             script.module.upgrade()

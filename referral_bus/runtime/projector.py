@@ -1,0 +1,252 @@
+"""The projector: it follows the ledger and keeps rows that reflect it, each record once, whoever owns a partition when.
+
+Rows and position change together in the store, so the log's own committed offsets play no part. A partition that comes is
+claimed (which locks out its former owner, however slow), sought to the stored position and resumed, in the background: a
+rebalance waits for none of it. What the fold can't read stops the projector; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from referral_bus.log.port import GroupMember, Log, LogError, LogUnavailable, Partition, Record
+from referral_bus.runtime import metrics
+from referral_bus.runtime.health import Health
+from referral_bus.store.port import StoreError, StoreUnavailable, Superseded, ViewStore
+
+logger = logging.getLogger(__name__)
+
+Change = TypeVar("Change")
+Project = Callable[[Partition, Sequence[Record]], Awaitable[Sequence[Change]]]
+"""Folds records into changes. It may read the store; what it raises besides StoreError stops the projector."""
+
+BATCH = 1000
+POLL_SECONDS = 0.25
+LAG_SECONDS = 5.0
+"""How often lag is asked of the broker for the metrics."""
+RETRY_SECONDS = 1.0
+"""How long a partition rests after it was lost to another owner or the store failed. A member that is no longer in the group
+hears of it meanwhile; without the rest it would take the partition back from its rightful owner."""
+BEAT_SECONDS = 120.0
+"""Above the store's statement limit, and far above a batch: a loop that is slower than this hangs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Owned:
+    """One claim. A new claim is a new object, so that records polled under an older one are recognised."""
+
+    epoch: int
+    start: int
+    target: int
+
+
+class Projector(Generic[Change]):
+    """Applies ``topic`` to ``store`` as a member of ``group``. ``part`` is its name in the health report: not ready until every
+    partition it was given has reached the end that was seen when it was claimed."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: ViewStore[Change],
+        project: Project[Change],
+        health: Health,
+        *,
+        topic: str,
+        group: str,
+        part: str = "projector",
+        batch: int = BATCH,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._project = project
+        self._health = health
+        self._topic = topic
+        self._group = group
+        self._part = part
+        self._batch = batch
+        self._retry_seconds = retry_seconds
+        self._owned: dict[Partition, _Owned] = {}
+        self._positions: dict[Partition, int] = {}
+        self._behind: set[Partition] = set()
+        self._taking: dict[Partition, asyncio.Task[None]] = {}
+        self._refused: dict[Partition, int] = {}
+        self._lag_at = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled. Raises what the fold raises, LogError where the membership is lost, and StoreError where the store
+        refuses the same records twice."""
+        self._health.starting(self._part, "joins the ledger's readers")
+        member = await self._log.join(
+            self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
+        )
+        try:
+            while True:
+                self._health.beat(self._part, BEAT_SECONDS)
+                await self._step(member)
+        finally:
+            self._health.silent(self._part)
+            for task in self._taking.values():
+                task.cancel()
+            await asyncio.gather(*self._taking.values(), return_exceptions=True)
+            await member.close()
+
+    async def _step(self, member: GroupMember) -> None:
+        before = dict(self._owned)
+        polled = await member.poll(self._batch, POLL_SECONDS)
+        current = {
+            partition: records
+            for partition, records in polled.items()
+            if records and self._is_current(member, partition, before.get(partition))
+        }
+        applied = await asyncio.gather(
+            *(
+                self._apply(member, partition, self._owned[partition], records)
+                for partition, records in current.items()
+            ),
+            return_exceptions=True,
+        )
+        for result in applied:
+            if result is not None:
+                raise result
+        for task in [task for task in self._taking.values() if task.done()]:
+            task.result()
+        await self._watch(member, idle=not polled)
+
+    def _is_current(self, member: GroupMember, partition: Partition, before: _Owned | None) -> bool:
+        """Whether what was polled was fetched under the claim that holds now; else the position is set again."""
+        owned = self._owned.get(partition)
+        if owned is not None and owned is before:
+            return True
+        if owned is not None:
+            member.seek({partition: self._positions[partition]})
+        return False
+
+    async def _apply(
+        self, member: GroupMember, partition: Partition, owned: _Owned, polled: Sequence[Record]
+    ) -> None:
+        if self._owned.get(partition) is not owned:
+            return
+        start = self._positions[partition]
+        records = _in_order(polled, start)
+        if not records:
+            return
+        end = records[-1].offset + 1
+        began = time.perf_counter()
+        try:
+            changes = await self._project(partition, records)
+            await self._store.apply(partition, owned.epoch, start, end, changes)
+        except StoreError as error:
+            if self._owned.get(partition) is owned:
+                self._bear(partition, start, error)
+                self._take_again(member, partition, error)
+            return
+        if self._owned.get(partition) is owned:
+            self._positions[partition] = end
+        metrics.PROJECTED.inc(len(records))
+        metrics.PROJECTION_SECONDS.observe(time.perf_counter() - began)
+        self._report(partition)
+
+    def _bear(self, partition: Partition, start: int, error: StoreError) -> None:
+        """Raise what trying again won't mend: the store refused the same records twice."""
+        if isinstance(error, Superseded | StoreUnavailable):
+            return
+        if self._refused.get(partition) == start:
+            raise error
+        self._refused[partition] = start
+
+    def _take_again(self, member: GroupMember, partition: Partition, error: StoreError) -> None:
+        superseded = isinstance(error, Superseded)
+        metrics.PROJECTION_CLAIMS.labels(reason="superseded" if superseded else "store_failed").inc()
+        logger.warning("%s/%d is claimed anew: %s", partition.topic, partition.number, error)
+        member.pause([partition])
+        self._owned.pop(partition, None)
+        self._behind.add(partition)
+        self._report(partition)
+        self._taking[partition] = asyncio.create_task(
+            self._take(member, partition, self._retry_seconds), name=f"claim-{partition.number}"
+        )
+
+    async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        for partition in partitions:
+            metrics.PROJECTION_CLAIMS.labels(reason="assigned").inc()
+            self._behind.add(partition)
+            self._taking[partition] = asyncio.create_task(
+                self._take(member, partition, 0.0), name=f"claim-{partition.number}"
+            )
+        self._report(None)
+
+    async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        for partition in partitions:
+            self._owned.pop(partition, None)
+            self._positions.pop(partition, None)
+            self._behind.discard(partition)
+            if task := self._taking.pop(partition, None):
+                task.cancel()
+            metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
+        self._report(None)
+
+    async def _take(self, member: GroupMember, partition: Partition, rest: float) -> None:
+        """Claim the partition and let it deliver from the stored position; again and again while store or broker are away."""
+        await asyncio.sleep(rest)
+        while True:
+            try:
+                reader = await self._log.reader(partition)
+                try:
+                    target = await reader.end()
+                finally:
+                    await reader.close()
+                claim = await self._store.claim(partition)
+                break
+            except (StoreError, LogUnavailable) as error:
+                logger.warning("%s/%d can't be claimed yet: %s", partition.topic, partition.number, error)
+                await asyncio.sleep(self._retry_seconds)
+        self._owned[partition] = _Owned(claim.epoch, claim.position, target)
+        self._positions[partition] = claim.position
+        member.seek({partition: claim.position})
+        member.resume([partition])
+        self._report(partition)
+
+    async def _watch(self, member: GroupMember, idle: bool) -> None:
+        """Lag for the metrics, and whether what is behind has arrived: offsets at the end can be markers of transactions, which
+        are never delivered, so only the log can say that nothing is left."""
+        if not (idle and self._behind) and time.monotonic() < self._lag_at + LAG_SECONDS:
+            return
+        try:
+            lags: Mapping[Partition, int] = await member.lag()
+        except LogError as error:
+            logger.warning("the lag is not known: %s", error)
+            return
+        self._lag_at = time.monotonic()
+        for partition, lag in lags.items():
+            metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
+            if lag == 0 and idle and partition in self._owned:
+                self._behind.discard(partition)
+                self._report(partition)
+
+    def _report(self, partition: Partition | None) -> None:
+        owned = self._owned.get(partition) if partition is not None else None
+        if partition is not None and owned is not None:
+            position = self._positions[partition]
+            if position >= owned.target:
+                self._behind.discard(partition)
+            left, span = owned.target - position, max(1, owned.target - owned.start)
+            done = 1.0 if partition not in self._behind else max(0.0, 1.0 - left / span)
+            metrics.REBUILD_PROGRESS.labels(service="projections", partition=str(partition.number)).set(done)
+        if self._behind:
+            self._health.starting(
+                self._part, f"{len(self._behind)} partitions have not caught up with the ledger"
+            )
+        else:
+            self._health.ready(self._part)
+
+
+def _in_order(polled: Sequence[Record], start: int) -> list[Record]:
+    """Each record from ``start`` on, once."""
+    found = {record.offset: record for record in polled if record.offset >= start}
+    return [found[offset] for offset in sorted(found)]

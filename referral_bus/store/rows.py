@@ -1,0 +1,31 @@
+"""Rows of views, and the one change that is made to them: a row is put in place of the one with its key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Protocol
+
+Row = dict[str, Any]
+"""A row by column. Values are text, whole numbers, truth values, bytes, None, and lists and dicts of them for JSON columns."""
+
+
+class Put(NamedTuple):
+    """The whole row as it is from now on; its table's primary key says which row that is."""
+
+    table: str
+    row: Row
+
+
+class Rows(Protocol):
+    """What a fold reads of the rows it goes on from."""
+
+    async def rows(self, table: str, column: str, values: Collection[str]) -> list[Row]:
+        """The rows whose text column holds one of the values. Raises :class:`~referral_bus.store.port.StoreError`."""
+
+
+def last_of_each(changes: Sequence[Put], keys: dict[str, tuple[str, ...]]) -> dict[str, list[Row]]:
+    """The last row of each key, by table in the order of their first change."""
+    found: dict[str, dict[tuple[Any, ...], Row]] = {}
+    for table, row in changes:
+        found.setdefault(table, {})[tuple(row[column] for column in keys[table])] = row
+    return {table: list(rows.values()) for table, rows in found.items()}
