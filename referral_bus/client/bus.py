@@ -1,0 +1,378 @@
+"""The bus over HTTP: submit and answer, ask the views, follow what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from referral_bus.client import retry
+from referral_bus.client.answers import Answer, Heard, Page, Row
+from referral_bus.client.errors import BusError, Refused, Unavailable, from_fields, from_problem
+from referral_bus.client.events import new_id
+from referral_bus.client.notices import notice_of
+from referral_bus.client.sse import server_sent
+from referral_bus.client.tokens import TokenSource
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
+from referral_bus.contracts.requests import (
+    CapacityRequest,
+    DeclineRequest,
+    OutcomeRequest,
+    ReferralRequest,
+    StartRequest,
+    WithdrawRequest,
+)
+from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, Role, WithdrawReason
+from referral_bus.wire.cloudevents import BATCH
+
+logger = logging.getLogger(__name__)
+
+Show = Literal["facts", "identity"]
+"""What of a person a query shows, where the caller may see it. Each showing is recorded first."""
+
+PATIENCE_SECONDS = 60.0
+_REQUEST_SECONDS = 30.0
+_QUIET_SECONDS = 60.0
+"""A stream that says nothing for this long, not even a comment, is taken for dead."""
+
+_REFERENCE: dict[type[Part], str] = {
+    Organisation: "organisation",
+    Agreement: "agreement",
+    Protocol: "protocol",
+    Policy: "policy",
+    Rules: "rules",
+    RegionTable: "regions",
+}
+
+
+class Bus:
+    """One organisation's way to the bus. Use it as an async context manager, or call :meth:`close`.
+
+    ``intake``, ``queries`` and ``notifier`` are base addresses; one that is not given can't be used. Where
+    the bus can't be reached, or says 429 or 503, the same request with the same Idempotency-Key is sent again
+    until ``patience`` seconds are over, waiting at least as long as Retry-After says. Every method raises a
+    :class:`~referral_bus.client.errors.BusError`.
+    """
+
+    def __init__(
+        self,
+        token: TokenSource,
+        *,
+        intake: str | None = None,
+        queries: str | None = None,
+        notifier: str | None = None,
+        patience: float = PATIENCE_SECONDS,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._token = token
+        self._addresses = {"intake": intake, "queries": queries, "notifier": notifier}
+        self._patience = patience
+        self._owned = http is None
+        self._http = http or httpx.AsyncClient(timeout=_REQUEST_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; an ``http`` client that was given stays open."""
+        if self._owned:
+            await self._http.aclose()
+
+    # What an agency says.
+
+    async def submit(self, request: ReferralRequest, *, id: str | None = None) -> Answer:
+        """Ask for help for a person. Keep ``id`` and give it again to repeat safely."""
+        return await self._say("POST", "/v1/referrals", request.model_dump(mode="json"), id)
+
+    async def withdraw(self, referral: str, reason: WithdrawReason, *, id: str | None = None) -> Answer:
+        """Take a referral back."""
+        body = WithdrawRequest(referral=referral, reason=reason).model_dump(mode="json", exclude={"referral"})
+        return await self._say("POST", f"/v1/referrals/{_path(referral)}/withdraw", body, id)
+
+    async def forget(self, subject: str, *, organisation: str | None = None) -> Row:
+        """Destroy the keys of a person, so that nothing sealed of them can be opened any more; it can't be
+        undone.
+
+        ``subject`` is the bus's pseudonym (``sj-...``), or the agency's own reference for the person.
+        Operations name the ``organisation`` whose reference it is.
+        """
+        if subject.startswith("sj-"):
+            return await self._object("DELETE", f"/v1/subjects/{_path(subject)}")
+        body = (
+            {"subject": subject}
+            if organisation is None
+            else {"subject": subject, "organisation": organisation}
+        )
+        return await self._object("POST", "/v1/subjects/forget", json=body)
+
+    # What a provider says.
+
+    async def accept(self, task: str, *, id: str | None = None) -> Answer:
+        """Accept an offer."""
+        return await self._say("POST", f"/v1/offers/{_path(task)}/accept", {}, id)
+
+    async def decline(self, task: str, reason: DeclineReason, *, id: str | None = None) -> Answer:
+        """Decline an offer and say why."""
+        body = DeclineRequest(task=task, reason=reason).model_dump(mode="json", exclude={"task"})
+        return await self._say("POST", f"/v1/offers/{_path(task)}/decline", body, id)
+
+    async def start(self, referral: str, started_at: int, *, id: str | None = None) -> Answer:
+        """Say that the service began; ``started_at`` in epoch milliseconds UTC."""
+        body = StartRequest(referral=referral, started_at=started_at).model_dump(
+            mode="json", exclude={"referral"}
+        )
+        return await self._say("POST", f"/v1/referrals/{_path(referral)}/start", body, id)
+
+    async def outcome(
+        self, referral: str, result: OutcomeResult, note: str | None = None, *, id: str | None = None
+    ) -> Answer:
+        """Say what came of it. The note is sealed."""
+        body = OutcomeRequest(referral=referral, result=result, note=note).model_dump(
+            mode="json", exclude={"referral"}
+        )
+        return await self._say("POST", f"/v1/referrals/{_path(referral)}/outcome", body, id)
+
+    async def report_capacity(
+        self, unit: str, total: int, available: int, true_at: int, *, id: str | None = None
+    ) -> Answer:
+        """Say how many places a unit has and how many are free, counted at ``true_at`` (epoch milliseconds
+        UTC)."""
+        report = CapacityRequest(unit=unit, total=total, available=available, true_at=true_at)
+        return await self._say(
+            "PUT", f"/v1/capacity/{_path(unit)}", report.model_dump(mode="json", exclude={"unit"}), id
+        )
+
+    async def publish_service(self, definition: ServiceDefinition, *, id: str | None = None) -> Answer:
+        """Offer a service as described from now on."""
+        return await self._say(
+            "PUT", f"/v1/services/{_path(definition.service)}", definition.model_dump(mode="json"), id
+        )
+
+    # What anybody or operations say.
+
+    async def send(self, events: Sequence[dict[str, Any]]) -> list[Answer | BusError]:
+        """Send structured CloudEvents as one batch; the answers are in the same order, an error for each that
+        was refused.
+
+        Make them with :func:`~referral_bus.client.events.cloud_event`: each carries its own id, so the batch
+        can be repeated as a whole.
+        """
+        response = await self._request(
+            "intake", "POST", "/v1/events", json=list(events), headers={"content-type": BATCH}
+        )
+        said = _json(response)
+        results = said if isinstance(said, list) else said.get("results") if isinstance(said, dict) else None
+        if not isinstance(results, list) or len(results) != len(events):
+            raise BusError(
+                "Intake answered the batch with another number of results. Is this the address of intake?"
+            )
+        return [_result(result) for result in results]
+
+    async def publish(
+        self, message: Organisation | Agreement | Protocol | Policy | Rules | RegionTable
+    ) -> Row:
+        """Publish a version of reference data. Operations only."""
+        body = {"kind": _REFERENCE[type(message)], "content": message.model_dump(mode="json")}
+        return await self._object("POST", "/v1/reference", json=body)
+
+    async def intake_key(self) -> str:
+        """Intake's public key as a JWK (JSON text): outboxes are sealed to it."""
+        return (await self._request("intake", "GET", "/v1/keys")).text
+
+    # What the views know.
+
+    async def timeline(
+        self, referral: str, *, after: str | None = None, wait: float | None = None, show: Show | None = None
+    ) -> Row:
+        """Where a referral stands and what happened to it. ``after`` is an answer's token: the view then
+        reflects that submission, for which the query waits up to ``wait`` seconds."""
+        path = f"/v1/referrals/{_path(referral)}"
+        return await self._object("GET", path, of="queries", params=_params(after, wait, show=show))
+
+    async def caseload(
+        self,
+        *,
+        after: str | None = None,
+        wait: float | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """The agency's referrals."""
+        return await self._page("caseload", _params(after, wait, limit=limit, cursor=cursor))
+
+    async def inbox(
+        self,
+        *,
+        after: str | None = None,
+        wait: float | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """What is offered to the provider, and what it has accepted."""
+        return await self._page("inbox", _params(after, wait, limit=limit, cursor=cursor))
+
+    async def capacity(
+        self,
+        *,
+        after: str | None = None,
+        wait: float | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """Units with their places: in all, taken, held and free."""
+        return await self._page("capacity", _params(after, wait, limit=limit, cursor=cursor))
+
+    async def queue(
+        self,
+        *,
+        after: str | None = None,
+        wait: float | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """What waits for somebody, overdue first."""
+        return await self._page("queue", _params(after, wait, limit=limit, cursor=cursor))
+
+    # What happens.
+
+    async def follow(
+        self, role: Role | None = None, *, last_event_id: str | None = None
+    ) -> AsyncIterator[Heard]:
+        """The organisation's notices as they happen, without end. After a broken connection it goes on where
+        it was, so each notice comes at least once, in order within a referral. Give ``last_event_id`` to go
+        on where another process was.
+
+        Raises :class:`Unavailable` when there was no connection for as long as there is patience.
+        """
+        tries, deadline = 0, time.monotonic() + self._patience
+        while True:
+            failure: BusError | None = None
+            try:
+                async for heard in self._stream(role, last_event_id):
+                    tries, deadline = 0, time.monotonic() + self._patience
+                    last_event_id = heard.id or last_event_id
+                    yield heard
+            except httpx.TransportError as error:
+                failure = Unavailable(f"The notifier can't be reached: {type(error).__name__}.")
+            except Unavailable as error:
+                failure = error
+            tries += 1
+            wait = retry.pause(tries, failure.retry_after if failure is not None else None)
+            if failure is not None and time.monotonic() + wait > deadline:
+                raise failure
+            await asyncio.sleep(wait)
+
+    async def _stream(self, role: Role | None, last_event_id: str | None) -> AsyncIterator[Heard]:
+        headers = {**self._authorization(), "accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["last-event-id"] = last_event_id
+        async with self._http.stream(
+            "GET",
+            self._url("notifier", "/v1/stream"),
+            params={} if role is None else {"role": role},
+            headers=headers,
+            timeout=httpx.Timeout(_REQUEST_SECONDS, read=_QUIET_SECONDS),
+        ) as response:
+            if response.status_code != 200:
+                asked = retry.retry_after(response.headers.get("retry-after"))
+                raise from_problem(response.status_code, await response.aread(), asked)
+            async for sent in server_sent(response.aiter_lines()):
+                yield Heard(sent.id, notice_of(sent.data))
+
+    # How it is asked.
+
+    async def _say(self, method: str, path: str, body: Row, id: str | None) -> Answer:
+        headers = {"idempotency-key": new_id() if id is None else id}
+        response = await self._request("intake", method, path, json=body, headers=headers)
+        try:
+            return Answer.model_validate_json(response.content)
+        except ValidationError:
+            raise BusError(f"The answer to {method} {path} is not intake's. Is this its address?") from None
+
+    async def _page(self, view: str, params: dict[str, str]) -> Page:
+        said = await self._object("GET", f"/v1/{view}", of="queries", params=params)
+        return Page.model_validate(said)
+
+    async def _object(self, method: str, path: str, *, of: str = "intake", **request: Any) -> Row:
+        said = _json(await self._request(of, method, path, **request))
+        if not isinstance(said, dict):
+            raise BusError(f"The answer to {method} {path} is not a JSON object. Is this the right address?")
+        return said
+
+    async def _request(
+        self, service: str, method: str, path: str, *, headers: dict[str, str] | None = None, **request: Any
+    ) -> httpx.Response:
+        url, deadline, tries = self._url(service, path), time.monotonic() + self._patience, 0
+        while True:
+            tries += 1
+            failure: BusError
+            try:
+                response = await self._http.request(
+                    method, url, headers={**self._authorization(), **(headers or {})}, **request
+                )
+            except httpx.TransportError as error:
+                failure = Unavailable(f"{service} can't be reached at {url}: {type(error).__name__}.")
+            else:
+                if response.is_success:
+                    return response
+                asked = retry.retry_after(response.headers.get("retry-after"))
+                failure = from_problem(response.status_code, response.content, asked)
+                if response.status_code not in retry.AGAIN:
+                    raise failure
+            wait = retry.pause(tries, failure.retry_after)
+            if time.monotonic() + wait > deadline:
+                raise failure
+            logger.info("%s, trying again in %.1f s", failure.code, wait)
+            await asyncio.sleep(wait)
+
+    def _url(self, service: str, path: str) -> str:
+        address = self._addresses[service]
+        if address is None:
+            raise Refused(
+                f"The address of {service} was not given: pass {service}=... to the client.",
+                code="no_address",
+            )
+        return address.rstrip("/") + path
+
+    def _authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token()}"}
+
+
+def _path(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _params(after: str | None, wait: float | None, **others: object) -> dict[str, str]:
+    given = {"after": after, "wait": wait, **others}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise BusError("The answer is not JSON. Is this the right address?") from None
+
+
+def _result(result: Any) -> Answer | BusError:
+    if not isinstance(result, dict) or not isinstance(result.get("status"), int):
+        raise BusError(
+            "Intake answered the batch with something that is no result. Is this the address of intake?"
+        )
+    if result["status"] < 300:
+        return Answer.model_validate(result)
+    return from_fields(result["status"], result)
