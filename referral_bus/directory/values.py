@@ -1,0 +1,81 @@
+"""Single values of a directory as values of the bus."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from referral_bus.contracts.ids import LocalId, OrganisationId, short_hash
+from referral_bus.contracts.message import Code
+
+LONGEST_AREA: Final = 64
+"""As long as a person's area can be, so that the two can be equal."""
+
+_ORGANISATION_ID: Final[TypeAdapter[str]] = TypeAdapter(OrganisationId)
+_LOCAL_ID: Final[TypeAdapter[str]] = TypeAdapter(LocalId)
+_CODE: Final[TypeAdapter[str]] = TypeAdapter(Code)
+
+
+class Unusable(ValueError):
+    """A value or row can't be used. The message says why, for the report."""
+
+
+def is_organisation_id(text: str) -> bool:
+    """Whether an organisation of the bus can have this id."""
+    return _fits(_ORGANISATION_ID, text)
+
+
+def organisation_id(text: str) -> str:
+    """A directory's id as the id of an organisation: itself where it can be one, else a digest of it."""
+    return text if is_organisation_id(text) else digest(text)
+
+
+def local_id(text: str) -> str:
+    """A directory's id as the local part of an id of the bus: itself where it can be one, else a digest of
+    it."""
+    return text if _fits(_LOCAL_ID, text) else digest(text)
+
+
+def digest(text: str) -> str:
+    """A short id that follows from a directory's id."""
+    return short_hash("hsds", text)
+
+
+def is_code(text: str) -> bool:
+    """Whether a text can stand as a code in a vocabulary."""
+    return _fits(_CODE, text)
+
+
+def name_code(text: str) -> str:
+    """The name of an area or a vocabulary as a code: itself where it is one, else lower case with dashes, so
+    that ``Cook County`` is ``cook-county``. Raises Unusable for a text that is no name."""
+    code = text if is_code(text) else re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
+    if not code or len(code) > LONGEST_AREA:
+        raise Unusable(f"{shown(text)} is a text, not a name of {LONGEST_AREA} characters at most")
+    return code
+
+
+def whole_number(text: str, most: int) -> int:
+    """A whole number from 0 to ``most``; a fraction, as of a year of age, is left off. Raises Unusable."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise Unusable(f"{shown(text)} is not a number") from None
+    if not 0 <= number <= most:
+        raise Unusable(f"{shown(text)} is not between 0 and {most}")
+    return int(number)
+
+
+def shown(text: str) -> str:
+    """A value as a report shows it."""
+    return (repr(text) if len(text) <= 60 else f"{text[:60]!r}...") if text else "(empty)"
+
+
+def _fits(kind: TypeAdapter[str], text: str) -> bool:
+    try:
+        kind.validate_python(text)
+    except ValidationError:
+        return False
+    return True
