@@ -1,0 +1,93 @@
+"""Where webhooks may go: https, and public addresses only, unless the settings allow more.
+
+The address that was checked is the one connected to, so a name that changes its answer in between gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+import httpx
+
+LONGEST_URL: Final = 2_000
+_HTTPS_PORT: Final = 443
+_HIGHEST_PORT: Final = 65_535
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]+")
+
+
+class AddressRefused(Exception):
+    """The bus does not send there. ``reason`` is a code; the message says what to change."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRules:
+    """What is allowed besides https to public addresses."""
+
+    http_loopback: bool = False
+    private: bool = False
+
+    def check(self, url: str) -> httpx.URL:
+        """The address, parsed. Raises AddressRefused for what can be seen to be wrong without looking it up."""
+        try:
+            parsed = httpx.URL(url)
+            host = parsed.host
+        except (httpx.InvalidURL, ValueError, TypeError):
+            raise AddressRefused("bad_address", "The address is not a URL.") from None
+        if len(url) > LONGEST_URL or not host or parsed.scheme not in ("http", "https"):
+            raise AddressRefused("bad_address", "The address is not an http or https URL with a host.")
+        if (
+            not _HOST.fullmatch(host)
+            or not 0 < (_HTTPS_PORT if parsed.port is None else parsed.port) <= _HIGHEST_PORT
+        ):
+            raise AddressRefused("bad_address", "The address has a host or a port that can't be.")
+        if parsed.userinfo or parsed.fragment:
+            raise AddressRefused(
+                "bad_address", "The address has a user, a password or a fragment. Leave them out."
+            )
+        literal = _literal(host)
+        if parsed.scheme == "http" and not (self.http_loopback and _names_loopback(host, literal)):
+            raise AddressRefused("https_required", "Notices are sent by https only. Give an https address.")
+        if literal is not None and not self._allowed(literal, parsed.scheme):
+            raise AddressRefused("private_address", "The address is not a public one. Give one that is.")
+        return parsed
+
+    async def resolve(self, url: httpx.URL) -> str:
+        """The IP address to connect to. Raises AddressRefused where the name has none, or any that is not allowed."""
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise AddressRefused("unknown_host", "The host's name could not be looked up.") from None
+        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        if not addresses or not all(self._allowed(address, url.scheme) for address in addresses):
+            raise AddressRefused("private_address", "The host's name leads to an address that is not public.")
+        return str(addresses[0])
+
+    def _allowed(self, address: IPv4Address | IPv6Address, scheme: str) -> bool:
+        mapped = getattr(address, "ipv4_mapped", None)
+        real = mapped if mapped is not None else address
+        if real.is_loopback:
+            return self.private or self.http_loopback
+        if scheme == "http":
+            return False
+        return (real.is_global and not real.is_multicast) or self.private
+
+
+def _literal(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _names_loopback(host: str, literal: IPv4Address | IPv6Address | None) -> bool:
+    return host == "localhost" if literal is None else literal.is_loopback

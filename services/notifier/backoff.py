@@ -1,0 +1,25 @@
+"""When a failed delivery is tried again. Pure, but for the random number that is given."""
+
+from __future__ import annotations
+
+
+def pause(attempts: int, first_ms: int, longest_ms: int, chance: float) -> int:
+    """Milliseconds to wait after the ``attempts``-th failure: doubling from ``first_ms`` up to ``longest_ms``, of which the
+    upper half is left to ``chance`` (0 up to 1), so that those who failed together don't come back together."""
+    whole = min(longest_ms, first_ms << min(attempts - 1, 40))
+    return round(whole / 2 + whole / 2 * chance)
+
+
+def retry_at(
+    now: int,
+    enqueued_at: int,
+    attempts: int,
+    *,
+    first_ms: int,
+    longest_ms: int,
+    give_up_ms: int,
+    chance: float,
+) -> int | None:
+    """When to try again, in epoch milliseconds, or None when the time for trying is over by then."""
+    due = now + pause(attempts, first_ms, longest_ms, chance)
+    return due if due <= enqueued_at + give_up_ms else None

@@ -1,0 +1,196 @@
+"""Deliveries in SQL: claimed for an attempt, then done, due again, or given up.
+
+A claim is a lease: it ends by itself, so what a killed process was at is tried again. The number of attempts tells claims apart: what
+became of one is only written while it is the latest, so a slow former claimant changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sqlalchemy import bindparam, select, text, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.notifier import tables
+from services.notifier.notices import Kept, kept
+
+SendingChannel = Literal["webhook", "feed"]
+Result = Literal["delivered", "given_up", "withheld"]
+
+FEED_BATCH: Final = 200
+"""A feed is written in order, one batch at a time."""
+
+_CLAIM = text(
+    """
+    with open as (
+        select subscription, channel from notifier.subscriptions s
+        where channel in ('webhook', 'feed') and exists (
+            select from notifier.deliveries d
+            where d.subscription = s.subscription and d.done_at is null and d.due_at <= :now and d.leased_until <= :now
+        )
+        for no key update skip locked
+    ), room as (
+        select open.subscription, open.channel, case
+            when open.channel = 'webhook' then :each - count(d.*) filter (where d.leased_until > :now)
+            when count(d.*) filter (where d.due_at > :now or d.leased_until > :now) > 0 then 0
+            else :batch
+        end as places
+        from open left join notifier.deliveries d on d.subscription = open.subscription and d.done_at is null
+        group by open.subscription, open.channel
+    ), chosen as (
+        select room.subscription, due.region, due.sequence
+        from room cross join lateral (
+            select q.region, q.sequence from notifier.deliveries q
+            where q.subscription = room.subscription and q.done_at is null and q.due_at <= :now and q.leased_until <= :now
+            order by q.number limit greatest(room.places, 0)
+        ) due
+    ), claimed as (
+        update notifier.deliveries d set leased_until = :until, attempts = attempts + 1
+        from chosen
+        where d.subscription = chosen.subscription and d.region = chosen.region and d.sequence = chosen.sequence
+            and d.done_at is null and d.leased_until <= :now
+        returning d.subscription, d.attempts, d.enqueued_at, d.organisation, d.number
+    )
+    select s.subscription, s.channel, s.url, s.sealed_secret, c.attempts, c.enqueued_at, n.*
+    from claimed c
+    join notifier.subscriptions s on s.subscription = c.subscription
+    join notifier.notices n on n.organisation = c.organisation and n.number = c.number
+    order by s.subscription, n.number
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is ours to attempt until the lease ends."""
+
+    subscription: str
+    channel: SendingChannel
+    url: str | None
+    sealed_secret: bytes | None
+    attempts: int
+    enqueued_at: int
+    notice: Kept
+
+    @property
+    def identity(self) -> str:
+        """The same at every attempt: by it the receiver recognises a repeat."""
+        return f"{self.subscription}.{self.notice.region}.{self.notice.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """A delivery as its recipient may look it up."""
+
+    subscription: str
+    region: str
+    sequence: int
+    number: int
+    type: str
+    referral: str | None
+    attempts: int
+    last_reason: str | None
+    due_at: int
+    result: Result | None
+    done_at: int | None
+
+
+class Deliveries:
+    """The deliveries of all subscriptions. Times are epoch milliseconds, UTC."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def claim(self, now: int, until: int, each: int) -> list[Claimed]:
+        """Claim what is due: at most ``each`` under way for a webhook, and for a feed the next batch once nothing before it waits."""
+        async with self._engine.begin() as connection:
+            rows = await connection.execute(
+                _CLAIM, {"now": now, "until": until, "each": each, "batch": FEED_BATCH}
+            )
+            return [
+                Claimed(
+                    subscription=row["subscription"],
+                    channel=row["channel"],
+                    url=row["url"],
+                    sealed_secret=row["sealed_secret"],
+                    attempts=row["attempts"],
+                    enqueued_at=row["enqueued_at"],
+                    notice=kept(row),
+                )
+                for row in rows.mappings()
+            ]
+
+    async def finish(
+        self, claimed: list[Claimed], result: Result, at: int, reason: str | None = None
+    ) -> None:
+        """These need no more attempts."""
+        await self._write(
+            claimed, {"result": result, "done_at": at, "leased_until": 0, "last_reason": reason}
+        )
+
+    async def postpone(self, claimed: list[Claimed], due_at: int, reason: str) -> None:
+        """These are tried again at ``due_at``."""
+        await self._write(claimed, {"due_at": due_at, "leased_until": 0, "last_reason": reason})
+
+    async def _write(self, claimed: list[Claimed], values: dict[str, object]) -> None:
+        if not claimed:
+            return
+        deliveries = tables.deliveries.c
+        statement = (
+            update(tables.deliveries)
+            .where(
+                deliveries.subscription == bindparam("of"),
+                deliveries.region == bindparam("in_region"),
+                deliveries.sequence == bindparam("at_sequence"),
+                deliveries.attempts == bindparam("claim"),
+                deliveries.done_at.is_(None),
+            )
+            .values(**values)
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                statement,
+                [
+                    {
+                        "of": one.subscription,
+                        "in_region": one.notice.region,
+                        "at_sequence": one.notice.sequence,
+                        "claim": one.attempts,
+                    }
+                    for one in claimed
+                ],
+            )
+
+    async def waiting(self, now: int) -> tuple[int, int]:
+        """How many deliveries are not done, and the age in milliseconds of the oldest that is due."""
+        async with self._engine.connect() as connection:
+            row = (
+                await connection.execute(
+                    text(
+                        "select count(*), coalesce(max(:now - enqueued_at) filter (where due_at <= :now), 0) "
+                        "from notifier.deliveries where done_at is null"
+                    ),
+                    {"now": now},
+                )
+            ).one()
+        return int(row[0]), int(row[1])
+
+    async def of(self, organisation: str, before: tuple[int, str] | None, limit: int) -> list[DeliveryRow]:
+        """An organisation's deliveries, latest notice first; ``before`` is number and subscription of the last one seen."""
+        deliveries, notices = tables.deliveries.c, tables.notices.c
+        shown = [
+            (notices if name in ("type", "referral") else deliveries)[name]
+            for name in DeliveryRow.__dataclass_fields__
+        ]
+        statement = (
+            select(*shown)
+            .join_from(tables.deliveries, tables.notices)
+            .where(deliveries.organisation == organisation)
+            .order_by(deliveries.number.desc(), deliveries.subscription.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            statement = statement.where(tuple_(deliveries.number, deliveries.subscription) < tuple_(*before))
+        async with self._engine.connect() as connection:
+            return [DeliveryRow(**row) for row in (await connection.execute(statement)).mappings()]

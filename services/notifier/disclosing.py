@@ -1,0 +1,256 @@
+"""What a notice shows of the person: decided by ``may_disclose`` when it is about to leave, recorded, and sealed to the recipient.
+
+It is decided then and not when the event came: an offer that has expired meanwhile, an agreement that ended, or a person who was
+forgotten shows nothing any more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from referral_bus.contracts.disclosure import Channel, Disclosed
+from referral_bus.contracts.feed import Notice
+from referral_bus.contracts.ledger import (
+    OfferAccepted,
+    OfferMade,
+    OutcomeReported,
+    SubmissionParked,
+    SubmissionRefused,
+)
+from referral_bus.contracts.reference import Agreement
+from referral_bus.contracts.vocabulary import DataClass, OrganisationKind
+from referral_bus.disclosure.releases import Releases
+from referral_bus.disclosure.rules import Standing, may_disclose
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import Clock
+from referral_bus.sealing.jwe import JweError, seal_to
+from referral_bus.sealing.port import Keys
+from referral_bus.sealing.sections import Erased, OpenError, Sealer
+from services.notifier import tables
+from services.notifier.fold import load_standings
+from services.notifier.hearing import HearingRole
+from services.notifier.notices import Kept
+from services.notifier.standing import ReferralStanding
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS: Final = frozenset({SubmissionRefused.event_type(), SubmissionParked.event_type()})
+"""Say something about what the organisation itself sent, and nothing about a person."""
+
+_NEEDS: Final[dict[tuple[HearingRole, str], DataClass]] = {
+    ("agency", OutcomeReported.event_type()): "outcome"
+}
+"""Without this class the organisation must not even hear of it. Every other notice to an agency needs ``status``."""
+
+_SHOWS: Final[dict[tuple[HearingRole, str], tuple[DataClass, ...]]] = {
+    ("provider", OfferMade.event_type()): ("facts",),
+    ("provider", OfferAccepted.event_type()): ("facts", "identity"),
+    ("agency", OutcomeReported.event_type()): ("outcome",),
+}
+"""What is put into ``disclosed``, as far as it is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parties:
+    """A notice's referral and recipient as they stand now."""
+
+    known: ReferralStanding
+    agency_kind: OrganisationKind | None
+    recipient_key: str | None
+    agreements: list[Agreement] = field(default_factory=list)
+
+    def grant(self, data: DataClass, recipient: str, at: int) -> str | None:
+        standing = Standing(
+            referral=self.known.referral,
+            subject=self.known.subject,
+            agency=self.known.agency,
+            agency_kind=self.agency_kind,
+            purpose=self.known.purpose,
+            offered_to=frozenset(self.known.offers.values()),
+            accepted_by=self.known.accepted_by,
+        )
+        return may_disclose(data, standing, recipient, self.known.purpose, at, self.agreements)
+
+
+class Disclosing:
+    """Makes notices ready to leave."""
+
+    def __init__(
+        self, engine: AsyncEngine, keys: Keys, sealer: Sealer, releases: Releases, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._sealer = sealer
+        self._releases = releases
+        self._clock = clock
+
+    async def prepare(self, notices: Sequence[Kept], channel: Channel) -> list[Notice | None]:
+        """Each notice as it may leave now, every release in it recorded; None where the organisation must not hear of it.
+
+        Raises LogError where a release can't be recorded: then nothing may leave.
+        """
+        at = self._clock.now()
+        prepared: list[Notice | None] = []
+        releases: list[Disclosed] = []
+        async with self._engine.connect() as connection:
+            parties = await _parties(connection, notices)
+        for kept in notices:
+            notice, released = await self._prepare(
+                kept, parties.get((kept.referral, kept.organisation)), channel, at
+            )
+            prepared.append(notice)
+            releases.extend(released)
+        await self._releases.record(releases)
+        return prepared
+
+    async def _prepare(
+        self, kept: Kept, parties: _Parties | None, channel: Channel, at: int
+    ) -> tuple[Notice | None, list[Disclosed]]:
+        if kept.referral is None or kept.type in _ANSWERS:
+            return _notice(kept, kept.reason, None), []
+        if parties is None:
+            return None, []
+        granted: dict[DataClass, str] = {}
+        if kept.role == "agency":
+            for needed in ("status", _NEEDS.get((kept.role, kept.type), "status")):
+                grant = parties.grant(needed, kept.organisation, at)
+                if grant is None:
+                    return None, []
+                granted[needed] = grant
+        content = await self._content(kept, parties, at, granted)
+        reason = kept.reason
+        if reason == "outcome_reported" and parties.grant("outcome", kept.organisation, at) is None:
+            reason = None
+        return _notice(kept, reason, content), _releases(kept, parties.known, channel, at, granted)
+
+    async def _content(
+        self, kept: Kept, parties: _Parties, at: int, granted: dict[DataClass, str]
+    ) -> bytes | None:
+        """What is shown, sealed to the recipient. ``granted`` is told what that is."""
+        shown: dict[str, Any] = {}
+        for data in _SHOWS.get((kept.role, kept.type), ()):
+            grant = parties.grant(data, kept.organisation, at)
+            clear = (
+                await self._clear(data, parties.known)
+                if grant is not None and parties.recipient_key
+                else None
+            )
+            if grant is not None and clear is not None:
+                granted[data] = grant
+                shown |= clear
+        if not shown or parties.recipient_key is None:
+            return None
+        try:
+            return seal_to(parties.recipient_key, json.dumps({"referral": kept.referral, **shown}).encode())
+        except JweError as error:
+            for data in _SHOWS[kept.role, kept.type]:
+                granted.pop(data, None)
+            metrics.NOTICES_UNSEALED.labels(reason="recipient_key").inc()
+            logger.error("a notice to %s leaves without content: %s", kept.organisation, error)
+            return None
+
+    async def _clear(self, data: DataClass, known: ReferralStanding) -> dict[str, Any] | None:
+        """The content of one class; None where there is none, or it was erased."""
+        try:
+            match data:
+                case "facts" if known.sealed_facts is not None:
+                    key = (await self._keys.fetch([known.subject], "facts")).get(known.subject)
+                    facts = self._sealer.open_facts(key, known.subject, known.sealed_facts)
+                    return {"facts": facts.model_dump(mode="json")}
+                case "identity" if known.sealed_identity is not None:
+                    key = (await self._keys.fetch([known.subject], "identity")).get(known.subject)
+                    identity = self._sealer.open_identity(key, known.subject, known.sealed_identity)
+                    return {"identity": identity.model_dump(mode="json")}
+                case "outcome" if known.outcome is not None:
+                    shown: dict[str, Any] = {"outcome": known.outcome}
+                    if known.sealed_note is not None:
+                        key = (await self._keys.fetch([known.subject], "identity")).get(known.subject)
+                        shown["note"] = self._sealer.open_note(key, known.subject, known.sealed_note).text
+                    return shown
+                case _:
+                    return None
+        except Erased:
+            return None
+        except OpenError as error:
+            metrics.NOTICES_UNSEALED.labels(reason="sealed_section").inc()
+            logger.error("a notice leaves without %s: %s", data, error)
+            return None
+
+
+async def _parties(
+    connection: AsyncConnection, notices: Sequence[Kept]
+) -> dict[tuple[str | None, str], _Parties]:
+    """By referral and recipient; without those whose referral was never opened."""
+    known = await load_standings(connection, {kept.referral for kept in notices if kept.referral is not None})
+    recipients = {kept.organisation for kept in notices}
+    organisations = tables.organisations.c
+    rows = {
+        row.organisation: row
+        for row in await connection.execute(
+            select(organisations.organisation, organisations.kind, organisations.encryption_key).where(
+                organisations.organisation.in_(recipients | {one.agency for one in known.values()})
+            )
+        )
+    }
+    agreements: dict[str, list[Agreement]] = {}
+    for row in await connection.execute(
+        select(tables.agreements.c.recipient, tables.agreements.c.content).where(
+            tables.agreements.c.recipient.in_(recipients)
+        )
+    ):
+        agreements.setdefault(row.recipient, []).append(Agreement.model_validate(row.content))
+    found: dict[tuple[str | None, str], _Parties] = {}
+    for kept in notices:
+        if kept.referral is not None and (standing := known.get(kept.referral)) is not None:
+            agency, recipient = rows.get(standing.agency), rows.get(kept.organisation)
+            found[kept.referral, kept.organisation] = _Parties(
+                known=standing,
+                agency_kind=None if agency is None else agency.kind,
+                recipient_key=None if recipient is None else recipient.encryption_key,
+                agreements=agreements.get(kept.organisation, []),
+            )
+    return found
+
+
+def _notice(kept: Kept, reason: str | None, disclosed: bytes | None) -> Notice:
+    return Notice(
+        organisation=kept.organisation,
+        type=kept.type,
+        region=kept.region,
+        sequence=kept.sequence,
+        at=kept.at,
+        referral=kept.referral,
+        task=kept.task,
+        reason=reason,
+        expires_at=kept.expires_at,
+        disclosed=disclosed,
+    )
+
+
+def _releases(
+    kept: Kept, known: ReferralStanding, channel: Channel, at: int, granted: dict[DataClass, str]
+) -> list[Disclosed]:
+    """One release for each grant, so that each says why all of its classes were allowed."""
+    by_grant: dict[str, list[DataClass]] = {}
+    for data, grant in granted.items():
+        by_grant.setdefault(grant, []).append(data)
+    return [
+        Disclosed(
+            subject=known.subject,
+            referral=known.referral,
+            recipient=kept.organisation,
+            data_classes=classes,
+            purpose=known.purpose,
+            grant=grant,
+            channel=channel,
+            at=at,
+        )
+        for grant, classes in by_grant.items()
+    ]

@@ -1,0 +1,1 @@
+"""The migrations of the schema ``notifier``, applied in order at start."""

@@ -1,0 +1,154 @@
+"""The notifier put together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from referral_bus.access.tokens import TokenVerifier
+from referral_bus.disclosure.releases import Releases
+from referral_bus.log import topics
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import Clock, SystemClock
+from referral_bus.runtime.health import Health
+from referral_bus.runtime.service import Task
+from referral_bus.sealing.keys import KeyStore
+from referral_bus.sealing.secrets import Secrets, read_key
+from referral_bus.sealing.sections import Sealer
+from referral_bus.store.engine import new_engine
+from referral_bus.store.migrate import migrate
+from referral_bus.web.app import new_app
+from referral_bus.web.server import serve
+from referral_bus.wire.codec import Codec
+from services.notifier import hearer, tables
+from services.notifier.addresses import AddressRules
+from services.notifier.api import Doors
+from services.notifier.bell import Bell
+from services.notifier.deliveries import Deliveries
+from services.notifier.disclosing import Disclosing
+from services.notifier.dispatch import Dispatcher, Patience
+from services.notifier.feed import Feeds
+from services.notifier.fold import Fold
+from services.notifier.hearer import Hearer
+from services.notifier.notices import Notices
+from services.notifier.secrets import WebhookSecrets
+from services.notifier.settings import NotifierSettings
+from services.notifier.stream import LedgerStream
+from services.notifier.streaming import Streams
+from services.notifier.subscriptions import Subscriptions
+from services.notifier.webhook import WebhookSender
+from services.notifier.words import Words
+
+logger = logging.getLogger(__name__)
+
+_LAG_SECONDS = 1.0
+_PRUNE_SECONDS = 3600.0
+_DAY_MS = 86_400_000
+_LEASE_SPARE_SECONDS = 15.0
+"""What an attempt may take besides the sending: opening, recording, writing down."""
+
+
+@asynccontextmanager
+async def build(settings: NotifierSettings, health: Health) -> AsyncIterator[list[Task]]:
+    """The parts: the ledger's stream, the deliveries, the HTTP API, and housekeeping."""
+    clock, codec, bell = SystemClock(), Codec.load(), Bell()
+    master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
+    derived = Secrets.derive(master, settings.bus)
+    health.starting(hearer.PART, "connects")
+    async with AsyncExitStack() as stack:
+        engine = new_engine(settings.database_url.get_secret_value())
+        stack.push_async_callback(engine.dispose)
+        await migrate(engine, "sealing", "referral_bus.sealing.migrations")
+        await migrate(engine, tables.SCHEMA, "services.notifier.migrations")
+        log = KafkaLog(settings.kafka)
+        stack.push_async_callback(log.close)
+        appender = await log.appender()
+        keys = KeyStore(engine, {"facts": derived.facts_key, "identity": derived.identity_key})
+        releases = Releases(
+            appender, settings.bus, codec, await log.partitions(topics.disclosure(settings.bus))
+        )
+        words = Words(appender, settings.bus, codec, await log.partitions(topics.delivery(settings.bus)))
+        disclosing = Disclosing(engine, keys, Sealer(codec), releases, clock)
+        rules = AddressRules(settings.webhook_allow_http_loopback, settings.webhook_allow_private)
+        sender = WebhookSender(rules, settings.webhook_timeout_seconds)
+        stack.push_async_callback(sender.close)
+        secrets, deliveries, notices = (
+            WebhookSecrets(master, settings.bus),
+            Deliveries(engine),
+            Notices(engine),
+        )
+        dispatcher = Dispatcher(
+            deliveries=deliveries,
+            disclosing=disclosing,
+            sender=sender,
+            secrets=secrets,
+            feeds=Feeds(appender, settings.bus, codec),
+            words=words,
+            codec=codec,
+            clock=clock,
+            health=health,
+            bell=bell,
+            patience=_patience(settings),
+        )
+        handler = Hearer(
+            log=log, fold=Fold(engine), codec=codec, keys=keys, clock=clock, health=health, bell=bell
+        )
+        stream = LedgerStream(
+            settings.kafka, f"refbus-{settings.bus}-notifier", topics.ledger(settings.bus), handler.handle
+        )
+        verifier = TokenVerifier(settings.jwks, settings.bus)
+        await verifier.start()
+        app = new_app("Referral bus: notifier", "Subscriptions, the event stream, and deliveries.", verifier)
+        streams = Streams(notices, disclosing, bell, settings.stream_heartbeat_seconds)
+        Doors(
+            subscriptions=Subscriptions(engine),
+            deliveries=deliveries,
+            streams=streams,
+            secrets=secrets,
+            rules=rules,
+            clock=clock,
+        ).install(app)
+        yield [
+            Task("ledger", stream.run()),
+            Task("deliveries", dispatcher.run()),
+            Task("api", serve(app, settings.host, settings.port)),
+            Task("streams", streams.end_with_service()),
+            Task("lag", _watch(stream, topics.ledger(settings.bus), health)),
+            Task("housekeeping", _keep_house(notices, clock, settings.keep_days)),
+        ]
+
+
+def _patience(settings: NotifierSettings) -> Patience:
+    return Patience(
+        first_ms=round(settings.webhook_first_retry_seconds * 1000),
+        longest_ms=round(settings.webhook_longest_retry_seconds * 1000),
+        give_up_ms=round(settings.webhook_give_up_seconds * 1000),
+        lease_ms=round((settings.webhook_timeout_seconds + _LEASE_SPARE_SECONDS) * 1000),
+        each=settings.webhook_concurrency,
+        total=settings.webhook_total_concurrency,
+    )
+
+
+async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
+    await stream.assigned.wait()
+    health.ready(hearer.PART)
+    while True:
+        for partition, records in stream.lag().items():
+            metrics.LAG.labels(topic=topic, partition=str(partition)).set(records)
+        await asyncio.sleep(_LAG_SECONDS)
+
+
+async def _keep_house(notices: Notices, clock: Clock, days: int) -> None:
+    while True:
+        try:
+            gone = await notices.prune(clock.now() - days * _DAY_MS)
+            if gone:
+                logger.info("%d notices older than %d days were deleted", gone, days)
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("old notices could not be deleted and are next time: %s", type(error).__name__)
+        await asyncio.sleep(_PRUNE_SECONDS)

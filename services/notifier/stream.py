@@ -1,0 +1,196 @@
+"""The ledger as a stream: a Faust app that reads committed data only, hands over raw records one by one, and takes over nothing.
+
+Faust reads with ``read_uncommitted`` unless it runs its own transactions; the consumer made here does not. An agent acknowledges
+what it raises on, so the one here only passes records on: they are handled beside it, in batches of what waits, and acknowledged
+by hand after that. A record that can't be handled stops the stream where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import aiokafka
+import faust
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faust.app.base import BootStrategy
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
+from faust.types import AppT
+
+from referral_bus.log.port import Record
+
+SESSION_SECONDS: Final = 6.0
+HEARTBEAT_SECONDS: Final = 1.0
+REBALANCE_SECONDS: Final = 30.0
+REQUEST_SECONDS: Final = 15.0
+COMMIT_SECONDS: Final = 1.0
+_FETCH_WAIT_MS: Final = 500
+_BATCH: Final = 500
+_LOOK_SECONDS: Final = 0.2
+
+Handle = Callable[[Sequence[Record]], Awaitable[None]]
+"""Handles records: returns once they are stored for good, raises where one never can be."""
+
+
+class _CommittedConsumerThread(AIOKafkaConsumerThread):
+    """Builds a consumer that hears of nothing until its transaction is committed."""
+
+    def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[RoundRobinPartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            request_timeout_ms=int(REQUEST_SECONDS * 1000),
+            session_timeout_ms=int(SESSION_SECONDS * 1000),
+            heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
+            rebalance_timeout_ms=int(REBALANCE_SECONDS * 1000),
+        )
+
+
+class _CommittedConsumer(Consumer):
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _CommittedTransport(Transport):
+    Consumer = _CommittedConsumer
+
+
+class _ReadOnly(BootStrategy):
+    """A consumer and its agents; no producer and no web server."""
+
+    enable_kafka_producer = False
+    enable_web = False
+
+
+class _App(faust.App):
+    BootStrategy = _ReadOnly
+
+    async def on_first_start(self) -> None:
+        """Nothing: without tables there is nothing to keep in a folder."""
+
+
+class StreamStopped(Exception):
+    """The stream ended without having been asked to. The message says why."""
+
+
+class LedgerStream:
+    """Reads a topic as a member of ``group`` and gives each record to ``handle``, in order within a partition."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str, handle: Handle) -> None:
+        self._bootstrap = bootstrap
+        self._group = group
+        self._topic = topic
+        self._handle = handle
+        self._app: _App | None = None
+        self._following: dict[int, int] = {}
+        self.assigned = asyncio.Event()
+        """Set once the group has given this member its partitions."""
+
+    async def run(self) -> None:
+        """Read until cancelled. Raises what ``handle`` raises, and StreamStopped where Faust gives up by itself."""
+        queue: asyncio.Queue[Any] = asyncio.Queue(_BATCH)
+        async with self._started(queue) as app:
+            ended = asyncio.create_task(_ended(app))
+            handling = asyncio.create_task(self._work(queue))
+            try:
+                await asyncio.wait((ended, handling), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+                handling.cancel()
+                await asyncio.wait((ended, handling))
+            if not handling.cancelled():
+                handling.result()
+            raise StreamStopped(
+                f"the stream of {self._topic} ended: {app.crash_reason or 'no reason was given'}"
+            )
+
+    async def _work(self, queue: asyncio.Queue[Any]) -> None:
+        """Handle what waits, all of it at once, and acknowledge it then."""
+        while True:
+            events = [await queue.get()]
+            while not queue.empty() and len(events) < _BATCH:
+                events.append(queue.get_nowait())
+            await self._handle([_record(event.message) for event in events])
+            for event in events:
+                self._following[event.message.partition] = event.message.offset + 1
+                event.ack()
+
+    def lag(self) -> dict[int, int]:
+        """Offsets between what was handled and the end, by partition, of those that anything came from. The mark that ends a
+        transaction counts as one."""
+        app = self._app
+        if app is None or not self.assigned.is_set():
+            return {}
+        assigned = {tp.partition: tp for tp in app.consumer.assignment() if tp.topic == self._topic}
+        return {
+            partition: max(0, (app.consumer.highwater(assigned[partition]) or 0) - following)
+            for partition, following in self._following.items()
+            if partition in assigned
+        }
+
+    @asynccontextmanager
+    async def _started(self, queue: asyncio.Queue[Any]) -> AsyncIterator[_App]:
+        app = self._app = self._new_app(queue)
+        try:
+            await app.start()
+            yield app
+        finally:
+            self.assigned.clear()
+            await app.stop()
+            self._app = None
+
+    def _new_app(self, queue: asyncio.Queue[Any]) -> _App:
+        app = _App(
+            self._group,
+            broker=[f"kafka://{address}" for address in self._bootstrap.split(",")],
+            loop=asyncio.get_running_loop(),
+            autodiscover=False,
+            key_serializer="raw",
+            value_serializer="raw",
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            broker_session_timeout=SESSION_SECONDS,
+            broker_request_timeout=REQUEST_SECONDS,
+            broker_commit_interval=COMMIT_SECONDS,
+            stream_wait_empty=False,
+            web_enabled=False,
+        )
+        app.transport = _CommittedTransport(app.conf.broker_consumer, cast(AppT, app))
+        topic = app.topic(self._topic, key_serializer="raw", value_serializer="raw")
+
+        async def ledger(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await queue.put(event)
+
+        app.agent(topic, name=f"{self._group}-ledger", concurrency=1)(ledger)
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        return app
+
+    def _on_assigned(self, *_: object, **__: object) -> None:
+        self.assigned.set()
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp=int(message.timestamp * 1000),
+        key=message.key,
+        value=message.value,
+    )
+
+
+async def _ended(app: _App) -> None:
+    """Returns once Faust has stopped or crashed. Its own way to wait for that leaves a task behind when it is cancelled."""
+    while not app.should_stop:  # noqa: ASYNC110 - what Faust offers to wait for doesn't survive a cancel
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,188 @@
+"""The ledger's stream on a real broker: committed data only, nothing lost to an error, nothing taken over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import Record, TopicSpec
+from services.notifier.stream import LedgerStream
+
+SECONDS = 30.0
+
+
+async def until(held: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not held():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def topic(kafka: str) -> AsyncIterator[str]:
+    name = f"ledger-{uuid4().hex[:8]}"
+    log = KafkaLog(kafka)
+    await log.ensure([TopicSpec(name, 2)])
+    yield name
+    await log.close()
+
+
+async def put(kafka: str, topic: str, values: list[bytes], *, commit: bool, partition: int = 0) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"t-{uuid4().hex[:8]}")
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        for value in values:
+            await producer.send_and_wait(topic, value, key=b"north", partition=partition)
+        await (producer.commit_transaction() if commit else producer.abort_transaction())
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def running(stream: LedgerStream) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(stream.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_nobody_hears_of_what_was_aborted(kafka: str, topic: str) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    await put(kafka, topic, [b"before"], commit=True)
+    await put(kafka, topic, [b"aborted-1", b"aborted-2"], commit=False)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: heard == [b"before"])
+        await put(kafka, topic, [b"aborted-3"], commit=False)
+        await put(kafka, topic, [b"after"], commit=True)
+        await until(lambda: len(heard) > 1)
+    assert heard == [b"before", b"after"]
+
+    every = AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest")
+    await every.start()
+    try:
+        seen: list[bytes | None] = []
+        async with asyncio.timeout(SECONDS):
+            while len(seen) < 5:
+                seen += [
+                    record.value
+                    for batch in (await every.getmany(timeout_ms=200)).values()
+                    for record in batch
+                ]
+    finally:
+        await every.stop()
+    assert seen == [b"before", b"aborted-1", b"aborted-2", b"aborted-3", b"after"]
+
+
+async def test_what_is_still_open_is_not_heard_either(kafka: str, topic: str) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"t-{topic}")
+    await producer.start()
+    try:
+        async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"open", partition=0)
+            await put(kafka, topic, [b"other partition"], commit=True, partition=1)
+            await until(lambda: heard == [b"other partition"])
+            await producer.commit_transaction()
+            await until(lambda: len(heard) == 2)
+    finally:
+        await producer.stop()
+    assert heard == [b"other partition", b"open"]
+
+
+async def test_a_record_that_cannot_be_handled_stops_the_stream_and_is_read_again(
+    kafka: str, topic: str
+) -> None:
+    heard: list[bytes | None] = []
+    broken = True
+
+    async def handle(records: Sequence[Record]) -> None:
+        for record in records:
+            if broken and record.value == b"bad":
+                raise ValueError("bad")
+            heard.append(record.value)
+
+    await put(kafka, topic, [b"good", b"bad", b"behind"], commit=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="bad"):
+            async with asyncio.timeout(SECONDS):
+                await LedgerStream(kafka, f"g-{topic}", topic, handle).run()
+    assert b"behind" not in heard
+    broken = False
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: b"behind" in heard)
+    assert heard[-2:] == [b"bad", b"behind"]
+
+
+async def test_a_handler_under_way_when_it_stops_is_not_acknowledged(kafka: str, topic: str) -> None:
+    begun = asyncio.Event()
+    hangs = True
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        if hangs:
+            begun.set()
+            await asyncio.Event().wait()
+        heard.extend(record.value for record in records)
+
+    await put(kafka, topic, [b"one", b"two"], commit=True)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        async with asyncio.timeout(SECONDS):
+            await begun.wait()
+    hangs = False
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: heard == [b"one", b"two"])
+
+
+async def test_a_clean_stop_keeps_the_position(kafka: str, topic: str) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    values = [b"%d" % number for number in range(300)]
+    await put(kafka, topic, values[:200], commit=True)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: len(heard) == 200)
+    await put(kafka, topic, values[200:], commit=True)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: len(heard) >= 300)
+    assert heard == values
+
+
+async def test_it_takes_over_neither_signals_nor_logs_nor_the_folder(
+    kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
+    signals = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    async def handle(records: Sequence[Record]) -> None:
+        raise AssertionError(records)
+
+    stream = LedgerStream(kafka, f"g-{topic}", topic, handle)
+    async with running(stream):
+        async with asyncio.timeout(SECONDS):
+            await stream.assigned.wait()
+    assert (list(logging.getLogger().handlers), logging.getLogger().level) == (handlers, level)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == signals
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,154 @@
+"""The guard around the ledger's stream: what fails is tried again, what can't be read stops it, what is missing is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from referral_bus.contracts.ledger import GENESIS_HASH, Entry, Event, KeyDestroyed, Meta, RulesActivated
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing, Record, TopicSpec
+from referral_bus.runtime.clock import ManualClock
+from referral_bus.runtime.health import Health
+from referral_bus.wire.codec import Codec
+from services.notifier import hearer
+from services.notifier.bell import Bell
+from services.notifier.fold import Gap, Located
+from services.notifier.hearer import Hearer, LedgerUnreadable
+
+SUBJECT = "sj-" + "a" * 26
+CODEC = Codec.load()
+
+
+class ScriptedFold:
+    """Keeps positions in memory, and raises what it is told to first."""
+
+    def __init__(self, health: Health, *failures: Exception) -> None:
+        self.health = health
+        self.failures = list(failures)
+        self.applied: list[tuple[str, int]] = []
+        self.unready: list[dict[str, str]] = []
+        self.offsets: dict[str, int] = {}
+
+    async def apply(self, batch: Sequence[Located], now: int) -> list[Gap]:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.unready.append(self.health.problems())
+        gaps: dict[str, Gap] = {}
+        for located in batch:
+            meta = located.entry.meta
+            following = 1 + sum(region == meta.region for region, _ in self.applied)
+            if meta.region in gaps or meta.sequence < following:
+                continue
+            if meta.sequence > following:
+                gaps[meta.region] = Gap(meta.region, self.offsets.get(meta.region, 0), located)
+                continue
+            self.applied.append((meta.region, meta.sequence))
+            self.offsets[meta.region] = located.offset + 1
+        return list(gaps.values())
+
+
+class NoKeys:
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    def forget(self, subject: str) -> None:
+        self.forgotten.append(subject)
+
+
+def value(region: str, sequence: int, event: Event | None = None) -> bytes:
+    meta = Meta(
+        region=region,
+        sequence=sequence,
+        prev_hash=GENESIS_HASH,
+        decided_through=0,
+        now=1,
+        rules=1,
+        submission=None,
+    )
+    return CODEC.encode_entry(Entry(meta, event or RulesActivated(version=1)))
+
+
+def record(offset: int, data: bytes | None) -> Record:
+    return Record("ledger", 0, offset, 1, b"north", data)
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hearer, "_FIRST_PAUSE", 0.001)
+
+
+def made(health: Health, fold: ScriptedFold, log: Any = None, keys: Any = None) -> Hearer:
+    return Hearer(
+        log=log,
+        fold=fold,  # type: ignore[arg-type]
+        codec=CODEC,
+        keys=keys or NoKeys(),
+        clock=ManualClock(1),
+        health=health,
+        bell=Bell(),
+    )
+
+
+async def test_a_database_that_fails_is_tried_until_the_events_are_stored(health: Health) -> None:
+    away = OperationalError("select", {}, Exception("gone"))
+    fold = ScriptedFold(health, away, OSError("gone"), away)
+    await made(health, fold).handle([record(0, value("north", 1))])
+    assert fold.applied == [("north", 1)]
+    assert fold.unready == [{"ledger": "the database does not answer"}]
+    assert health.problems() == {}
+
+
+async def test_a_fault_of_our_own_is_not_tried_for_ever(health: Health) -> None:
+    fold = ScriptedFold(health, ProgrammingError("select", {}, Exception("no such table")))
+    with pytest.raises(ProgrammingError):
+        await made(health, fold).handle([record(0, value("north", 1))])
+
+
+@pytest.mark.parametrize("data", [None, b"", b"\x00\x00\x00\xff\xffx", b"{}"])
+async def test_what_stands_before_an_unreadable_event_is_stored_and_nothing_behind_it(
+    health: Health, data: bytes | None
+) -> None:
+    fold = ScriptedFold(health)
+    with pytest.raises(LedgerUnreadable, match="ledger/0/1"):
+        await made(health, fold).handle(
+            [record(0, value("north", 1)), record(1, data), record(2, value("north", 2))]
+        )
+    assert fold.applied == [("north", 1)]
+
+
+async def test_events_the_stream_lost_are_read_from_the_ledger(health: Health) -> None:
+    log = MemoryLog()
+    await log.ensure([TopicSpec("ledger", 1)])
+    appender = await log.appender()
+    stored = [value("north", 1), value("south", 1), value("north", 2), value("north", 3), value("north", 4)]
+    await appender.append([Outgoing("ledger", 0, b"x", one) for one in stored])
+    fold = ScriptedFold(health)
+    await made(health, fold, log).handle([record(offset, stored[offset]) for offset in (0, 1, 3, 4)])
+    assert fold.applied == [("north", 1), ("south", 1), ("north", 2), ("north", 3), ("north", 4)]
+
+
+async def test_events_that_are_not_on_the_ledger_stop_it(health: Health) -> None:
+    log = MemoryLog()
+    await log.ensure([TopicSpec("ledger", 1)])
+    appender = await log.appender()
+    stored = [value("north", 1), value("north", 3)]
+    await appender.append([Outgoing("ledger", 0, b"x", one) for one in stored])
+    with pytest.raises(LedgerUnreadable, match="refbus verify"):
+        await made(health, ScriptedFold(health), log).handle([record(1, stored[1])])
+
+
+async def test_a_destroyed_key_is_forgotten(health: Health) -> None:
+    keys = NoKeys()
+    await made(health, ScriptedFold(health), keys=keys).handle(
+        [record(0, value("north", 1, KeyDestroyed(subject=SUBJECT)))]
+    )
+    assert keys.forgotten == [SUBJECT]
