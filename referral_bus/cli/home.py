@@ -12,7 +12,10 @@ import typer
 
 from referral_bus.embedded.errors import EmbeddedError
 
-Home = Annotated[Path, typer.Option("--home", envvar="REFBUS_HOME", help="Where this bus keeps its data, secrets and logs.")]
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="REFBUS_HOME", help="Where this bus keeps its data, secrets and logs."),
+]
 
 
 class Pid:

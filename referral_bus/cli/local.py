@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from referral_bus.embedded.reference import publish_defaults
 from rich.console import Console
 from rich.table import Table
 
 from referral_bus.cli.home import Home, Pid
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
-from referral_bus.embedded.reference import publish_defaults
 
 FIRST_PORT = 18080
 _DOWN_SECONDS = 60.0
@@ -31,16 +31,30 @@ def register(app: typer.Typer) -> None:
 
 def up(
     home: Home = Path(".refbus"),
-    kafka: Annotated[str | None, typer.Option(help="HOST:PORT of a Kafka to use instead of the embedded one.")] = None,
+    kafka: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Kafka to use instead of the embedded one.")
+    ] = None,
     database: Annotated[
         str | None, typer.Option(help="postgresql+psycopg:// address to use instead of the embedded one.")
     ] = None,
-    regions: Annotated[str, typer.Option(help="Names of the regions, comma-separated.")] = "north,central,south",
-    first_port: Annotated[int, typer.Option(help="The first of the ports to use, 1024 to 32000.", min=1024, max=32000)] = FIRST_PORT,
-    matching_workers: Annotated[int, typer.Option(help="Processes that share the matching.", min=1, max=8)] = 1,
+    regions: Annotated[
+        str, typer.Option(help="Names of the regions, comma-separated.")
+    ] = "north,central,south",
+    first_port: Annotated[
+        int, typer.Option(help="The first of the ports to use, 1024 to 32000.", min=1024, max=32000)
+    ] = FIRST_PORT,
+    matching_workers: Annotated[
+        int, typer.Option(help="Processes that share the matching.", min=1, max=8)
+    ] = 1,
 ) -> None:
     """Bring the bus up and keep it up until Ctrl-C. Data stays for the next time."""
-    plan = Plan(home.resolve(), kafka=kafka, database=database, first_port=first_port, matching_workers=matching_workers)
+    plan = Plan(
+        home.resolve(),
+        kafka=kafka,
+        database=database,
+        first_port=first_port,
+        matching_workers=matching_workers,
+    )
     with Pid(home):
         asyncio.run(_up(plan, regions.split(",")))
 
@@ -79,7 +93,9 @@ def _addresses(bus: LocalBus) -> Table:
 
 def down(
     home: Home = Path(".refbus"),
-    wipe: Annotated[bool, typer.Option("--wipe", help="Also remove all data, keys and logs of this bus.")] = False,
+    wipe: Annotated[
+        bool, typer.Option("--wipe", help="Also remove all data, keys and logs of this bus.")
+    ] = False,
 ) -> None:
     """Stop a bus that is up in another terminal."""
     pid = Pid.running(home)
@@ -88,7 +104,9 @@ def down(
         deadline = time.monotonic() + _DOWN_SECONDS
         while Pid.running(home) is not None:
             if time.monotonic() > deadline:
-                console.print(f"The bus (process {pid}) has not stopped within {_DOWN_SECONDS:.0f} s: look at {home}/logs.")
+                console.print(
+                    f"The bus (process {pid}) has not stopped within {_DOWN_SECONDS:.0f} s: look at {home}/logs."
+                )
                 raise typer.Exit(1)
             time.sleep(0.1)
         console.print("The bus is down.")
@@ -99,5 +117,7 @@ def down(
             shutil.rmtree(home, ignore_errors=False) if home.exists() else None
             console.print(f"{home} is removed.")
         else:
-            console.print(f"{home} holds no bus, so nothing in it was removed. Name the right folder with --home.")
+            console.print(
+                f"{home} holds no bus, so nothing in it was removed. Name the right folder with --home."
+            )
             raise typer.Exit(1)

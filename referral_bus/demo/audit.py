@@ -92,7 +92,9 @@ def audit(inbox: Iterable[Record], ledger: Iterable[Record], codec: Codec) -> Au
     found.submitted = len(asked)
     found.decided = sum(1 for position in asked if answered[position])
     found.lost = found.submitted - found.decided
-    found.duplicated = sum(n - 1 for n in answered.values() if n > 1) + sum(n - 1 for n in decided.values() if n > 1)
+    found.duplicated = sum(n - 1 for n in answered.values() if n > 1) + sum(
+        n - 1 for n in decided.values() if n > 1
+    )
     return found
 
 

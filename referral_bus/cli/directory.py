@@ -1,0 +1,211 @@
+"""``refbus directory import``: read a directory of services, say what became of every row, and publish it if
+asked to."""
+
+import asyncio
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from referral_bus.access.tokens import issue_token
+from referral_bus.contracts.facts import Need
+from referral_bus.contracts.vocabulary import Role
+from referral_bus.directory.build import ASSUMED_PLACES, ASSUMED_TERMS
+from referral_bus.directory.model import Assumptions, DirectoryError, Import, Problem
+from referral_bus.directory.publish import Published, PublishError, publish
+from referral_bus.directory.reader import read
+from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, terms
+
+SHOWN_PROBLEMS = 20
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``refbus directory`` with its commands."""
+    commands = typer.Typer(no_args_is_help=True, help="Directories of services in HSDS.")
+    commands.command("import")(import_directory)
+    app.add_typer(commands, name="directory")
+
+
+def import_directory(
+    path: Annotated[
+        Path, typer.Argument(help="A folder of HSDS tables (.csv) or documents (.json), or one such file.")
+    ],
+    region: Annotated[str, typer.Option(help="The region that all services of the directory belong to.")],
+    places_per_service: Annotated[
+        int, typer.Option(help="Places of a service whose capacity is not stated.", min=0, max=1_000_000)
+    ] = 10,
+    term: Annotated[
+        list[str] | None,
+        typer.Option(help="Open Eligibility code taken for services with no taxonomy term. Can be repeated."),
+    ] = None,
+    problems: Annotated[
+        Path | None, typer.Option(help="Write every problem to this CSV file (file, row, used, reason).")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write organisations and services as the bus takes them to this JSON file."),
+    ] = None,
+    do_publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish", help="Put organisations and services on the bus. Otherwise nothing is sent."
+        ),
+    ] = False,
+    intake: Annotated[
+        str, typer.Option(help="Address of intake.", envvar="REFBUS_INTAKE_URL")
+    ] = "http://127.0.0.1:18080",
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The JWK that signs development tokens (of a local bus: .refbus/secrets/token_key)."
+        ),
+    ] = None,
+    bus: Annotated[str, typer.Option(help="The bus's id, as in its tokens.", envvar="REFBUS_BUS")] = "main",
+) -> None:
+    """Read an HSDS directory and report on every row; publish it with --publish."""
+    try:
+        assumptions = _assumptions(region, places_per_service, term or [])
+        found = read(path, assumptions)
+        console.print(_counts(found))
+        console.print(_summary(found, assumptions))
+        _show_problems(found, problems)
+        if output is not None:
+            _write_import(found, output)
+        if do_publish:
+            _show_published(found, asyncio.run(_publish(found, intake, bus, _key(signing_key))))
+        else:
+            console.print("Nothing was sent to the bus: add --publish to do so.")
+    except (DirectoryError, PublishError) as error:
+        errors.print(f"refbus: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        errors.print(
+            f"refbus: {error.filename}: {error.strerror}; check the path",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1) from None
+
+
+def _assumptions(region: str, places: int, codes: list[str]) -> Assumptions:
+    for code in codes:
+        if code not in terms():
+            raise DirectoryError(
+                f"--term {code!r} is no Open Eligibility code, such as 1375 (Advocacy & Legal Aid)"
+            )
+    needs = tuple(Need(vocabulary=OPEN_ELIGIBILITY, code=code) for code in codes)
+    try:
+        return Assumptions(region=region, places_per_service=places, terms=needs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DirectoryError(f"--{first['loc'][0]}: {first['msg']}") from None
+
+
+def _counts(found: Import) -> Table:
+    table = Table("file", title="Rows of the directory")
+    for name in ("rows", "used", "left out"):
+        table.add_column(name, justify="right")
+    for file in found.files:
+        table.add_row(file.file, str(file.rows), str(file.used), str(file.left_out))
+    return table
+
+
+def _summary(found: Import, assumptions: Assumptions) -> str:
+    lines = [
+        f"{len(found.services)} services of {len(found.organisations)} organisations for region "
+        f"{found.region}."
+    ]
+    if count := found.assumed.get(ASSUMED_PLACES):
+        lines.append(
+            f"{count} services state no capacity: {assumptions.places_per_service} places each are assumed "
+            "(--places-per-service)."
+        )
+    if count := found.assumed.get(ASSUMED_TERMS):
+        lines.append(f"{count} services have no taxonomy term: those of --term are assumed.")
+    if count := sum(not service.terms for service in found.services):
+        lines.append(
+            f"{count} services have no taxonomy term, so they are never offered a referral; --term says what "
+            "they help with."
+        )
+    return "\n".join(lines)
+
+
+def _show_problems(found: Import, file: Path | None) -> None:
+    """Problems that differ only in the values they name are shown as one, by the first of them."""
+    alike: dict[tuple[str, bool, str], list[Problem]] = {}
+    for problem in found.problems:
+        key = (problem.file, problem.used, _VALUES.sub("", problem.reason))
+        alike.setdefault(key, []).append(problem)
+    if alike:
+        table = Table(
+            "file", "times", "first row", "row used", "reason", title=f"Problems ({len(found.problems)})"
+        )
+        for problems in sorted(alike.values(), key=len, reverse=True)[:SHOWN_PROBLEMS]:
+            first = problems[0]
+            used = "in part" if first.used else "no"
+            table.add_row(
+                _plain(first.file), str(len(problems)), _plain(first.row), used, _plain(first.reason)
+            )
+        console.print(table)
+    if file is not None:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["file", "row", "used", "reason"])
+            writer.writerows([p.file, p.row, "in part" if p.used else "no", p.reason] for p in found.problems)
+        console.print(f"All {len(found.problems)} problems are in {file}.", markup=False)
+    elif len(found.problems) > len(alike) or len(alike) > SHOWN_PROBLEMS:
+        console.print("--problems FILE writes each of them.")
+
+
+def _write_import(found: Import, file: Path) -> None:
+    content = {
+        "organisations": [one.model_dump(mode="json") for one in found.organisations],
+        "services": [one.model_dump(mode="json") for one in found.services],
+    }
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(f"The services are in {file}.", markup=False)
+
+
+def _key(file: Path | None) -> str:
+    if file is None:
+        raise DirectoryError(
+            "--publish needs --signing-key: each service is published with a token of its own organisation"
+        )
+    return file.read_text(encoding="utf-8")
+
+
+async def _publish(found: Import, intake: str, bus: str, key: str) -> Published:
+    def token(organisation: str, roles: list[Role]) -> str:
+        return issue_token(key, bus, organisation, roles)
+
+    async with httpx.AsyncClient(timeout=30.0) as http:
+        return await publish(http, intake, found.organisations, found.services, token)
+
+
+def _show_published(found: Import, published: Published) -> None:
+    console.print(
+        f"Published {len(published.tokens)} of {len(found.services)} services; "
+        f"{published.organisations} organisations are new, {published.unchanged} were known."
+    )
+    for refusal in published.refused[:SHOWN_PROBLEMS]:
+        console.print(f"refused: {refusal.id}: {refusal.reason}", markup=False)
+    if published.refused:
+        console.print(f"{len(published.refused)} were refused.")
+        raise typer.Exit(1)
+
+
+def _plain(text: str) -> str:
+    """Text of a directory, kept from being read as markup or as a terminal's control codes."""
+    return "".join(char if char.isprintable() else " " for char in text).replace("[", r"\[")

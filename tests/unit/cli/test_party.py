@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from referral_bus.access.tokens import TokenVerifier, jwks_of, new_signing_key
+from referral_bus.cli import party
+from referral_bus.client.answers import Heard
+from referral_bus.contracts.feed import Notice
+from referral_bus.sealing.jwe import new_encryption_keys, seal_to
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    made = typer.Typer()
+    party.register(made)
+    return made
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    signing = new_signing_key()
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "token_key").write_text(signing)
+    (tmp_path / "secrets" / "jwks").write_text(jwks_of(signing))
+    addresses = {name: "http://127.0.0.1:9" for name in ("intake", "queries", "notifier")}
+    (tmp_path / "addresses.json").write_text(json.dumps({"bus": "county", **addresses}))
+    return tmp_path
+
+
+async def test_a_development_token_is_good_on_the_homes_own_bus(home: Path) -> None:
+    token = party.development_token(home, "food-bank", ("provider",))
+
+    verifier = TokenVerifier(str(home / "secrets" / "jwks"), "county")
+    await verifier.start()
+    caller = await verifier.verify(token)
+    assert (caller.organisation, caller.roles) == ("food-bank", frozenset({"provider"}))
+
+
+def rejection(app: typer.Typer, *arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert isinstance(result.exception, party.Rejected), result.output
+    return str(result.exception)
+
+
+def test_without_a_bus_the_home_is_named(app: typer.Typer, tmp_path: Path) -> None:
+    said = rejection(app, "token", "food-bank", "--home", str(tmp_path))
+    assert str(tmp_path) in said and "refbus up" in said
+
+
+def test_a_bus_that_does_not_answer_is_a_sentence(
+    app: typer.Typer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(party, "_PATIENCE_SECONDS", 0.0)
+    said = rejection(
+        app, "respond", "accept", "tk-north-aaaaaaaaaaaaaaaaaaaa-1", "--as", "food-bank", "--home", str(home)
+    )
+    assert "intake can't be reached at http://127.0.0.1:9" in said
+
+
+def test_a_referral_that_is_none_is_told_by_field_and_not_by_value(
+    app: typer.Typer, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "referral.json"
+    file.write_text(json.dumps({"subject": "s", "urgency": "Jane Doe", "facts": {"needs": []}}))
+
+    said = rejection(app, "submit", str(file), "--as", "line-211", "--home", str(home))
+
+    assert "urgency" in said and "facts.needs" in said
+    assert "Jane" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit",),
+        ("submit", "--need", "1130"),
+        ("submit", "missing.json"),
+        ("token", "food-bank", "--roles", "king"),
+        ("respond", "decline", "tk-north-aaaaaaaaaaaaaaaaaaaa-1", "--as", "food-bank"),
+        ("respond", "withdraw", "rf-north-aaaaaaaaaaaaaaaaaaaa", "--as", "line-211", "--reason", "because"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_a_sentence(
+    app: typer.Typer, home: Path, arguments: tuple[str, ...]
+) -> None:
+    assert rejection(app, *arguments, "--home", str(home)).endswith(".")
+
+
+def test_a_notice_is_a_line_for_people() -> None:
+    keys = new_encryption_keys()
+    notice = Notice(
+        organisation="food-bank",
+        type="org.referralbus.ledger.OfferMade.v1",
+        region="north",
+        sequence=1,
+        at=1_700_000_000_000,
+        referral="rf-north-aaaaaaaaaaaaaaaaaaaa",
+        task="tk-north-aaaaaaaaaaaaaaaaaaaa-1",
+        expires_at=1_700_000_060_000,
+        disclosed=seal_to(keys.public, b'{"facts": {"age": 7}}'),
+    )
+
+    line = party.line_of(Heard("12", notice))
+    assert "[12] offer made tk-north-aaaaaaaaaaaaaaaaaaaa-1 answer until" in line
+    assert '{"facts": {"age": 7}}' in party.line_of(Heard("12", notice), keys.private)
+    assert "[sealed: " in party.line_of(Heard("12", notice), new_encryption_keys().private)
