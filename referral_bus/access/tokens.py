@@ -57,7 +57,12 @@ def jwks_of(private_jwk: str) -> str:
 
 
 def issue_token(
-    private_jwk: str, bus: str, organisation: str, roles: Iterable[Role], seconds: int = 3600, now: float | None = None
+    private_jwk: str,
+    bus: str,
+    organisation: str,
+    roles: Iterable[Role],
+    seconds: int = 3600,
+    now: float | None = None,
 ) -> str:
     """A token for an organisation, valid for ``seconds`` from now (``now``: epoch seconds). For development and tests."""
     key = OKPKey.import_key(json.loads(private_jwk))
@@ -144,7 +149,11 @@ class TokenVerifier:
         except ValidationError:
             raise TokenRefused("The token names no organisation (claim 'org').") from None
         roles = claims.get("roles")
-        if not isinstance(roles, list) or not roles or not _ROLES.issuperset(r for r in roles if isinstance(r, str)):
+        if (
+            not isinstance(roles, list)
+            or not roles
+            or not _ROLES.issuperset(r for r in roles if isinstance(r, str))
+        ):
             raise TokenRefused("The token carries no roles of the bus (claim 'roles').")
         return Caller(organisation, frozenset(roles))
 
@@ -169,7 +178,9 @@ class TokenVerifier:
                 text = response.text
         else:
             text = await asyncio.to_thread(Path(self._source).read_text, encoding="utf-8")
-        self._keys = KeySet([_public_key(key) for key in json.loads(text)["keys"] if key.get("kty") in ("OKP", "EC")])
+        self._keys = KeySet(
+            [_public_key(key) for key in json.loads(text)["keys"] if key.get("kty") in ("OKP", "EC")]
+        )
         self._read_at = time.monotonic()
         self._remembered.clear()
 

@@ -31,7 +31,12 @@ class Standing:
 
 
 def may_disclose(
-    data: DataClass, standing: Standing, recipient: str, purpose: Purpose, at: int, agreements: Iterable[Agreement] = ()
+    data: DataClass,
+    standing: Standing,
+    recipient: str,
+    purpose: Purpose,
+    at: int,
+    agreements: Iterable[Agreement] = (),
 ) -> str | None:
     """The grant under which ``recipient`` may be shown this class of data now (``at``: epoch milliseconds), or None: it may not.
 
@@ -50,7 +55,9 @@ def may_disclose(
     return _granted(data, recipient, purpose, at, agreements)
 
 
-def _granted(data: DataClass, recipient: str, purpose: Purpose, at: int, agreements: Iterable[Agreement]) -> str | None:
+def _granted(
+    data: DataClass, recipient: str, purpose: Purpose, at: int, agreements: Iterable[Agreement]
+) -> str | None:
     for agreement in agreements:
         if (
             agreement.recipient == recipient

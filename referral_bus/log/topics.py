@@ -65,7 +65,7 @@ def topics(bus: str, partitions: int, replication: int, organisations: Iterable[
 
     bus_wide = [
         spec(inbox(bus), partitions, 30, append_time=True),
-        spec(ledger(bus), partitions, FOR_EVER),
+        spec(ledger(bus), partitions, FOR_EVER, append_time=True),
         spec(reference(bus), 1, FOR_EVER),
         spec(disclosure(bus), partitions, FOR_EVER),
         spec(delivery(bus), partitions, 365),

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import Row, bindparam, func, literal_column, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import LargeBinary, Text
-
-from referral_bus.sealing.cache import KeyCache
-from referral_bus.sealing.port import (
-    DESTROYED,
-    SECTIONS,
-    Destroyed,
-    KeyStoreError,
-    Section,
-    SubjectKeys,
-    WrappingKeys,
-)
-from referral_bus.sealing.tables import replayed, subject_keys
-from referral_bus.sealing.wrapping import WRAPPING_VERSION, Wrapper
 
 CACHED_KEYS: Final = 50_000
 CACHED_SECONDS: Final = 30.0

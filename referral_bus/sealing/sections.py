@@ -64,7 +64,9 @@ class Sealer:
         """Open the note that came with an outcome; as :meth:`open_facts`, with the identity key."""
         return self._open(Note, key, subject, sealed)
 
-    def _open(self, content: type[Content], key: bytes | Destroyed | None, subject: str, sealed: bytes) -> Content:
+    def _open(
+        self, content: type[Content], key: bytes | Destroyed | None, subject: str, sealed: bytes
+    ) -> Content:
         section = _SECTION[content]
         if key is DESTROYED:
             raise Erased(f"the {section} can't be opened: the person's key was destroyed")
@@ -77,7 +79,11 @@ class Sealer:
             clear = AESGCM(key).decrypt(nonce, ciphertext, _bound(subject, section))
             message = self._codec.decode(clear)
         except (InvalidTag, ValueError) as error:
-            kind = "changed, or sealed for another subject" if not isinstance(error, WireError) else "not valid inside"
+            kind = (
+                "changed, or sealed for another subject"
+                if not isinstance(error, WireError)
+                else "not valid inside"
+            )
             raise OpenError(f"the {section} can't be opened: {kind}") from None
         if not isinstance(message, content):
             raise OpenError(f"the {section} can't be opened: something else is sealed in it")

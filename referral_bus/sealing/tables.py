@@ -29,7 +29,9 @@ subject_keys = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("destroyed_at", DateTime(timezone=True), nullable=True),
     CheckConstraint("section in ('facts', 'identity')", name="subject_keys_section"),
-    CheckConstraint("(wrapped_key is null) = (destroyed_at is not null)", name="subject_keys_key_or_tombstone"),
+    CheckConstraint(
+        "(wrapped_key is null) = (destroyed_at is not null)", name="subject_keys_key_or_tombstone"
+    ),
 )
 
 replayed = Table(

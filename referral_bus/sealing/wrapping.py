@@ -20,7 +20,9 @@ class Wrapper:
     """Makes, wraps and unwraps data keys with the wrapping keys it was given."""
 
     def __init__(self, wrapping_keys: WrappingKeys) -> None:
-        self._ciphers: dict[Section, AESGCM] = {section: AESGCM(key) for section, key in wrapping_keys.items()}
+        self._ciphers: dict[Section, AESGCM] = {
+            section: AESGCM(key) for section, key in wrapping_keys.items()
+        }
 
     def new_key(self, subject: str, section: Section) -> tuple[bytes, bytes]:
         """A fresh data key, clear and wrapped."""

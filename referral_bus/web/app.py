@@ -11,7 +11,9 @@ from referral_bus.web.limits import Border
 MAXIMUM_BODY = 1_048_576
 
 
-def new_app(title: str, description: str, verifier: TokenVerifier, maximum_body: int = MAXIMUM_BODY) -> FastAPI:
+def new_app(
+    title: str, description: str, verifier: TokenVerifier, maximum_body: int = MAXIMUM_BODY
+) -> FastAPI:
     """An app with problem details, a body limit (bytes), correlation ids, and callers known by their tokens."""
     app = FastAPI(title=title, description=description, version="1", redoc_url=None)
     app.state.verifier = verifier

@@ -9,7 +9,9 @@ from referral_bus.access.caller import Caller
 from referral_bus.access.tokens import TokenRefused, TokenVerifier
 from referral_bus.web.problems import Problem
 
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="`refbus token` issues one for development.")
+_bearer = HTTPBearer(
+    auto_error=False, bearerFormat="JWT", description="`refbus token` issues one for development."
+)
 
 
 async def caller_of(
@@ -17,7 +19,12 @@ async def caller_of(
 ) -> Caller:
     """The organisation that calls. Raises a 401 problem where the token is missing or refused."""
     if credentials is None:
-        raise Problem(401, "no_token", "Send the organisation's token: 'Authorization: Bearer TOKEN'.", field="Authorization")
+        raise Problem(
+            401,
+            "no_token",
+            "Send the organisation's token: 'Authorization: Bearer TOKEN'.",
+            field="Authorization",
+        )
     verifier: TokenVerifier = request.app.state.verifier
     try:
         return await verifier.verify(credentials.credentials)

@@ -69,5 +69,7 @@ class Border:
         return counted
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = Problem(413, "too_large", f"The body has more than {self._maximum} bytes. Send less at once.")
+        problem = Problem(
+            413, "too_large", f"The body has more than {self._maximum} bytes. Send less at once."
+        )
         await problem.response()(scope, receive, send)

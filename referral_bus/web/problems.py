@@ -63,27 +63,34 @@ def install(app: FastAPI) -> None:
 
 
 async def _problem(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
+    assert isinstance(error, Problem)  # noqa: S101 - narrows what starlette types too widely
     return error.response()
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows what starlette types too widely
     faults = error.errors()
     first = faults[0]
     place = [str(part) for part in first["loc"]]
     field = ".".join(place[1:]) or place[0]
     if first["type"] == "json_invalid":
         return Problem(400, "malformed", "The body is not JSON. Send a JSON object.", field="body").response()
-    said = {"missing": "is missing", "extra_forbidden": "is not a field of this request"}.get(first["type"], str(first["msg"]))
+    said = {"missing": "is missing", "extra_forbidden": "is not a field of this request"}.get(
+        first["type"], str(first["msg"])
+    )
     more = f" {len(faults) - 1} more are wrong." if len(faults) > 1 else ""
-    return Problem(422, "invalid", f"{field[:200]}: {said}.{more} Correct it and send it again.", field=field[:200]).response()
+    return Problem(
+        422, "invalid", f"{field[:200]}: {said}.{more} Correct it and send it again.", field=field[:200]
+    ).response()
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows what starlette types too widely
     codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthorised", 413: "too_large"}
-    advice = {404: "There is nothing here. GET /openapi.json lists what there is.", 405: "This path takes other methods."}
+    advice = {
+        404: "There is nothing here. GET /openapi.json lists what there is.",
+        405: "This path takes other methods.",
+    }
     detail = advice.get(error.status_code, str(error.detail))
     response = Problem(error.status_code, codes.get(error.status_code, "refused"), detail).response()
     response.headers.update(error.headers or {})
@@ -91,5 +98,12 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.scope["route"].path if "route" in request.scope else "?", exc_info=error)
-    return Problem(500, "internal", "The fault is ours; it is in the log under this correlation id. Try again later.").response()
+    logger.error(
+        "%s %s failed",
+        request.method,
+        request.scope["route"].path if "route" in request.scope else "?",
+        exc_info=error,
+    )
+    return Problem(
+        500, "internal", "The fault is ours; it is in the log under this correlation id. Try again later."
+    ).response()

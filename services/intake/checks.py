@@ -64,7 +64,9 @@ class Routed:
     referral: str | None
 
 
-def check(presented: Presented, speaker: str, roles: Sequence[str], reference: Reference, bus: str, now: int) -> Routed:
+def check(
+    presented: Presented, speaker: str, roles: Sequence[str], reference: Reference, bus: str, now: int
+) -> Routed:
     """Whether ``speaker`` may say this now, and where it belongs. Raises :class:`Refused`."""
     _speaks_for_itself(presented, speaker, roles, reference)
     _in_time(presented.sent_at, now)
@@ -75,7 +77,9 @@ def check(presented: Presented, speaker: str, roles: Sequence[str], reference: R
     return Routed(presented, region, partition, about, referral)
 
 
-def _speaks_for_itself(presented: Presented, speaker: str, roles: Sequence[str], reference: Reference) -> None:
+def _speaks_for_itself(
+    presented: Presented, speaker: str, roles: Sequence[str], reference: Reference
+) -> None:
     if presented.organisation != speaker:
         raise Refused("not_yourself", field="source")
     organisation = reference.organisations.get(speaker)

@@ -53,7 +53,9 @@ def adoption(message: Published) -> AdoptReference | None:
         return None
     kind, reference = identity(message)
     content = {} if isinstance(message, Rules) else {kind: message}
-    return AdoptReference.model_validate({"kind": kind, "reference": reference, "version": message.version, **content})
+    return AdoptReference.model_validate(
+        {"kind": kind, "reference": reference, "version": message.version, **content}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ class ReferenceView:
     A record that can't be read is skipped and logged with its offset: the others still count.
     """
 
-    def __init__(self, log: Log, topic: str, codec: Codec, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, log: Log, topic: str, codec: Codec, changed: Callable[[], None] = lambda: None
+    ) -> None:
         self.reference = Reference()
         self.ready = False
         self._log = log

@@ -14,12 +14,21 @@ _LONGEST_DETAIL = 500
 REASONS: Final[dict[str, tuple[int, str]]] = {
     "malformed": (400, "This is not a request intake can read."),
     "not_sealed": (400, "Seal the event to intake's public key (GET /v1/keys) before it goes to the outbox."),
-    "not_yourself": (403, "An organisation speaks only for itself. Send it with that organisation's own token."),
+    "not_yourself": (
+        403,
+        "An organisation speaks only for itself. Send it with that organisation's own token.",
+    ),
     "role_missing": (403, "The organisation does not have the role this takes. Ask operations for it."),
     "unknown_organisation": (403, REFUSALS["unknown_organisation"]),
     "id_reused": (409, REFUSALS["id_reused"]),
-    "subject_erased": (409, "The person was forgotten on request. Use a new subject reference if they come again."),
-    "version_not_risen": (409, "The same or a later version is published already. Publish it with a higher version."),
+    "subject_erased": (
+        409,
+        "The person was forgotten on request. Use a new subject reference if they come again.",
+    ),
+    "version_not_risen": (
+        409,
+        "The same or a later version is published already. Publish it with a higher version.",
+    ),
     "too_large": (413, "Send less at once."),
     "unsupported_media_type": (415, "Send JSON, or a CloudEvent in binary, structured or batch mode."),
     "invalid": (422, "Correct the field and send it again with the same id."),
@@ -38,7 +47,9 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
 class Refused(Exception):
     """The border refuses something. ``field`` names what is wrong, dotted; ``detail`` never repeats a value."""
 
-    def __init__(self, reason: str, detail: str | None = None, *, field: str | None = None, retry_after: int = 0) -> None:
+    def __init__(
+        self, reason: str, detail: str | None = None, *, field: str | None = None, retry_after: int = 0
+    ) -> None:
         self.reason = reason
         self.status, advice = REASONS[reason]
         self.detail = (f"{detail} {advice}" if detail else advice)[:_LONGEST_DETAIL]
@@ -50,7 +61,10 @@ class Refused(Exception):
 
 def invalid(errors: Iterable[Any], prefix: str = "") -> Refused:
     """The refusal of a body that does not fit its model: names the first wrong field and how many more there are."""
-    faults = [(".".join(str(part) for part in fault["loc"]), str(fault["type"]), str(fault["msg"])) for fault in errors]
+    faults = [
+        (".".join(str(part) for part in fault["loc"]), str(fault["type"]), str(fault["msg"]))
+        for fault in errors
+    ]
     where, kind, message = faults[0]
     name = f"{prefix}{where}"[:200] or "the body"
     more = f" {len(faults) - 1} more fields are wrong." if len(faults) > 1 else ""

@@ -65,9 +65,13 @@ WHERE a.source = given.source AND a.id = given.id
 RETURNING a.source, a.id, a.partition, a."offset"
 """)
 
-_SUBJECTS = text("SELECT referral, subject FROM intake.referrals WHERE referral = ANY(CAST(:referrals AS text[]))")
+_SUBJECTS = text(
+    "SELECT referral, subject FROM intake.referrals WHERE referral = ANY(CAST(:referrals AS text[]))"
+)
 
-_PRUNE = text("DELETE FROM intake.admissions WHERE admitted_at < now() - CAST(:days AS integer) * INTERVAL '1 day'")
+_PRUNE = text(
+    "DELETE FROM intake.admissions WHERE admitted_at < now() - CAST(:days AS integer) * INTERVAL '1 day'"
+)
 
 
 class Admissions:
@@ -93,7 +97,9 @@ class Admissions:
             )
             return {(row[0], row[1]): Standing(bytes(row[2]), row[3], row[4], row[5], row[6]) for row in rows}
 
-    async def place(self, positions: Sequence[tuple[str, str, int, int]]) -> dict[tuple[str, str], tuple[int, int]]:
+    async def place(
+        self, positions: Sequence[tuple[str, str, int, int]]
+    ) -> dict[tuple[str, str], tuple[int, int]]:
         """Store (source, id, partition, offset) where none is stored yet; returns partition and offset that stand."""
         async with self._engine.connect() as connection:
             rows = await connection.execute(

@@ -62,7 +62,11 @@ def test_a_message_comes_back_as_it_went() -> None:
 
 
 def test_unknown_not_said_and_stated_stay_three_different_values() -> None:
-    for age in (NumberFact(status="unknown"), NumberFact(status="not_said"), NumberFact(status="stated", value=0)):
+    for age in (
+        NumberFact(status="unknown"),
+        NumberFact(status="not_said"),
+        NumberFact(status="stated", value=0),
+    ):
         facts = Facts(age=age, needs=[Need(code="1121")])
         assert CODEC.decode(CODEC.encode(facts)) == facts
 
@@ -74,7 +78,9 @@ def test_an_event_and_its_meta_come_back_as_they_went() -> None:
 
 def test_an_event_is_not_read_without_its_meta_nor_a_submission_as_an_event() -> None:
     with pytest.raises(WireError, match="read with its meta"):
-        CODEC.decode(CODEC.encode_entry(Entry(META, OfferAccepted(referral=REFERRAL, task=TASK, provider="shelter"))))
+        CODEC.decode(
+            CODEC.encode_entry(Entry(META, OfferAccepted(referral=REFERRAL, task=TASK, provider="shelter")))
+        )
     with pytest.raises(WireError, match="is not an event"):
         CODEC.decode_entry(CODEC.encode(Tick(region="north", due=5)))
 
@@ -135,7 +141,9 @@ def test_a_submission_can_be_decoded_again_from_what_the_ledger_carries() -> Non
     assert admitted_again(got.admitted, CODEC) == got
 
 
-@pytest.mark.parametrize("missing", ["ce_id", "ce_source", "ce_type", "ce_time", "ce_partitionkey", "ce_specversion"])
+@pytest.mark.parametrize(
+    "missing", ["ce_id", "ce_source", "ce_type", "ce_time", "ce_partitionkey", "ce_specversion"]
+)
 def test_a_record_without_an_attribute_is_refused_by_its_name(missing: str) -> None:
     headers = tuple(header for header in record().headers if header[0] != missing)
     with pytest.raises(WireError, match=missing.removeprefix("ce_")):

@@ -23,7 +23,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         sa.Column("destroyed_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("section in ('facts', 'identity')", name="subject_keys_section"),
-        sa.CheckConstraint("(wrapped_key is null) = (destroyed_at is not null)", name="subject_keys_key_or_tombstone"),
+        sa.CheckConstraint(
+            "(wrapped_key is null) = (destroyed_at is not null)", name="subject_keys_key_or_tombstone"
+        ),
         schema=_SCHEMA,
     )
     op.create_table(
