@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +12,31 @@ from typing import Annotated, Self
 import typer
 
 from referral_bus.embedded.errors import EmbeddedError
+from referral_bus.runtime.settings import variable
 
 Home = Annotated[
     Path,
     typer.Option("--home", envvar="REFBUS_HOME", help="Where this bus keeps its data, secrets and logs."),
 ]
+
+
+def local_settings(home: Path, *secrets: str) -> dict[str, str]:
+    """What a command that looks into the bus of this home needs for its settings: where it is, and the named secrets of its folder.
+
+    Empty where no bus ever ran in this home; what the environment says already is left out, so that it counts.
+    """
+    path = home / "addresses.json"
+    if not path.exists():
+        return {}
+    addresses = json.loads(path.read_text(encoding="utf-8"))
+    found = {"bus": addresses["bus"], "kafka": addresses["kafka"], "database_url": addresses["database"]}
+    for name in secrets:
+        found[name] = (home / "secrets" / name).read_text(encoding="utf-8").strip()
+    return {
+        name: value
+        for name, value in found.items()
+        if not {variable(name), f"{variable(name)}_FILE"} & os.environ.keys()
+    }
 
 
 class Pid:

@@ -38,6 +38,7 @@ class DeadLetters:
         self._clock = clock
         self._limit = limit
         self._in_a_row = 0
+        self._last = ""
 
     def letter(self, record: Record, reason: str, partition: int = 0, tries: int = 1) -> Outgoing:
         """The record as a dead letter, to be appended by the caller (inside a transaction, where there is one)."""
@@ -73,15 +74,24 @@ class DeadLetters:
             self._topic, partition, record.topic.encode(), self._codec.encode(letter), envelope.to_headers()
         )
 
-    async def put(self, appender: Appender, record: Record, reason: str, tries: int = 1) -> None:
-        """Append the record's dead letter for a fault of our own. Raises TooManyDeadLetters at the limit, having kept the letter."""
-        await appender.append([self.letter(record, reason, tries=tries)])
+    def fault(self, record: Record, reason: str, tries: int = 1) -> Outgoing:
+        """The record as a dead letter for a fault of our own, which counts; once it is kept, :meth:`check`."""
         self._in_a_row += 1
+        self._last = f"{record.topic}/{record.partition}/{record.offset} ({reason})"
+        return self.letter(record, reason, tries=tries)
+
+    def check(self) -> None:
+        """Raises TooManyDeadLetters where the limit is reached."""
         if self._in_a_row >= self._limit:
             raise TooManyDeadLetters(
-                f"{self._in_a_row} records in a row could not be handled, the last at {record.topic}/{record.partition}"
-                f"/{record.offset} ({reason}): the fault is probably in {self._service}; mend it, then start it again"
+                f"{self._in_a_row} records in a row could not be handled, the last at {self._last}: the fault is probably in "
+                f"{self._service}; mend it, then start it again"
             )
+
+    async def put(self, appender: Appender, record: Record, reason: str, tries: int = 1) -> None:
+        """Append the record's dead letter for a fault of our own. Raises TooManyDeadLetters at the limit, having kept the letter."""
+        await appender.append([self.fault(record, reason, tries)])
+        self.check()
 
     def handled(self) -> None:
         """A record was handled: the count starts anew."""

@@ -21,6 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _FRAME = 5
 _MAGIC = b"\x00"
+_ADMITTED = "org.referralbus.ledger.Admitted"
 MAXIMUM_BYTES = 1_048_576
 """No message of the bus is larger; what is larger is refused before it is parsed."""
 
@@ -59,11 +60,24 @@ class Codec:
         """Any message but an event, framed."""
         return self._write(type(message), message.model_dump())
 
-    def encode_entry(self, entry: Entry) -> bytes:
-        """An event with its meta, framed: the bytes the hash chain is made of."""
+    def encode_entry(self, entry: Entry, like: bytes | None = None) -> bytes:
+        """An event with its meta, framed: the bytes the hash chain is made of. ``like`` is a value of the same event whose schema is
+        to be used instead of the current one, so that what was written long ago can be written again."""
         datum = entry.event.model_dump()
-        datum["meta"] = entry.meta.model_dump()
-        return self._write(type(entry.event), datum)
+        meta = datum["meta"] = entry.meta.model_dump()
+        if meta["submission"] is not None:
+            # With the branch of the union named, fastavro need not find out which one fits: that takes half the time of all.
+            meta["submission"] = (_ADMITTED, meta["submission"])
+        message = type(entry.event)
+        if like is None or like[:_FRAME] == self._frames[message]:
+            return self._write(message, datum)
+        known = self._writers.get(int.from_bytes(like[1:_FRAME], "big"))
+        if known is None or known[0] is not message:
+            return self._write(message, datum)
+        out = BytesIO(like[:_FRAME])
+        out.seek(_FRAME)
+        fastavro.schemaless_writer(out, known[1], datum)
+        return out.getvalue()
 
     def decode(self, data: bytes | None) -> Message:
         """Any message but an event. Raises WireError on anything that is not one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 from referral_bus.log.port import Headers
@@ -25,6 +26,16 @@ _CLASSIFICATIONS: Final[dict[str, DataClassification]] = {
 _SOURCE = re.compile(r"^/organisations/([a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?)$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST = 512
+
+
+_SPECVERSION: Final = ("ce_specversion", SPEC_VERSION.encode())
+_CONTENT_TYPE: Final = ("content-type", CONTENT_TYPE.encode())
+
+
+@lru_cache(maxsize=256)
+def _time_bytes(millis: int) -> bytes:
+    """The events of a decision have the same time, and so have many decisions of a batch."""
+    return format_time(millis).encode()
 
 
 def format_time(millis: int) -> str:
@@ -77,25 +88,24 @@ class Envelope:
 
     def to_headers(self) -> Headers:
         """As Kafka headers, in a fixed order."""
-        attributes = [
-            ("specversion", SPEC_VERSION),
-            ("id", self.id),
-            ("source", self.source),
-            ("type", self.type),
-            ("time", format_time(self.time)),
-            ("subject", self.subject),
-            ("dataschema", f"/schemas/ids/{self.schema_id}"),
-            ("partitionkey", self.partitionkey),
-            ("dataclassification", self.dataclassification),
+        headers = [
+            _SPECVERSION,
+            ("ce_id", self.id.encode()),
+            ("ce_source", self.source.encode()),
+            ("ce_type", self.type.encode()),
+            ("ce_time", _time_bytes(self.time)),
+            ("ce_subject", self.subject.encode()),
+            ("ce_dataschema", b"/schemas/ids/%d" % self.schema_id),
+            ("ce_partitionkey", self.partitionkey.encode()),
+            ("ce_dataclassification", self.dataclassification.encode()),
         ]
         if self.correlationid is not None:
-            attributes.append(("correlationid", self.correlationid))
+            headers.append(("ce_correlationid", self.correlationid.encode()))
         if self.causationid is not None:
-            attributes.append(("causationid", self.causationid))
+            headers.append(("ce_causationid", self.causationid.encode()))
         if self.bodydigest is not None:
-            attributes.append(("bodydigest", self.bodydigest.hex()))
-        headers = [(f"ce_{name}", value.encode()) for name, value in attributes]
-        headers.append(("content-type", CONTENT_TYPE.encode()))
+            headers.append(("ce_bodydigest", self.bodydigest.hex().encode()))
+        headers.append(_CONTENT_TYPE)
         return tuple(headers)
 
     @classmethod

@@ -1,0 +1,92 @@
+"""A region's end of the ledger: its state, its sequence and the hash of its last event. Events get their place and their bytes here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, Event, Meta
+from referral_bus.log.port import Outgoing
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope
+from services.matching.core.fold import fold
+from services.matching.core.state import Region
+
+
+class LedgerDamaged(Exception):
+    """The ledger is not what was written: an event is missing, out of place or changed. The message says where."""
+
+
+class Chain:
+    """One region's chain. What is appended or taken changes its state at once."""
+
+    def __init__(self, state: Region, prev_hash: bytes = GENESIS_HASH) -> None:
+        self.state = state
+        self.prev_hash = prev_hash
+
+    def take(self, entry: Entry, value: bytes) -> None:
+        """The region's next event, as read. Raises LedgerDamaged where it doesn't follow the one before."""
+        meta, state = entry.meta, self.state
+        if meta.sequence != state.sequence + 1:
+            raise LedgerDamaged(f"region {state.region}: sequence {meta.sequence} follows {state.sequence}")
+        if meta.prev_hash != self.prev_hash:
+            raise LedgerDamaged(
+                f"region {state.region}: the event before sequence {meta.sequence} is not the one it was written after"
+            )
+        fold(state, entry)
+        self.prev_hash = sha256(value).digest()
+
+    def append(
+        self, codec: Codec, events: Sequence[Event], admitted: Admitted | None, decided_through: int, now: int
+    ) -> list[tuple[Entry, bytes]]:
+        """Stamp and encode what was decided, and fold it. Only the first event carries the submission."""
+        written: list[tuple[Entry, bytes]] = []
+        state = self.state
+        for event in events:
+            meta = Meta(
+                region=state.region,
+                sequence=state.sequence + 1,
+                prev_hash=self.prev_hash,
+                decided_through=decided_through,
+                now=now,
+                rules=state.rules,
+                submission=admitted,
+            )
+            entry = Entry(meta, event)
+            value = codec.encode_entry(entry)
+            fold(state, entry)
+            self.prev_hash = sha256(value).digest()
+            written.append((entry, value))
+            admitted = None
+        return written
+
+
+def ledger_record(
+    entry: Entry,
+    value: bytes,
+    *,
+    bus: str,
+    topic: str,
+    partition: int,
+    codec: Codec,
+    cause: str,
+    correlation: str | None,
+) -> Outgoing:
+    """The ledger record of an event. ``cause`` is the id of the submission it answers."""
+    meta, event = entry.meta, entry.event
+    region = meta.region
+    envelope = Envelope(
+        id=f"{region}.{meta.sequence}",
+        source=f"/buses/{bus}/matching",
+        type=event.event_type(),
+        time=meta.now,
+        subject=getattr(event, "referral", None) or region,
+        schema_id=codec.schema_id(type(event)),
+        partitionkey=region,
+        dataclassification="sealed"
+        if meta.submission is not None or hasattr(event, "sealed_note")
+        else "internal",
+        correlationid=correlation,
+        causationid=cause,
+    )
+    return Outgoing(topic, partition, region.encode(), value, envelope.to_headers())

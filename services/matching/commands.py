@@ -1,0 +1,245 @@
+"""``refbus verify`` and ``refbus explain``: what matching decided, decided again and put into words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import Progress
+
+from referral_bus.cli.home import Home, local_settings
+from referral_bus.cli.party import Organisation, Rejected
+from referral_bus.contracts.disclosure import Disclosed
+from referral_bus.contracts.vocabulary import DataClass
+from referral_bus.disclosure.releases import Releases
+from referral_bus.disclosure.rules import Standing, may_disclose
+from referral_bus.log import topics
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import Log
+from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.settings import Settings
+from referral_bus.sealing.keys import KeyStore
+from referral_bus.sealing.port import KeyStoreError
+from referral_bus.sealing.secrets import read_key
+from referral_bus.sealing.sections import Sealer
+from referral_bus.store.engine import new_engine
+from referral_bus.wire.codec import Codec
+from services.matching.explain import History, NotThere, region_in, sentences, table_lines
+from services.matching.facts import FactsOpener
+from services.matching.recompute import Recomputed, recompute
+from services.matching.verify import Report, verify_ledger, whole_ledger
+
+console = Console(soft_wrap=True)
+errors = Console(stderr=True)
+
+
+class LookSettings(Settings):
+    """What a command needs to read the ledger and open facts."""
+
+    service: ClassVar[str] = "matching"
+
+    database_url: SecretStr
+    facts_key: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    settings: LookSettings
+    log: Log
+    codec: Codec
+    opener: FactsOpener
+
+
+@asynccontextmanager
+async def _sight(home: Path) -> AsyncIterator[_Sight]:
+    settings = LookSettings.load(**local_settings(home, "facts_key"))
+    log, codec = KafkaLog(settings.kafka), Codec.load()
+    engine = new_engine(settings.database_url.get_secret_value(), pool_size=2)
+    try:
+        keys = KeyStore(
+            engine, {"facts": read_key(settings.facts_key.get_secret_value(), "REFBUS_FACTS_KEY")}
+        )
+        yield _Sight(settings, log, codec, FactsOpener(keys, Sealer(codec)))
+    except KeyStoreError as error:
+        raise Rejected(f"The facts can't be opened: {error}") from None
+    finally:
+        await log.close()
+        await engine.dispose()
+
+
+def verify(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    home: Home = Path(".refbus"),
+) -> None:
+    """Decide the whole ledger again, from the ledger alone, and check its hash chain. Exit code 1 where anything is not as it was."""
+    report = asyncio.run(_verify(home))
+    if as_json:
+        print(json.dumps(_as_json(report), indent=2))
+    else:
+        _tell(report)
+    raise typer.Exit(0 if report.good else 1)
+
+
+async def _verify(home: Path) -> Report:
+    async with _sight(home) as sight:
+        with Progress(console=errors, transient=True) as bar:
+            task = bar.add_task("deciding again", total=1.0)
+            return await verify_ledger(
+                sight.log,
+                topics.ledger(sight.settings.bus),
+                sight.codec,
+                sight.opener,
+                lambda share: bar.update(task, completed=share),
+            )
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    return {
+        "good": report.good,
+        "events": report.events,
+        "regions": report.regions,
+        "decisions": report.outcomes.total(),
+        "same": report.outcomes["same"],
+        "different": report.outcomes["different"],
+        "erased": report.outcomes["erased"],
+        "no_key": report.outcomes["no_key"],
+        "differences": report.differences,
+        "broken": report.broken,
+    }
+
+
+def _tell(report: Report) -> None:
+    outcomes = report.outcomes
+    console.print(f"{report.events} events of {report.regions} regions, {outcomes.total()} decisions.")
+    console.print(f"{outcomes['same']} came out the same, byte for byte.")
+    if outcomes["erased"]:
+        console.print(f"{outcomes['erased']} can't be checked: erased. The persons' keys were destroyed.")
+    if outcomes["no_key"]:
+        console.print(f"{outcomes['no_key']} can't be checked: this database holds no key for their facts.")
+    if outcomes["different"]:
+        console.print(f"{outcomes['different']} came out DIFFERENT, the first at:")
+        for line in report.differences:
+            console.print(f"  {line}", markup=False, highlight=False)
+    for line in report.broken:
+        console.print(f"The chain is BROKEN: {line}", markup=False, highlight=False)
+    if report.good:
+        console.print("Every hash chain holds.")
+
+
+def explain(
+    referral: Annotated[str, typer.Argument(help="The referral (rf-...).")],
+    organisation: Organisation,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Also make the whole table of each match anew and hold it against its digest."
+        ),
+    ] = False,
+    home: Home = Path(".refbus"),
+) -> None:
+    """Show how a referral was matched, in sentences: who was considered, who was asked, who was near, and why."""
+    try:
+        region = region_in(referral)
+        lines = asyncio.run(_explain(home, referral, region, organisation, full))
+    except NotThere:
+        raise Rejected(f"{organisation} has no referral {referral[:80]} on this bus.") from None
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
+async def _explain(home: Path, referral: str, region: str, organisation: str, full: bool) -> list[str]:
+    async with _sight(home) as sight:
+        topic = topics.ledger(sight.settings.bus)
+        history = History(referral)
+        async for record, _ in whole_ledger(sight.log, topic):
+            if record.key == region.encode():
+                history.take(sight.codec.decode_entry(record.value))
+        shown = await _released(sight, history, organisation)
+        lines = sentences(history, "outcome" in shown)
+        if full:
+            lines += await _full(sight, history, region)
+        return lines
+
+
+async def _released(sight: _Sight, history: History, organisation: str) -> list[DataClass]:
+    """What of the referral the organisation may see; recorded before it is shown. Verdicts tell of the facts, so those are needed.
+
+    Raises NotThere where that is not enough.
+    """
+    opened = history.opened
+    if opened is None:
+        raise NotThere
+    standing = Standing(
+        referral=history.referral,
+        subject=opened.subject,
+        agency=opened.agency,
+        agency_kind=history.kinds.get(opened.agency),
+        purpose=opened.purpose,
+        offered_to=frozenset(history.offered_to),
+        accepted_by=history.accepted_by,
+    )
+    at, agreements = SystemClock().now(), list(history.agreements.values())
+    classes: tuple[DataClass, ...] = ("status", "facts", "outcome")
+    granted = {
+        data: grant
+        for data in classes
+        if (grant := may_disclose(data, standing, organisation, opened.purpose, at, agreements)) is not None
+    }
+    if not {"status", "facts"} <= granted.keys():
+        raise NotThere
+    bus = sight.settings.bus
+    partitions = await sight.log.partitions(topics.disclosure(bus))
+    releases = Releases(await sight.log.appender(), bus, sight.codec, partitions)
+    by_grant: dict[str, list[DataClass]] = {}
+    for data, grant in granted.items():
+        by_grant.setdefault(grant, []).append(data)
+    await releases.record(
+        [
+            Disclosed(
+                subject=opened.subject,
+                referral=history.referral,
+                recipient=organisation,
+                data_classes=shown,
+                purpose=opened.purpose,
+                grant=grant,
+                channel="cli",
+                at=at,
+            )
+            for grant, shown in by_grant.items()
+        ]
+    )
+    return list(granted)
+
+
+async def _full(sight: _Sight, history: History, region: str) -> list[str]:
+    lines: list[str] = []
+    async for made in recompute(
+        sight.log, topics.ledger(sight.settings.bus), region, history.referral, sight.codec, sight.opener
+    ):
+        lines += ["", *_table(history, made)]
+    return lines
+
+
+def _table(history: History, made: Recomputed) -> list[str]:
+    attempt, certificate = made.recorded.attempt, made.recorded.certificate
+    if made.rows is None:
+        return [
+            f"Match {attempt}: the table can't be made anew, since the facts can't be opened ({made.facts})."
+        ]
+    same = (
+        "is the one that was decided by"
+        if made.digest == certificate.digest
+        else "DIFFERS from the one that was decided by"
+    )
+    return [
+        f"Match {attempt}: the table of {len(made.rows)} services {same}:",
+        *table_lines(history, made.rows),
+    ]

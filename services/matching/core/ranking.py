@@ -1,0 +1,51 @@
+"""In which order eligible services are offered to: by the policy's parts, first to last, lower is better, then the lottery.
+
+Every part is a whole number, so an order is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+from referral_bus.contracts.reference import Policy, RankBy
+
+_HOUR_MS: Final = 3_600_000
+_OLDEST_HOURS: Final = 24 * 90
+_LOTTERY_BYTES: Final = 6
+
+_PARTS: Final[tuple[RankBy, ...]] = ("certainty", "needs_covered", "load", "freshness")
+
+
+class Standing(NamedTuple):
+    """What of a candidate can be ranked by, in the order of the parts: how many verdicts are unknown, how many needs it leaves unmet,
+    the share of places in use or held (per thousand), and the hours since they were counted."""
+
+    unknowns: int
+    unmet: int
+    load: int
+    hours: int
+
+
+def load(used: int, total: int) -> int:
+    """Places in use or held, per thousand of all."""
+    return 1000 * used // total if total else 1000
+
+
+def hours_since(counted_at: int, now: int) -> int:
+    """Whole hours since the places were counted, 90 days at most."""
+    return min(_OLDEST_HOURS, max(0, now - counted_at) // _HOUR_MS)
+
+
+def places_of(policy: Policy) -> tuple[int, ...]:
+    """Which fields of a standing the policy ranks by, in its order. What it names behind the lottery can't matter."""
+    named = (
+        policy.rank_by[: policy.rank_by.index("lottery")] if "lottery" in policy.rank_by else policy.rank_by
+    )
+    return tuple(_PARTS.index(by) for by in named)
+
+
+def lottery(seed: str, referral: str, service: str) -> int:
+    """The draw: anyone who has the published seed draws the same."""
+    drawn = hashlib.sha256(f"{seed}\0{referral}\0{service}".encode()).digest()
+    return int.from_bytes(drawn[:_LOTTERY_BYTES], "big")

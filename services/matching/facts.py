@@ -1,0 +1,39 @@
+"""Opening the facts a decision reads. Matching holds the key of the facts alone: it could not open an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from referral_bus.sealing.port import Keys
+from referral_bus.sealing.sections import Erased, OpenError, Sealer
+from services.matching.core.decide import Opened, WantedFacts
+
+
+class FactsOpener:
+    """Opens facts with the keys of ``keys``."""
+
+    def __init__(self, keys: Keys, sealer: Sealer) -> None:
+        self._keys = keys
+        self._sealer = sealer
+
+    async def expect(self, subjects: Iterable[str]) -> None:
+        """Fetch the keys of these subjects at once, so that opening their facts asks nobody. Raises KeyStoreError."""
+        wanted = list(subjects)
+        if wanted:
+            await self._keys.fetch(wanted, "facts")
+
+    async def open(self, wanted: WantedFacts | None) -> Opened:
+        """The facts, or why they can't be had; None where none are wanted. Raises KeyStoreError where the key store can't be asked."""
+        if wanted is None:
+            return None
+        key = (await self._keys.fetch([wanted.subject], "facts")).get(wanted.subject)
+        try:
+            return self._sealer.open_facts(key, wanted.subject, wanted.sealed)
+        except Erased:
+            return "erased"
+        except OpenError:
+            return "unreadable"
+
+    def forget(self, subject: str) -> None:
+        """The person's keys were destroyed."""
+        self._keys.forget(subject)

@@ -1,0 +1,290 @@
+"""What the owner of an inbox partition does: fold its ledger, then decide what comes, each submission once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from referral_bus.contracts.inbox import SubmitReferral, Tick
+from referral_bus.contracts.ledger import (
+    GENESIS_HASH,
+    Admitted,
+    Entry,
+    Event,
+    KeyDestroyed,
+    OfferExpired,
+    Received,
+    SubmissionRefused,
+)
+from referral_bus.log import topics
+from referral_bus.log.port import Log, Outgoing, Partition, Reader, Record
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import Clock
+from referral_bus.runtime.deadletters import DeadLetters
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.errors import WireError
+from referral_bus.wire.inbox import admitted_again, received
+from services.matching.chain import Chain, LedgerDamaged, ledger_record
+from services.matching.core.decide import decide, resume, wanted_facts
+from services.matching.core.state import Region
+from services.matching.facts import FactsOpener
+from services.matching.snapshots import Captured, Snapshot, Snapshots, capture
+
+logger = logging.getLogger(__name__)
+
+_READ_AT_ONCE: Final = 2000
+_READ_SECONDS: Final = 2.0
+_CORRELATION: Final = "ce_correlationid"
+
+
+class _Decided(NamedTuple):
+    type: str
+    append_time: int
+
+
+class PartitionWork:
+    """One ownership of one partition (see :class:`referral_bus.runtime.worker.Work`)."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        bus: str,
+        partition: int,
+        codec: Codec,
+        opener: FactsOpener,
+        dead_letters: DeadLetters,
+        clock: Clock,
+        snapshots: Snapshots | None = None,
+    ) -> None:
+        self.partition = partition
+        self.chains: dict[str, Chain] = {}
+        self._log = log
+        self._bus = bus
+        self._topic = topics.ledger(bus)
+        self._codec = codec
+        self._opener = opener
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._snapshots = snapshots
+        self._since_snapshot = 0
+        self._deciding = False
+        self._capture_from: int | None = None
+        self._captured: Captured | None = None
+        self._decided: list[_Decided] = []
+        self._events: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+
+    async def load(self, progress: Callable[[float], None]) -> int | None:
+        """Fold the partition's ledger, from its snapshot on where there is a good one. Raises LedgerDamaged, UnknownEvent,
+        UnsupportedRules and LogError."""
+        began = time.monotonic()
+        snapshot = None if self._snapshots is None else await self._snapshots.load(self.partition)
+        reader = await self._log.reader(Partition(self._topic, self.partition))
+        try:
+            end = await reader.end()
+            if snapshot is not None and self._snapshots is not None:
+                try:
+                    start = await self._fold(reader, snapshot, end, progress)
+                except LedgerDamaged as error:
+                    logger.warning(
+                        "the snapshot of partition %d is not of this ledger: %s", self.partition, error
+                    )
+                    await self._snapshots.discard(self.partition)
+                    snapshot = None
+            if snapshot is None:
+                start = await self._fold(reader, Snapshot(self.partition, 0), end, progress)
+        finally:
+            await reader.close()
+        self._since_snapshot = end - start
+        seconds = time.monotonic() - began
+        logger.info(
+            "partition %d: the ledger is folded from offset %d to %d in %.1f s",
+            self.partition,
+            start,
+            end,
+            seconds,
+        )
+        return max((chain.state.decided_through + 1 for chain in self.chains.values()), default=None)
+
+    async def _fold(
+        self, reader: Reader, snapshot: Snapshot, end: int, progress: Callable[[float], None]
+    ) -> int:
+        """Take everything up to ``end``; returns where it began."""
+        self.chains, start = snapshot.chains, snapshot.next_offset
+        if start > end:
+            raise LedgerDamaged(f"it begins at offset {start}, and the ledger ends at {end}")
+        held = {region: (chain.state.sequence, chain.prev_hash) for region, chain in self.chains.items()}
+        at = start
+        while at < end:
+            for record in await reader.read(at, _READ_AT_ONCE, _READ_SECONDS):
+                self._take(record, held)
+            at = reader.position()
+            progress((at - start) / max(1, end - start))
+        return start
+
+    async def work(self, records: Sequence[Record]) -> list[Outgoing]:
+        """Decide the records. Raises KeyStoreError where facts can't be opened now; all else is answered or dead-lettered."""
+        self._deciding = True
+        self._decided, self._events, self._refusals = [], Counter(), Counter()
+        outcome: list[Outgoing] = []
+        asked: list[tuple[Record, str, Received]] = []
+        for record in records:
+            try:
+                asked.append((record, *received(record, self._codec)))
+            except WireError as error:
+                where = f"{record.topic}/{record.partition}/{record.offset}"
+                logger.warning("%s is no submission and goes to the dead letters: %s", where, error)
+                outcome.append(self._dead_letters.letter(record, "unreadable"))
+        await self._opener.expect({s.body.subject for _, _, s in asked if isinstance(s.body, SubmitReferral)})
+        for record, region, submission in asked:
+            outcome += await self._answer(record, region, submission)
+        return outcome
+
+    def committed(self, records: Sequence[Record]) -> None:
+        """Count what is now so. Raises TooManyDeadLetters."""
+        self._deciding = False
+        self._copy()
+        now = self._clock.now()
+        for decided in self._decided:
+            metrics.DECIDED.labels(type=decided.type).inc()
+            metrics.DECISION_SECONDS.observe(max(0, now - decided.append_time) / 1000)
+        for name, count in self._events.items():
+            metrics.EVENTS.labels(type=name).inc(count)
+            self._since_snapshot += count
+        for reason, count in self._refusals.items():
+            metrics.REFUSED.labels(reason=reason).inc(count)
+        metrics.EXPIRED.inc(self._events[OfferExpired.__name__])
+        self._dead_letters.check()
+
+    async def close(self) -> None:
+        """Nothing is held besides memory."""
+
+    async def capture(self) -> None:
+        """Have the state copied for a snapshot, now or as soon as what is being decided is committed (see :meth:`captured`)."""
+        reader = await self._log.reader(Partition(self._topic, self.partition))
+        try:
+            # Asked before the copy: everything before this offset is in the state then, since nobody else writes this ledger.
+            self._capture_from = await reader.end()
+        finally:
+            await reader.close()
+        if not self._deciding:
+            self._copy()
+
+    def captured(self) -> Captured | None:
+        """The copy that was asked for, once."""
+        captured, self._captured = self._captured, None
+        return captured
+
+    @property
+    def events_since_snapshot(self) -> int:
+        """About how many ledger events a restart would have to read."""
+        return self._since_snapshot
+
+    def _copy(self) -> None:
+        if self._capture_from is not None:
+            self._captured = capture(Snapshot(self.partition, self._capture_from, self.chains))
+            self._capture_from, self._since_snapshot = None, 0
+
+    def next_due(self) -> list[tuple[str, int]]:
+        """Region and time of what falls due next in each region that expects anything."""
+        found = ((region, chain.state.next_due()) for region, chain in self.chains.items())
+        return [(region, due.at) for region, due in found if due is not None]
+
+    def _take(self, record: Record, held: Mapping[str, tuple[int, bytes]]) -> None:
+        """The next record; ``held`` are the sequence and the hash up to which a snapshot holds each region."""
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        value = record.value or b""
+        try:
+            entry = self._codec.decode_entry(value)
+            sequence, last = held.get(entry.meta.region, (0, GENESIS_HASH))
+            if entry.meta.sequence > sequence:
+                self._chain(entry.meta.region).take(entry, value)
+            elif entry.meta.sequence == sequence and sha256(value).digest() != last:
+                raise LedgerDamaged(
+                    f"region {entry.meta.region}: sequence {sequence} is another event than in the snapshot"
+                )
+        except (WireError, LedgerDamaged) as error:
+            raise LedgerDamaged(
+                f"{where}: {error}. Run 'refbus verify'; nothing is decided on a ledger that can't be trusted"
+            ) from error
+        if isinstance(entry.event, KeyDestroyed):
+            self._opener.forget(entry.event.subject)
+
+    def _chain(self, region: str) -> Chain:
+        chain = self.chains.get(region)
+        if chain is None:
+            chain = self.chains[region] = Chain(Region(region))
+        return chain
+
+    async def _answer(self, record: Record, region: str, submission: Received) -> list[Outgoing]:
+        """Everything one submission leads to. A fault of ours while deciding it is dead-lettered, the state being as before it."""
+        chain, admitted = self._chain(region), submission.admitted
+        now = max(chain.state.now, record.timestamp)
+        correlation = next((raw.decode() for name, raw in record.headers if name == _CORRELATION), None)
+        outcome: list[Outgoing] = []
+        while True:
+            facts = await self._opener.open(wanted_facts(chain.state, submission, now))
+            try:
+                events = decide(chain.state, submission, now, facts)
+            except Exception as error:  # whatever it is, the partition goes on without this submission
+                logger.error(
+                    "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
+                )
+                outcome.append(self._dead_letters.fault(record, "undecidable"))
+                return outcome
+            outcome += self._append(chain, events, admitted, admitted, record.offset, now, correlation)
+            outcome += await self._resume(chain, admitted, record.offset, now, correlation)
+            if not events or not isinstance(submission.body, Tick):
+                break
+        self._dead_letters.handled()
+        self._decided.append(_Decided(admitted.type, record.timestamp))
+        return outcome
+
+    async def _resume(
+        self, chain: Chain, cause: Admitted, offset: int, now: int, correlation: str | None
+    ) -> list[Outgoing]:
+        """Decide what was parked for what has just come."""
+        outcome: list[Outgoing] = []
+        while chain.state.ready:
+            sequence = chain.state.ready[0]
+            submission = admitted_again(chain.state.parked[sequence].admitted, self._codec)
+            facts = await self._opener.open(wanted_facts(chain.state, submission, now))
+            events = resume(chain.state, sequence, submission, now, facts)
+            outcome += self._append(chain, events, None, cause, offset, now, correlation)
+        return outcome
+
+    def _append(
+        self,
+        chain: Chain,
+        events: Sequence[Event],
+        admitted: Admitted | None,
+        cause: Admitted,
+        offset: int,
+        now: int,
+        correlation: str | None,
+    ) -> list[Outgoing]:
+        written = chain.append(self._codec, events, admitted, offset, now)
+        return [self._outgoing(entry, value, cause, correlation) for entry, value in written]
+
+    def _outgoing(self, entry: Entry, value: bytes, cause: Admitted, correlation: str | None) -> Outgoing:
+        event = entry.event
+        self._events[type(event).__name__] += 1
+        if isinstance(event, SubmissionRefused):
+            self._refusals[event.reason] += 1
+        elif isinstance(event, KeyDestroyed):
+            self._opener.forget(event.subject)
+        return ledger_record(
+            entry,
+            value,
+            bus=self._bus,
+            topic=self._topic,
+            partition=self.partition,
+            codec=self._codec,
+            cause=f"{cause.source}/{cause.id}",
+            correlation=correlation,
+        )

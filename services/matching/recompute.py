@@ -1,0 +1,59 @@
+"""The whole table of a match, made anew from the ledger: the certificate shows its best and nearest, its digest stands for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from referral_bus.contracts.facts import Facts
+from referral_bus.contracts.ledger import Entry, Judged, MatchDecided, ReferralOpened
+from referral_bus.log.port import Log
+from referral_bus.wire.codec import Codec
+from services.matching.chain import Chain
+from services.matching.core.decide import FactsGone, WantedFacts
+from services.matching.core.eligibility import person_of
+from services.matching.core.match import digest, judged, table
+from services.matching.core.state import Region
+from services.matching.facts import FactsOpener
+from services.matching.verify import whole_ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """One match as recorded, and its table as it comes out now; ``rows`` is None where the facts can't be opened."""
+
+    recorded: MatchDecided
+    rows: list[Judged] | None
+    digest: bytes
+    facts: FactsGone | None
+
+
+async def recompute(
+    log: Log, topic: str, region: str, referral: str, codec: Codec, opener: FactsOpener
+) -> AsyncIterator[Recomputed]:
+    """Each match of a referral, in their order. Raises LogError, KeyStoreError, and LedgerDamaged where the chain breaks."""
+    chain = Chain(Region(region))
+    wanted: WantedFacts | None = None
+    async for record, _ in whole_ledger(log, topic):
+        if record.key != region.encode():
+            continue
+        entry = codec.decode_entry(record.value)
+        event = entry.event
+        if isinstance(event, ReferralOpened) and event.referral == referral:
+            wanted = WantedFacts(event.subject, event.sealed_facts)
+        elif isinstance(event, MatchDecided) and event.referral == referral and wanted is not None:
+            yield await _again(chain, entry, event, wanted, opener)
+        chain.take(entry, record.value or b"")
+
+
+async def _again(
+    chain: Chain, entry: Entry, recorded: MatchDecided, wanted: WantedFacts, opener: FactsOpener
+) -> Recomputed:
+    state = chain.state
+    facts = await opener.open(wanted)
+    known, policy = state.referrals.get(recorded.referral), state.policy
+    if not isinstance(facts, Facts) or policy is None:
+        return Recomputed(recorded, None, b"", facts if isinstance(facts, str) else "unreadable")
+    tried = frozenset(task.service for task in known.tasks) if known is not None else frozenset[str]()
+    rows = table(state, policy, person_of(facts), tried, entry.meta.now)
+    return Recomputed(recorded, [judged(row) for row in rows], digest(rows), None)

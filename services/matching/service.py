@@ -1,0 +1,110 @@
+"""Matching put together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from referral_bus.runtime.worker import Worker
+from referral_bus.sealing.replay import replay_destroyed
+
+from referral_bus.log import topics
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import LogError, Partition
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.deadletters import DeadLetters
+from referral_bus.runtime.health import Health
+from referral_bus.runtime.service import Task
+from referral_bus.sealing.keys import KeyStore
+from referral_bus.sealing.secrets import read_key
+from referral_bus.sealing.sections import Sealer
+from referral_bus.store.engine import new_engine
+from referral_bus.store.migrate import migrate
+from referral_bus.wire.codec import Codec
+from services.matching.facts import FactsOpener
+from services.matching.partition import PartitionWork
+from services.matching.settings import MatchingSettings
+from services.matching.snapshots import Snapshots
+from services.matching.ticks import Ticks
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def build(settings: MatchingSettings, health: Health) -> AsyncIterator[list[Task]]:
+    """The parts: the worker, the clock, snapshots, and the gauges."""
+    clock, codec, bus = SystemClock(), Codec.load(), settings.bus
+    async with AsyncExitStack() as stack:
+        engine = new_engine(settings.database_url.get_secret_value())
+        stack.push_async_callback(engine.dispose)
+        await migrate(engine, "sealing", "referral_bus.sealing.migrations")
+        log = KafkaLog(settings.kafka)
+        stack.push_async_callback(log.close)
+        keys = KeyStore(
+            engine, {"facts": read_key(settings.facts_key.get_secret_value(), "REFBUS_FACTS_KEY")}
+        )
+        await replay_destroyed(log, topics.ledger(bus), codec, engine)
+        snapshots = Snapshots(settings.data_dir / "snapshots", bus)
+        opener = FactsOpener(keys, Sealer(codec))
+        dead_letters = DeadLetters(bus, settings.service, settings.operations_public_key, codec, clock)
+
+        def make(partition: Partition) -> PartitionWork:
+            return PartitionWork(
+                log=log,
+                bus=bus,
+                partition=partition.number,
+                codec=codec,
+                opener=opener,
+                dead_letters=dead_letters,
+                clock=clock,
+                snapshots=snapshots,
+            )
+
+        worker = Worker(
+            log,
+            make,
+            health,
+            topic=topics.inbox(bus),
+            group=f"refbus-{bus}-matching",
+            transactional_id=lambda partition: f"refbus-{bus}-matching-{partition}",
+            batch=settings.batch,
+        )
+        ticks = Ticks(await log.appender(), bus, codec, clock)
+        yield [
+            Task("worker", worker.run()),
+            Task("ticks", ticks.run(worker.owned)),
+            Task("snapshots", _keep_snapshots(worker.owned, snapshots, settings.snapshot_events)),
+            Task("gauges", _watch(worker.owned)),
+        ]
+
+
+async def _keep_snapshots(
+    owned: Mapping[Partition, PartitionWork], snapshots: Snapshots, events: int
+) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        for work in list(owned.values()):
+            try:
+                captured = work.captured()
+                if captured is not None:
+                    await snapshots.save(captured)
+                elif work.events_since_snapshot >= events:
+                    await work.capture()
+            except (LogError, OSError) as error:
+                logger.warning("partition %d gets no snapshot now: %s", work.partition, error)
+
+
+async def _watch(owned: Mapping[Partition, PartitionWork]) -> None:
+    while True:
+        for partition, work in list(owned.items()):
+            states = [chain.state for chain in work.chains.values()]
+            held = sum(unit.held for state in states for unit in state.units.values())
+            metrics.OFFERS_OPEN.labels(partition=str(partition.number)).set(held)
+            active = sum(len(state.referrals) for state in states)
+            metrics.REFERRALS_ACTIVE.labels(partition=str(partition.number)).set(active)
+        await asyncio.sleep(_LOOK_SECONDS)

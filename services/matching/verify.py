@@ -1,0 +1,228 @@
+"""Deciding the ledger again, from the ledger alone: does every event come out the same, byte for byte, and does the chain hold?
+
+Where a person's key was destroyed since, the facts can't be opened and the match that read them can't be decided again: it is counted as
+erased, its place in the chain is still checked, and everything after it is decided from what the ledger says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from referral_bus.contracts.inbox import AdoptReference
+from referral_bus.contracts.ledger import (
+    Admitted,
+    Entry,
+    Event,
+    Meta,
+    Received,
+    SubmissionRefused,
+    SubmissionResumed,
+)
+from referral_bus.log.port import Log, Partition, Record
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.errors import WireError
+from referral_bus.wire.inbox import admitted_again
+from services.matching.chain import Chain, LedgerDamaged
+from services.matching.core.decide import decide, resume, wanted_facts
+from services.matching.core.fold import UnknownEvent
+from services.matching.core.rules import SUPPORTED, UnsupportedRules
+from services.matching.core.state import Region
+from services.matching.facts import FactsOpener
+
+MOST_SHOWN: Final = 20
+_READ_AT_ONCE: Final = 1000
+_READ_SECONDS: Final = 2.0
+
+Outcome = Literal["same", "different", "erased", "no_key"]
+
+
+class Recorded(NamedTuple):
+    """An event as it stands on the ledger."""
+
+    entry: Entry
+    value: bytes
+    where: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it. ``differences`` says where the first ones are, ``broken`` where a chain can't be followed further."""
+
+    events: int = 0
+    regions: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    """Decisions by what came of deciding them again."""
+    differences: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is different and every chain holds."""
+        return not self.broken and not self.outcomes["different"]
+
+
+class Verifier:
+    """Decides the regions of a ledger again, decision by decision."""
+
+    def __init__(self, codec: Codec, opener: FactsOpener) -> None:
+        self.report = Report()
+        self._codec = codec
+        self._opener = opener
+        self._chains: dict[str, Chain] = {}
+        self._open: dict[str, list[Recorded]] = {}
+        self._lost: set[str] = set()
+
+    async def take(self, record: Record) -> None:
+        """The partition's next record."""
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        value = record.value or b""
+        try:
+            entry = self._codec.decode_entry(value)
+        except WireError as error:
+            self.report.broken.append(f"{where} can't be read: {error}")
+            return
+        self.report.events += 1
+        region = entry.meta.region
+        if region in self._lost:
+            return
+        group = self._open.setdefault(region, [])
+        if group and _begins(entry):
+            await self._decide_again(region, group)
+            group = self._open[region] = []
+        group.append(Recorded(entry, value, where))
+
+    async def end(self) -> Report:
+        """Nothing more comes."""
+        for region, group in self._open.items():
+            if group and region not in self._lost:
+                await self._decide_again(region, group)
+        self.report.regions = len(self._open)
+        return self.report
+
+    async def _decide_again(self, region: str, group: Sequence[Recorded]) -> None:
+        chain = self._chains.setdefault(region, Chain(Region(region)))
+        try:
+            outcome = await self._outcome(chain, group)
+            for recorded in group:
+                chain.take(recorded.entry, recorded.value)
+        except (LedgerDamaged, UnknownEvent, UnsupportedRules, LookupError, ValueError, TypeError) as error:
+            # A ledger somebody has changed can be wrong in any way; none of it may end the check of the other regions.
+            self._lost.add(region)
+            self.report.broken.append(
+                f"{group[0].where}: {error or type(error).__name__}; region {region} is not checked further"
+            )
+            return
+        self.report.outcomes[outcome] += 1
+        if outcome == "different" and len(self.report.differences) < MOST_SHOWN:
+            self.report.differences.append(
+                f"{group[0].where}: region {region}, sequence {group[0].entry.meta.sequence}"
+            )
+
+    async def _outcome(self, chain: Chain, group: Sequence[Recorded]) -> Outcome:
+        first = group[0].entry
+        state, admitted = chain.state, first.meta.submission
+        parked = first.event.parked if isinstance(first.event, SubmissionResumed) else None
+        if admitted is not None:
+            submission = admitted_again(admitted, self._codec)
+            now, decided_through = max(state.now, admitted.append_time), admitted.offset
+        elif parked is not None and parked in state.parked:
+            submission = admitted_again(state.parked[parked].admitted, self._codec)
+            now, decided_through = state.now, state.decided_through
+        else:
+            return "different"
+        wanted = wanted_facts(state, submission, now)
+        facts = await self._opener.open(wanted)
+        supported = _supported_then(submission, first.event)
+        events = (
+            decide(state, submission, now, facts, supported)
+            if parked is None
+            else resume(state, parked, submission, now, facts, supported)
+        )
+        again = self._encoded(chain, events, group, admitted, decided_through, now)
+        if again == [recorded.value for recorded in group]:
+            return "same"
+        if facts == "erased" and wanted is not None and wanted.subject not in state.erased:
+            return "erased"
+        return "no_key" if facts == "unreadable" else "different"
+
+    def _encoded(
+        self,
+        chain: Chain,
+        events: Sequence[Event],
+        group: Sequence[Recorded],
+        admitted: Admitted | None,
+        decided_through: int,
+        now: int,
+    ) -> list[bytes]:
+        """The events as they would have been written here. Each hash is that of the recorded event before it: if that one came out
+        another, it was said already."""
+        values: list[bytes] = []
+        for number, event in enumerate(events):
+            like = group[number] if number < len(group) else None
+            meta = Meta(
+                region=chain.state.region,
+                sequence=chain.state.sequence + 1 + number,
+                prev_hash=chain.prev_hash if number == 0 else _hash_before(group, number),
+                decided_through=decided_through,
+                now=now,
+                rules=chain.state.rules,
+                submission=admitted if number == 0 else None,
+            )
+            values.append(self._codec.encode_entry(Entry(meta, event), None if like is None else like.value))
+        return values
+
+
+def _begins(entry: Entry) -> bool:
+    return entry.meta.submission is not None or isinstance(entry.event, SubmissionResumed)
+
+
+def _hash_before(group: Sequence[Recorded], number: int) -> bytes:
+    return group[number].entry.meta.prev_hash if number < len(group) else bytes(32)
+
+
+def _supported_then(submission: Received, recorded: Event) -> frozenset[int]:
+    """The rules that the deciding version knew: one that refused newer rules is not wrong because this version knows them."""
+    body = submission.body
+    if (
+        isinstance(body, AdoptReference)
+        and isinstance(recorded, SubmissionRefused)
+        and recorded.reason == "rules_unsupported"
+    ):
+        return frozenset(version for version in SUPPORTED if version < body.version)
+    return SUPPORTED
+
+
+async def verify_ledger(
+    log: Log,
+    topic: str,
+    codec: Codec,
+    opener: FactsOpener,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Report:
+    """Verify a whole ledger as it stands now; ``progress`` hears the share that is done, 0 to 1. Raises LogError and KeyStoreError."""
+    verifier = Verifier(codec, opener)
+    async for record, share in whole_ledger(log, topic):
+        await verifier.take(record)
+        progress(share)
+    return await verifier.end()
+
+
+async def whole_ledger(log: Log, topic: str) -> AsyncIterator[tuple[Record, float]]:
+    """Every record that is on the ledger now, partition after partition, each with the share that is read with it (0 to 1)."""
+    readers = [await log.reader(Partition(topic, number)) for number in range(await log.partitions(topic))]
+    try:
+        ends = [await reader.end() for reader in readers]
+        before, total = 0, max(1, sum(ends))
+        for reader, end in zip(readers, ends, strict=True):
+            at = 0
+            while at < end:
+                for record in await reader.read(at, _READ_AT_ONCE, _READ_SECONDS):
+                    yield record, (before + record.offset + 1) / total
+                at = reader.position()
+            before += end
+    finally:
+        for reader in readers:
+            await reader.close()
