@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
-from referral_bus.embedded.reference import publish_defaults
 
 from referral_bus.access.tokens import issue_token
 from referral_bus.client.bus import Bus
@@ -31,6 +30,7 @@ from referral_bus.demo.programs import Program
 from referral_bus.demo.watch import Seen, Watch
 from referral_bus.directory.model import Import
 from referral_bus.embedded.bus import LocalBus
+from referral_bus.embedded.reference import publish_defaults
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log, Outgoing
 from referral_bus.log.topics import outbox

@@ -38,6 +38,10 @@ class KeyStoreError(Exception):
     """The key store can't do what was asked. The message says why and what to do; it holds no key and no pseudonym."""
 
 
+class KeyStoreUnavailable(KeyStoreError):
+    """The key store does not answer now; trying again later may help."""
+
+
 class Keys(Protocol):
     """Data keys by subject. A destroyed subject stays destroyed: no call brings its keys back or makes new ones."""
 
@@ -62,6 +66,7 @@ __all__ = [
     "SECTIONS",
     "Destroyed",
     "KeyStoreError",
+    "KeyStoreUnavailable",
     "Keys",
     "Section",
     "SubjectKeys",

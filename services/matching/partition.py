@@ -21,10 +21,11 @@ from referral_bus.contracts.ledger import (
     SubmissionRefused,
 )
 from referral_bus.log import topics
-from referral_bus.log.port import Log, Outgoing, Partition, Reader, Record
+from referral_bus.log.port import Log, LogUnavailable, Outgoing, Partition, Reader, Record
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
+from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again, received
@@ -128,7 +129,7 @@ class PartitionWork:
         return start
 
     async def work(self, records: Sequence[Record]) -> list[Outgoing]:
-        """Decide the records. Raises KeyStoreError where facts can't be opened now; all else is answered or dead-lettered."""
+        """Decide the records. Raises LogUnavailable while facts can't be opened; all else is answered or dead-lettered."""
         self._deciding = True
         self._decided, self._events, self._refusals = [], Counter(), Counter()
         outcome: list[Outgoing] = []
@@ -140,9 +141,15 @@ class PartitionWork:
                 where = f"{record.topic}/{record.partition}/{record.offset}"
                 logger.warning("%s is no submission and goes to the dead letters: %s", where, error)
                 outcome.append(self._dead_letters.letter(record, "unreadable"))
-        await self._opener.expect({s.body.subject for _, _, s in asked if isinstance(s.body, SubmitReferral)})
-        for record, region, submission in asked:
-            outcome += await self._answer(record, region, submission)
+        try:
+            await self._opener.expect(
+                {s.body.subject for _, _, s in asked if isinstance(s.body, SubmitReferral)}
+            )
+            for record, region, submission in asked:
+                outcome += await self._answer(record, region, submission)
+        except KeyStoreUnavailable as error:
+            # To the worker it is one: what the decisions need is away, and they wait for it.
+            raise LogUnavailable(f"facts can't be opened now: {error}") from error
         return outcome
 
     def committed(self, records: Sequence[Record]) -> None:

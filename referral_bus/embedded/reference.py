@@ -1,0 +1,64 @@
+"""What a bus on one machine is given to begin with: its regions, operations, and the standard protocol and policy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from referral_bus.access.tokens import issue_token
+from referral_bus.client.bus import Bus
+from referral_bus.client.errors import Conflict
+from referral_bus.contracts.reference import OfferLimits, Organisation, Policy, Protocol, RegionTable
+from referral_bus.embedded.bus import LocalBus
+
+OPERATIONS: Final = "operations"
+"""The organisation that publishes reference data."""
+
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 60 * _MINUTE_MS
+
+STANDARD_PROTOCOL: Final = Protocol(
+    protocol="standard",
+    offer_limits=OfferLimits(crisis=30 * _MINUTE_MS, urgent=4 * _HOUR_MS, routine=48 * _HOUR_MS),
+    maximum_offers=5,
+    parking_ms=5 * _MINUTE_MS,
+)
+"""One simple procedure: a service has half an hour, four hours or two days to answer, and five are asked at most."""
+
+STANDARD_POLICY: Final = Policy(
+    policy="standard",
+    rank_by=["certainty", "needs_covered", "load", "freshness", "lottery"],
+    seed="standard policy, first seed",
+)
+"""Who certainly fits before who may, who covers more needs, who has more room, whose count is newer, and a lot in the end."""
+
+
+def region_table(regions: list[str], partitions: int) -> RegionTable:
+    """The regions spread over the partitions, in their order."""
+    return RegionTable(
+        version=1, partitions={region: number % partitions for number, region in enumerate(regions)}
+    )
+
+
+async def publish_defaults(bus: LocalBus, regions: list[str]) -> None:
+    """Publish what is not published yet. Raises BusError."""
+
+    def token() -> str:
+        return issue_token(bus.secrets.read("token_key"), bus.plan.bus, OPERATIONS, ["operations"])
+
+    async with Bus(token, intake=bus.addresses.intake) as operations:
+        for message in (
+            region_table(regions, bus.plan.partitions),
+            Organisation(
+                organisation=OPERATIONS,
+                name="Operations of this bus",
+                kind="operations",
+                roles=["operations"],
+                home_region=regions[0],
+            ),
+            STANDARD_PROTOCOL,
+            STANDARD_POLICY,
+        ):
+            try:
+                await operations.publish(message)
+            except Conflict:
+                continue  # this version or a later one is there: the bus was up before
