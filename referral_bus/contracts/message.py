@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,11 +29,13 @@ class Message(Part):
     folder: ClassVar[str]
 
     @classmethod
+    @cache
     def schema_name(cls) -> str:
         """The Avro full name, which is the schema registry's subject too (TopicRecordName's record part)."""
         return f"org.referralbus.{cls.folder}.{cls.__name__}"
 
     @classmethod
+    @cache
     def event_type(cls) -> str:
         """The CloudEvents ``type``."""
         return f"{cls.schema_name()}.v1"

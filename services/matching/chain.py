@@ -84,7 +84,7 @@ def ledger_record(
         schema_id=codec.schema_id(type(event)),
         partitionkey=region,
         dataclassification="sealed"
-        if meta.submission is not None or hasattr(event, "sealed_note")
+        if meta.submission is not None or hasattr(event, "sealed_facts") or hasattr(event, "sealed_note")
         else "internal",
         correlationid=correlation,
         causationid=cause,

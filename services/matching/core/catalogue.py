@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.services import ANY, ServiceDefinition
@@ -34,13 +34,16 @@ def need_key(need: Need) -> str:
 class Catalogue:
     """Active services by id and by need. Candidates come from the index; nothing scans all services."""
 
-    __slots__ = ("_by_need", "_profiles", "definitions")
+    __slots__ = ("_ages", "_by_need", "_profiles", "definitions", "judgements")
 
     def __init__(self) -> None:
         self.definitions: dict[str, ServiceDefinition] = {}
         """Every published service, active or not."""
         self._profiles: dict[str, Profile] = {}
         self._by_need: dict[str, list[str]] = {}
+        self._ages: list[int] = []
+        self.judgements: dict[Any, Any] = {}
+        """What :mod:`match` remembers of this catalogue; forgotten with each change of it."""
 
     def __len__(self) -> int:
         """How many services are active."""
@@ -53,10 +56,19 @@ class Catalogue:
             for need in former.needs:
                 self._by_need[need].remove(definition.service)
         self.definitions[definition.service] = definition
+        self.judgements.clear()
         if definition.active:
             profile = self._profiles[definition.service] = profile_of(definition)
             for need in sorted(profile.needs):
                 insort(self._by_need.setdefault(need, []), definition.service)
+            if profile.ages is not None:
+                for bound in (profile.ages[0], profile.ages[1] + 1):
+                    if bound not in self._ages:
+                        insort(self._ages, bound)
+
+    def age_class(self, age: int | None) -> int | None:
+        """Ages of the same class are alike to every service: no bound of any lies between them."""
+        return None if age is None else bisect_right(self._ages, age)
 
     def meeting(self, needs: Iterable[str]) -> Iterator[Profile]:
         """The active services that meet any of the needs, each once, in the order of their ids."""
@@ -81,7 +93,7 @@ def profile_of(definition: ServiceDefinition) -> Profile:
         if definition.languages is None
         else _served([language.lower() for language in definition.languages]),
         screens=definition.screens,
-        units=tuple(unit.unit for unit in definition.units),
+        units=tuple(dict.fromkeys(unit.unit for unit in definition.units)),
     )
 
 

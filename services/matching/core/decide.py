@@ -80,7 +80,7 @@ def wanted_facts(state: Region, received: Received, now: int) -> WantedFacts | N
     body = received.body
     match body:
         case SubmitReferral():
-            return WantedFacts(body.subject, body.sealed_facts)
+            return _unless_erased(state, body.subject, body.sealed_facts)
         case DeclineOffer():
             return _facts_of(state, referral_of(body.task))
         case Tick():
@@ -107,7 +107,7 @@ def decide(
         return [SubmissionRefused(reason="too_old")]
     missing = _missing(state, received, now)
     if missing is not None:
-        return [_park_or_refuse(state, missing, now)]
+        return [_park_or_refuse(state, admitted.source, missing, now)]
     return _answer(state, received, now, facts, supported)
 
 
@@ -122,7 +122,7 @@ def resume(
     """The events that answer the submission parked at this sequence, now that what it waited for has come."""
     missing = _missing(state, received, now)
     events = (
-        [SubmissionRefused(reason=_unknown(missing), about=missing)]
+        [SubmissionRefused(reason=_unknown(received.admitted.source, missing), about=missing)]
         if missing is not None
         else _answer(state, received, now, facts, supported)
     )
@@ -133,11 +133,14 @@ def resume(
 
 def _facts_of(state: Region, referral: str) -> WantedFacts | None:
     known = state.referrals.get(referral)
-    return (
-        None
-        if known is None or known.sealed_facts is None
-        else WantedFacts(known.subject, known.sealed_facts)
-    )
+    if known is None or known.sealed_facts is None:
+        return None
+    return _unless_erased(state, known.subject, known.sealed_facts)
+
+
+def _unless_erased(state: Region, subject: str, sealed: bytes) -> WantedFacts | None:
+    # From the KeyDestroyed on, nothing is decided by these facts, whatever the key store still gives.
+    return None if subject in state.erased else WantedFacts(subject, sealed)
 
 
 def _missing(state: Region, received: Received, now: int) -> str | None:
@@ -158,16 +161,19 @@ def _missing(state: Region, received: Received, now: int) -> str | None:
             return None
 
 
-def _park_or_refuse(state: Region, missing: str, now: int) -> Event:
+def _park_or_refuse(state: Region, source: str, missing: str, now: int) -> Event:
     patience = state.protocol.parking_ms if state.protocol is not None else 0
     if patience and len(state.parked) < MOST_PARKED:
         return SubmissionParked(waiting_for=missing, until=now + patience)
-    return SubmissionRefused(reason=_unknown(missing), about=missing)
+    return SubmissionRefused(reason=_unknown(source, missing), about=missing)
 
 
-def _unknown(missing: str) -> str:
+def _unknown(source: str, missing: str) -> str:
+    if missing == source:
+        # First, since an organisation's id may begin like any other.
+        return "unknown_organisation"
     kinds = {"rf-": "unknown_referral", "tk-": "unknown_task", "un-": "unknown_unit"}
-    return kinds.get(missing[:3], "unknown_organisation")
+    return kinds[missing[:3]]
 
 
 def _answer(
@@ -292,7 +298,7 @@ def _accept(state: Region, admitted: Admitted, body: AcceptOffer) -> list[Event]
     referral, _, task = found
     if task.provider != admitted.source:
         return _refused("not_your_offer", body.task)
-    if task.state == "expired" or (task.state == "open" and admitted.append_time > task.expires_at):
+    if task.state == "expired" or (task.state == "open" and admitted.append_time >= task.expires_at):
         return _refused("offer_expired", body.task)
     if task.state != "open":
         return _refused("offer_not_open", body.task)
@@ -416,8 +422,9 @@ def _tick(state: Region, now: int, facts: Opened) -> list[Event]:
     if due is None or due.at > now:
         return []
     if not isinstance(due, DueOffer):
-        missing = state.parked[due.sequence].waiting_for
-        return [SubmissionRefused(reason=_unknown(missing), about=missing, parked=due.sequence)]
+        parked = state.parked[due.sequence]
+        reason = _unknown(parked.admitted.source, parked.waiting_for)
+        return [SubmissionRefused(reason=reason, about=parked.waiting_for, parked=due.sequence)]
     known = state.referrals[due.referral]
     task = known.tasks[-1]
     expired = OfferExpired(

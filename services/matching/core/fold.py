@@ -111,7 +111,9 @@ def _remember(state: Region, meta: Meta, event: Event) -> None:
     if isinstance(event, SubmissionRefused) and state.first_answer(admitted, meta.now) is not None:
         return
     key = answer_key(admitted.source, admitted.id)
-    state.answered[key] = Answered(admitted.digest, meta.sequence, admitted.append_time)
+    # A sender's clock may be ahead: a repeat must be known for as long as its own time does not make it too old.
+    at = max(admitted.append_time, admitted.sent_at)
+    state.answered[key] = Answered(admitted.digest, meta.sequence, at)
 
 
 def _opened(state: Region, event: ReferralOpened) -> None:
@@ -164,8 +166,8 @@ def _published(state: Region, event: ServicePublished, now: int) -> None:
             taken = unit.total - unit.available
             state.units[unit.unit] = Unit(unit.unit, definition.service, unit.total, taken, 0, now)
     state.catalogue.put(definition)
-    for unit in definition.units:
-        _wake(state, unit.unit)
+    for name in dict.fromkeys(unit.unit for unit in definition.units):
+        _wake(state, name)
 
 
 def _parked(state: Region, meta: Meta, event: SubmissionParked) -> None:

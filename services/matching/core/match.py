@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
+from referral_bus.contracts.vocabulary import Verdict
 from services.matching.core.catalogue import Profile
 from services.matching.core.eligibility import (
     CRITERIA,
@@ -19,13 +21,16 @@ from services.matching.core.eligibility import (
     judge_language,
     person_of,
 )
-from services.matching.core.ranking import Standing, hours_since, load, lottery, places_of
+from services.matching.core.ranking import hours_since, load, lottery, places_of
 from services.matching.core.state import Region, Unit
 
 ALREADY_OFFERED: Final = "already_offered"
 """Ruled out because this referral was offered to the service before."""
 NOT_SCREENED: Final = "certainty"
 """Ruled out because something is unknown and the provider doesn't screen people itself."""
+
+MOST_JUDGEMENTS: Final = 20_000
+"""Kinds of people remembered at once; a region sees far fewer between two changes of its catalogue."""
 
 
 class Match(NamedTuple):
@@ -34,6 +39,18 @@ class Match(NamedTuple):
     profile: Profile | None
     unit: Unit | None
     certificate: Certificate
+
+
+class Judgement(NamedTuple):
+    """A service as it is judged but for capacity: its verdicts so far, how many of them are unknown, how many needs it leaves unmet, and
+    the first criterion that says no."""
+
+    profile: Profile
+    units: tuple[Unit, ...]
+    letters: str
+    unknowns: int
+    unmet: int
+    ruled_out: str | None
 
 
 class Row(NamedTuple):
@@ -76,40 +93,66 @@ def match(
 
 def table(state: Region, policy: Policy, person: Person, tried: frozenset[str], now: int) -> list[Row]:
     """Every service that meets a need and was not tried, as it is judged, in the order of their ids."""
-    units, places = state.units, places_of(policy)
-    needs, area, age, languages = person
+    places = places_of(policy)
     rows: list[Row] = []
-    for profile in state.catalogue.meeting(needs):
+    for profile, units, letters, unknowns, unmet, ruled_out in _judged_without_capacity(state, person):
         if profile.service in tried:
             continue
-        total = used = counted_at = 0
+        total = used = counted_at = most = 0
         freest: Unit | None = None
-        most = 0
-        for name in profile.units:
-            unit = units[name]
+        for unit in units:
             in_use = unit.taken + unit.held
             total += unit.total
             used += in_use
-            counted_at = max(counted_at, unit.counted_at)
+            if unit.counted_at > counted_at:
+                counted_at = unit.counted_at
             if unit.total - in_use > most:
                 freest, most = unit, unit.total - in_use
-        verdicts = (
-            "y"
-            + judge_area(profile.areas, area)
-            + judge_age(profile.ages, age)
-            + judge_language(profile.languages, languages)
-            + ("n" if freest is None else "y")
-        )
-        first_no = verdicts.find("n")
-        if first_no >= 0:
-            rows.append(Row(profile, verdicts, CRITERIA[first_no], (), None))
-        elif not profile.screens and "u" in verdicts:
-            rows.append(Row(profile, verdicts, NOT_SCREENED, (), None))
+        if ruled_out is not None:
+            rows.append(Row(profile, letters + ("n" if freest is None else "y"), ruled_out, (), None))
+        elif freest is None:
+            rows.append(Row(profile, letters + "n", "capacity", (), None))
+        elif unknowns and not profile.screens:
+            rows.append(Row(profile, letters + "y", NOT_SCREENED, (), None))
         else:
-            unmet = 0 if len(needs) == 1 else sum(need not in profile.needs for need in needs)
-            standing = Standing(verdicts.count("u"), unmet, load(used, total), hours_since(counted_at, now))
-            rows.append(Row(profile, verdicts, None, tuple([standing[place] for place in places]), freest))
+            standing = (unknowns, unmet, load(used, total), hours_since(counted_at, now))
+            rows.append(
+                Row(profile, letters + "y", None, tuple([standing[place] for place in places]), freest)
+            )
     return rows
+
+
+def _judged_without_capacity(state: Region, person: Person) -> list[Judgement]:
+    """What of a judgement stays as long as the catalogue does; people who are alike to every service share it."""
+    catalogue = state.catalogue
+    needs, area, age, languages = person
+    alike = (needs, area, catalogue.age_class(age), languages)
+    known = catalogue.judgements.get(alike)
+    if known is None:
+        known = [_judge(state, profile, person) for profile in catalogue.meeting(needs)]
+        if len(catalogue.judgements) >= MOST_JUDGEMENTS:
+            catalogue.judgements.clear()
+        catalogue.judgements[alike] = known
+    return known
+
+
+def _judge(state: Region, profile: Profile, person: Person) -> Judgement:
+    needs, area, age, languages = person
+    letters = (
+        "y"
+        + judge_area(profile.areas, area)
+        + judge_age(profile.ages, age)
+        + judge_language(profile.languages, languages)
+    )
+    first_no = letters.find("n")
+    return Judgement(
+        profile,
+        tuple(state.units[unit] for unit in profile.units),
+        letters,
+        letters.count("u"),
+        sum(need not in profile.needs for need in needs),
+        CRITERIA[first_no] if first_no >= 0 else None,
+    )
 
 
 def best_of(rows: Sequence[Row], policy: Policy, referral: str) -> list[Drawn]:
@@ -126,9 +169,12 @@ def best_of(rows: Sequence[Row], policy: Policy, referral: str) -> list[Drawn]:
 def judged(row: Row, lot: int | None = None) -> Judged:
     """The row as a certificate shows it; the score ends with the lot where one was drawn."""
     score = list(row.rank) if lot is None else [*row.rank, lot]
-    return Judged(
-        service=row.profile.service, verdicts=[WORDS[letter] for letter in row.verdicts], score=score
-    )
+    return Judged(service=row.profile.service, verdicts=_words(row.verdicts), score=score)
+
+
+@cache
+def _words(letters: str) -> list[Verdict]:
+    return [WORDS[letter] for letter in letters]
 
 
 def digest(rows: Sequence[Row]) -> bytes:

@@ -6,7 +6,7 @@ Every part is a whole number, so an order is the same on every machine.
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+from typing import Final
 
 from referral_bus.contracts.reference import Policy, RankBy
 
@@ -15,16 +15,6 @@ _OLDEST_HOURS: Final = 24 * 90
 _LOTTERY_BYTES: Final = 6
 
 _PARTS: Final[tuple[RankBy, ...]] = ("certainty", "needs_covered", "load", "freshness")
-
-
-class Standing(NamedTuple):
-    """What of a candidate can be ranked by, in the order of the parts: how many verdicts are unknown, how many needs it leaves unmet,
-    the share of places in use or held (per thousand), and the hours since they were counted."""
-
-    unknowns: int
-    unmet: int
-    load: int
-    hours: int
 
 
 def load(used: int, total: int) -> int:
@@ -38,7 +28,10 @@ def hours_since(counted_at: int, now: int) -> int:
 
 
 def places_of(policy: Policy) -> tuple[int, ...]:
-    """Which fields of a standing the policy ranks by, in its order. What it names behind the lottery can't matter."""
+    """Which parts of (unknown verdicts, needs left unmet, load, hours since the count) the policy ranks by, in its order.
+
+    What it names behind the lottery can't matter.
+    """
     named = (
         policy.rank_by[: policy.rank_by.index("lottery")] if "lottery" in policy.rank_by else policy.rank_by
     )

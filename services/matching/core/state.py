@@ -82,7 +82,8 @@ class Parked:
 
 
 class Answered(NamedTuple):
-    """A submission that was answered: what of it recognises a repeat, where the answer stands, and when it was admitted."""
+    """A submission that was answered: what of it recognises a repeat, where the answer stands, and when it was admitted (or sent, if
+    the sender says that it was later)."""
 
     digest: bytes
     sequence: int
