@@ -18,6 +18,7 @@ from referral_bus.runtime.clock import Clock, SystemClock
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.service import Task
 from referral_bus.sealing.keys import KeyStore
+from referral_bus.sealing.replay import replay_destroyed
 from referral_bus.sealing.secrets import Secrets, read_key
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.engine import new_engine
@@ -67,6 +68,7 @@ async def build(settings: NotifierSettings, health: Health) -> AsyncIterator[lis
         await migrate(engine, tables.SCHEMA, "services.notifier.migrations")
         log = KafkaLog(settings.kafka)
         stack.push_async_callback(log.close)
+        await replay_destroyed(log, topics.ledger(settings.bus), codec, engine)
         appender = await log.appender()
         keys = KeyStore(engine, {"facts": derived.facts_key, "identity": derived.identity_key})
         releases = Releases(

@@ -66,7 +66,7 @@ async def world(kafka: str, postgres: str, tmp_path: Path) -> AsyncIterator[Worl
         settings=settings,
     )
     async with engine.begin() as connection:
-        await connection.execute(text("drop schema if exists notifier cascade"))
+        await connection.execute(text("drop schema if exists notifier, sealing cascade"))
     await engine.dispose()
     await log.close()
 
