@@ -163,7 +163,9 @@ class EmbeddedKafka:
         fresh = self._folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         settings = self._settings(fresh.name, controller)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = "-"
+        while cluster.startswith("-"):  # the tool would take it for an option
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = [
             *command,
             "kafka.tools.StorageTool",

@@ -23,6 +23,8 @@ class MemoryViews:
         self._keys = {table.name: tuple(column.name for column in table.primary_key) for table in tables}
         self._rows: dict[str, dict[tuple[object, ...], Row]] = {name: {} for name in self._keys}
         self._claims: dict[Partition, Claim] = {}
+        self._found_by: dict[tuple[str, str], dict[object, set[tuple[object, ...]]]] = {}
+        """Keys by value, for each column that was ever asked for: a fold of a long ledger asks for a few columns very often."""
 
     async def claim(self, partition: Partition) -> Claim:
         self._reachable()
@@ -41,16 +43,20 @@ class MemoryViews:
         self._claims[partition] = Claim(epoch, end)
         for table, rows in last_of_each(changes, self._keys).items():
             for row in rows:
-                key = tuple(row[column] for column in self._keys[table])
-                self._rows[table][key] = copy.deepcopy(row)
+                self._put(table, row)
         if self.lose_answers:
             self.lose_answers -= 1
             raise StoreUnavailable("the store went away before it answered: claim anew")
 
     async def rows(self, table: str, column: str, values: Collection[str]) -> list[Row]:
         self._reachable()
-        wanted = frozenset(values)
-        return [copy.deepcopy(row) for row in self._rows[table].values() if row[column] in wanted]
+        rows = self._rows[table]
+        by_value = self._found_by.get((table, column))
+        if by_value is None:
+            by_value = self._found_by[table, column] = {}
+            for key, row in rows.items():
+                by_value.setdefault(row[column], set()).add(key)
+        return [copy.deepcopy(rows[key]) for value in set(values) for key in by_value.get(value, ())]
 
     def table(self, name: str) -> list[Row]:
         """All rows of a table, in the order of their keys."""
@@ -62,6 +68,17 @@ class MemoryViews:
 
     async def close(self) -> None:
         """There is nothing to let go of."""
+
+    def _put(self, table: str, row: Row) -> None:
+        key = tuple(row[column] for column in self._keys[table])
+        former = self._rows[table].get(key)
+        self._rows[table][key] = copy.deepcopy(row)
+        for (named, column), by_value in self._found_by.items():
+            if named != table:
+                continue
+            if former is not None:
+                by_value[former[column]].discard(key)
+            by_value.setdefault(row[column], set()).add(key)
 
     def _reachable(self) -> None:
         if self.away:

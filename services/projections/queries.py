@@ -1,0 +1,202 @@
+"""What the query API reads of the views. Each call is one question; pages go by key, latest first unless said otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from referral_bus.contracts.reference import Agreement
+from referral_bus.contracts.vocabulary import OrganisationKind
+from services.projections.cursors import Key
+from services.projections.tables import SERVING
+
+Found = dict[str, Any]
+"""A row by column; beside a task those columns of its referral that say who may see it."""
+
+_NEVER: Final = 2**63 - 1
+"""In the order of the queue, the due time of what has none."""
+
+_referrals, _tasks, _units, _submissions = (
+    SERVING.referrals.c,
+    SERVING.tasks.c,
+    SERVING.units.c,
+    SERVING.submissions.c,
+)
+_BESIDE_TASK: Final = (
+    _referrals.subject,
+    _referrals.erased,
+    _referrals.agency,
+    _referrals.urgency,
+    _referrals.purpose,
+    _referrals.accepted_by,
+    _referrals.outcome,
+)
+
+
+class Order(NamedTuple):
+    """How a view is paged: the key's columns, the kinds of its parts, and the key of a row that was found."""
+
+    columns: tuple[ColumnElement[Any], ...]
+    kinds: tuple[type[Key], ...]
+    key: Callable[[Found], list[Key]]
+    latest_first: bool = False
+
+
+CASELOAD: Final = Order(
+    (_referrals.agency, _referrals.opened_at, _referrals.referral),
+    (str, int, str),
+    lambda row: [row["agency"], row["opened_at"], row["referral"]],
+    latest_first=True,
+)
+INBOX: Final = Order(
+    (_tasks.provider, _tasks.offered_at, _tasks.task),
+    (str, int, str),
+    lambda row: [row["provider"], row["offered_at"], row["task"]],
+    latest_first=True,
+)
+QUEUE: Final = Order(
+    (func.coalesce(_tasks.due_at, literal_column(str(_NEVER))), _tasks.waits_since, _tasks.task),
+    (int, int, str),
+    lambda row: [_NEVER if row["due_at"] is None else row["due_at"], row["waits_since"], row["task"]],
+)
+CAPACITY: Final = Order((_units.unit,), (str,), lambda row: [row["unit"]])
+SUBMISSIONS: Final = Order(
+    (_submissions.at, _submissions.place),
+    (int, str),
+    lambda row: [row["at"], row["place"]],
+    latest_first=True,
+)
+
+
+class Queries:
+    """Reads the views that serve."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def referral(self, referral: str) -> Found | None:
+        """Where one referral stands."""
+        found = await self._all(select(SERVING.referrals).where(_referrals.referral == referral))
+        return found[0] if found else None
+
+    async def tasks(self, referrals: Collection[str]) -> list[Found]:
+        """The tasks of these referrals, each referral's in order."""
+        if not referrals:
+            return []
+        return await self._all(
+            select(SERVING.tasks)
+            .where(_tasks.referral.in_(referrals))
+            .order_by(_tasks.referral, _tasks.offered_at, _tasks.task)
+        )
+
+    async def events(self, referral: str, through: int) -> list[Found]:
+        """What happened to a referral, in order, up to a sequence."""
+        events = SERVING.events.c
+        return await self._all(
+            select(SERVING.events)
+            .where(events.referral == referral, events.sequence <= through)
+            .order_by(events.sequence)
+        )
+
+    async def sections(self, referral: str) -> dict[str, bytes]:
+        """What is sealed of a referral's person, by section."""
+        sections = SERVING.sections.c
+        rows = await self._all(
+            select(sections.section, sections.sealed).where(
+                sections.referral == referral, sections.sealed.is_not(None)
+            )
+        )
+        return {row["section"]: row["sealed"] for row in rows}
+
+    async def caseload(self, agency: str | None, behind: Sequence[Key] | None, limit: int) -> list[Found]:
+        """The referrals of an agency, or of all."""
+        wanted = select(SERVING.referrals)
+        if agency is not None:
+            wanted = wanted.where(_referrals.agency == agency)
+        return await self._page(wanted, CASELOAD, behind, limit)
+
+    async def inbox(self, provider: str | None, behind: Sequence[Key] | None, limit: int) -> list[Found]:
+        """The tasks that are offered to a provider or that it accepted, or all providers' such."""
+        wanted = _with_referral().where(
+            or_(_tasks.business_status == "offered", _tasks.accepted_at.is_not(None))
+        )
+        if provider is not None:
+            wanted = wanted.where(_tasks.provider == provider)
+        return await self._page(wanted, INBOX, behind, limit)
+
+    async def queue(
+        self, agency: str | None, provider: str | None, behind: Sequence[Key] | None, limit: int
+    ) -> list[Found]:
+        """What waits for somebody, earliest due first, then what has no limit, longest waiting first. Of all, unless a party is given."""
+        wanted = _with_referral().where(_tasks.waits_for.is_not(None))
+        if agency is not None or provider is not None:
+            wanted = wanted.where(or_(_referrals.agency == agency, _tasks.provider == provider))
+        return await self._page(wanted, QUEUE, behind, limit)
+
+    async def capacity(self, behind: Sequence[Key] | None, limit: int) -> list[Found]:
+        """Units with their places, by id."""
+        return await self._page(select(SERVING.units), CAPACITY, behind, limit)
+
+    async def submissions(self, organisation: str, behind: Sequence[Key] | None, limit: int) -> list[Found]:
+        """What an organisation sent that was refused or had to wait."""
+        wanted = select(SERVING.submissions).where(_submissions.organisation == organisation)
+        return await self._page(wanted, SUBMISSIONS, behind, limit)
+
+    async def answer_about(self, organisation: str, referral: str, type: str) -> Found | None:
+        """The latest refusal or parking of what an organisation sent of this type about this referral."""
+        found = await self._all(
+            select(SERVING.submissions)
+            .where(
+                _submissions.organisation == organisation,
+                _submissions.about == referral,
+                _submissions.type == type,
+            )
+            .order_by(_submissions.at.desc(), _submissions.place.desc())
+            .limit(1)
+        )
+        return found[0] if found else None
+
+    async def kinds(self, agencies: Collection[tuple[str, str]]) -> dict[tuple[str, str], OrganisationKind]:
+        """The kind of each (region, organisation) that the region adopted."""
+        if not agencies:
+            return {}
+        organisations = SERVING.organisations.c
+        rows = await self._all(
+            select(organisations.region, organisations.organisation, organisations.kind).where(
+                tuple_(organisations.region, organisations.organisation).in_(sorted(agencies))
+            )
+        )
+        return {(row["region"], row["organisation"]): row["kind"] for row in rows}
+
+    async def agreements(self, recipient: str) -> dict[str, list[Agreement]]:
+        """What was agreed to show to a recipient, by the region that adopted it."""
+        agreements = SERVING.agreements.c
+        rows = await self._all(
+            select(agreements.region, agreements.content).where(agreements.recipient == recipient)
+        )
+        found: dict[str, list[Agreement]] = {}
+        for row in rows:
+            found.setdefault(row["region"], []).append(Agreement.model_validate(row["content"]))
+        return found
+
+    async def _page(
+        self, wanted: Select[Any], order: Order, behind: Sequence[Key] | None, limit: int
+    ) -> list[Found]:
+        if behind is not None:
+            place, there = tuple_(*order.columns), tuple_(*(literal(part) for part in behind))
+            wanted = wanted.where(place < there if order.latest_first else place > there)
+        ordered = [column.desc() if order.latest_first else column for column in order.columns]
+        return await self._all(wanted.order_by(*ordered).limit(limit))
+
+    async def _all(self, wanted: Select[Any]) -> list[Found]:
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(wanted)).mappings()]
+
+
+def _with_referral() -> Select[Any]:
+    return select(SERVING.tasks, *_BESIDE_TASK).join(
+        SERVING.referrals, _referrals.referral == _tasks.referral
+    )

@@ -1,0 +1,29 @@
+"""The settings of projections."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, SecretStr
+
+from referral_bus.runtime.settings import Settings
+
+
+class ViewsSettings(Settings):
+    """What ``rebuild`` and ``check-views`` need: where the ledger and its views are. They take the service's own settings, and do
+    without its secrets."""
+
+    service: ClassVar[str] = "projections"
+
+    database_url: SecretStr
+    master_key: SecretStr | None = None
+    """The bus's master secret, 32 bytes in base64: opens what may be disclosed."""
+    jwks: str | None = None
+    """Path or URL of the JWKS that bearer tokens are verified with."""
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 2_000
+    """The most ledger records that are reflected in one round, over all partitions."""
+
+
+class ProjectionsSettings(ViewsSettings):
+    """What the service needs."""
+
+    master_key: SecretStr
+    jwks: str

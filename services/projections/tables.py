@@ -1,0 +1,191 @@
+"""The tables of the views, in the schema they serve from or in one that is being built beside it. Times are epoch milliseconds, UTC.
+
+Every row belongs to one region, and so to one partition of the ledger and one writer. What concerns a person stands in
+``sections`` alone, sealed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from referral_bus.store import tables as store
+
+SCHEMA: Final = "projections"
+NEXT_SCHEMA: Final = "projections_next"
+"""Where a rebuild makes the views anew."""
+FORMER_SCHEMA: Final = "projections_former"
+"""Where the views it replaced stand until they are dropped."""
+
+
+class ViewTables:
+    """The tables, in one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        metadata = MetaData(schema=schema)
+        self.positions = store.positions(metadata)
+        self.regions = Table(
+            "regions",
+            metadata,
+            Column("region", Text, primary_key=True),
+            Column("partition", Integer, nullable=False),
+            Column("sequence", BigInteger, nullable=False),
+            Column("hash", LargeBinary, nullable=False),
+            Column("decided_through", BigInteger, nullable=False),
+            Column("at", BigInteger, nullable=False),
+        )
+        self.organisations = Table(
+            "organisations",
+            metadata,
+            Column("region", Text, primary_key=True),
+            Column("organisation", Text, primary_key=True),
+            Column("version", Integer, nullable=False),
+            Column("name", Text, nullable=False),
+            Column("kind", Text, nullable=False),
+        )
+        self.agreements = Table(
+            "agreements",
+            metadata,
+            Column("region", Text, primary_key=True),
+            Column("agreement", Text, primary_key=True),
+            Column("version", Integer, nullable=False),
+            Column("recipient", Text, nullable=False),
+            Column("content", JSONB, nullable=False),
+            Index("agreements_recipient", "recipient"),
+        )
+        self.referrals = Table(
+            "referrals",
+            metadata,
+            Column("referral", Text, primary_key=True),
+            Column("region", Text, nullable=False),
+            Column("subject", Text, nullable=True),
+            Column("erased", Boolean, nullable=False),
+            Column("agency", Text, nullable=False),
+            Column("urgency", Text, nullable=False),
+            Column("purpose", Text, nullable=False),
+            Column("status", Text, nullable=False),
+            Column("standing", Text, nullable=False),
+            Column("reason", Text, nullable=True),
+            Column("outcome", Text, nullable=True),
+            Column("attempts", Integer, nullable=False),
+            Column("task", Text, nullable=True),
+            Column("service", Text, nullable=True),
+            Column("unit", Text, nullable=True),
+            Column("accepted_task", Text, nullable=True),
+            Column("accepted_by", Text, nullable=True),
+            Column("opened_at", BigInteger, nullable=False),
+            Column("changed_at", BigInteger, nullable=False),
+            Column("sequence", BigInteger, nullable=False),
+            Index("referrals_caseload", "agency", "opened_at", "referral"),
+            Index("referrals_subject", "subject", postgresql_where=text("subject is not null")),
+        )
+        self.events = Table(
+            "events",
+            metadata,
+            Column("referral", Text, primary_key=True),
+            Column("sequence", BigInteger, primary_key=True),
+            Column("type", Text, nullable=False),
+            Column("at", BigInteger, nullable=False),
+            Column("task", Text, nullable=True),
+            Column("detail", JSONB, nullable=False),
+        )
+        self.sections = Table(
+            "sections",
+            metadata,
+            Column("referral", Text, primary_key=True),
+            Column("section", Text, primary_key=True),
+            Column("region", Text, nullable=False),
+            Column("subject", Text, nullable=True),
+            Column("sealed", LargeBinary, nullable=True),
+            Index("sections_subject", "subject", postgresql_where=text("subject is not null")),
+        )
+        self.erasures = Table(
+            "erasures",
+            metadata,
+            Column("region", Text, primary_key=True),
+            Column("subject", Text, primary_key=True),
+            Column("at", BigInteger, nullable=False),
+            Index("erasures_subject", "subject"),
+        )
+        self.tasks = Table(
+            "tasks",
+            metadata,
+            Column("task", Text, primary_key=True),
+            Column("referral", Text, nullable=False),
+            Column("region", Text, nullable=False),
+            Column("provider", Text, nullable=False),
+            Column("service", Text, nullable=False),
+            Column("unit", Text, nullable=False),
+            Column("status", Text, nullable=False),
+            Column("business_status", Text, nullable=False),
+            Column("reason", Text, nullable=True),
+            Column("expires_at", BigInteger, nullable=False),
+            Column("offered_at", BigInteger, nullable=False),
+            Column("accepted_at", BigInteger, nullable=True),
+            Column("started_at", BigInteger, nullable=True),
+            Column("ended_at", BigInteger, nullable=True),
+            Column("waits_for", Text, nullable=True),
+            Column("waits_since", BigInteger, nullable=True),
+            Column("due_at", BigInteger, nullable=True),
+            Index("tasks_referral", "referral"),
+            Index("tasks_inbox", "provider", "offered_at", "task"),
+            Index(
+                "tasks_queue",
+                text("coalesce(due_at, 9223372036854775807)"),
+                "waits_since",
+                "task",
+                postgresql_where=text("waits_for is not null"),
+            ),
+        )
+        self.units = Table(
+            "units",
+            metadata,
+            Column("unit", Text, primary_key=True),
+            Column("region", Text, nullable=False),
+            Column("service", Text, nullable=False),
+            Column("organisation", Text, nullable=False),
+            Column("service_name", Text, nullable=False),
+            Column("name", Text, nullable=False),
+            Column("offered", Boolean, nullable=False),
+            Column("total", BigInteger, nullable=False),
+            Column("taken", BigInteger, nullable=False),
+            Column("held", BigInteger, nullable=False),
+            Column("free", BigInteger, nullable=False),
+            Column("counted_at", BigInteger, nullable=False),
+            Index("units_service", "service"),
+        )
+        self.submissions = Table(
+            "submissions",
+            metadata,
+            Column("place", Text, primary_key=True),
+            Column("region", Text, nullable=False),
+            Column("sequence", BigInteger, nullable=False),
+            Column("organisation", Text, nullable=False),
+            Column("submission", Text, nullable=False),
+            Column("type", Text, nullable=False),
+            Column("about", Text, nullable=True),
+            Column("state", Text, nullable=False),
+            Column("reason", Text, nullable=True),
+            Column("until", BigInteger, nullable=True),
+            Column("at", BigInteger, nullable=False),
+            Index("submissions_of", "organisation", "at", "place"),
+        )
+        self.views: tuple[Table, ...] = (
+            self.regions,
+            self.organisations,
+            self.agreements,
+            self.referrals,
+            self.events,
+            self.sections,
+            self.erasures,
+            self.tasks,
+            self.units,
+            self.submissions,
+        )
+        self.metadata = metadata
+
+
+SERVING: Final = ViewTables(SCHEMA)
