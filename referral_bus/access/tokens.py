@@ -1,4 +1,4 @@
-"""Bearer tokens: JWTs (RFC 7519) signed with EdDSA or ES256, for one bus, with the organisation as a claim and a short life.
+"""Bearer tokens: JWTs (RFC 7519) signed with Ed25519 or ES256, for one bus, with the organisation as a claim and a short life.
 
 A production bus takes the address of its identity provider's JWKS (RFC 7517); ``refbus token`` signs with the local bus's own key.
 Claims: ``iss`` (not checked: the key set says who may sign), ``aud`` = ``refbus:<bus>``, ``exp`` (required), ``nbf``, ``org``, ``roles``.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import httpx
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OKPKey
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,7 +25,10 @@ from referral_bus.access.caller import Caller
 from referral_bus.contracts.ids import OrganisationId
 from referral_bus.contracts.vocabulary import Role
 
-ALGORITHMS: Final = ["Ed25519", "ES256"]
+logger = logging.getLogger(__name__)
+
+ALGORITHMS: Final = ["Ed25519", "ES256", "EdDSA"]
+"""EdDSA is the old name of Ed25519 (RFC 9864), which most issuers still write; a key on another curve is never loaded."""
 LONGEST_LIFE_SECONDS: Final = 24 * 3600
 LEEWAY_SECONDS: Final = 30
 """How far apart the clocks of issuer and verifier may be."""
@@ -35,6 +40,11 @@ _FETCH_SECONDS: Final = 5.0
 _MOST_REMEMBERED: Final = 4_096
 _ORGANISATION: TypeAdapter[str] = TypeAdapter(OrganisationId)
 _ROLES: Final = frozenset(get_args(Role))
+_CURVES: Final = {("OKP", "Ed25519"), ("EC", "P-256")}
+_END_OF_TIME: Final = 253_402_300_799
+"""Epoch seconds at the end of year 9999."""
+_UNREADABLE: Final = (OSError, ValueError, TypeError, KeyError, AttributeError, httpx.HTTPError, JoseError)
+"""What reading a key set raises: it can't be had, or it is no JWKS."""
 
 
 class TokenRefused(Exception):
@@ -76,19 +86,26 @@ def issue_token(
         "iat": at,
         "exp": at + seconds,
     }
-    return jwt.encode({"alg": "Ed25519", "kid": key.kid}, claims, key, algorithms=ALGORITHMS)
+    return jwt.encode({"alg": "Ed25519", "kid": key.kid}, claims, key, algorithms=["Ed25519"])
 
 
 class TokenVerifier:
     """Verifies tokens against a key set. ``source`` is the path or the http(s) address of a JWKS; it is read again now and then, and
     when a token names a key that is not in it."""
 
-    def __init__(self, source: str, bus: str, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        source: str,
+        bus: str,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._source = source
         self._audience = f"refbus:{bus}"
         self._wall = wall
+        self._monotonic = monotonic
         self._keys: KeySet | None = None
-        self._read_at = 0.0
+        self._read_at = self._tried_at = float("-inf")
         self._reading = asyncio.Lock()
         self._remembered: dict[str, tuple[float, Caller]] = {}
 
@@ -96,7 +113,7 @@ class TokenVerifier:
         """Read the key set. Raises KeySetUnavailable."""
         try:
             await self._read()
-        except (OSError, ValueError, httpx.HTTPError, JoseError) as error:
+        except _UNREADABLE as error:
             raise KeySetUnavailable(
                 f"the key set {self._source} (REFBUS_JWKS) can't be read: {type(error).__name__}; check path or address"
             ) from None
@@ -105,7 +122,7 @@ class TokenVerifier:
         """The caller a token names. Raises TokenRefused."""
         known = self._remembered.get(token)
         if known is not None:
-            if known[0] > self._wall() and time.monotonic() - self._read_at < _REFRESH_SECONDS:
+            if known[0] > self._wall() and self._monotonic() - self._read_at < _REFRESH_SECONDS:
                 return known[1]
             del self._remembered[token]
         if len(token) > _LONGEST_TOKEN:
@@ -126,7 +143,9 @@ class TokenVerifier:
         if self._keys is None:
             raise TokenRefused("No key set is loaded yet. Try again shortly.")
         try:
-            return dict(jwt.decode(token, self._keys, algorithms=ALGORITHMS).claims)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SecurityWarning)
+                return dict(jwt.decode(token, self._keys, algorithms=ALGORITHMS).claims)
         except (JoseError, ValueError, TypeError, KeyError):
             raise TokenRefused("The token is not signed by a key of this bus. Ask for a new one.") from None
 
@@ -135,9 +154,9 @@ class TokenVerifier:
         audience = claims.get("aud")
         if self._audience not in (audience if isinstance(audience, list) else [audience]):
             raise TokenRefused("The token is for another bus. Ask for one of this bus.")
-        expires, begins = claims.get("exp"), claims.get("nbf", 0)
-        if not isinstance(expires, int | float) or not isinstance(begins, int | float):
-            raise TokenRefused("The token does not say when it expires. Ask for a new one.")
+        expires, begins = _moment(claims.get("exp")), _moment(claims.get("nbf", 0))
+        if expires is None or begins is None:
+            raise TokenRefused("The token does not say from when to when it is valid (claims 'exp', 'nbf').")
         if expires + LEEWAY_SECONDS <= now:
             raise TokenRefused("The token has expired. Ask for a new one.")
         if begins - LEEWAY_SECONDS > now:
@@ -152,25 +171,31 @@ class TokenVerifier:
         if (
             not isinstance(roles, list)
             or not roles
-            or not _ROLES.issuperset(r for r in roles if isinstance(r, str))
+            or not all(isinstance(role, str) and role in _ROLES for role in roles)
         ):
             raise TokenRefused("The token carries no roles of the bus (claim 'roles').")
         return Caller(organisation, frozenset(roles))
 
     async def _refresh(self, age: float) -> None:
-        if time.monotonic() - self._read_at < age:
+        if not self._due(age):
             return
         async with self._reading:
-            if time.monotonic() - self._read_at < age:
+            if not self._due(age):
                 return
             try:
                 await self._read()
-            except (OSError, ValueError, httpx.HTTPError, JoseError):
-                self._read_at = time.monotonic() - _REFRESH_SECONDS + _EARLIEST_REFRESH_SECONDS
-                if self._keys is None:
-                    raise TokenRefused("The key set can't be read. Try again shortly.") from None
+            except _UNREADABLE as error:
+                logger.warning(
+                    "the key set (REFBUS_JWKS) can't be read, the former one stays: %s", type(error).__name__
+                )
+
+    def _due(self, age: float) -> bool:
+        """Whether the key set is older than ``age`` seconds. One that can't be read is not asked for by every token that comes."""
+        now = self._monotonic()
+        return now - self._read_at >= age and now - self._tried_at >= _EARLIEST_REFRESH_SECONDS
 
     async def _read(self) -> None:
+        self._tried_at = self._monotonic()
         if self._source.startswith(("http://", "https://")):
             async with httpx.AsyncClient(timeout=_FETCH_SECONDS) as http:
                 response = await http.get(self._source)
@@ -179,10 +204,21 @@ class TokenVerifier:
         else:
             text = await asyncio.to_thread(Path(self._source).read_text, encoding="utf-8")
         self._keys = KeySet(
-            [_public_key(key) for key in json.loads(text)["keys"] if key.get("kty") in ("OKP", "EC")]
+            [
+                _public_key(key)
+                for key in json.loads(text)["keys"]
+                if (key.get("kty"), key.get("crv")) in _CURVES
+            ]
         )
-        self._read_at = time.monotonic()
+        self._read_at = self._monotonic()
         self._remembered.clear()
+
+
+def _moment(value: Any) -> float | None:
+    """Epoch seconds as claims give them; None for what is none, such as NaN, which is neither before nor after anything."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _END_OF_TIME:
+        return float(value)
+    return None
 
 
 def _public_key(key: dict[str, Any]) -> OKPKey | ECKey:

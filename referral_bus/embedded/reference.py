@@ -15,6 +15,8 @@ OPERATIONS: Final = "operations"
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
+_THERE: Final = "version_not_risen"
+"""How intake says that this version or a later one was published before."""
 
 STANDARD_PROTOCOL: Final = Protocol(
     protocol="standard",
@@ -40,7 +42,7 @@ def region_table(regions: list[str], partitions: int) -> RegionTable:
 
 
 async def publish_defaults(bus: LocalBus, regions: list[str]) -> None:
-    """Publish what is not published yet. Raises BusError."""
+    """Publish what is not published yet; a bus that was up before keeps what it has. Raises BusError."""
 
     def token() -> str:
         return issue_token(bus.secrets.read("token_key"), bus.plan.bus, OPERATIONS, ["operations"])
@@ -60,5 +62,6 @@ async def publish_defaults(bus: LocalBus, regions: list[str]) -> None:
         ):
             try:
                 await operations.publish(message)
-            except Conflict:
-                continue  # this version or a later one is there: the bus was up before
+            except Conflict as error:
+                if error.code != _THERE:
+                    raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Final
 
 from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.log import topics
@@ -19,6 +20,11 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
 
 LIMIT = 20
+
+MOST_CLEAR: Final = 600_000
+"""The most bytes of a record, as JSON, that one letter keeps: sealed, it stays below what a broker takes."""
+_VALUE, _KEY, _HEADER, _HEADERS = 400_000, 1_024, 256, 64
+"""What is kept of a longer one: so many bytes of each, and so many headers."""
 
 
 class TooManyDeadLetters(Exception):
@@ -43,11 +49,6 @@ class DeadLetters:
     def letter(self, record: Record, reason: str, partition: int = 0, tries: int = 1) -> Outgoing:
         """The record as a dead letter, to be appended by the caller (inside a transaction, where there is one)."""
         now = self._clock.now()
-        content = {
-            "key": _text(record.key),
-            "value": _text(record.value),
-            "headers": [[name, _text(value)] for name, value in record.headers],
-        }
         letter = DeadLetter(
             service=self._service,
             topic=record.topic,
@@ -56,7 +57,7 @@ class DeadLetters:
             reason=reason,
             tries=tries,
             at=now,
-            sealed=seal_to(self._key, json.dumps(content).encode()),
+            sealed=seal_to(self._key, _content(record)),
         )
         where = f"{record.topic}/{record.partition}/{record.offset}"
         envelope = Envelope(
@@ -96,6 +97,32 @@ class DeadLetters:
     def handled(self) -> None:
         """A record was handled: the count starts anew."""
         self._in_a_row = 0
+
+
+def _content(record: Record) -> bytes:
+    """The record as JSON. One that is too long for a letter is cut, and ``bytes`` says how long its value was: a sender whose
+    records are large must not be able to stop the service that has to put them away."""
+    content = json.dumps(
+        {
+            "key": _text(record.key),
+            "value": _text(record.value),
+            "headers": [[name, _text(value)] for name, value in record.headers],
+        }
+    ).encode()
+    if len(content) <= MOST_CLEAR:
+        return content
+    return json.dumps(
+        {
+            "cut": True,
+            "bytes": len(record.value or b""),
+            "key": _text(record.key and record.key[:_KEY]),
+            "value": _text(record.value and record.value[:_VALUE]),
+            "headers": [
+                [name[:_HEADER], _text(value and value[:_HEADER])]
+                for name, value in record.headers[:_HEADERS]
+            ],
+        }
+    ).encode()
 
 
 def _text(data: bytes | None) -> str | None:

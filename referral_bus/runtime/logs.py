@@ -19,8 +19,16 @@ from typing import Final
 _CORRELATION: ContextVar[str | None] = ContextVar("correlation", default=None)
 _LONGEST: Final = 2_000
 _FRAMES: Final = 6
-_QUIET: Final = ("aiokafka", "httpx", "httpcore", "uvicorn.access", "faust", "mode", "alembic", "asyncio")
+_OWN: Final = ("referral_bus", "services")
+_QUIET: Final = ("aiokafka", "httpx", "httpcore", "uvicorn", "faust", "mode", "alembic", "asyncio")
 """Libraries that log much at INFO, or quote what they were given."""
+
+
+def told(error: BaseException) -> str:
+    """What may be said of an error in a message: the text of one of the bus's own, which holds nothing of a person; of any other the
+    type alone, for its text may quote a value."""
+    own = type(error).__module__.split(".")[0] in _OWN
+    return str(error) if own else type(error).__name__
 
 
 @contextmanager

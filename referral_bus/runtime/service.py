@@ -47,43 +47,58 @@ def run(settings: Given, build: Build[Given]) -> None:
 
 
 async def _run(settings: Given, build: Build[Given]) -> int:
-    stopped = asyncio.Event()
+    stopped, built = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     health = Health()
     operations = asyncio.create_task(
         serve(operations_app(health), settings.host, settings.operations_port), name="operations"
     )
-    life = asyncio.create_task(_live(settings, build, health, stopped), name="life")
+    life = asyncio.create_task(_live(settings, build, health, stopped, built), name="life")
+
+    def stop() -> None:
+        loop.call_later(settings.stop_seconds, _give_up, settings.stop_seconds)
+        stopped.set()
+        if not built.is_set():
+            # Whatever the start waits for, a broker that is away perhaps, need not come first.
+            life.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
     await asyncio.wait((life, operations), return_when=asyncio.FIRST_COMPLETED)
     if not life.done():
         logger.error("the operations listener ended: is port %d taken?", settings.operations_port)
         life.cancel()
     operations.cancel()
     await asyncio.wait((life, operations), timeout=settings.stop_seconds)
-    if life.cancelled() or not life.done():
+    if not life.done():
         return 1
+    if life.cancelled():
+        return 0 if stopped.is_set() else 1
     return life.result()
 
 
-async def _live(settings: Given, build: Build[Given], health: Health, stopped: asyncio.Event) -> int:
+async def _live(
+    settings: Given, build: Build[Given], health: Health, stopped: asyncio.Event, built: asyncio.Event
+) -> int:
     failed = False
     try:
         async with build(settings, health) as parts:
+            built.set()
             running = {asyncio.create_task(part.work, name=part.name) for part in parts}
             logger.info("%s runs", settings.service)
             waiting = asyncio.create_task(stopped.wait())
-            await asyncio.wait((waiting, *running), return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            failed = _report(running)
-            asyncio.get_running_loop().call_later(settings.stop_seconds, _give_up, settings.stop_seconds)
-            logger.info("%s stops", settings.service)
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            try:
+                await asyncio.wait((waiting, *running), return_when=asyncio.FIRST_COMPLETED)
+                failed = _report(running)
+            finally:
+                asyncio.get_running_loop().call_later(settings.stop_seconds, _give_up, settings.stop_seconds)
+                health.starting("service", "is stopping")
+                logger.info("%s stops", settings.service)
+                for task in (waiting, *running):
+                    task.cancel()
+                await asyncio.gather(waiting, *running, return_exceptions=True)
     except Exception as error:
-        logger.error("%s failed: %s", settings.service, error, exc_info=error)
+        logger.error("%s failed: %s", settings.service, logs.told(error), exc_info=error)
         return 1
     return 1 if failed else 0
 
@@ -92,7 +107,8 @@ def _report(running: set[asyncio.Task[None]]) -> bool:
     ended = [task for task in running if task.done()]
     for task in ended:
         error = task.exception() if not task.cancelled() else None
-        logger.error("%s ended by itself: %s", task.get_name(), error or "nothing was raised", exc_info=error)
+        why = "nothing was raised" if error is None else logs.told(error)
+        logger.error("%s ended by itself: %s", task.get_name(), why, exc_info=error)
     return bool(ended)
 
 

@@ -96,15 +96,11 @@ class KeyStore:
     ) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._wrapper = Wrapper(wrapping_keys)
-        self._both = all(section in wrapping_keys for section in SECTIONS)
         self._cache = KeyCache(CACHED_KEYS, CACHED_SECONDS, monotonic)
 
     async def ensure(self, subjects: Iterable[str]) -> dict[str, SubjectKeys | Destroyed]:
         """The keys of all subjects, made for those that have none. Raises KeyStoreError where the process lacks a wrapping key."""
-        if not self._both:
-            raise KeyStoreError(
-                "this process was not given both wrapping keys, so it can't make keys for anybody"
-            )
+        self._wrapper.require(*SECTIONS)
         found: dict[str, SubjectKeys | Destroyed] = {}
         missing: list[str] = []
         for subject in dict.fromkeys(subjects):
@@ -114,14 +110,16 @@ class KeyStore:
             else:
                 found[subject] = _pair(facts, identity)
         for _ in range(_MOST_ROUNDS):
-            if not missing:
-                return found
-            found |= await self._make(missing)
-            missing = [subject for subject in missing if subject not in found]
+            if missing:
+                found |= await self._make(missing)
+                missing = [subject for subject in missing if subject not in found]
+        if not missing:
+            return found
         raise KeyStoreUnavailable("the key store did not settle on a key in several rounds; try again")
 
     async def fetch(self, subjects: Iterable[str], section: Section) -> dict[str, bytes | Destroyed]:
         """The keys of one section. A subject the store never heard of is left out."""
+        self._wrapper.require(section)
         found: dict[str, bytes | Destroyed] = {}
         missing: list[str] = []
         for subject in subjects:
@@ -142,11 +140,14 @@ class KeyStore:
         gone = sorted(set(subjects))
         if not gone:
             return
-        with _told("destroy keys"):
-            async with self._engine.connect() as connection:
-                await connection.execute(DESTROY, {"subjects": gone})
-        for subject in gone:
-            self.forget(subject)
+        try:
+            with told("destroy keys"):
+                async with self._engine.connect() as connection:
+                    await connection.execute(DESTROY, {"subjects": gone})
+        finally:
+            # Also where the answer was lost: the keys may be destroyed, so the database is to be asked again.
+            for subject in gone:
+                self.forget(subject)
 
     def forget(self, subject: str) -> None:
         """Drop what this process remembers of a subject: called on each KeyDestroyed a service reads."""
@@ -185,7 +186,7 @@ class KeyStore:
         return key
 
     async def _rows(self, statement: Any, parameters: dict[str, Any], doing: str) -> list[Any]:
-        with _told(doing):
+        with told(doing):
             async with self._engine.connect() as connection:
                 return list((await connection.execute(statement, parameters)).all())
 
@@ -197,8 +198,8 @@ def _pair(facts: bytes | Destroyed, identity: bytes | Destroyed) -> SubjectKeys 
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
-    """The driver's errors as the port's; their text stays out."""
+def told(doing: str) -> Iterator[None]:
+    """The driver's errors as the port's; their text stays out, for it can quote a row."""
     try:
         yield
     except PoolTimeout:

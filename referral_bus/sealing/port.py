@@ -43,7 +43,11 @@ class KeyStoreUnavailable(KeyStoreError):
 
 
 class Keys(Protocol):
-    """Data keys by subject. A destroyed subject stays destroyed: no call brings its keys back or makes new ones."""
+    """Data keys by subject. A destroyed subject stays destroyed: no call brings its keys back or makes new ones.
+
+    Every call that waits raises KeyStoreUnavailable where trying again may help, and KeyStoreError where it does not: for a
+    section whose wrapping key this process was not given, or a key that was wrapped under another one.
+    """
 
     async def ensure(self, subjects: Iterable[str]) -> dict[str, SubjectKeys | Destroyed]:
         """The keys of all subjects, made for those that have none. Needs both wrapping keys."""

@@ -24,6 +24,11 @@ class Wrapper:
             section: AESGCM(key) for section, key in wrapping_keys.items()
         }
 
+    def require(self, *sections: Section) -> None:
+        """Raises KeyStoreError where the wrapping key of one of these sections was not given."""
+        for section in sections:
+            self._cipher(section)
+
     def new_key(self, subject: str, section: Section) -> tuple[bytes, bytes]:
         """A fresh data key, clear and wrapped."""
         key = os.urandom(KEY_BYTES)
@@ -34,7 +39,7 @@ class Wrapper:
         """The data key. Raises KeyStoreError where the wrapping key is another one, or the row was moved or changed."""
         try:
             return self._cipher(section).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], _bound(subject, section))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise KeyStoreError(
                 f"a data key of section {section!r} can't be unwrapped: it was wrapped under another master secret or for "
                 "another bus, or its row was changed. Start with the master secret this database was filled with"
@@ -43,7 +48,9 @@ class Wrapper:
     def _cipher(self, section: Section) -> AESGCM:
         cipher = self._ciphers.get(section)
         if cipher is None:
-            raise KeyStoreError(f"this process was not given the wrapping key of section {section!r}")
+            raise KeyStoreError(
+                f"this process was not given the wrapping key of section {section!r}: leave that to one with the master secret"
+            )
         return cipher
 
 

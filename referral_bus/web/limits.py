@@ -6,21 +6,28 @@ import re
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from referral_bus.runtime.logs import correlated
-from referral_bus.web.problems import Problem
+from referral_bus.web.problems import Problem, unexpected
 
 CORRELATION_HEADER = "x-correlation-id"
-_CORRELATION = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_LONGEST_LENGTH = 18
+"""Digits of a Content-Length that are worth reading."""
+_CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class _TooLarge(Exception):
-    pass
+class _TooLarge(HTTPException):
+    """As an HTTPException it passes FastAPI's reading of the body, which makes a 400 of anything else."""
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(413, f"The body has more than {maximum} bytes. Send less at once.")
 
 
 class Border:
-    """Refuses a body above ``maximum_body`` bytes with 413, declared or not, and gives every request a correlation id."""
+    """Refuses a body above ``maximum_body`` bytes with 413, declared or not, gives every request a correlation id, and answers what
+    nobody expected with a 500 that names it."""
 
     def __init__(self, app: ASGIApp, maximum_body: int) -> None:
         self._app = app
@@ -32,7 +39,7 @@ class Border:
             return
         headers = Headers(scope=scope)
         given = headers.get(CORRELATION_HEADER, "")
-        about = given if _CORRELATION.match(given) else uuid4().hex
+        about = given if _CORRELATION.fullmatch(given) else uuid4().hex
         started = False
 
         async def answer(message: Message) -> None:
@@ -44,7 +51,7 @@ class Border:
 
         with correlated(about):
             declared = headers.get("content-length", "0")
-            if declared.isdigit() and int(declared) > self._maximum:
+            if _exceeds(declared, self._maximum):
                 await self._refuse(scope, receive, answer)
                 return
             try:
@@ -53,6 +60,13 @@ class Border:
                 if started:
                     raise
                 await self._refuse(scope, receive, answer)
+            except Exception as error:
+                # Here and not in the app's own handler, which is outside of this and knows no correlation id.
+                path = scope["route"].path if "route" in scope else "?"
+                problem = unexpected(scope["method"], path, error)
+                if started:
+                    raise
+                await problem.response()(scope, receive, answer)
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0
@@ -63,13 +77,17 @@ class Border:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > self._maximum:
-                    raise _TooLarge
+                    raise _TooLarge(self._maximum)
             return message
 
         return counted
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = Problem(
-            413, "too_large", f"The body has more than {self._maximum} bytes. Send less at once."
-        )
+        problem = Problem(413, "too_large", _TooLarge(self._maximum).detail)
         await problem.response()(scope, receive, send)
+
+
+def _exceeds(declared: str, maximum: int) -> bool:
+    if not (declared.isascii() and declared.isdigit()):
+        return False
+    return len(declared) > _LONGEST_LENGTH or int(declared) > maximum

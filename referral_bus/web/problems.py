@@ -54,12 +54,20 @@ class Problem(Exception):
         return JSONResponse(self.body(), self.status, headers, media_type="application/problem+json")
 
 
+def unexpected(method: str, path: str, error: Exception) -> Problem:
+    """Log a fault of ours under the request's correlation id, and say no more of it than that. ``path`` is the route's, without
+    what was asked for."""
+    logger.error("%s %s failed", method, path, exc_info=error)
+    return Problem(
+        500, "internal", "The fault is ours; it is in the log under this correlation id. Try again later."
+    )
+
+
 def install(app: FastAPI) -> None:
-    """Answer every error of this app as problem details."""
+    """Answer what this app raises by intent as problem details; the :class:`~referral_bus.web.limits.Border` answers the rest."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _problem(_: Request, error: Exception) -> JSONResponse:
@@ -95,15 +103,3 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     response = Problem(error.status_code, codes.get(error.status_code, "refused"), detail).response()
     response.headers.update(error.headers or {})
     return response
-
-
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error(
-        "%s %s failed",
-        request.method,
-        request.scope["route"].path if "route" in request.scope else "?",
-        exc_info=error,
-    )
-    return Problem(
-        500, "internal", "The fault is ours; it is in the log under this correlation id. Try again later."
-    ).response()

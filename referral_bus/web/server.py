@@ -13,6 +13,10 @@ _GRACE_SECONDS = 5
 """How long requests under way may take when the service stops."""
 
 
+class CannotListen(OSError):
+    """The address can't be listened on. The message says which and what to do."""
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -20,7 +24,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(app: ASGIApp, host: str, port: int) -> None:
-    """Serve until cancelled; then let requests under way finish. Raises OSError where the port is taken."""
+    """Serve until cancelled; then let requests under way finish. Raises CannotListen where the port is taken."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -46,4 +50,6 @@ async def _started(server: uvicorn.Server, host: str, port: int) -> None:
     try:
         await server.serve()
     except SystemExit:
-        raise OSError(f"can't listen on {host}:{port}: is another program there? Set another port") from None
+        raise CannotListen(
+            f"can't listen on {host}:{port}: is another program there? Set another port"
+        ) from None

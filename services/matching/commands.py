@@ -28,6 +28,7 @@ from referral_bus.runtime.clock import SystemClock
 from referral_bus.runtime.settings import Settings
 from referral_bus.sealing.keys import KeyStore
 from referral_bus.sealing.port import KeyStoreError
+from referral_bus.sealing.replay import replay_destroyed
 from referral_bus.sealing.secrets import read_key
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.engine import new_engine
@@ -64,6 +65,7 @@ async def _sight(home: Path) -> AsyncIterator[_Sight]:
     log, codec = KafkaLog(settings.kafka), Codec.load()
     engine = new_engine(settings.database_url.get_secret_value(), pool_size=2)
     try:
+        await replay_destroyed(log, topics.ledger(settings.bus), codec, engine)
         keys = KeyStore(
             engine, {"facts": read_key(settings.facts_key.get_secret_value(), "REFBUS_FACTS_KEY")}
         )

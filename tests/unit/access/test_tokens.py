@@ -1,0 +1,311 @@
+"""Bearer tokens: who is let in, as whom, and why somebody is not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, OctKey, OKPKey
+
+from referral_bus.access.caller import Caller
+from referral_bus.access.tokens import (
+    LEEWAY_SECONDS,
+    LONGEST_LIFE_SECONDS,
+    KeySetUnavailable,
+    TokenRefused,
+    TokenVerifier,
+    issue_token,
+    jwks_of,
+    new_signing_key,
+)
+
+NOW = 1_800_000_000.0
+SIGNING = new_signing_key()
+
+
+class Seconds:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def jwks(tmp_path: Path) -> Path:
+    path = tmp_path / "jwks"
+    path.write_text(jwks_of(SIGNING), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+async def verifier(jwks: Path) -> TokenVerifier:
+    return await started(str(jwks))
+
+
+async def started(source: str, **more: Any) -> TokenVerifier:
+    verifier = TokenVerifier(source, "main", **{"wall": lambda: NOW, **more})
+    await verifier.start()
+    return verifier
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    said = {"aud": "refbus:main", "org": "hospital", "roles": ["agency"], "exp": NOW + 600, **more}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def signed(claims: dict[str, Any]) -> str:
+    key = OKPKey.import_key(json.loads(SIGNING))
+    return jwt.encode({"alg": "Ed25519", "kid": key.kid}, claims, key, algorithms=["Ed25519"])
+
+
+async def test_a_token_says_which_organisation_speaks_and_in_which_roles(verifier: TokenVerifier) -> None:
+    token = issue_token(SIGNING, "main", "hospital", ["agency", "provider"], now=NOW)
+    caller = await verifier.verify(token)
+    assert caller == Caller("hospital", frozenset({"agency", "provider"}))
+    assert caller.has("agency")
+    assert not caller.has("operations")
+    assert await verifier.verify(token) == caller, "and again, from memory"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"exp": NOW - LEEWAY_SECONDS}, "expired"),
+        ({"exp": None}, "when it is valid"),
+        ({"exp": "tomorrow"}, "when it is valid"),
+        ({"exp": True}, "when it is valid"),
+        ({"exp": float("nan")}, "when it is valid"),
+        ({"exp": float("inf")}, "when it is valid"),
+        ({"exp": 10**400}, "when it is valid"),
+        ({"exp": NOW + LONGEST_LIFE_SECONDS + LEEWAY_SECONDS + 1}, "longer than a day"),
+        ({"nbf": NOW + LEEWAY_SECONDS + 1}, "not valid yet"),
+        ({"nbf": "now"}, "when it is valid"),
+        ({"aud": None}, "another bus"),
+        ({"aud": "refbus:exercise"}, "another bus"),
+        ({"aud": "main"}, "another bus"),
+        ({"aud": ["refbus:exercise"]}, "another bus"),
+        ({"org": None}, "no organisation"),
+        ({"org": 7}, "no organisation"),
+        ({"org": "Hospital of the Holy/Ghost"}, "no organisation"),
+        ({"roles": None}, "no roles"),
+        ({"roles": []}, "no roles"),
+        ({"roles": "agency"}, "no roles"),
+        ({"roles": ["agency", "root"]}, "no roles"),
+        ({"roles": ["agency", {"role": "operations"}]}, "no roles"),
+    ],
+)
+async def test_a_token_that_says_something_else_is_refused_with_the_reason(
+    verifier: TokenVerifier, changed: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(TokenRefused, match=reason):
+        await verifier.verify(signed(claims(**changed)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"exp": NOW - LEEWAY_SECONDS + 1},
+        {"exp": NOW + LONGEST_LIFE_SECONDS},
+        {"nbf": NOW + LEEWAY_SECONDS},
+        {"aud": ["refbus:exercise", "refbus:main"]},
+        {"iss": "https://somebody.example"},
+    ],
+)
+async def test_clocks_may_differ_a_little_and_other_claims_do_not_matter(
+    verifier: TokenVerifier, changed: dict[str, Any]
+) -> None:
+    assert (await verifier.verify(signed(claims(**changed)))).organisation == "hospital"
+
+
+async def test_a_token_that_was_good_is_refused_once_it_has_expired(jwks: Path) -> None:
+    wall = Seconds(NOW)
+    verifier = await started(str(jwks), wall=wall)
+    token = signed(claims(exp=NOW + 60))
+    assert await verifier.verify(token)
+    wall.now = NOW + 60 + LEEWAY_SECONDS
+    with pytest.raises(TokenRefused, match="expired"):
+        await verifier.verify(token)
+
+
+async def test_a_token_of_another_key_is_refused(verifier: TokenVerifier) -> None:
+    with pytest.raises(TokenRefused, match="not signed"):
+        await verifier.verify(issue_token(new_signing_key(), "main", "hospital", ["agency"], now=NOW))
+
+
+def unsigned(content: dict[str, Any], algorithm: str) -> str:
+    header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm, "typ": "JWT"}).encode()).rstrip(b"=")
+    body = base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=")
+    return f"{header.decode()}.{body.decode()}."
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", ""])
+async def test_a_token_without_a_signature_is_refused(verifier: TokenVerifier, algorithm: str) -> None:
+    with pytest.raises(TokenRefused, match="not signed"):
+        await verifier.verify(unsigned(claims(), algorithm))
+
+
+@pytest.mark.parametrize("form", ["x", "jwk", "jwks"])
+async def test_the_public_key_is_not_taken_for_a_shared_secret(verifier: TokenVerifier, form: str) -> None:
+    public = json.loads(jwks_of(SIGNING))["keys"][0]
+    secret = {
+        "x": base64.urlsafe_b64decode(public["x"] + "=="),
+        "jwk": json.dumps(public).encode(),
+        "jwks": jwks_of(SIGNING).encode(),
+    }[form]
+    key = OctKey.import_key(secret)
+    forged = jwt.encode({"alg": "HS256", "kid": public["kid"]}, claims(), key, algorithms=["HS256"])
+    with pytest.raises(TokenRefused, match="not signed"):
+        await verifier.verify(forged)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+async def test_a_token_with_one_changed_character_is_refused(verifier: TokenVerifier, part: int) -> None:
+    parts = signed(claims()).split(".")
+    first = parts[part][5]
+    parts[part] = parts[part][:5] + ("A" if first != "A" else "B") + parts[part][6:]
+    with pytest.raises(TokenRefused):
+        await verifier.verify(".".join(parts))
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "....", "é.é.é", "A" * 9000])
+async def test_what_is_no_token_is_refused_and_not_repeated(verifier: TokenVerifier, token: str) -> None:
+    with pytest.raises(TokenRefused) as refusal:
+        await verifier.verify(token)
+    assert len(token) < 3 or token not in str(refusal.value)
+
+
+async def test_an_issuer_may_sign_with_es256_and_other_keys_of_its_set_do_no_harm(tmp_path: Path) -> None:
+    key = ECKey.generate_key("P-256", {"kid": "e"})
+    others = [
+        {"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "r"},
+        {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"},
+        OKPKey.generate_key("X25519").as_dict(private=False),
+    ]
+    path = tmp_path / "jwks"
+    path.write_text(json.dumps({"keys": [*others, key.as_dict(private=False)]}), encoding="utf-8")
+    verifier = await started(str(path))
+    token = jwt.encode({"alg": "ES256", "kid": "e"}, claims(), key, algorithms=["ES256"])
+    assert (await verifier.verify(token)).organisation == "hospital"
+
+
+async def test_the_old_name_of_the_algorithm_is_taken_as_most_issuers_write_it(tmp_path: Path) -> None:
+    key = OKPKey.generate_key("Ed25519", {"kid": "o"})
+    path = tmp_path / "jwks"
+    path.write_text(json.dumps({"keys": [key.as_dict(private=False)]}), encoding="utf-8")
+    with pytest.warns(SecurityWarning):
+        token = jwt.encode({"alg": "EdDSA", "kid": "o"}, claims(), key, algorithms=["EdDSA"])
+    assert (await (await started(str(path))).verify(token)).organisation == "hospital"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        '"keys"',
+        '{"keys": 7}',
+        '{"keys": ["x"]}',
+        '{"keys": [{"kty": "OKP", "crv": "Ed25519"}]}',
+    ],
+)
+async def test_a_key_set_that_can_not_be_read_stops_the_start_and_names_the_setting(
+    tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "jwks"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(KeySetUnavailable, match="REFBUS_JWKS"):
+        await started(str(path))
+
+
+async def test_a_new_key_is_found_when_a_token_names_it_and_an_old_one_ends(jwks: Path) -> None:
+    monotonic = Seconds(0.0)
+    verifier = await started(str(jwks), monotonic=monotonic)
+    old = issue_token(SIGNING, "main", "hospital", ["agency"], now=NOW)
+    assert await verifier.verify(old)
+    newer = new_signing_key()
+    token = issue_token(newer, "main", "hospital", ["agency"], now=NOW)
+    jwks.write_text(jwks_of(newer), encoding="utf-8")
+    monotonic.now = 10.0
+    assert await verifier.verify(token)
+    with pytest.raises(TokenRefused, match="not signed"):
+        await verifier.verify(old)
+
+
+async def test_bad_tokens_do_not_have_the_key_set_read_again_and_again(jwks: Path) -> None:
+    monotonic = Seconds(0.0)
+    verifier = await started(str(jwks), monotonic=monotonic)
+    newer = new_signing_key()
+    jwks.write_text(jwks_of(newer), encoding="utf-8")
+    with pytest.raises(TokenRefused):
+        await verifier.verify(issue_token(newer, "main", "hospital", ["agency"], now=NOW))
+    monotonic.now = 10.0
+    assert await verifier.verify(issue_token(newer, "main", "hospital", ["agency"], now=NOW))
+
+
+async def test_while_the_key_set_can_not_be_read_the_former_one_counts(jwks: Path) -> None:
+    monotonic = Seconds(0.0)
+    verifier = await started(str(jwks), monotonic=monotonic)
+    jwks.unlink()
+    monotonic.now = 100_000.0
+    assert await verifier.verify(issue_token(SIGNING, "main", "hospital", ["agency"], now=NOW))
+
+
+Answer = Callable[[], tuple[int, str]]
+
+
+@asynccontextmanager
+async def issuer(answer: Answer, asked: list[str]) -> AsyncIterator[str]:
+    """An identity provider on this machine."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode())
+        status, body = answer()
+        head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body.encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+
+
+async def test_the_key_set_may_be_at_an_address() -> None:
+    asked: list[str] = []
+    async with issuer(lambda: (200, jwks_of(SIGNING)), asked) as address:
+        verifier = await started(address)
+        assert await verifier.verify(issue_token(SIGNING, "main", "hospital", ["agency"], now=NOW))
+    assert asked == ["/keys"]
+
+
+async def test_an_address_that_fails_stops_the_start() -> None:
+    async with issuer(lambda: (500, ""), []) as address:
+        with pytest.raises(KeySetUnavailable, match="REFBUS_JWKS"):
+            await started(address)
+
+
+async def test_an_issuer_that_is_down_is_not_asked_for_every_bad_token() -> None:
+    asked: list[str] = []
+    answers = [(200, jwks_of(SIGNING))]
+    monotonic = Seconds(0.0)
+    async with issuer(lambda: answers.pop() if answers else (500, ""), asked) as address:
+        verifier = await started(address, monotonic=monotonic)
+        monotonic.now = 700.0
+        for _ in range(5):
+            with pytest.raises(TokenRefused):
+                await verifier.verify(issue_token(new_signing_key(), "main", "hospital", ["agency"], now=NOW))
+        assert await verifier.verify(issue_token(SIGNING, "main", "hospital", ["agency"], now=NOW))
+    assert len(asked) == 2, "at the start, and once since"

@@ -1,0 +1,116 @@
+"""What a local bus is given to begin with, and that a bus that has it already keeps what it has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from referral_bus.access.tokens import TokenVerifier
+from referral_bus.client import bus as client
+from referral_bus.client.errors import Conflict, Forbidden
+from referral_bus.contracts.reference import Organisation, Policy, Protocol, RegionTable
+from referral_bus.embedded import reference
+from referral_bus.embedded.bus import Addresses, LocalBus, Plan
+from referral_bus.embedded.secrets import Secrets
+
+Answer = Callable[[str], httpx.Response]
+
+
+class Intake:
+    """Takes what is published, or answers as told."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.published: list[dict[str, object]] = []
+        self.tokens: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.path) == ("POST", "/v1/reference")
+        self.tokens.append(request.headers["authorization"].removeprefix("Bearer "))
+        body = json.loads(request.content)
+        response = self.answer(body["kind"])
+        if response.is_success:
+            self.published.append(body)
+        return response
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> LocalBus:
+    plan = Plan(tmp_path, bus="exercise", partitions=4)
+    secrets = Secrets.load_or_make(tmp_path / "secrets", plan.bus)
+    addresses = Addresses(kafka="", database="", intake="http://intake", queries="", notifier="")
+    return LocalBus(plan, secrets, addresses, None)
+
+
+@pytest.fixture
+def intake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], Intake]:
+    def answering(answer: Answer) -> Intake:
+        there = Intake(answer)
+        opened = httpx.AsyncClient
+        monkeypatch.setattr(
+            client.httpx, "AsyncClient", lambda **_: opened(transport=httpx.MockTransport(there))
+        )
+        return there
+
+    return answering
+
+
+def taken(_: str) -> httpx.Response:
+    return httpx.Response(202, json={})
+
+
+def refused(status: int, code: str) -> httpx.Response:
+    return httpx.Response(status, json={"status": status, "code": code, "detail": "Do this."})
+
+
+async def test_a_new_bus_gets_regions_operations_protocol_and_policy_in_this_order(
+    bus: LocalBus, intake: Callable[[Answer], Intake]
+) -> None:
+    there = intake(taken)
+    await reference.publish_defaults(bus, ["north", "central", "south"])
+    assert [body["kind"] for body in there.published] == ["regions", "organisation", "protocol", "policy"]
+    table, operations, protocol, policy = (body["content"] for body in there.published)
+    assert RegionTable.model_validate(table).partitions == {"north": 0, "central": 1, "south": 2}
+    assert Organisation.model_validate(operations).organisation == "operations"
+    assert Organisation.model_validate(operations).roles == ["operations"]
+    assert Organisation.model_validate(operations).home_region == "north"
+    limits = Protocol.model_validate(protocol).offer_limits
+    assert (limits.crisis, limits.urgent, limits.routine) == (1_800_000, 14_400_000, 172_800_000)
+    assert Policy.model_validate(policy).rank_by[-1] == "lottery"
+
+
+async def test_it_speaks_as_operations_of_this_bus(bus: LocalBus, intake: Callable[[Answer], Intake]) -> None:
+    there = intake(taken)
+    await reference.publish_defaults(bus, ["north"])
+    verifier = TokenVerifier(str(bus.secrets.folder / "jwks"), "exercise")
+    await verifier.start()
+    caller = await verifier.verify(there.tokens[0])
+    assert (caller.organisation, caller.roles) == ("operations", frozenset({"operations"}))
+
+
+async def test_a_bus_that_has_them_keeps_what_it_has_and_gets_what_it_lacks(
+    bus: LocalBus, intake: Callable[[Answer], Intake]
+) -> None:
+    there = intake(lambda kind: taken(kind) if kind == "policy" else refused(409, "version_not_risen"))
+    await reference.publish_defaults(bus, ["north"])
+    assert [body["kind"] for body in there.published] == ["policy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"), [(409, "id_reused", Conflict), (403, "wrong_role", Forbidden)]
+)
+async def test_any_other_refusal_is_not_passed_over(
+    bus: LocalBus, intake: Callable[[Answer], Intake], status: int, code: str, error: type[Exception]
+) -> None:
+    intake(lambda _: refused(status, code))
+    with pytest.raises(error):
+        await reference.publish_defaults(bus, ["north"])
+
+
+def test_regions_go_round_the_partitions_in_the_order_given() -> None:
+    table = reference.region_table(["a", "b", "c", "d", "e"], 2)
+    assert table.partitions == {"a": 0, "b": 1, "c": 0, "d": 1, "e": 0}

@@ -1,0 +1,129 @@
+"""Dead letters: encrypted to operations, complete as far as they fit, and counted where the fault is ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from referral_bus.contracts.deadletter import DeadLetter
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import LogUnavailable, Record
+from referral_bus.log.topics import topics
+from referral_bus.runtime.clock import ManualClock
+from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
+from referral_bus.sealing.jwe import new_encryption_keys, open_with
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope
+
+TOPIC = "refbus.main.deadletter"
+NAME = b"Quentin Featherstonehaugh"
+KEYS = new_encryption_keys()
+LARGEST_RECORD = 1_048_588
+"""What a broker takes unless it is told otherwise."""
+
+
+def letters(codec: Codec, limit: int = 3) -> DeadLetters:
+    return DeadLetters("main", "intake", KEYS.public, codec, ManualClock(7_000), limit)
+
+
+def record(
+    offset: int = 5, value: bytes | None = NAME, headers: tuple[tuple[str, bytes], ...] = (("ce_id", b"s-1"),)
+) -> Record:
+    return Record("agency.hospital.outbox", 0, offset, 1_000, b"key", value, headers)
+
+
+@pytest.fixture
+async def log() -> MemoryLog:
+    log = MemoryLog()
+    await log.ensure(topics("main", partitions=2, replication=1))
+    return log
+
+
+def opened(codec: Codec, value: bytes | None) -> tuple[DeadLetter, dict[str, Any]]:
+    letter = codec.decode(value)
+    assert isinstance(letter, DeadLetter)
+    return letter, json.loads(open_with(KEYS.private, letter.sealed))
+
+
+def test_a_letter_says_where_from_and_why_and_only_operations_can_read_what(codec: Codec) -> None:
+    outgoing = letters(codec).letter(record(), "malformed", tries=2)
+    letter, content = opened(codec, outgoing.value)
+    assert (letter.service, letter.topic, letter.partition, letter.offset) == (
+        "intake",
+        "agency.hospital.outbox",
+        0,
+        5,
+    )
+    assert (letter.reason, letter.tries, letter.at) == ("malformed", 2, 7_000)
+    assert base64.b64decode(content["value"]) == NAME
+    assert base64.b64decode(content["key"]) == b"key"
+    assert [(name, base64.b64decode(text)) for name, text in content["headers"]] == [("ce_id", b"s-1")]
+    shown = (outgoing.value or b"") + (outgoing.key or b"") + b"".join(value for _, value in outgoing.headers)
+    assert NAME not in shown
+    assert base64.b64encode(NAME) not in shown
+
+
+def test_a_letter_names_its_record_so_that_one_put_twice_is_known_again(codec: Codec) -> None:
+    ids = [Envelope.from_headers(letters(codec).letter(record(n), "malformed").headers).id for n in (5, 5, 6)]
+    assert ids == ["intake/agency.hospital.outbox/0/5"] * 2 + ["intake/agency.hospital.outbox/0/6"]
+
+
+def test_a_record_without_value_is_kept_as_such(codec: Codec) -> None:
+    assert opened(codec, letters(codec).letter(record(value=None), "malformed").value)[1]["value"] is None
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        record(value=b"v" * 1_000_000),
+        record(value=b"", headers=(("h", b"h" * 1_000_000),)),
+        record(value=b"", headers=tuple((f"h{n}", b"") for n in range(60_000))),
+        record(value=b"", headers=(("n" * 1_000_000, b""),)),
+        Record("agency.hospital.outbox", 0, 1, 1_000, b"k" * 1_000_000, b"", ()),
+    ],
+    ids=["value", "header", "headers", "name", "key"],
+)
+def test_the_largest_records_are_cut_to_what_a_broker_takes(codec: Codec, large: Record) -> None:
+    outgoing = letters(codec).letter(large, "too_large")
+    size = len(outgoing.value or b"") + sum(len(name) + len(value) for name, value in outgoing.headers)
+    assert size < LARGEST_RECORD - 10_000
+    content = opened(codec, outgoing.value)[1]
+    assert (content["cut"], content["bytes"]) == (True, len(large.value or b""))
+
+
+async def test_at_the_limit_of_faults_in_a_row_the_service_stops_having_kept_the_letter(
+    log: MemoryLog, codec: Codec
+) -> None:
+    guard, appender = letters(codec, limit=3), await log.appender()
+    await guard.put(appender, record(1), "undecidable")
+    await guard.put(appender, record(2), "undecidable")
+    with pytest.raises(TooManyDeadLetters, match=r"outbox/0/3 \(undecidable\).*intake"):
+        await guard.put(appender, record(3), "undecidable")
+    assert [opened(codec, kept.value)[0].offset for kept in log.records(TOPIC)] == [1, 2, 3]
+
+
+async def test_a_record_that_was_handled_starts_the_count_anew(log: MemoryLog, codec: Codec) -> None:
+    guard, appender = letters(codec, limit=2), await log.appender()
+    for offset in range(10):
+        await guard.put(appender, record(offset), "undecidable")
+        guard.handled()
+    assert len(log.records(TOPIC)) == 10
+
+
+def test_bad_input_from_outside_does_not_count(codec: Codec) -> None:
+    guard = letters(codec, limit=1)
+    for offset in range(50):
+        guard.letter(record(offset), "malformed")
+        guard.check()
+
+
+async def test_a_letter_that_could_not_be_kept_is_the_callers_to_try_again(
+    log: MemoryLog, codec: Codec
+) -> None:
+    guard, appender = letters(codec, limit=1), await log.appender()
+    log.away = True
+    with pytest.raises(LogUnavailable):
+        await guard.put(appender, record(), "undecidable")
