@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import Final
 
+from pydantic import TypeAdapter, ValidationError
+
+from referral_bus.contracts.ids import Region
 from referral_bus.contracts.inbox import Submission
 from referral_bus.contracts.ledger import Admitted, Received
 from referral_bus.log.port import Outgoing, Record
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, organisation_of, source_of
 from referral_bus.wire.errors import WireError
+
+_REGION: Final[TypeAdapter[str]] = TypeAdapter(Region)
 
 
 def submission_record(
@@ -52,6 +57,10 @@ def received(record: Record, codec: Codec) -> tuple[str, Received]:
         raise WireError("type: the headers name another message than the value holds")
     if record.key != envelope.partitionkey.encode():
         raise WireError("partitionkey: the headers name another region than the key")
+    try:
+        _REGION.validate_python(envelope.partitionkey)
+    except ValidationError:
+        raise WireError("partitionkey: not a region") from None
     try:
         admitted = Admitted(
             type=envelope.type,

@@ -25,6 +25,7 @@ from referral_bus.contracts.reference import Policy, Protocol
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.wire.schemas import SCHEMAS
 from services.matching.chain import Chain
+from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import Answered, Parked, Referral, Region, Task, Unit
 
 logger = logging.getLogger(__name__)
@@ -223,6 +224,9 @@ def _rows(state: Region) -> dict[str, list[Row]]:
 
 
 def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
+    if regional["rules"] not in SUPPORTED:
+        # The ledger has the event that activated them, and folding that says what to do.
+        raise SnapshotUnusable(f"region {regional['region']} is under rules {regional['rules']}")
     tables: dict[str, list[Row]] = {}
     for name, blocks in regional["blocks"].items():
         tables[name] = [row for _ in range(blocks) for row in json.loads(next(lines))]

@@ -1,0 +1,318 @@
+"""Ranking, and the certificate that shows it: everyone can count it up and draw its lots again."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, TextFact
+from referral_bus.contracts.ledger import Certificate, MatchDecided
+from referral_bus.contracts.reference import Policy, RankBy
+from referral_bus.wire.codec import Codec
+from services.matching.core.eligibility import person_of
+from services.matching.core.match import digest, match, table
+from services.matching.core.ranking import hours_since, load, lottery, places_of
+from tests.support.deciding import (
+    DAY,
+    HOUR,
+    HOUSING,
+    POLICY,
+    World,
+    decline,
+    of,
+    offers,
+    policy,
+    report,
+    service_of,
+    spoken,
+    stated_age,
+    stated_area,
+)
+
+UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is not a failure."""
+
+
+def ranked_by(world: World, *by: RankBy, **more: Any) -> Policy:
+    content = POLICY.model_copy(update={"version": 2, "rank_by": list(by), **more})
+    world.send(policy(content), "operations")
+    return content
+
+
+def certified(world: World, facts: Facts = HOUSING, number: int = 1) -> Certificate:
+    world.refer(facts, number=number)
+    return next(event for event in reversed(world.events) if isinstance(event, MatchDecided)).certificate
+
+
+def best(world: World, facts: Facts = HOUSING) -> list[str]:
+    return [judged.service.removeprefix("sv-north-") for judged in certified(world, facts).best]
+
+
+def test_the_more_certain_service_comes_first(world: World) -> None:
+    ranked_by(world, "certainty")
+    world.publish(offers("asks", ages=None), offers("asks-all", ages=None, areas=None), offers("knows"))
+    assert best(world) == ["knows", "asks", "asks-all"]
+
+
+def test_the_service_that_meets_more_needs_comes_first(world: World) -> None:
+    ranked_by(world, "needs_covered")
+    world.publish(
+        offers("one"),
+        offers("three", needs=["housing", "food", "law"]),
+        offers("two", needs=["housing", "food"]),
+    )
+    needs = [Need(code=code) for code in ("housing", "food", "law")]
+    assert best(world, HOUSING.model_copy(update={"needs": needs})) == ["three", "two", "one"]
+
+
+def test_the_service_with_the_lighter_load_comes_first(world: World) -> None:
+    ranked_by(world, "load")
+    world.publish(
+        offers("half", total=4, available=2), offers("empty", total=2), offers("most", total=10, available=1)
+    )
+    assert best(world) == ["empty", "half", "most"]
+
+
+def test_held_places_count_as_load(world: World) -> None:
+    ranked_by(world, "load")
+    world.publish(offers("a", total=2), offers("b", total=2))
+    first = certified(world, number=1).best[0].service
+    second = certified(world, number=2).best[0].service
+    assert first != second
+
+
+def test_the_service_counted_last_comes_first(world: World) -> None:
+    ranked_by(world, "freshness")
+    world.publish(offers("stale"), offers("fresh"))
+    world.now += 3 * HOUR
+    world.send(report("fresh", 1, 1, world.now), "shelter")
+    assert best(world) == ["fresh", "stale"]
+
+
+def test_the_policys_order_decides_between_its_parts(world: World) -> None:
+    world.publish(offers("certain", total=4, available=2), offers("light", total=4, ages=None))
+    ranked_by(world, "certainty", "load")
+    assert best(world) == ["certain", "light"]
+    ranked_by(world, "load", "certainty", version=3)
+    assert [one.service for one in certified(world, number=2).best] == [
+        service_of("light"),
+        service_of("certain"),
+    ]
+
+
+def test_equals_are_ordered_by_the_lottery_which_differs_from_referral_to_referral(world: World) -> None:
+    ranked_by(world, "certainty", "lottery")
+    locals_ = [f"s{number}" for number in range(6)]
+    world.publish(*(offers(local, total=100) for local in locals_))
+    firsts = set()
+    for number in range(1, 25):
+        certificate = certified(world, number=number)
+        lots = {local: lottery(POLICY.seed, of(number=number), service_of(local)) for local in locals_}
+        expected = sorted(locals_, key=lots.__getitem__)[:3]
+        assert [one.service for one in certificate.best] == [service_of(local) for local in expected]
+        assert [one.score[-1] for one in certificate.best] == [lots[local] for local in expected]
+        firsts.add(expected[0])
+    assert len(firsts) > 3
+
+
+def test_anyone_with_the_seed_draws_the_same_lot() -> None:
+    drawn = hashlib.sha256(b"a published seed\0rf-north-x\0sv-north-y").digest()
+    assert lottery("a published seed", "rf-north-x", "sv-north-y") == int.from_bytes(drawn[:6], "big")
+
+
+def test_what_a_policy_names_behind_the_lottery_cannot_matter() -> None:
+    behind = POLICY.model_copy(update={"rank_by": ["load", "lottery", "certainty"]})
+    assert places_of(behind) == places_of(POLICY.model_copy(update={"rank_by": ["load"]}))
+    only = POLICY.model_copy(update={"rank_by": ["lottery"]})
+    assert places_of(only) == ()
+
+
+def test_load_and_age_of_a_count_are_whole_and_bounded() -> None:
+    assert [load(*one) for one in ((0, 3), (1, 3), (3, 3), (0, 0))] == [0, 333, 1000, 1000]
+    assert hours_since(0, HOUR - 1) == 0
+    assert hours_since(0, HOUR) == 1
+    assert hours_since(0, 1000 * DAY) == 90 * 24
+    assert hours_since(HOUR, 0) == 0
+
+
+def test_a_certificate_shows_as_many_as_its_policy_says(world: World) -> None:
+    ranked_by(world, "certainty", best=2, misses=1)
+    world.publish(
+        *(offers(f"yes{number}") for number in range(4)),
+        *(offers(f"no{number}", total=0) for number in range(4)),
+    )
+    certificate = certified(world)
+    assert (len(certificate.best), len(certificate.misses)) == (2, 1)
+    assert (certificate.policy, certificate.policy_version) == ("plain", 2)
+
+
+def test_the_nearest_misses_are_those_that_the_fewest_criteria_rule_out(world: World) -> None:
+    world.publish(
+        offers("c-far", areas=["harbour"], languages=["fr"], total=0),
+        offers("b-near", total=0),
+        offers("a-nearly", total=0, ages=None),
+        offers("d-middle", areas=["harbour"], total=0),
+    )
+    misses = [one.service.removeprefix("sv-north-") for one in certified(world).misses]
+    assert misses == ["b-near", "a-nearly", "d-middle"]
+
+
+def test_a_miss_has_no_score_and_a_candidate_one_part_more_than_it_is_ranked_by(world: World) -> None:
+    ranked_by(world, "certainty", "load", "lottery")
+    world.publish(offers("yes"), offers("no", total=0))
+    certificate = certified(world)
+    assert [len(one.score) for one in certificate.best] == [3]
+    assert [one.score for one in certificate.misses] == [[]]
+
+
+def test_the_digest_of_the_whole_table_can_be_made_again(world: World) -> None:
+    world.publish(
+        offers("a"), offers("b", total=0), offers("c", ages=None, screens=False), offers("d", areas=None)
+    )
+    before = world.folded().state
+    certificate = certified(world)
+    rows = table(before, POLICY, person_of(HOUSING), frozenset(), world.now)
+    assert [row.profile.service for row in rows] == [service_of(one) for one in "abcd"]
+    assert digest(rows) == certificate.digest
+    lines = "".join(f"{row.profile.service} {row.verdicts} {row.rank}\n" for row in rows)
+    assert hashlib.sha256(lines.encode()).digest() == certificate.digest
+
+
+def test_the_digest_of_a_later_attempt_leaves_out_what_was_tried(world: World) -> None:
+    world.publish(offers("a"), offers("b"))
+    referral = world.refer()
+    before, tried = world.folded().state, world.state.referrals[referral].tasks[0].service
+    _, matched, _ = world.send(decline(referral), "shelter")
+    assert isinstance(matched, MatchDecided)
+    assert matched.certificate.digest != digest(
+        table(before, POLICY, person_of(HOUSING), frozenset(), world.now)
+    )
+    assert matched.certificate.considered == 2
+    rows = table(before, POLICY, person_of(HOUSING), frozenset({tried}), world.now)
+    assert digest(rows) == matched.certificate.digest
+
+
+def test_a_certificate_holds_verdicts_and_no_facts(world: World) -> None:
+    world.publish(offers("beds", areas=["riverside"], ages={"minimum": 29}, languages=["en"]))
+    said = certified(world).model_dump_json()
+    assert "riverside" not in said
+    assert '"en"' not in said
+
+
+SERVICES = st.fixed_dictionaries(
+    {
+        "needs": st.sampled_from([["housing"], ["food"], ["housing", "food"]]),
+        "total": st.integers(0, 3),
+        "active": st.booleans(),
+        "screens": st.booleans(),
+        "ages": st.sampled_from([None, {}, {"minimum": 40}]),
+        "areas": st.sampled_from([None, ["*"], ["riverside"], ["harbour"], []]),
+        "languages": st.sampled_from([None, ["*"], ["en"], ["fr"]]),
+    }
+)
+
+
+@UNHURRIED
+@given(services=st.lists(SERVICES, max_size=8), tried=st.sets(st.integers(0, 7)), area=st.booleans())
+def test_what_was_ruled_out_and_the_candidates_add_up_to_what_was_considered(
+    codec: Codec, services: list[dict[str, Any]], tried: set[int], area: bool
+) -> None:
+    world = World(codec)
+    world.publish(*(offers(f"s{number}", **one) for number, one in enumerate(services)))
+    facts = HOUSING if area else HOUSING.model_copy(update={"area": type(HOUSING.area)()})
+    widest = POLICY.model_copy(update={"best": 20, "misses": 20})
+    before = frozenset(service_of(f"s{number}") for number in tried)
+    found = match(world.state, widest, of(), facts, before, world.now)
+    certificate = found.certificate
+    assert certificate.considered == sum(one["active"] for one in services)
+    assert (
+        len(certificate.best) + sum(one.services for one in certificate.eliminated) == certificate.considered
+    )
+    assert all(one.services > 0 for one in certificate.eliminated)
+    assert (found.profile is None) is (not certificate.best)
+    if found.profile is not None and found.unit is not None:
+        assert certificate.best[0].service == found.profile.service
+        assert found.unit.free > 0
+        assert found.profile.service not in before
+    scores = [tuple(one.score) for one in certificate.best]
+    assert scores == sorted(scores)
+    shown = {one.service for one in (*certificate.best, *certificate.misses)}
+    assert len(shown) == len(certificate.best) + len(certificate.misses)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_the_best_few_are_the_first_of_all(world: World, cut: int) -> None:
+    ranked_by(world, "load", "lottery")
+    world.publish(*(offers(f"s{number}", total=4, available=1 + number % 3) for number in range(12)))
+    narrow, wide = (
+        match(
+            world.state,
+            POLICY.model_copy(update={"best": most, "rank_by": ["load", "lottery"]}),
+            of(),
+            HOUSING,
+            frozenset(),
+            0,
+        )
+        for most in (cut, 20)
+    )
+    assert narrow.certificate.best == wide.certificate.best[:cut]
+    assert narrow.certificate.digest == wide.certificate.digest
+
+
+@UNHURRIED
+@given(
+    bounds=st.lists(st.tuples(st.integers(0, 150), st.integers(0, 150)), min_size=1, max_size=5),
+    people=st.lists(
+        st.tuples(
+            st.none() | st.integers(0, 160),
+            st.sampled_from([None, "riverside", "harbour", "nowhere"]),
+            st.sampled_from([(), ("en",), ("EN-us",), ("fr", "es")]),
+        ),
+        min_size=2,
+        max_size=12,
+    ),
+)
+def test_who_came_before_makes_no_difference_to_how_a_person_is_judged(
+    codec: Codec,
+    bounds: list[tuple[int, int]],
+    people: list[tuple[int | None, str | None, tuple[str, ...]]],
+) -> None:
+    """People who are alike to every service share one judgement; this holds what alike means."""
+    definitions = [
+        offers(
+            f"s{number}",
+            ages={"minimum": min(bound), "maximum": max(bound)},
+            areas=["*"] if number % 3 == 0 else ["riverside"],
+            languages=None if number % 2 else ["en", "fr-ca"],
+        )
+        for number, bound in enumerate(bounds)
+    ]
+    shared = World(codec)
+    shared.publish(*definitions)
+    for age, area, languages in people:
+        facts = HOUSING.model_copy(
+            update={
+                "age": NumberFact() if age is None else stated_age(age),
+                "area": TextFact() if area is None else stated_area(area),
+                "languages": spoken(*languages) if languages else ListFact(),
+            }
+        )
+        fresh = World(codec)
+        fresh.publish(*definitions)
+        one, other = (
+            match(world.state, POLICY, of(), facts, frozenset(), shared.now) for world in (shared, fresh)
+        )
+        assert one.certificate == other.certificate
+
+
+def test_a_service_that_changes_is_judged_as_it_is_now(world: World) -> None:
+    world.publish(offers("beds", total=5, areas=["harbour"]))
+    assert best(world) == []
+    world.publish(offers("beds", total=5, areas=["riverside"]))
+    assert [one.service for one in certified(world, number=2).best] == [service_of("beds")]
+    world.publish(offers("beds", total=5, ages={"minimum": 31}))
+    assert certified(world, number=3).best == []

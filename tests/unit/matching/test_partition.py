@@ -1,0 +1,424 @@
+"""The owner of a partition: what it puts on the ledger and to the dead letters, and how it comes by its state."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from referral_bus.contracts.inbox import Tick
+from referral_bus.contracts.ledger import Event, OfferMade, Received, SubmissionRefused
+from referral_bus.log import topics
+from referral_bus.log.port import LogUnavailable, Outgoing, Partition
+from referral_bus.runtime.deadletters import TooManyDeadLetters
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope
+from services.matching import partition as partitioning
+from services.matching.chain import LedgerDamaged
+from services.matching.core.decide import decide
+from services.matching.core.fold import fold
+from services.matching.core.rules import UnsupportedRules
+from services.matching.core.state import Region
+from tests.support.deciding import (
+    BUS,
+    HOUR,
+    HOUSING,
+    NAME,
+    OPERATIONS,
+    REGION,
+    Site,
+    accept,
+    decline,
+    forget,
+    inbox_record,
+    kinds,
+    of,
+    offers,
+    organisation,
+    outcome,
+    picture,
+    publish,
+    rules,
+    stated_area,
+    subject_of,
+    withdraw,
+)
+
+LEDGER = Partition(topics.ledger(BUS), 0)
+INBOX = topics.inbox(BUS)
+
+
+@pytest.fixture
+async def site(codec: Codec) -> Site:
+    return await Site.opened(codec)
+
+
+async def busy(site: Site) -> None:
+    """Referrals offered, accepted, declined and closed."""
+    await site.put(publish(offers("beds", total=3)), "shelter")
+    await site.put(publish(offers("rooms", "clinic", total=3)), "clinic")
+    for number in range(1, 5):
+        await site.put(await site.submission(number=number), "police")
+    await site.put(withdraw(of(number=77)), "police")
+    await site.decide()
+    for number in (1, 2):
+        task = site.chain.state.referrals[of(number=number)].tasks[0]
+        await site.put(accept(of(number=number)), task.provider)
+    task = site.chain.state.referrals[of(number=3)].tasks[0]
+    await site.put(decline(of(number=3)), task.provider)
+    await site.put(withdraw(of(number=4)), "police")
+    await site.decide()
+
+
+def events_of(outcome: Sequence[Outgoing], codec: Codec) -> list[Event]:
+    ledger = [record for record in outcome if record.topic == LEDGER.topic]
+    return [codec.decode_entry(record.value).event for record in ledger]
+
+
+async def test_each_event_is_a_cloudevent_with_its_place_and_its_cause(site: Site) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put(await site.submission(), "police", id="s-1", correlation="case-7")
+    outcome = await site.decide()
+    assert len(outcome) == 4
+    for record in outcome:
+        entry = site.codec.decode_entry(record.value)
+        envelope = Envelope.from_headers(record.headers)
+        assert (record.topic, record.partition, record.key) == (*LEDGER, b"north")
+        assert envelope.id == f"north.{entry.meta.sequence}"
+        assert envelope.source == f"/buses/{BUS}/matching"
+        assert envelope.type == entry.event.event_type()
+        assert envelope.time == entry.meta.now
+        assert envelope.schema_id == site.codec.schema_id(type(entry.event))
+        assert envelope.partitionkey == REGION
+        assert dict(record.headers)["content-type"] == b"application/vnd.confluent.avro"
+    causes = [Envelope.from_headers(record.headers) for record in outcome]
+    assert causes[0].causationid == "shelter/n-7"
+    assert causes[0].correlationid is None
+    assert [one.causationid for one in causes[1:]] == ["police/s-1"] * 3
+    assert [one.correlationid for one in causes[1:]] == ["case-7"] * 3
+    assert [one.subject for one in causes] == [REGION, of(), of(), of()]
+
+
+async def test_what_carries_something_sealed_is_classified_as_sealed(site: Site) -> None:
+    await site.put(publish(offers("beds", "court")), "court")
+    await site.put(await site.submission(agency="court"), "court")
+    await site.put(organisation("court"), OPERATIONS)
+    outcome = await site.decide()
+    classes = {
+        type(site.codec.decode_entry(record.value).event).__name__: Envelope.from_headers(
+            record.headers
+        ).dataclassification
+        for record in outcome
+    }
+    assert classes["SubmissionParked"] == "sealed"
+    assert classes["ReferralOpened"] == "sealed"
+    assert classes["MatchDecided"] == classes["OfferMade"] == "internal"
+
+
+async def test_a_resumed_decision_is_caused_by_what_resumed_it(site: Site) -> None:
+    await site.put(accept(of()), "shelter", id="early", correlation="of-the-provider")
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put(await site.submission(), "police", id="s-1", correlation="of-the-agency")
+    outcome = await site.decide()
+    accepted = Envelope.from_headers(outcome[-1].headers)
+    assert kinds(events_of(outcome, site.codec))[-2:] == ["SubmissionResumed", "OfferAccepted"]
+    assert (accepted.causationid, accepted.correlationid) == ("police/s-1", "of-the-agency")
+
+
+async def test_nothing_of_a_person_is_clear_on_the_ledger(site: Site) -> None:
+    facts = HOUSING.model_copy(update={"area": stated_area("Sevenoaks-Secretarea")})
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put(await site.submission(facts), "police")
+    await site.decide()
+    for record in await site.ledger():
+        everything = (record.value or b"") + (record.key or b"") + repr(record.headers).encode()
+        assert b"Secretarea" not in everything
+        assert NAME.encode() not in everything
+
+
+JUNK: list[tuple[str, Callable[[Outgoing], Outgoing]]] = [
+    ("no value", lambda good: Outgoing(INBOX, 0, b"north", None, good.headers)),
+    ("no headers", lambda good: Outgoing(INBOX, 0, b"north", good.value)),
+    (
+        "random bytes",
+        lambda good: Outgoing(INBOX, 0, b"north", b"\x00\x00\x00\x00\x01\xff\xff", good.headers),
+    ),
+    ("an unknown schema", lambda good: Outgoing(INBOX, 0, b"north", b"\0\xff\xff\xff\xff", good.headers)),
+    ("bytes left over", lambda good: Outgoing(INBOX, 0, b"north", (good.value or b"") + b"!", good.headers)),
+    ("another key", lambda good: Outgoing(INBOX, 0, b"south", good.value, good.headers)),
+    ("no key", lambda good: Outgoing(INBOX, 0, None, good.value, good.headers)),
+    ("another type", lambda good: changed(good, "ce_type", b"org.referralbus.inbox.Tick.v1")),
+    ("a source that is no organisation", lambda good: changed(good, "ce_source", b"/somewhere")),
+    ("an id that is too long", lambda good: changed(good, "ce_id", b"x" * 200)),
+    ("a time that is none", lambda good: changed(good, "ce_time", b"yesterday")),
+    ("a header that is no text", lambda good: changed(good, "ce_id", b"\xff\xfe")),
+    ("a digest that is too long", lambda good: changed(good, "ce_bodydigest", b"ab" * 40)),
+    (
+        "a region that is none",
+        lambda good: changed(
+            Outgoing(INBOX, 0, b"No Region!", good.value, good.headers), "ce_partitionkey", b"No Region!"
+        ),
+    ),
+]
+
+
+def changed(record: Outgoing, header: str, value: bytes) -> Outgoing:
+    headers = tuple((name, value if name == header else was) for name, was in record.headers)
+    return Outgoing(record.topic, record.partition, record.key, record.value, headers)
+
+
+@pytest.mark.parametrize("spoil", [one for _, one in JUNK], ids=[name for name, _ in JUNK])
+async def test_what_is_no_submission_is_dead_lettered_and_the_rest_is_decided(
+    site: Site, spoil: Callable[[Outgoing], Outgoing]
+) -> None:
+    good = inbox_record(withdraw(of()), "police", id="junk", sent_at=site.clock.now(), codec=site.codec)
+    spoiled = spoil(good)
+    await site.put(publish(offers("beds")), "shelter")
+    at = await site.put_record(spoiled)
+    await site.put(await site.submission(), "police")
+    outcome = await site.decide()
+    assert kinds(events_of(outcome, site.codec)) == [
+        "ServicePublished",
+        "ReferralOpened",
+        "MatchDecided",
+        "OfferMade",
+    ]
+    [letter] = await site.letters()
+    content = site.opened_letter(letter)
+    assert (letter.topic, letter.offset, letter.reason) == (INBOX, at, "unreadable")
+    assert letter.service == "matching"
+    value = None if content["value"] is None else base64.b64decode(content["value"])
+    assert value == spoiled.value
+    assert set(site.work.chains) == {REGION}
+
+
+async def test_bad_input_never_counts_towards_the_limit(codec: Codec) -> None:
+    site = await Site.opened(codec, limit=2)
+    for _ in range(10):
+        await site.put_record(Outgoing(INBOX, 0, b"north", b"junk"))
+    await site.decide()
+    assert len(await site.letters()) == 10
+
+
+def failing(of_ids: set[str]) -> Callable[..., list[Event]]:
+    """A version of matching with a fault."""
+
+    def fails(state: Region, received: Received, *rest: Any) -> list[Event]:
+        if received.admitted.id in of_ids:
+            raise ZeroDivisionError("a fault of ours")
+        return decide(state, received, *rest)
+
+    return fails
+
+
+async def test_a_fault_of_ours_is_dead_lettered_and_leaves_the_state_as_it_was(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.put(publish(offers("beds", total=2)), "shelter")
+    await site.decide()
+    before = picture(site.chain.state)
+    monkeypatch.setattr(partitioning, "decide", failing({"bad"}))
+    at = await site.put(await site.submission(number=1), "police", id="bad")
+    await site.decide()
+    assert picture(site.chain.state) == before
+    [letter] = await site.letters()
+    assert (letter.offset, letter.reason) == (at, "undecidable")
+    await site.put(await site.submission(number=2), "police", id="good")
+    assert kinds(events_of(await site.decide(), site.codec))[-1] == "OfferMade"
+
+
+async def test_faults_in_a_row_stop_the_worker_at_the_limit_once_they_are_kept(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await Site.opened(codec, limit=3)
+    monkeypatch.setattr(partitioning, "decide", failing({"a", "b", "c", "d", "e"}))
+    for id in ("a", "b", "good", "c", "d"):
+        await site.put(await site.submission(number=1), "police", id=id)
+    await site.decide()
+    await site.put(await site.submission(number=1), "police", id="e")
+    with pytest.raises(TooManyDeadLetters, match="3 records in a row"):
+        await site.decide()
+    assert len(await site.letters()) == 5
+
+
+async def test_a_key_store_that_is_away_is_waited_for(site: Site) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put(await site.submission(), "police")
+    site.keys.away = True
+    with pytest.raises(LogUnavailable, match="facts can't be opened now"):
+        await site.decide()
+    site.keys.away = False
+    await site.restarted()
+    assert kinds(events_of(await site.decide(), site.codec))[-1] == "OfferMade"
+    assert await site.letters() == []
+
+
+async def test_the_keys_of_a_forgotten_person_are_dropped_as_soon_as_the_ledger_says_so(site: Site) -> None:
+    await site.put(forget(subject_of(1)), OPERATIONS)
+    await site.decide()
+    assert site.keys.forgotten == [subject_of(1)]
+    site.keys.forgotten.clear()
+    await site.restarted()
+    assert site.keys.forgotten == [subject_of(1)]
+
+
+async def test_a_person_whose_keys_are_destroyed_is_refused_and_an_unknown_key_is_unreadable(
+    site: Site,
+) -> None:
+    known, unknown = await site.submission(number=1), await site.submission(number=2)
+    await site.all_keys.destroy([subject_of(1)])
+    site.key_table.rows.pop(subject_of(2))
+    await site.put(known, "police")
+    await site.put(unknown, "police")
+    refusals = events_of(await site.decide(), site.codec)
+    assert [one.reason for one in refusals if isinstance(one, SubmissionRefused)] == [
+        "subject_erased",
+        "facts_unreadable",
+    ]
+
+
+async def test_facts_sealed_for_another_person_are_not_taken(site: Site) -> None:
+    one, other = await site.submission(number=1), await site.submission(number=2)
+    await site.put(one.model_copy(update={"sealed_facts": other.sealed_facts}), "police")
+    [refusal] = events_of(await site.decide(), site.codec)
+    assert refusal == SubmissionRefused(reason="facts_unreadable", about=of(number=1))
+
+
+async def test_whoever_loads_the_ledger_comes_to_the_state_that_was_lived(site: Site) -> None:
+    await busy(site)
+    lived, last = picture(site.chain.state), site.chain.prev_hash
+    assert await site.restarted() == site.next_offset
+    assert picture(site.chain.state) == lived
+    assert site.chain.prev_hash == last
+
+
+async def test_an_aborted_decision_leaves_no_trace_and_is_decided_again_to_the_same_bytes(site: Site) -> None:
+    await busy(site)
+    await site.put(await site.submission(number=9), "police")
+    await site.put(outcome(of(number=1)), "clinic")
+    first = await site.work.work(await site.waiting())
+    await site.log.abort(first)
+    await site.restarted()
+    again = await site.decide()
+    assert again == first
+    state = picture(site.chain.state)
+    await site.restarted()
+    assert picture(site.chain.state) == state
+
+
+async def test_progress_is_told_while_a_ledger_is_folded(site: Site) -> None:
+    await busy(site)
+    shares: list[float] = []
+    site.work = site.owner()
+    await site.work.load(shares.append)
+    assert shares[-1] == 1.0
+    assert shares == sorted(shares)
+
+
+async def test_an_empty_ledger_proves_no_offset(codec: Codec) -> None:
+    site = Site(codec)
+    await site.log.ensure(topics.topics(BUS, 1, 1))
+    assert await site.restarted() is None
+
+
+async def test_nothing_is_decided_on_a_ledger_somebody_changed(site: Site) -> None:
+    await busy(site)
+    last = (await site.ledger())[-1]
+    value = bytearray(last.value or b"")
+    value[-1] ^= 1
+    await site.put_record(Outgoing(*LEDGER, last.key, bytes(value), last.headers))
+    with pytest.raises(LedgerDamaged, match=rf"{re.escape(LEDGER.topic)}/0/\d+: .*refbus verify"):
+        await site.restarted()
+
+
+async def test_an_event_of_a_schema_this_version_does_not_know_stops_the_load(site: Site) -> None:
+    await site.put_record(Outgoing(*LEDGER, b"north", b"\0\x00\x0f\xff\xff", ()))
+    with pytest.raises(LedgerDamaged, match="schema id 1048575 is not in"):
+        await site.restarted()
+
+
+async def test_an_old_worker_does_not_take_over_a_region_under_newer_rules(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = frozenset({1, 2})
+    with monkeypatch.context() as newer:
+        newer.setattr(partitioning, "decide", lambda *given: decide(*given, both))
+        newer.setattr("services.matching.chain.fold", lambda state, entry: fold(state, entry, both))
+        await site.put(rules(2), OPERATIONS)
+        await site.decide()
+    with pytest.raises(UnsupportedRules, match="activated rules 2"):
+        await site.restarted()
+
+
+async def test_a_tick_decides_all_that_is_due_and_one_that_finds_nothing_leaves_nothing(site: Site) -> None:
+    await busy(site)
+    due = {region: at for region, at in site.work.next_due()}
+    assert set(due) == {REGION}
+    site.clock.advance(HOUR)
+    await site.put(Tick(region=REGION, due=due[REGION]), "matching")
+    events = kinds(events_of(await site.decide(), site.codec))
+    assert events.count("OfferExpired") == 1
+    assert "SubmissionRefused" in events
+    assert site.work.next_due() == []
+    await site.put(Tick(region=REGION, due=due[REGION]), "matching")
+    assert await site.decide() == []
+
+
+async def test_each_region_of_a_partition_has_its_own_chain(site: Site) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put_record(
+        changed(
+            Outgoing(INBOX, 0, b"south", site.codec.encode(organisation("court")), good(site).headers),
+            "ce_partitionkey",
+            b"south",
+        )
+    )
+    await site.put(await site.submission(), "police")
+    await site.decide()
+    assert {region: chain.state.sequence for region, chain in site.work.chains.items()} == {
+        "north": 7 + 4,
+        "south": 1,
+    }
+    lived = {region: picture(chain.state) for region, chain in site.work.chains.items()}
+    assert await site.restarted() == site.next_offset
+    assert {region: picture(chain.state) for region, chain in site.work.chains.items()} == lived
+
+
+def good(site: Site) -> Outgoing:
+    return inbox_record(
+        organisation("court"), OPERATIONS, id="adopt", sent_at=site.clock.now(), codec=site.codec
+    )
+
+
+async def test_the_ledgers_bytes_are_a_chain_of_hashes(site: Site) -> None:
+    await busy(site)
+    before = bytes(32)
+    for record in await site.ledger():
+        assert site.codec.decode_entry(record.value).meta.prev_hash == before
+        before = sha256(record.value or b"").digest()
+
+
+async def test_an_offer_stands_under_the_time_the_broker_gave_the_submission(site: Site) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put(await site.submission(HOUSING), "police", id="s-1")
+    appended = site.clock.now()
+    site.clock.advance(5_000)
+    made = events_of(await site.decide(), site.codec)[-1]
+    assert isinstance(made, OfferMade)
+    assert made.expires_at == appended + 600_000
+
+
+async def test_a_brokers_clock_that_goes_back_does_not_turn_back_the_region(site: Site) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.decide()
+    ahead = site.chain.state.now
+    site.clock.advance(-HOUR)
+    await site.put(await site.submission(), "police")
+    made = events_of(await site.decide(), site.codec)[-1]
+    assert (await site.entries())[-1].meta.now == ahead
+    assert isinstance(made, OfferMade)
+    assert made.expires_at == ahead + 600_000
