@@ -57,7 +57,6 @@ REFUSALS: Final[dict[str, str]] = {
     "unknown_referral": "There is no such referral in this region.",
     "unknown_task": "There is no such offer in this region.",
     "unknown_unit": "There is no such unit in this region. Publish its service first.",
-    "unknown_service": "There is no such service in this region.",
     "not_your_referral": "Only the agency that submitted a referral may do this.",
     "not_your_offer": "Only the provider the offer was made to may answer it.",
     "not_your_service": "Another organisation published this service or unit.",

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _READ_AT_ONCE: Final = 2000
 _READ_SECONDS: Final = 2.0
+_OVERLAP: Final = 500
+"""Offsets read again before a snapshot's own: a ledger that was restored and grew back to the same length shows itself there."""
 _CORRELATION: Final = "ce_correlationid"
 
 
@@ -120,12 +122,17 @@ class PartitionWork:
         if start > end:
             raise LedgerDamaged(f"it begins at offset {start}, and the ledger ends at {end}")
         held = {region: (chain.state.sequence, chain.prev_hash) for region, chain in self.chains.items()}
-        at = start
+        seen: dict[str, int] = {}
+        at = begin = max(0, start - _OVERLAP)
         while at < end:
             for record in await reader.read(at, _READ_AT_ONCE, _READ_SECONDS):
-                self._take(record, held)
+                region, sequence = self._take(record, held)
+                seen[region] = sequence
             at = reader.position()
-            progress((at - start) / max(1, end - start))
+            progress((at - begin) / max(1, end - begin))
+        for region, sequence in seen.items():
+            if sequence < held.get(region, (0, GENESIS_HASH))[0]:
+                raise LedgerDamaged(f"region {region} ends at sequence {sequence}, before the snapshot does")
         return start
 
     async def work(self, records: Sequence[Record]) -> list[Outgoing]:
@@ -202,8 +209,8 @@ class PartitionWork:
         found = ((region, chain.state.next_due()) for region, chain in self.chains.items())
         return [(region, due.at) for region, due in found if due is not None]
 
-    def _take(self, record: Record, held: Mapping[str, tuple[int, bytes]]) -> None:
-        """The next record; ``held`` are the sequence and the hash up to which a snapshot holds each region."""
+    def _take(self, record: Record, held: Mapping[str, tuple[int, bytes]]) -> tuple[str, int]:
+        """The next record; ``held`` are the sequence and the hash up to which a snapshot holds each region. Returns the event's place."""
         where = f"{record.topic}/{record.partition}/{record.offset}"
         value = record.value or b""
         try:
@@ -221,6 +228,7 @@ class PartitionWork:
             ) from error
         if isinstance(entry.event, KeyDestroyed):
             self._opener.forget(entry.event.subject)
+        return entry.meta.region, entry.meta.sequence
 
     def _chain(self, region: str) -> Chain:
         chain = self.chains.get(region)

@@ -34,7 +34,7 @@ def need_key(need: Need) -> str:
 class Catalogue:
     """Active services by id and by need. Candidates come from the index; nothing scans all services."""
 
-    __slots__ = ("_ages", "_by_need", "_profiles", "definitions", "judgements")
+    __slots__ = ("_ages", "_areas", "_by_need", "_profiles", "definitions", "judgements", "judgements_size")
 
     def __init__(self) -> None:
         self.definitions: dict[str, ServiceDefinition] = {}
@@ -42,8 +42,11 @@ class Catalogue:
         self._profiles: dict[str, Profile] = {}
         self._by_need: dict[str, list[str]] = {}
         self._ages: list[int] = []
+        self._areas: set[str] = set()
         self.judgements: dict[Any, Any] = {}
         """What :mod:`match` remembers of this catalogue; forgotten with each change of it."""
+        self.judgements_size = 0
+        """How many judgements that is."""
 
     def __len__(self) -> int:
         """How many services are active."""
@@ -56,7 +59,7 @@ class Catalogue:
             for need in former.needs:
                 self._by_need[need].remove(definition.service)
         self.definitions[definition.service] = definition
-        self.judgements.clear()
+        self.forget_judgements()
         if definition.active:
             profile = self._profiles[definition.service] = profile_of(definition)
             for need in sorted(profile.needs):
@@ -65,10 +68,20 @@ class Catalogue:
                 for bound in (profile.ages[0], profile.ages[1] + 1):
                     if bound not in self._ages:
                         insort(self._ages, bound)
+            self._areas.update(profile.areas or ())
+
+    def forget_judgements(self) -> None:
+        """Start anew with what is remembered."""
+        self.judgements.clear()
+        self.judgements_size = 0
 
     def age_class(self, age: int | None) -> int | None:
         """Ages of the same class are alike to every service: no bound of any lies between them."""
         return None if age is None else bisect_right(self._ages, age)
+
+    def area_class(self, area: str | None) -> str | None:
+        """Areas that no service ever named are alike to every service."""
+        return area if area is None or area in self._areas else ""
 
     def meeting(self, needs: Iterable[str]) -> Iterator[Profile]:
         """The active services that meet any of the needs, each once, in the order of their ids."""

@@ -29,8 +29,8 @@ ALREADY_OFFERED: Final = "already_offered"
 NOT_SCREENED: Final = "certainty"
 """Ruled out because something is unknown and the provider doesn't screen people itself."""
 
-MOST_JUDGEMENTS: Final = 20_000
-"""Kinds of people remembered at once; a region sees far fewer between two changes of its catalogue."""
+MOST_JUDGEMENTS: Final = 100_000
+"""Judgements remembered at once, some 250 bytes each: facts are what anyone writes, and must not fill the memory."""
 
 
 class Match(NamedTuple):
@@ -126,13 +126,14 @@ def _judged_without_capacity(state: Region, person: Person) -> list[Judgement]:
     """What of a judgement stays as long as the catalogue does; people who are alike to every service share it."""
     catalogue = state.catalogue
     needs, area, age, languages = person
-    alike = (needs, area, catalogue.age_class(age), languages)
-    known = catalogue.judgements.get(alike)
+    alike = (needs, catalogue.area_class(area), catalogue.age_class(age), languages)
+    known: list[Judgement] | None = catalogue.judgements.get(alike)
     if known is None:
         known = [_judge(state, profile, person) for profile in catalogue.meeting(needs)]
-        if len(catalogue.judgements) >= MOST_JUDGEMENTS:
-            catalogue.judgements.clear()
+        if catalogue.judgements_size + len(known) > MOST_JUDGEMENTS:
+            catalogue.forget_judgements()
         catalogue.judgements[alike] = known
+        catalogue.judgements_size += len(known) + 1
     return known
 
 

@@ -236,6 +236,25 @@ async def test_a_snapshot_of_a_ledger_that_went_another_way_is_thrown_away(
     assert not path_of(restored).exists()
 
 
+async def test_a_snapshot_of_another_ledger_of_the_same_length_is_thrown_away(
+    codec: Codec, tmp_path: Path
+) -> None:
+    site = await Site.opened(codec, Snapshots(tmp_path, BUS))
+    await site.put(publish(offers("beds", total=4)), "shelter")
+    await site.decide()
+    path = await kept(site)
+    content = path.read_bytes()
+    restored = await Site.opened(codec, Snapshots(tmp_path, BUS))
+    await restored.put(publish(offers("rooms", total=2)), "shelter")
+    await restored.decide()
+    lived = picture(restored.chain.state)
+    path.write_bytes(content)
+    assert len(site.log.records(LEDGER.topic)) == len(restored.log.records(LEDGER.topic))
+    await reloaded(restored)
+    assert picture(restored.chain.state) == lived
+    assert not path.exists()
+
+
 async def test_a_snapshot_under_rules_this_version_does_not_know_does_not_hide_them(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
