@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from referral_bus.contracts.inbox import AdoptReference
 from referral_bus.contracts.message import Message
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
 from referral_bus.log.port import Log, LogError, Partition, Record
+from referral_bus.runtime.health import Health
 from referral_bus.wire import Codec, Envelope, WireError
 from referral_bus.wire.envelope import organisation_of
 
@@ -24,6 +24,9 @@ LONGEST_ID = 64
 """Characters of a reference id: it becomes part of a submission id."""
 
 Published = Organisation | Agreement | Protocol | Policy | Rules | RegionTable
+
+PART = "reference"
+"""The view's name in the health report."""
 
 _LIMIT = 500
 _WAIT_SECONDS = 1.0
@@ -60,10 +63,11 @@ def adoption(message: Published) -> AdoptReference | None:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A version of reference data and the organisation that published it."""
+    """A version of reference data, the organisation that published it, and its offset on the reference topic."""
 
     publisher: str
     message: Published
+    offset: int
 
 
 @dataclass(slots=True)
@@ -103,7 +107,8 @@ def publication_of(record: Record, codec: Codec) -> Publication:
     message: Message = codec.decode(record.value)
     if not isinstance(message, Published):
         raise WireError(f"{type(message).__name__} is no reference data")
-    return Publication(organisation_of(Envelope.from_headers(record.headers).source), message)
+    publisher = organisation_of(Envelope.from_headers(record.headers).source)
+    return Publication(publisher, message, record.offset)
 
 
 class ReferenceView:
@@ -112,20 +117,24 @@ class ReferenceView:
     A record that can't be read is skipped and logged with its offset: the others still count.
     """
 
-    def __init__(
-        self, log: Log, topic: str, codec: Codec, changed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, log: Log, topic: str, codec: Codec, health: Health) -> None:
         self.reference = Reference()
         self.ready = False
         self._log = log
         self._partition = Partition(topic, 0)
         self._codec = codec
-        self._changed = changed
+        self._health = health
         self._next = 0
         self._advanced = asyncio.Condition()
 
+    @property
+    def next(self) -> int:
+        """The offset after the last one that is in the view."""
+        return self._next
+
     async def run(self) -> None:
         """Follow the topic until cancelled; outages of the log are waited out."""
+        self._health.starting(PART, "reads the reference data")
         while True:
             try:
                 await self._follow()
@@ -138,6 +147,20 @@ class ReferenceView:
         async with self._advanced:
             await self._advanced.wait_for(lambda: self._next > offset)
 
+    async def caught_up(self) -> None:
+        """Wait until the view has reached the end of the topic for the first time."""
+        async with self._advanced:
+            await self._advanced.wait_for(lambda: self.ready)
+
+    async def beyond(self, offset: int, seconds: float) -> bool:
+        """Whether something came behind ``offset``, the next one when it was asked, within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.reached(offset)
+        except TimeoutError:
+            return False
+        return True
+
     async def _follow(self) -> None:
         reader = await self._log.reader(self._partition)
         try:
@@ -145,14 +168,15 @@ class ReferenceView:
             while True:
                 async with self._advanced:
                     self._next = max(self._next, reader.position())
-                    self.ready = self.ready or self._next >= end
+                    if not self.ready and self._next >= end:
+                        self.ready = True
+                        self._health.ready(PART)
                     self._advanced.notify_all()
                 records = await reader.read(self._next, _LIMIT, _WAIT_SECONDS)
                 for record in records:
                     self._take(record)
                 if records:
                     self._next = records[-1].offset + 1
-                    self._changed()
         finally:
             await reader.close()
 

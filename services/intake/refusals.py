@@ -66,7 +66,7 @@ def invalid(errors: Iterable[Any], prefix: str = "") -> Refused:
         for fault in errors
     ]
     where, kind, message = faults[0]
-    name = f"{prefix}{where}"[:200] or "the body"
+    name = f"{prefix}{where}".rstrip(".")[:200] or "the body"
     more = f" {len(faults) - 1} more fields are wrong." if len(faults) > 1 else ""
     said = "is not a field of this request" if kind == "extra_forbidden" else _without_values(kind, message)
     return Refused("invalid", f"{name}: {said}.{more}", field=name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -65,6 +66,12 @@ WHERE a.source = given.source AND a.id = given.id
 RETURNING a.source, a.id, a.partition, a."offset"
 """)
 
+_FIND = text("""
+SELECT a.source, a.id, a.digest, a.region, a.partition, a."offset", a.referral
+FROM intake.admissions AS a JOIN unnest(CAST(:sources AS text[]), CAST(:ids AS text[])) AS t(source, id)
+ON a.source = t.source AND a.id = t.id
+""")
+
 _SUBJECTS = text(
     "SELECT referral, subject FROM intake.referrals WHERE referral = ANY(CAST(:referrals AS text[]))"
 )
@@ -95,7 +102,15 @@ class Admissions:
                     "subjects": [r.subject for r in reservations],
                 },
             )
-            return {(row[0], row[1]): Standing(bytes(row[2]), row[3], row[4], row[5], row[6]) for row in rows}
+            return {(row[0], row[1]): _standing(row) for row in rows}
+
+    async def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+        """What stands under each (source, id), where anything does. Reserves nothing."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(
+                _FIND, {"sources": [source for source, _ in keys], "ids": [id for _, id in keys]}
+            )
+            return {(row[0], row[1]): _standing(row) for row in rows}
 
     async def place(
         self, positions: Sequence[tuple[str, str, int, int]]
@@ -123,3 +138,7 @@ class Admissions:
         """Delete what is older than the horizon of repeats; returns how many rows."""
         async with self._engine.connect() as connection:
             return int((await connection.execute(_PRUNE, {"days": days})).rowcount)
+
+
+def _standing(row: Sequence[Any]) -> Standing:
+    return Standing(bytes(row[2]), row[3], row[4], row[5], row[6])

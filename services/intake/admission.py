@@ -1,0 +1,330 @@
+"""The one admission all doors pass: check, seal, reserve, append, place, answer.
+
+Each step can be repeated: what died half-way is taken up by the sender's repeat, and matching recognises a second append by
+(source, id, digest of the body). Answered is only what all in-sync replicas have.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from referral_bus.contracts.requests import REQUESTS, OutcomeRequest, ReferralRequest
+from referral_bus.log.port import Appender, Outgoing
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import Clock
+from referral_bus.sealing.digest import body_digest, same_digest
+from referral_bus.sealing.port import Destroyed, Keys
+from referral_bus.sealing.pseudonym import subject_id
+from referral_bus.sealing.secrets import Secrets
+from referral_bus.sealing.sections import Sealer
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.inbox import submission_record
+from services.intake.answers import Admitted, answer_of
+from services.intake.checks import Door, Presented, Routed, check
+from services.intake.outages import OUTAGES, RETRY_SECONDS
+from services.intake.reference import ReferenceView
+from services.intake.refusals import Refused
+from services.intake.repeats import Admissions, Reservation, Standing
+from services.intake.submissions import Person, concerns_a_person, submission_of
+from services.intake.together import Crowded, Together
+
+logger = logging.getLogger(__name__)
+
+MOST_A_ROUND = 500
+ROUNDS = 2
+"""Rounds under way at once: while one waits for Kafka or PostgreSQL the next is sealed. More make each smaller, and cost more."""
+MOST_WAITING = 10_000
+
+Key = tuple[str, str]
+"""Source and submission id."""
+Result = Admitted | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request that passed the checks. ``correlation`` is what it is followed by through the bus."""
+
+    routed: Routed
+    digest: bytes
+    correlation: str | None
+
+    @property
+    def key(self) -> Key:
+        return self.routed.presented.organisation, self.routed.presented.id
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who stands at the door, with the roles it may speak in."""
+
+    organisation: str
+    roles: frozenset[str]
+
+
+class Admission:
+    """Admits what parties present. ``topic`` is the inbox. One for a process: concurrent requests share its rounds."""
+
+    def __init__(
+        self,
+        *,
+        view: ReferenceView,
+        admissions: Admissions,
+        keys: Keys,
+        appender: Appender,
+        sealer: Sealer,
+        codec: Codec,
+        secrets: Secrets,
+        clock: Clock,
+        bus: str,
+        topic: str,
+    ) -> None:
+        self._view = view
+        self._admissions = admissions
+        self._keys = keys
+        self._appender = appender
+        self._sealer = sealer
+        self._codec = codec
+        self._secrets = secrets
+        self._clock = clock
+        self._bus = bus
+        self._topic = topic
+        self._together: Together[Wanted, Result] = Together(
+            self._round, most=MOST_A_ROUND, rounds=ROUNDS, waiting=MOST_WAITING
+        )
+
+    async def admit(
+        self, presented: Sequence[Presented], speaker: Speaker, correlations: Sequence[str | None]
+    ) -> list[Result]:
+        """What becomes of each, in order; a bad one takes no other along. Nothing is raised for what is refused, nor while Kafka or
+        PostgreSQL is away: each is answered ``unavailable`` then."""
+        began = time.perf_counter()
+        results: list[Result | None] = [None] * len(presented)
+        wanted: list[Wanted] = []
+        places: list[int] = []
+        for place, (one, correlation) in enumerate(zip(presented, correlations, strict=True)):
+            checked = self._checked(one, speaker, correlation)
+            if isinstance(checked, Refused):
+                results[place] = checked
+            else:
+                wanted.append(checked)
+                places.append(place)
+        for place, result in zip(places, await self._admitted(wanted), strict=True):
+            results[place] = result
+        elapsed = time.perf_counter() - began
+        done = [result for result in results if result is not None]
+        for one, result in zip(presented, done, strict=True):
+            count(one.door, result)
+            if isinstance(result, Admitted):
+                metrics.ADMISSION_SECONDS.observe(elapsed)
+        return done
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        await self._together.close()
+
+    def _checked(self, one: Presented, speaker: Speaker, correlation: str | None) -> Wanted | Refused:
+        if not self._view.ready:
+            return _unavailable("Intake has not read the reference data yet.")
+        try:
+            routed = check(
+                one,
+                speaker.organisation,
+                sorted(speaker.roles),
+                self._view.reference,
+                self._bus,
+                self._clock.now(),
+            )
+        except Refused as refused:
+            return refused
+        kind = REQUESTS[type(one.request)].event_type()
+        return Wanted(routed, body_digest(self._secrets.digest_key, kind, one.request), correlation)
+
+    async def _admitted(self, wanted: list[Wanted]) -> Sequence[Result]:
+        try:
+            return await self._together.do(wanted)
+        except Crowded:
+            return [_unavailable("Too much waits to be admitted.")] * len(wanted)
+        except OUTAGES as error:
+            return [_unavailable(_what_is_away(error))] * len(wanted)
+
+    async def _round(self, wanted: list[Wanted]) -> list[Result]:
+        """One round to each of keys, reservations, inbox and places. Of those under the same key the first goes first, alone."""
+        results: list[Result | None] = [None] * len(wanted)
+        left = list(range(len(wanted)))
+        try:
+            while left:
+                firsts: dict[Key, int] = {}
+                for place in left:
+                    firsts.setdefault(wanted[place].key, place)
+                turn = sorted(firsts.values())
+                for place, result in zip(turn, await self._turn([wanted[p] for p in turn]), strict=True):
+                    results[place] = result
+                left = [place for place in left if results[place] is None]
+        except OUTAGES as error:
+            logger.warning("%d submissions were not admitted: %s", len(wanted), _told(error))
+            raise
+        return [result for result in results if result is not None]
+
+    async def _turn(self, wanted: list[Wanted]) -> list[Result]:
+        results: dict[Key, Result] = {}
+        people = await self._people(wanted, results)
+        reserved = await self._reserved([one for one in wanted if one.key not in results], people)
+        unplaced: list[Wanted] = []
+        for one in wanted:
+            standing = reserved.get(one.key)
+            if standing is None:
+                continue
+            answered = _answered_before(one, standing)
+            if answered is None:
+                unplaced.append(one)
+            else:
+                results[one.key] = answered
+        results.update(await self._appended(unplaced, reserved, people))
+        return [results[one.key] for one in wanted]
+
+    async def _people(self, wanted: list[Wanted], results: dict[Key, Result]) -> dict[Key, Person]:
+        """Whom each concerns, with keys. Those that concern somebody forgotten, or nobody known, get their result."""
+        subjects = await self._subjects([one for one in wanted if concerns_a_person(one.routed)], results)
+        if not subjects:
+            return {}
+        keys = await self._keys.ensure(set(subjects.values()))
+        people: dict[Key, Person] = {}
+        erased: list[Key] = []
+        for key, subject in subjects.items():
+            found = keys[subject]
+            if isinstance(found, Destroyed):
+                erased.append(key)
+            else:
+                people[key] = Person(subject, found)
+        if erased:
+            # What was admitted before the person was forgotten is still answered like the first time.
+            before = await self._admissions.find(erased)
+            by_key = {one.key: one for one in wanted}
+            for key in erased:
+                standing = before.get(key)
+                answered = None if standing is None else _answered_before(by_key[key], standing)
+                results[key] = answered or Refused("subject_erased", field="subject")
+        return people
+
+    async def _subjects(self, wanted: list[Wanted], results: dict[Key, Result]) -> dict[Key, str]:
+        subjects: dict[Key, str] = {}
+        reports: dict[Key, str] = {}
+        for one in wanted:
+            presented = one.routed.presented
+            match presented.request:
+                case ReferralRequest() as request:
+                    subjects[one.key] = subject_id(
+                        self._secrets.pseudonym_key, presented.organisation, request.subject
+                    )
+                case OutcomeRequest() as request:
+                    reports[one.key] = request.referral
+        if reports:
+            known = await self._admissions.subjects_of(sorted(set(reports.values())))
+            for key, referral in reports.items():
+                if referral in known:
+                    subjects[key] = known[referral]
+                else:
+                    results[key] = Refused("unknown_referral", field="referral")
+        return subjects
+
+    async def _reserved(self, wanted: list[Wanted], people: dict[Key, Person]) -> dict[Key, Standing]:
+        if not wanted:
+            return {}
+        return await self._admissions.reserve(
+            [
+                Reservation(
+                    *one.key,
+                    digest=one.digest,
+                    region=one.routed.region,
+                    referral=one.routed.referral,
+                    subject=people[one.key].subject
+                    if isinstance(one.routed.presented.request, ReferralRequest)
+                    else None,
+                )
+                for one in wanted
+            ]
+        )
+
+    async def _appended(
+        self, wanted: list[Wanted], reserved: dict[Key, Standing], people: dict[Key, Person]
+    ) -> dict[Key, Result]:
+        if not wanted:
+            return {}
+        records = [
+            self._record(one, self._as_reserved(one.routed, reserved[one.key]), people.get(one.key))
+            for one in wanted
+        ]
+        positions = await self._appender.append(records)
+        placed = await self._admissions.place(
+            [(*one.key, at.partition, at.offset) for one, at in zip(wanted, positions, strict=True)]
+        )
+        results: dict[Key, Result] = {}
+        for one in wanted:
+            standing = reserved[one.key]
+            answer = answer_of(one.key[1], standing.region, *placed[one.key], standing.referral)
+            results[one.key] = Admitted(answer, repeated=False)
+        return results
+
+    def _as_reserved(self, routed: Routed, standing: Standing) -> Routed:
+        """Where the first of its repeats was to go: the agency may have moved to another home region since."""
+        if standing.region == routed.region:
+            return routed
+        partition = self._view.reference.partition_of(standing.region)
+        return replace(
+            routed,
+            region=standing.region,
+            partition=routed.partition if partition is None else partition,
+            about=standing.referral or routed.about,
+            referral=standing.referral,
+        )
+
+    def _record(self, one: Wanted, routed: Routed, person: Person | None) -> Outgoing:
+        return submission_record(
+            submission_of(routed, person, self._sealer),
+            codec=self._codec,
+            topic=self._topic,
+            partition=routed.partition,
+            region=routed.region,
+            id=routed.presented.id,
+            organisation=routed.presented.organisation,
+            sent_at=routed.presented.sent_at,
+            digest=one.digest,
+            about=routed.about,
+            correlation=one.correlation,
+        )
+
+
+def count(door: Door, result: Result) -> None:
+    """Count what became of a submission."""
+    if isinstance(result, Admitted):
+        metrics.SUBMISSIONS.labels(door=door, result="repeated" if result.repeated else "admitted").inc()
+        return
+    kind = "unavailable" if result.reason == "unavailable" else "refused"
+    metrics.SUBMISSIONS.labels(door=door, result=kind).inc()
+    metrics.REFUSED_AT_BORDER.labels(reason=result.reason).inc()
+
+
+def _answered_before(one: Wanted, standing: Standing) -> Result | None:
+    """The answer that was given to the first, or the refusal of another body; None where none was given yet."""
+    if not same_digest(standing.digest, one.digest):
+        return Refused("id_reused", field="id")
+    if standing.partition is None or standing.offset is None:
+        return None
+    answer = answer_of(one.key[1], standing.region, standing.partition, standing.offset, standing.referral)
+    return Admitted(answer, repeated=True)
+
+
+def _unavailable(what: str) -> Refused:
+    return Refused("unavailable", what, retry_after=RETRY_SECONDS)
+
+
+def _what_is_away(error: BaseException) -> str:
+    return "The log does not answer." if "Log" in type(error).__name__ else "The database does not answer."
+
+
+def _told(error: BaseException) -> str:
+    """The port's own errors say what to do; the driver's may quote a row."""
+    return str(error) if type(error).__module__.startswith("referral_bus.") else type(error).__name__

@@ -1,0 +1,39 @@
+"""What a party is answered when its submission was admitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from referral_bus.contracts.ids import inbox_token
+
+
+class Answer(BaseModel):
+    """The submission is on the inbox, on all in-sync replicas, and will be decided. ``token`` is for ``?after=`` of the queries;
+    ``follow`` is the path on the query API where what becomes of it is seen; ``referral`` is what it opens or speaks of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    submission: str
+    region: str
+    token: str
+    referral: str | None = None
+    follow: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An answer, and whether the same was answered before."""
+
+    answer: Answer
+    repeated: bool
+
+
+def answer_of(submission: str, region: str, partition: int, offset: int, referral: str | None) -> Answer:
+    """The answer to a submission at this inbox position: the same whoever asks, and whenever."""
+    token = inbox_token(region, partition, offset)
+    view = f"/v1/referrals/{referral}" if referral is not None else "/v1/capacity"
+    return Answer(
+        submission=submission, region=region, token=token, referral=referral, follow=f"{view}?after={token}"
+    )

@@ -1,0 +1,493 @@
+"""Intake's HTTP API: typed routes for people, CloudEvents for programs, and what operations publish and forget."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from referral_bus.access.caller import Caller
+from referral_bus.client.events import new_id
+from referral_bus.contracts.ids import (
+    OrganisationId,
+    ReferralId,
+    ServiceId,
+    SubjectId,
+    SubmissionId,
+    TaskId,
+    UnitId,
+)
+from referral_bus.contracts.inbox import Places
+from referral_bus.contracts.message import Millis, Part
+from referral_bus.contracts.requests import (
+    AcceptRequest,
+    CapacityRequest,
+    DeclineRequest,
+    OutcomeRequest,
+    ReferralRequest,
+    ServiceRequest,
+    StartRequest,
+    SubjectReference,
+    WithdrawRequest,
+)
+from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, WithdrawReason
+from referral_bus.runtime.clock import Clock
+from referral_bus.runtime.logs import correlation
+from referral_bus.web.caller import CallerOf
+from referral_bus.web.problems import Problem
+from referral_bus.wire.cloudevents import (
+    BATCH,
+    STRUCTURED,
+    CloudEvent,
+    batch,
+    from_http,
+    from_structured,
+    media_type,
+)
+from referral_bus.wire.errors import WireError
+from services.intake.admission import Admission, Speaker, count
+from services.intake.answers import Admitted, Answer
+from services.intake.checks import Door, Presented
+from services.intake.forgetting import Forgetting
+from services.intake.outages import OUTAGES, RETRY_SECONDS
+from services.intake.presenting import correlation_of, presented, unreadable
+from services.intake.publishing import Publishing
+from services.intake.quotas import Quotas
+from services.intake.reach import Reach
+from services.intake.reference import identity
+from services.intake.refusals import Refused
+
+_ACCEPTED: Final = 202
+_MULTI_STATUS: Final = 207
+
+
+class WithdrawBody(Part):
+    """Why a referral is taken back."""
+
+    reason: WithdrawReason
+
+
+class AcceptBody(Part):
+    """Nothing more is said with an acceptance."""
+
+
+class DeclineBody(Part):
+    """Why an offer is declined."""
+
+    reason: DeclineReason
+
+
+class StartBody(Part):
+    """When the service began: epoch milliseconds, UTC."""
+
+    started_at: Millis
+
+
+class OutcomeBody(Part):
+    """What came of it. The note is sealed."""
+
+    result: OutcomeResult
+    note: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+
+
+class CapacityBody(Part):
+    """Places counted at ``true_at``, epoch milliseconds UTC."""
+
+    total: Places
+    available: Places
+    true_at: Millis
+
+
+class PublicationRequest(BaseModel):
+    """A version of reference data. ``content`` is an object of the kind; see the contracts of reference data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["organisation", "agreement", "protocol", "policy", "rules", "regions"]
+    content: dict[str, Any]
+
+
+class PublicationAnswer(BaseModel):
+    """It counts from now on, and every region is put to it."""
+
+    kind: str
+    reference: str
+    version: int
+
+
+class ForgetRequest(BaseModel):
+    """An agency's own reference for a person. Operations name the ``organisation`` whose reference it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subject: SubjectReference
+    organisation: OrganisationId | None = None
+
+
+class ForgetAnswer(BaseModel):
+    """The person's keys are destroyed. ``tokens``, by region, are for ``?after=`` of the queries."""
+
+    subject: str
+    tokens: dict[str, str]
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457. ``code`` is for programs, ``detail`` says what to do, ``field`` names what is wrong."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    field: str | None = None
+    correlation: str | None = None
+
+
+class BatchAnswer(BaseModel):
+    """For each event in order: ``status`` 202 with the fields of an answer, or another with those of problem details."""
+
+    results: list[dict[str, Any]]
+
+
+_Key = Annotated[
+    SubmissionId | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The submission's id. Send a repeat with the same: it is answered like the first, and nothing is done twice.",
+    ),
+]
+_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ProblemDetails, "content": {"application/problem+json": {}}, "description": said}
+    for status, said in (
+        (400, "It can't be read."),
+        (401, "The token is missing or refused."),
+        (403, "This organisation or role may not do this."),
+        (409, "It contradicts what was said before."),
+        (413, "It is too large."),
+        (415, "It is not JSON."),
+        (422, "A field is wrong; it is named."),
+        (429, "The organisation's quota is used up; see Retry-After."),
+        (503, "Kafka or PostgreSQL does not answer; nothing is lost. See Retry-After."),
+    )
+}
+_EVENT_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            STRUCTURED: {"schema": {"type": "object"}},
+            BATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+
+
+class _KeyResponse(JSONResponse):
+    media_type = "application/jwk+json"
+
+
+async def json_only(request: Request) -> None:
+    """Refuses a body that says it is something else than JSON."""
+    given = request.headers.get("content-type")
+    media = "" if given is None else media_type(given)
+    empty = (
+        request.headers.get("content-length") in (None, "0") and "transfer-encoding" not in request.headers
+    )
+    if not empty and media != "application/json" and not media.endswith("+json"):
+        raise _problem(Refused("unsupported_media_type", field="content-type"))
+
+
+class Doors:
+    """The routes, on the parts they need. ``maximum_batch`` is the most events of one batch."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        publishing: Publishing,
+        forgetting: Forgetting,
+        quotas: Quotas,
+        reach: Reach,
+        clock: Clock,
+        public_key: str,
+        maximum_batch: int,
+    ) -> None:
+        self._admission = admission
+        self._publishing = publishing
+        self._forgetting = forgetting
+        self._quotas = quotas
+        self._reach = reach
+        self._clock = clock
+        self._public_key = json.loads(public_key)
+        self._maximum_batch = maximum_batch
+
+    def install(self, app: FastAPI) -> None:
+        """Add the routes to an app."""
+        taken: dict[str, Any] = {
+            "status_code": _ACCEPTED,
+            "response_model": Answer,
+            "responses": _PROBLEMS,
+            "dependencies": [Depends(json_only)],
+        }
+        router = APIRouter(prefix="/v1")
+        for tag, method, path, route in (
+            ("agencies", "POST", "/referrals", self.submit),
+            ("agencies", "POST", "/referrals/{referral}/withdraw", self.withdraw),
+            ("providers", "POST", "/offers/{task}/accept", self.accept),
+            ("providers", "POST", "/offers/{task}/decline", self.decline),
+            ("providers", "POST", "/referrals/{referral}/start", self.start),
+            ("providers", "POST", "/referrals/{referral}/outcome", self.outcome),
+            ("providers", "PUT", "/capacity/{unit}", self.report_capacity),
+            ("providers", "PUT", "/services/{service}", self.publish_service),
+        ):
+            router.add_api_route(path, route, methods=[method], tags=[tag], **taken)
+        router.add_api_route(
+            "/events",
+            self.events,
+            methods=["POST"],
+            tags=["programs"],
+            status_code=_ACCEPTED,
+            response_model=Answer,
+            responses={
+                **_PROBLEMS,
+                _MULTI_STATUS: {"model": BatchAnswer, "description": "What became of each."},
+            },
+            openapi_extra=_EVENT_BODY,
+        )
+        router.add_api_route(
+            "/keys",
+            self.keys,
+            methods=["GET"],
+            tags=["programs"],
+            response_model=None,
+            response_class=_KeyResponse,
+        )
+        router.add_api_route(
+            "/reference",
+            self.publish,
+            methods=["POST"],
+            tags=["operations"],
+            status_code=201,
+            responses=_PROBLEMS,
+            dependencies=[Depends(json_only)],
+        )
+        router.add_api_route(
+            "/subjects/forget",
+            self.forget,
+            methods=["POST"],
+            tags=["agencies", "operations"],
+            responses=_PROBLEMS,
+            dependencies=[Depends(json_only)],
+        )
+        router.add_api_route(
+            "/subjects/{subject}",
+            self.forget_subject,
+            methods=["DELETE"],
+            tags=["operations"],
+            responses=_PROBLEMS,
+        )
+        app.include_router(router)
+
+    async def submit(self, body: ReferralRequest, caller: CallerOf, key: _Key = None) -> Response:
+        """Ask for help for a person. What concerns them is sealed before it goes anywhere."""
+        return await self._say(body, caller, key)
+
+    async def withdraw(
+        self, referral: ReferralId, body: WithdrawBody, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Take a referral back."""
+        return await self._say(WithdrawRequest(referral=referral, reason=body.reason), caller, key)
+
+    async def accept(
+        self,
+        task: TaskId,
+        caller: CallerOf,
+        body: Annotated[AcceptBody | None, Body()] = None,
+        key: _Key = None,
+    ) -> Response:
+        """Accept an offer."""
+        return await self._say(AcceptRequest(task=task), caller, key)
+
+    async def decline(self, task: TaskId, body: DeclineBody, caller: CallerOf, key: _Key = None) -> Response:
+        """Decline an offer."""
+        return await self._say(DeclineRequest(task=task, reason=body.reason), caller, key)
+
+    async def start(
+        self, referral: ReferralId, body: StartBody, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Say that the service began."""
+        return await self._say(StartRequest(referral=referral, started_at=body.started_at), caller, key)
+
+    async def outcome(
+        self, referral: ReferralId, body: OutcomeBody, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Say what came of it."""
+        return await self._say(
+            OutcomeRequest(referral=referral, result=body.result, note=body.note), caller, key
+        )
+
+    async def report_capacity(
+        self, unit: UnitId, body: CapacityBody, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Say how many places a unit has, and how many are free."""
+        report = CapacityRequest(unit=unit, total=body.total, available=body.available, true_at=body.true_at)
+        return await self._say(report, caller, key)
+
+    async def publish_service(
+        self, service: ServiceId, body: ServiceDefinition, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Offer a service as described from now on."""
+        if body.service != service:
+            raise _problem(Refused("invalid", "service: another id than in the path.", field="service"))
+        return await self._say(ServiceRequest(definition=body), caller, key)
+
+    async def events(self, request: Request, caller: CallerOf) -> Response:
+        """CloudEvents 1.0 over HTTP in binary, structured or batch mode. The event's id is the submission's; of a batch each event
+        gets its own result, and a bad one takes no other along. Where a batch as a whole can't be taken now, it is answered 429 or
+        503: send it again as it is."""
+        body = await request.body()
+        if media_type(request.headers.get("content-type", "")) == BATCH:
+            return await self._batch(body, caller)
+        try:
+            event = from_http(request.headers.items(), body)
+            one = presented(event, "events", self._clock.now())
+        except WireError as error:
+            raise self._turned_away("events", unreadable(error)) from None
+        except Refused as refused:
+            raise self._turned_away("events", refused) from None
+        [result] = await self._admit([one], caller, [correlation_of(event) or correlation()])
+        return _answered(result)
+
+    async def keys(self) -> Response:
+        """Intake's public key, a JWK (RFC 7517): what goes to an outbox is sealed to it."""
+        return _KeyResponse(self._public_key)
+
+    async def publish(self, body: PublicationRequest, caller: CallerOf) -> PublicationAnswer:
+        """Publish a version of reference data. Operations only."""
+        self._reachable()
+        try:
+            message = await self._publishing.publish(body.kind, body.content, caller)
+        except Refused as refused:
+            raise _problem(refused) from None
+        except OUTAGES:
+            raise _problem(Refused("unavailable", retry_after=RETRY_SECONDS)) from None
+        kind, reference = identity(message)
+        return PublicationAnswer(kind=kind, reference=reference, version=message.version)
+
+    async def forget(self, body: ForgetRequest, caller: CallerOf) -> ForgetAnswer:
+        """Destroy the keys of a person: nothing sealed of them can be opened any more. It can't be undone."""
+        try:
+            subject = self._forgetting.subject_of(body.subject, body.organisation, caller)
+        except Refused as refused:
+            raise _problem(refused) from None
+        return await self._forgotten(subject, caller)
+
+    async def forget_subject(self, subject: SubjectId, caller: CallerOf) -> ForgetAnswer:
+        """The same by the bus's pseudonym, which does not say whose person it is: operations only."""
+        if not caller.has("operations"):
+            raise _problem(
+                Refused("role_missing", "An agency forgets by its own reference: POST /v1/subjects/forget.")
+            )
+        return await self._forgotten(subject, caller)
+
+    async def _forgotten(self, subject: str, caller: Caller) -> ForgetAnswer:
+        self._reachable()
+        try:
+            tokens = await self._forgetting.forget(subject, caller)
+        except Refused as refused:
+            raise _problem(refused) from None
+        except OUTAGES:
+            raise _problem(Refused("unavailable", retry_after=RETRY_SECONDS)) from None
+        return ForgetAnswer(subject=subject, tokens=tokens)
+
+    async def _say(self, request: Part, caller: Caller, key: str | None) -> Response:
+        one = Presented(key or new_id(), caller.organisation, self._clock.now(), request, "api")
+        [result] = await self._admit([one], caller, [correlation()])
+        return _answered(result)
+
+    async def _batch(self, body: bytes, caller: Caller) -> Response:
+        try:
+            events = batch(body, self._maximum_batch)
+        except WireError as error:
+            too_long = "at most" in str(error)
+            raise self._turned_away(
+                "events", Refused("too_large", f"{error}.") if too_long else unreadable(error)
+            ) from None
+        results: list[Admitted | Refused | None] = []
+        fit: list[tuple[Presented, str | None]] = []
+        for given in events:
+            try:
+                event: CloudEvent = from_structured(given)
+                fit.append(
+                    (presented(event, "events", self._clock.now()), correlation_of(event) or correlation())
+                )
+                results.append(None)
+            except WireError as error:
+                results.append(unreadable(error))
+            except Refused as refused:
+                results.append(refused)
+        for refused_one in results:
+            if refused_one is not None:
+                count("events", refused_one)
+        admitted = iter(await self._admit([one for one, _ in fit], caller, [about for _, about in fit]))
+        done = [next(admitted) if result is None else result for result in results]
+        for result in done:
+            if isinstance(result, Refused) and result.reason == "unavailable":
+                raise _problem(result)
+        return JSONResponse({"results": [_result(result) for result in done]}, _MULTI_STATUS)
+
+    async def _admit(
+        self, requests: Sequence[Presented], caller: Caller, correlations: Sequence[str | None]
+    ) -> list[Admitted | Refused]:
+        if not requests:
+            return []
+        self._reachable(requests)
+        wait = self._quotas.take(caller.organisation, len(requests))
+        if wait > 0:
+            refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
+            for one in requests:
+                count(one.door, refused)
+            raise _problem(refused)
+        speaker = Speaker(caller.organisation, caller.roles)
+        return await self._admission.admit(requests, speaker, correlations)
+
+    def _reachable(self, requests: Sequence[Presented] = ()) -> None:
+        away = self._reach.away()
+        if away is None:
+            return
+        refused = Refused("unavailable", away, retry_after=RETRY_SECONDS)
+        for one in requests:
+            count(one.door, refused)
+        raise _problem(refused)
+
+    def _turned_away(self, door: Door, refused: Refused) -> Problem:
+        count(door, refused)
+        return _problem(refused)
+
+
+def _answered(result: Admitted | Refused) -> Response:
+    if isinstance(result, Refused):
+        raise _problem(result)
+    return Response(
+        result.answer.model_dump_json(exclude_none=True), _ACCEPTED, media_type="application/json"
+    )
+
+
+def _result(result: Admitted | Refused) -> dict[str, Any]:
+    if isinstance(result, Refused):
+        return _problem(result).body()
+    return {"status": _ACCEPTED, **result.answer.model_dump(exclude_none=True)}
+
+
+def _problem(refused: Refused) -> Problem:
+    return Problem(
+        refused.status,
+        refused.reason,
+        refused.detail,
+        field=refused.field,
+        retry_after=refused.retry_after or None,
+    )

@@ -1,0 +1,1 @@
+"""The migrations of the schema ``intake``, applied in order at start."""

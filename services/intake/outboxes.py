@@ -1,0 +1,314 @@
+"""The Kafka door: what organisations put on their outboxes, sealed to intake, is admitted like everything else.
+
+Offsets are committed once all before them is on the inbox, or its refusal on the organisation's feed: a crash repeats, and repeats are
+recognised. What is refused comes back on the feed; what intake can't even open goes to the dead letters as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from referral_bus.contracts.feed import AdmissionRefused
+from referral_bus.log import topics
+from referral_bus.log.port import Appender, GroupMember, Log, LogError, Outgoing, Partition, Record
+from referral_bus.runtime import metrics
+from referral_bus.runtime.clock import Clock
+from referral_bus.runtime.deadletters import DeadLetters
+from referral_bus.runtime.health import Health
+from referral_bus.sealing.jwe import JweError, open_with
+from referral_bus.wire.cloudevents import CloudEvent, from_structured
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope, source_of
+from referral_bus.wire.errors import WireError
+from services.intake.admission import Admission, Speaker, count
+from services.intake.answers import Admitted
+from services.intake.checks import Presented
+from services.intake.presenting import correlation_of, presented, unreadable
+from services.intake.quotas import Quotas
+from services.intake.reference import ReferenceView
+from services.intake.refusals import Refused
+
+logger = logging.getLogger(__name__)
+
+PART: Final = "outboxes"
+SENDER: Final = "operations"
+"""The source of what intake says itself."""
+
+_LIMIT: Final = 200
+_POLL_SECONDS: Final = 0.25
+_RETRY_SECONDS: Final = 1.0
+_SETTLE_SECONDS: Final = 0.5
+"""Organisations are published many at a time; the group is joined anew once no more have come for so long."""
+_LONGEST_SETTLE_SECONDS: Final = 5.0
+_LAG_SECONDS: Final = 5.0
+_BEAT_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A record of an outbox: the event in it, as far as it could be read, and what it presents or why it is refused."""
+
+    record: Record
+    event: CloudEvent | None
+    content: Presented | Refused
+
+
+class Outboxes:
+    """Reads the outboxes of all organisations there are, in the consumer group ``group``. ``intake_key`` is intake's private JWK."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        view: ReferenceView,
+        admission: Admission,
+        appender: Appender,
+        dead_letters: DeadLetters,
+        quotas: Quotas,
+        codec: Codec,
+        clock: Clock,
+        health: Health,
+        bus: str,
+        group: str,
+        intake_key: str,
+    ) -> None:
+        self._log = log
+        self._view = view
+        self._admission = admission
+        self._appender = appender
+        self._dead_letters = dead_letters
+        self._quotas = quotas
+        self._codec = codec
+        self._clock = clock
+        self._health = health
+        self._bus = bus
+        self._group = group
+        self._intake_key = intake_key
+        self._arrived: set[Partition] = set()
+        self._resting: dict[Partition, float] = {}
+
+    async def run(self) -> None:
+        """Until cancelled; outages are waited out, and a lost membership is joined anew."""
+        await self._view.caught_up()
+        try:
+            while True:
+                organisations = await self._known()
+                try:
+                    await self._follow(organisations)
+                except LogError as error:
+                    logger.warning("the outboxes can't be read now, trying again: %s", error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            self._health.silent(PART)
+
+    def _organisations(self) -> frozenset[str]:
+        return frozenset(self._view.reference.organisations)
+
+    async def _known(self) -> frozenset[str]:
+        """The organisations, at least one, once no more have come for a moment."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LONGEST_SETTLE_SECONDS
+        while True:
+            self._health.silent(PART)
+            before, seen = self._organisations(), self._view.next
+            came = await self._view.beyond(seen, _SETTLE_SECONDS)
+            if before and (not came or loop.time() > until):
+                return self._organisations()
+
+    async def _follow(self, organisations: frozenset[str]) -> None:
+        self._arrived.clear()
+        self._resting.clear()
+        member = await self._log.join(
+            self._group,
+            [topics.outbox(one) for one in organisations],
+            assigned=self._assigned,
+            revoked=self._revoked,
+        )
+        try:
+            lag_at = 0.0
+            while self._organisations() == organisations:
+                self._health.beat(PART, _BEAT_SECONDS)
+                await self._take_up(member)
+                records = await member.poll(_LIMIT, _POLL_SECONDS)
+                await self._handle(member, records)
+                now = asyncio.get_running_loop().time()
+                if now >= lag_at:
+                    await _report_lag(member)
+                    lag_at = now + _LAG_SECONDS
+        finally:
+            await member.close()
+
+    async def _assigned(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._arrived |= partitions
+
+    async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._arrived -= partitions
+        for partition in partitions:
+            self._resting.pop(partition, None)
+
+    async def _take_up(self, member: GroupMember) -> None:
+        """Let what came, or has rested, deliver."""
+        arrived, self._arrived = self._arrived, set()
+        if arrived:
+            try:
+                member.seek(await member.committed(arrived))
+            except LogError:
+                self._arrived |= arrived
+                raise
+        now = asyncio.get_running_loop().time()
+        rested = {partition for partition, until in self._resting.items() if until <= now}
+        for partition in rested:
+            del self._resting[partition]
+        # What went again meanwhile is passed over.
+        member.resume(arrived | rested)
+
+    async def _handle(self, member: GroupMember, polled: Mapping[Partition, Sequence[Record]]) -> None:
+        """All that was polled, each outbox by itself; an organisation that sends more than its quota rests for a while."""
+        polled = {partition: records for partition, records in polled.items() if records}
+        if not polled:
+            return
+        await asyncio.gather(*(self._outbox(records) for records in polled.values()))
+        await member.commit({partition: records[-1].offset + 1 for partition, records in polled.items()})
+        now = asyncio.get_running_loop().time()
+        for partition, records in polled.items():
+            seconds = self._quotas.owe(_organisation(partition.topic), len(records))
+            if seconds > 0:
+                member.pause([partition])
+                self._resting[partition] = now + seconds
+
+    async def _outbox(self, records: Sequence[Record]) -> None:
+        """Returns once each record is on the inbox, or its refusal on the feed."""
+        organisation = _organisation(records[0].topic)
+        waiting = [self._read(record) for record in records]
+        while waiting:
+            results = await self._admitted(organisation, waiting)
+            later = [
+                one
+                for one, result in zip(waiting, results, strict=True)
+                if isinstance(result, Refused) and result.reason == "unavailable"
+            ]
+            refused = [
+                (one, result)
+                for one, result in zip(waiting, results, strict=True)
+                if isinstance(result, Refused) and result.reason != "unavailable"
+            ]
+            await self._refuse(organisation, refused)
+            waiting = later
+            if waiting:
+                self._health.beat(PART, _BEAT_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _read(self, record: Record) -> _Read:
+        try:
+            clear = open_with(self._intake_key, record.value or b"")
+        except JweError:
+            return _Read(record, None, Refused("not_sealed"))
+        try:
+            event = from_structured(json.loads(clear))
+        except (ValueError, RecursionError) as error:
+            refused = (
+                unreadable(error) if isinstance(error, WireError) else Refused("malformed", "It is not JSON.")
+            )
+            return _Read(record, None, refused)
+        try:
+            return _Read(record, event, presented(event, "outbox", self._clock.now()))
+        except Refused as refused:
+            return _Read(record, event, refused)
+
+    async def _admitted(self, organisation: str, read: Sequence[_Read]) -> list[Admitted | Refused]:
+        known = self._view.reference.organisations[organisation]
+        speaker = Speaker(organisation, frozenset(known.roles))
+        fit = [(one, one.content) for one in read if isinstance(one.content, Presented)]
+        admitted = iter(
+            await self._admission.admit(
+                [content for _, content in fit],
+                speaker,
+                [correlation_of(one.event) if one.event is not None else None for one, _ in fit],
+            )
+        )
+        results: list[Admitted | Refused] = []
+        for one in read:
+            if isinstance(one.content, Refused):
+                count("outbox", one.content)
+                results.append(one.content)
+            else:
+                results.append(next(admitted))
+        return results
+
+    async def _refuse(self, organisation: str, refused: Sequence[tuple[_Read, Refused]]) -> None:
+        if not refused:
+            return
+        records = [self._refusal(organisation, one, why) for one, why in refused]
+        records += [
+            self._dead_letters.letter(one.record, why.reason)
+            for one, why in refused
+            if why.reason == "not_sealed"
+        ]
+        while True:
+            try:
+                await self._appender.append(records)
+                return
+            except LogError as error:
+                logger.warning(
+                    "refusals are not on the feed of %s yet, trying again: %s", organisation, error
+                )
+                self._health.beat(PART, _BEAT_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _refusal(self, organisation: str, one: _Read, why: Refused) -> Outgoing:
+        submission = _shown_id(one)
+        now = self._clock.now()
+        record = one.record
+        message = AdmissionRefused(
+            organisation=organisation,
+            submission=submission,
+            outbox_partition=record.partition,
+            outbox_offset=record.offset,
+            at=now,
+            status=why.status,
+            reason=why.reason,
+            field=why.field,
+            detail=why.detail,
+        )
+        envelope = Envelope(
+            id=f"{record.topic}/{record.partition}/{record.offset}",
+            source=source_of(SENDER),
+            type=AdmissionRefused.event_type(),
+            time=now,
+            subject=organisation,
+            schema_id=self._codec.schema_id(AdmissionRefused),
+            partitionkey=organisation,
+            dataclassification="internal",
+            causationid=submission,
+        )
+        topic = topics.feed(self._bus, organisation)
+        return Outgoing(topic, 0, organisation.encode(), self._codec.encode(message), envelope.to_headers())
+
+
+def _organisation(topic: str) -> str:
+    return topic.removeprefix("agency.").removesuffix(".outbox")
+
+
+def _shown_id(one: _Read) -> str | None:
+    """The event's id as its sender knows it, where it is one: what else stands there is repeated to nobody."""
+    if isinstance(one.content, Presented):
+        return one.content.id
+    id = one.event.attributes["id"] if one.event is not None else ""
+    return (
+        id if one.content.field != "id" and 0 < len(id) <= 128 and id.isascii() and id.isprintable() else None
+    )
+
+
+async def _report_lag(member: GroupMember) -> None:
+    try:
+        lags = await member.lag()
+    except LogError as error:
+        logger.warning("the lag is not known: %s", error)
+        return
+    # One number for all: a label for every organisation would grow without bound.
+    metrics.LAG.labels(topic="outboxes", partition="all").set(sum(lags.values()))

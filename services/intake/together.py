@@ -1,0 +1,96 @@
+"""What waits goes together: items of concurrent callers are worked on in one round, and nobody waits when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Crowded(Exception):
+    """So much waits already that no more is taken now."""
+
+
+class Together(Generic[Item, Result]):
+    """Runs ``work`` on all that waits, at most ``most`` items a round (more only where one caller brings more) and ``rounds`` rounds at
+    once; ``waiting`` bounds what waits. What a caller brings stays together and in order. ``work`` returns a result for each item; what it
+    raises, every caller of that round gets."""
+
+    def __init__(
+        self,
+        work: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        *,
+        most: int,
+        rounds: int,
+        waiting: int,
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._rounds = rounds
+        self._longest = waiting
+        self._waiting: deque[tuple[list[Item], asyncio.Future[Sequence[Result]]]] = deque()
+        self._items = 0
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def do(self, items: list[Item]) -> Sequence[Result]:
+        """The items' results, in order. Raises Crowded, and what the work raises."""
+        if not items:
+            return []
+        if self._items and self._items + len(items) > self._longest:
+            raise Crowded
+        done: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((items, done))
+        self._items += len(items)
+        self._start()
+        return await done
+
+    async def close(self) -> None:
+        """Wait for what is under way or waits."""
+        while self._running:
+            await asyncio.gather(*self._running)
+
+    def _start(self) -> None:
+        if self._waiting and len(self._running) < self._rounds:
+            task = asyncio.create_task(self._round(), name="round")
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+
+    async def _round(self) -> None:
+        callers = self._taken()
+        if not callers:
+            return
+        items = [item for brought, _ in callers for item in brought]
+        try:
+            results = await self._work(items)
+        except asyncio.CancelledError:
+            for _, done in callers:
+                done.cancel()
+            raise
+        except Exception as error:
+            for _, done in callers:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        start = 0
+        for brought, done in callers:
+            if not done.done():
+                done.set_result(results[start : start + len(brought)])
+            start += len(brought)
+
+    def _taken(self) -> list[tuple[list[Item], asyncio.Future[Sequence[Result]]]]:
+        callers = []
+        count = 0
+        while self._waiting and (not count or count + len(self._waiting[0][0]) <= self._most):
+            caller = self._waiting.popleft()
+            count += len(caller[0])
+            callers.append(caller)
+        self._items -= count
+        return callers

@@ -1,0 +1,190 @@
+"""Every way to be refused over HTTP: the status, the reason, and the field that is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from referral_bus.contracts.vocabulary import Role
+from referral_bus.sealing.jwe import new_encryption_keys
+from tests.support.admitting import (
+    NAME,
+    OPERATIONS,
+    REFERRAL,
+    SERVICE,
+    TASK,
+    UNIT,
+    World,
+    definition,
+    organisation,
+    referral,
+)
+
+BODY = referral().model_dump(mode="json")
+DEFINITION = definition().model_dump(mode="json")
+
+Case = tuple[str, str, str, Any, int, str, str | None]
+"""Who, method, path, body (bytes as they are, else JSON), status, code, field."""
+
+WRONG: list[Case] = [
+    ("hospital", "POST", "/v1/referrals", b"{", 400, "malformed", "body"),
+    ("hospital", "POST", "/v1/referrals", {**BODY, "urgency": NAME}, 422, "invalid", "urgency"),
+    ("hospital", "POST", "/v1/referrals", {**BODY, "more": 1}, 422, "invalid", "more"),
+    ("hospital", "POST", "/v1/referrals", {**BODY, "region": "west"}, 422, "unknown_region", "region"),
+    ("hospital", "POST", "/v1/referrals", [BODY], 422, "invalid", "body"),
+    ("shelter", "POST", "/v1/referrals", BODY, 403, "role_missing", None),
+    ("hospital", "POST", f"/v1/offers/{TASK}/accept", {}, 403, "role_missing", None),
+    ("shelter", "POST", "/v1/offers/nonsense/accept", {}, 422, "invalid", "task"),
+    ("shelter", "POST", f"/v1/offers/{TASK}/accept", {"more": 1}, 422, "invalid", "more"),
+    ("shelter", "POST", f"/v1/offers/{TASK}/decline", {"reason": "mood"}, 422, "invalid", "reason"),
+    ("shelter", "POST", f"/v1/offers/{TASK}/decline", {}, 422, "invalid", "reason"),
+    ("shelter", "POST", f"/v1/referrals/{REFERRAL}/start", {"started_at": -1}, 422, "invalid", "started_at"),
+    (
+        "shelter",
+        "POST",
+        f"/v1/referrals/{REFERRAL}/outcome",
+        {"result": "need_met", "note": "x"},
+        422,
+        "unknown_referral",
+        "referral",
+    ),
+    ("hospital", "POST", f"/v1/referrals/{REFERRAL}/withdraw", {"reason": "mood"}, 422, "invalid", "reason"),
+    ("shelter", "PUT", f"/v1/capacity/{UNIT}", {"total": 1, "available": 1}, 422, "invalid", "true_at"),
+    ("shelter", "PUT", "/v1/services/sv-north-other", DEFINITION, 422, "invalid", "service"),
+    (
+        "shelter",
+        "PUT",
+        f"/v1/services/{SERVICE}",
+        {**DEFINITION, "organisation": "hospital"},
+        403,
+        "not_yourself",
+        "definition.organisation",
+    ),
+    ("hospital", "POST", "/v1/reference", {"kind": "rules", "content": {}}, 403, "role_missing", None),
+    (OPERATIONS, "POST", "/v1/reference", {"kind": "weather", "content": {}}, 422, "invalid", "kind"),
+    (OPERATIONS, "POST", "/v1/reference", {"kind": "rules", "content": {}}, 422, "invalid", "content.rules"),
+    ("hospital", "DELETE", "/v1/subjects/sj-" + "a" * 26, None, 403, "role_missing", None),
+    (OPERATIONS, "DELETE", "/v1/subjects/nobody", None, 422, "invalid", "subject"),
+    (OPERATIONS, "POST", "/v1/subjects/forget", {"subject": "x"}, 422, "invalid", "organisation"),
+    (
+        "hospital",
+        "POST",
+        "/v1/subjects/forget",
+        {"subject": "x", "organisation": "shelter"},
+        403,
+        "not_yourself",
+        "organisation",
+    ),
+    ("shelter", "POST", "/v1/subjects/forget", {"subject": "x"}, 403, "role_missing", None),
+    ("hospital", "GET", "/v1/nothing", None, 404, "not_found", None),
+    ("hospital", "GET", "/v1/referrals", None, 405, "method_not_allowed", None),
+]
+
+
+async def ask(http: httpx.AsyncClient, method: str, path: str, body: Any) -> httpx.Response:
+    if isinstance(body, bytes):
+        return await http.request(method, path, content=body, headers={"content-type": "application/json"})
+    return await http.request(method, path, json=body)
+
+
+def told(answer: httpx.Response) -> tuple[int, str, str | None]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["detail"]
+    assert problem["correlation"] == answer.headers["x-correlation-id"]
+    assert NAME not in answer.text
+    return answer.status_code, problem["code"], problem.get("field")
+
+
+async def test_what_is_wrong_is_refused_by_status_reason_and_field_and_nothing_is_on_the_inbox(
+    world: World, subtests: Any
+) -> None:
+    async with world.running():
+        await world.publish()
+        for who, method, path, body, *expected in WRONG:
+            with subtests.test(f"{method} {path} {expected}"):
+                async with world.http(who) as http:
+                    assert told(await ask(http, method, path, body)) == tuple(expected)
+        assert await world.said() == []
+
+
+async def test_who_shows_no_token_or_a_wrong_one_is_not_let_in(world: World) -> None:
+    async with world.running():
+        await world.publish()
+        path = "/v1/referrals"
+        async with world.http() as http:
+            nobody = await http.post(path, json=BODY)
+            forged = await http.post(path, json=BODY, headers={"authorization": "Bearer a.b.c"})
+        stranger: list[Role] = ["agency"]
+        async with world.http("stranger", stranger) as http:
+            unknown = await http.post(path, json=BODY)
+    assert told(nobody) == (401, "no_token", "Authorization")
+    assert told(forged) == (401, "token_refused", "Authorization")
+    assert nobody.headers["www-authenticate"] == "Bearer"
+    assert told(unknown) == (403, "unknown_organisation", "source")
+
+
+async def test_what_is_not_json_or_too_large_is_told_so(world: World) -> None:
+    async with world.running(maximum_body=20_000):
+        await world.publish()
+        async with world.http("hospital") as http:
+            text = await http.post("/v1/referrals", content=b"hello", headers={"content-type": "text/plain"})
+            bare = await http.post("/v1/referrals", content=b"{}")
+            large = await http.post("/v1/referrals", json={**BODY, "subject": "x" * 20_000})
+            id = await http.post("/v1/referrals", json=BODY, headers={"idempotency-key": "a b"})
+    assert told(text) == (415, "unsupported_media_type", "content-type")
+    assert told(bare) == (415, "unsupported_media_type", "content-type")
+    assert told(large) == (413, "too_large", None)
+    assert told(id) == (422, "invalid", "Idempotency-Key")
+
+
+async def test_an_organisation_that_sends_too_much_waits_and_the_others_do_not(world: World) -> None:
+    async with world.running(quota_per_second=1.0, quota_burst=2, maximum_batch=2):
+        await world.publish()
+        async with world.http("hospital") as http:
+            answers = [await http.post("/v1/referrals", json=BODY) for _ in range(4)]
+        async with world.http("shelter") as other:
+            assert (await other.post(f"/v1/offers/{TASK}/accept", json={})).status_code == 202
+    assert [answer.status_code for answer in answers[:2]] == [202, 202]
+    assert told(answers[-1]) == (429, "quota_exceeded", None)
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+async def test_reference_data_that_would_do_harm_is_not_published(world: World) -> None:
+    private = organisation("clinic", encryption_key=new_encryption_keys().private)
+    unusable = organisation("clinic", encryption_key='{"kty": "oct"}')
+    wrong: list[tuple[str, dict[str, Any], str, str]] = [
+        ("organisation", private.model_dump(), "invalid", "content.encryption_key"),
+        ("organisation", unusable.model_dump(), "invalid", "content.encryption_key"),
+        (
+            "organisation",
+            organisation("clinic", region="west").model_dump(),
+            "unknown_region",
+            "content.home_region",
+        ),
+        ("organisation", organisation("shelter").model_dump(), "version_not_risen", "content.version"),
+        ("regions", {"version": 1, "partitions": {"north": 0}}, "version_not_risen", "content.version"),
+        ("regions", {"version": 2, "partitions": {"north": 0}}, "invalid", "content.partitions.south"),
+        (
+            "regions",
+            {"version": 2, "partitions": {"north": 1, "south": 1}},
+            "invalid",
+            "content.partitions.north",
+        ),
+        (
+            "regions",
+            {"version": 2, "partitions": {"north": 0, "south": 1, "west": 2}},
+            "invalid",
+            "content.partitions.west",
+        ),
+        ("rules", {"rules": "r" * 65, "version": 1}, "invalid", "content.rules"),
+    ]
+    async with world.running():
+        await world.publish()
+        async with world.http(OPERATIONS) as http:
+            for kind, content, code, field in wrong:
+                answer = await http.post("/v1/reference", json={"kind": kind, "content": content})
+                assert told(answer) == (409 if code == "version_not_risen" else 422, code, field)
+                assert "BEGIN" not in answer.text and '"d"' not in answer.text

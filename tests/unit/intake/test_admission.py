@@ -1,0 +1,374 @@
+"""The admission, on a log and a key store in memory: what is sealed, reserved, appended and answered, and what an outage leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from referral_bus.contracts.ids import referral_id
+from referral_bus.contracts.inbox import AcceptOffer, ReportOutcome, SubmitReferral
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.reference import RegionTable
+from referral_bus.contracts.requests import AcceptRequest, OutcomeRequest
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing, Partition, Record
+from referral_bus.runtime.clock import ManualClock
+from referral_bus.runtime.health import Health
+from referral_bus.sealing.memory import MemoryKeyStore
+from referral_bus.sealing.pseudonym import subject_id
+from referral_bus.sealing.secrets import Secrets, new_key
+from referral_bus.sealing.sections import Sealer
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope, source_of
+from referral_bus.wire.inbox import received
+from services.intake.admission import Admission, Result, Speaker
+from services.intake.answers import Admitted
+from services.intake.checks import Presented
+from services.intake.reference import ReferenceView
+from services.intake.refusals import Refused
+from services.intake.repeats import Reservation, Standing
+from tests.support.admitting import (
+    NAME,
+    NOTE,
+    PARTIES,
+    REFERENCE,
+    REGIONS,
+    TASK,
+    organisation,
+    referral,
+    until,
+)
+
+NOW = 1_700_000_000_000
+CODEC = Codec.load()
+
+
+class MemoryAdmissions:
+    """What PostgreSQL keeps of admissions, shared by the processes that are given it; ``fails`` names the step that fails next."""
+
+    def __init__(self) -> None:
+        self.stood: dict[tuple[str, str], Standing] = {}
+        self.subjects: dict[str, str] = {}
+        self.fails: str | None = None
+        self.reserved: list[int] = []
+
+    async def reserve(self, reservations: Sequence[Reservation]) -> dict[tuple[str, str], Standing]:
+        self._step("reserve")
+        self.reserved.append(len(reservations))
+        keys = [(one.source, one.id) for one in reservations]
+        assert len(set(keys)) == len(keys), "one statement can't touch a row twice"
+        for key, one in zip(keys, reservations, strict=True):
+            self.stood.setdefault(key, Standing(one.digest, one.region, None, None, one.referral))
+            if one.subject is not None and one.referral is not None:
+                self.subjects.setdefault(one.referral, one.subject)
+        return {key: self.stood[key] for key in keys}
+
+    async def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+        self._step("find")
+        return {key: self.stood[key] for key in keys if key in self.stood}
+
+    async def place(
+        self, positions: Sequence[tuple[str, str, int, int]]
+    ) -> dict[tuple[str, str], tuple[int, int]]:
+        self._step("place")
+        placed = {}
+        for source, id, partition, offset in positions:
+            stood = self.stood[source, id]
+            if stood.partition is None or stood.offset is None:
+                stood = Standing(stood.digest, stood.region, partition, offset, stood.referral)
+                self.stood[source, id] = stood
+            assert stood.partition is not None and stood.offset is not None
+            placed[source, id] = (stood.partition, stood.offset)
+        return placed
+
+    async def subjects_of(self, referrals: Sequence[str]) -> dict[str, str]:
+        self._step("subjects_of")
+        return {one: self.subjects[one] for one in referrals if one in self.subjects}
+
+    def _step(self, name: str) -> None:
+        if self.fails == name:
+            self.fails = None
+            raise OperationalError(name, None, Exception("away"))
+
+
+@dataclass
+class Border:
+    """An intake process without its doors. ``beside`` makes another one that shares log, database and keys."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+    admissions: MemoryAdmissions = field(default_factory=MemoryAdmissions)
+    keys: MemoryKeyStore = field(default_factory=MemoryKeyStore)
+    secrets: Secrets = field(default_factory=lambda: Secrets.derive(new_key(), "main"))
+    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
+    admission: Admission = field(init=False)
+    view: ReferenceView = field(init=False)
+    following: asyncio.Task[None] = field(init=False)
+
+    async def __aenter__(self) -> Border:
+        await self.log.ensure(topics.topics("main", 2, 1))
+        self.view = ReferenceView(self.log, topics.reference("main"), CODEC, Health())
+        self.admission = Admission(
+            view=self.view,
+            admissions=self.admissions,  # type: ignore[arg-type]
+            keys=self.keys,
+            appender=await self.log.appender(),
+            sealer=Sealer(CODEC),
+            codec=CODEC,
+            secrets=self.secrets,
+            clock=self.clock,
+            bus="main",
+            topic=topics.inbox("main"),
+        )
+        self.following = asyncio.create_task(self.view.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.admission.close()
+        self.following.cancel()
+        await asyncio.gather(self.following, return_exceptions=True)
+
+    def beside(self) -> Border:
+        return Border(self.log, self.admissions, self.keys, self.secrets, self.clock)
+
+    async def publish(self, *messages: Any) -> None:
+        appender = await self.log.appender()
+        for message in messages:
+            envelope = Envelope(
+                id="p", source=source_of("operations"), type=message.event_type(), time=NOW, subject="p",
+                schema_id=CODEC.schema_id(type(message)), partitionkey="p", dataclassification="internal",
+            )  # fmt: skip
+            topic = topics.reference("main")
+            record = Outgoing(topic, 0, b"p", CODEC.encode(message), envelope.to_headers())
+            [at] = await appender.append([record])
+        await self.view.reached(at.offset)
+
+    async def open(self) -> None:
+        await self.publish(RegionTable(version=1, partitions=REGIONS), *map(organisation, PARTIES))
+
+    async def say(
+        self, *requests: Part, by: str = "hospital", ids: Sequence[str] = (), correlation: str | None = None
+    ) -> list[Result]:
+        presented = [
+            Presented(id, by, self.clock.now(), request, "events")
+            for id, request in zip(ids or [f"s-{n}" for n in range(len(requests))], requests, strict=True)
+        ]
+        speaker = Speaker(by, frozenset(PARTIES[by][1]))
+        return await self.admission.admit(presented, speaker, [correlation] * len(presented))
+
+    async def inbox(self) -> list[Record]:
+        found = []
+        for number in range(2):
+            reader = await self.log.reader(Partition(topics.inbox("main"), number))
+            found += await reader.read(0)
+            await reader.close()
+        return found
+
+
+def reasons(results: Sequence[Result]) -> list[str | None]:
+    return [result.reason if isinstance(result, Refused) else None for result in results]
+
+
+def answers(results: Sequence[Result]) -> list[Any]:
+    assert all(isinstance(result, Admitted) for result in results), reasons(results)
+    return [result.answer for result in results if isinstance(result, Admitted)]
+
+
+@pytest.fixture
+async def border() -> Any:
+    async with Border() as border:
+        await border.open()
+        yield border
+
+
+async def test_what_concerns_a_person_is_sealed_and_known_by_a_pseudonym(border: Border) -> None:
+    [answer] = answers(await border.say(referral(), ids=["s-1"], correlation="about-this"))
+    [record] = await border.inbox()
+    region, taken = received(record, CODEC)
+    body = taken.body
+    assert isinstance(body, SubmitReferral) and body.sealed_identity is not None
+    subject = subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)
+    assert (region, body.region, body.subject) == ("north", "north", subject)
+    assert body.referral == answer.referral == referral_id("north", "main", "hospital", "s-1")
+    sealer = Sealer(CODEC)
+    facts = (await border.keys.fetch([subject], "facts"))[subject]
+    identity = (await border.keys.fetch([subject], "identity"))[subject]
+    assert sealer.open_facts(facts, subject, body.sealed_facts) == referral().facts
+    assert sealer.open_identity(identity, subject, body.sealed_identity) == referral().identity
+    everything = repr(record)
+    assert NAME not in everything and REFERENCE not in everything
+    envelope = Envelope.from_headers(record.headers)
+    assert (envelope.dataclassification, envelope.correlationid) == ("sealed", "about-this")
+    assert answer.token == f"north.{record.partition}.{record.offset}"
+
+
+async def test_a_note_is_sealed_with_the_identity_key_of_the_referrals_subject(border: Border) -> None:
+    [opened] = answers(await border.say(referral()))
+    report = OutcomeRequest(referral=opened.referral, result="need_met", note=NOTE)
+    assert answers(await border.say(report, by="shelter"))
+    record = (await border.inbox())[-1]
+    body = received(record, CODEC)[1].body
+    assert isinstance(body, ReportOutcome) and body.sealed_note is not None
+    subject = border.admissions.subjects[opened.referral]
+    key = (await border.keys.fetch([subject], "identity"))[subject]
+    assert Sealer(CODEC).open_note(key, subject, body.sealed_note).text == NOTE
+    assert NOTE not in repr(record)
+
+
+async def test_a_note_about_a_referral_that_was_never_admitted_is_refused(border: Border) -> None:
+    nobodys = referral_id("north", "main", "hospital", "never")
+    report = OutcomeRequest(referral=nobodys, result="need_met", note=NOTE)
+    [refused] = await border.say(report, by="shelter")
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.field) == ("unknown_referral", "referral")
+    assert await border.inbox() == []
+
+
+async def test_a_repeat_is_answered_like_the_first_and_appended_no_second_time(border: Border) -> None:
+    first = await border.say(referral(), ids=["s-1"])
+    border.clock.advance(1000)
+    again = await border.say(referral(), ids=["s-1"])
+    assert answers(again) == answers(first)
+    assert [one.repeated for one in (*first, *again) if isinstance(one, Admitted)] == [False, True]
+    assert len(await border.inbox()) == 1
+
+
+async def test_another_process_recognises_the_repeat(border: Border) -> None:
+    first = await border.say(referral(), ids=["s-1"])
+    async with border.beside() as other:
+        await other.view.caught_up()
+        assert answers(await other.say(referral(), ids=["s-1"])) == answers(first)
+    assert len(await border.inbox()) == 1
+
+
+async def test_the_same_id_with_another_body_is_refused_and_of_another_organisation_is_another(
+    border: Border,
+) -> None:
+    await border.say(referral(), ids=["s-1"])
+    assert reasons(await border.say(referral(urgency="crisis"), ids=["s-1"])) == ["id_reused"]
+    assert reasons(await border.say(AcceptRequest(task=TASK), by="shelter", ids=["s-1"])) == [None]
+    assert len(await border.inbox()) == 2
+
+
+async def test_repeats_within_one_batch_are_judged_by_the_first_of_them(border: Border) -> None:
+    results = await border.say(
+        referral(), referral(), referral(urgency="crisis"), referral(), ids=["a", "a", "a", "b"]
+    )
+    assert reasons(results) == [None, None, "id_reused", None]
+    first, again, other = answers([results[0], results[1], results[3]])
+    assert first == again != other
+    assert len(await border.inbox()) == 2
+
+
+async def test_a_bad_one_takes_no_other_along_and_the_others_keep_their_order(border: Border) -> None:
+    bad = AcceptRequest(task=TASK)
+    results = await border.say(referral(subject="a"), bad, referral(subject="b"), referral(region="west"))
+    assert reasons(results) == [None, "role_missing", None, "unknown_region"]
+    assert [Envelope.from_headers(one.headers).id for one in await border.inbox()] == ["s-0", "s-2"]
+
+
+async def test_what_waits_together_takes_one_round(border: Border) -> None:
+    results = await asyncio.gather(*(border.say(referral(), ids=[f"s-{n}"]) for n in range(20)))
+    assert len({one.token for result in results for one in answers(result)}) == 20
+    assert sum(border.admissions.reserved) == 20
+    assert len(border.admissions.reserved) < 5
+
+
+@pytest.mark.parametrize("step", ["reserve", "place"])
+async def test_what_a_database_outage_interrupts_the_repeat_finishes(border: Border, step: str) -> None:
+    border.admissions.fails = step
+    [refused] = await border.say(referral(), ids=["s-1"])
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.status) == ("unavailable", 503)
+    assert refused.retry_after > 0
+    assert reasons(await border.say(referral(), ids=["s-1"])) == [None]
+    records = await border.inbox()
+    digests = {Envelope.from_headers(one.headers).bodydigest for one in records}
+    assert len(records) == (2 if step == "place" else 1), (
+        "died after the append: matching recognises the second"
+    )
+    assert len(digests) == 1
+
+
+async def test_what_was_appended_and_not_placed_is_answered_alike_ever_after(border: Border) -> None:
+    border.admissions.fails = "place"
+    await border.say(referral(), ids=["s-1"])
+    second = await border.say(referral(), ids=["s-1"])
+    async with border.beside() as other:
+        await other.view.caught_up()
+        third = await other.say(referral(), ids=["s-1"])
+    assert answers(second) == answers(third)
+
+
+async def test_an_unfinished_submission_stays_in_its_region_when_the_agency_moves(border: Border) -> None:
+    border.admissions.fails = "place"
+    await border.say(referral(), ids=["s-1"])
+    await border.publish(organisation("hospital", version=2, region="south"))
+    [answer] = answers(await border.say(referral(), ids=["s-1"]))
+    regions = {received(record, CODEC)[0] for record in await border.inbox()}
+    assert regions == {"north"}
+    assert (answer.region, answer.referral) == ("north", referral_id("north", "main", "hospital", "s-1"))
+    [moved] = answers(await border.say(referral(), ids=["s-2"]))
+    assert moved.region == "south"
+
+
+async def test_while_the_log_is_away_nothing_is_taken_and_nothing_is_lost(border: Border) -> None:
+    border.log.away = True
+    assert reasons(await border.say(referral(), ids=["s-1"])) == ["unavailable"]
+    border.log.away = False
+    assert reasons(await border.say(referral(), ids=["s-1"])) == [None]
+    assert len(await border.inbox()) == 1
+
+
+async def test_while_the_key_store_is_away_nothing_leaves_unsealed(border: Border) -> None:
+    border.keys.away = True
+    results = await border.say(referral(), by="hospital")
+    assert reasons(results) == ["unavailable"]
+    assert await border.inbox() == []
+
+
+async def test_a_fault_of_our_own_is_not_hidden_as_an_outage(border: Border) -> None:
+    async def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    border.admissions.reserve = broken  # type: ignore[assignment,method-assign]
+    with pytest.raises(ZeroDivisionError):
+        await border.say(referral())
+
+
+async def test_nobody_forgotten_is_referred_again_but_what_was_admitted_before_is_answered_as_it_was(
+    border: Border,
+) -> None:
+    first = await border.say(referral(), ids=["s-1"])
+    await border.keys.destroy([subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)])
+    results = await border.say(referral(), referral(), referral(urgency="crisis"), ids=["s-1", "s-2", "s-1"])
+    assert reasons(results) == [None, "subject_erased", "id_reused"]
+    assert answers(results[:1]) == answers(first)
+    assert len(await border.inbox()) == 1
+
+
+async def test_an_id_that_was_refused_is_free_for_a_corrected_body(border: Border) -> None:
+    await border.keys.destroy([subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)])
+    assert reasons(await border.say(referral(), ids=["s-1"])) == ["subject_erased"]
+    assert reasons(await border.say(referral(subject="case-4712"), ids=["s-1"])) == [None]
+
+
+async def test_before_the_reference_data_is_read_nobody_is_turned_away_as_unknown() -> None:
+    async with Border() as fresh:
+        fresh.log.away = True
+        assert reasons(await fresh.say(referral())) == ["unavailable"]
+        fresh.log.away = False
+        await until(lambda: fresh.view.ready)
+        assert reasons(await fresh.say(referral())) == ["unknown_organisation"]
+
+
+async def test_what_says_nothing_of_a_person_is_not_marked_as_sealed(border: Border) -> None:
+    assert answers(await border.say(AcceptRequest(task=TASK), by="shelter"))
+    [record] = await border.inbox()
+    assert received(record, CODEC)[1].body == AcceptOffer(task=TASK)
+    assert Envelope.from_headers(record.headers).dataclassification == "internal"

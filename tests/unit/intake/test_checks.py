@@ -1,0 +1,152 @@
+"""What may be said, by whom, about what, of which region, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from referral_bus.contracts.ids import referral_id
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.reference import RegionTable
+from referral_bus.contracts.requests import (
+    REQUESTS,
+    AcceptRequest,
+    CapacityRequest,
+    DeclineRequest,
+    OutcomeRequest,
+    ServiceRequest,
+    StartRequest,
+    WithdrawRequest,
+)
+from referral_bus.contracts.services import Unit
+from services.intake.checks import CLOCK_SKEW_MS, HORIZON_MS, Presented, Routed, check
+from services.intake.reference import Publication, Reference
+from services.intake.refusals import Refused
+from tests.support.admitting import PARTIES, REFERRAL, REGIONS, TASK, UNIT, definition, organisation, referral
+
+NOW = 10 * HORIZON_MS
+REQUESTED: list[tuple[str, Part, str, str | None]] = [
+    ("hospital", WithdrawRequest(referral=REFERRAL, reason="other"), REFERRAL, REFERRAL),
+    ("shelter", AcceptRequest(task=TASK), TASK, REFERRAL),
+    ("shelter", DeclineRequest(task=TASK, reason="other"), TASK, REFERRAL),
+    ("shelter", StartRequest(referral=REFERRAL, started_at=1), REFERRAL, REFERRAL),
+    ("shelter", OutcomeRequest(referral=REFERRAL, result="need_met"), REFERRAL, REFERRAL),
+    ("shelter", CapacityRequest(unit=UNIT, total=1, available=1, true_at=1), UNIT, None),
+    ("shelter", ServiceRequest(definition=definition()), definition().service, None),
+]
+
+
+def published(
+    *, parties: tuple[str, ...] = tuple(PARTIES), regions: dict[str, int] | None = None
+) -> Reference:
+    reference = Reference()
+    messages = [RegionTable(version=1, partitions=regions or REGIONS), *map(organisation, parties)]
+    for offset, message in enumerate(messages):
+        assert reference.apply(Publication("operations", message, offset))
+    return reference
+
+
+def said(
+    request: Part, by: str = "hospital", *, reference: Reference | None = None, **changed: Any
+) -> Routed:
+    given: dict[str, Any] = {
+        "id": "s-1",
+        "organisation": by,
+        "sent_at": NOW,
+        "request": request,
+        "door": "api",
+    }
+    presented = Presented(**{**given, **{k: v for k, v in changed.items() if k in given}})
+    speaker, roles = changed.get("speaker", by), changed.get("roles", PARTIES[by][1])
+    return check(presented, speaker, roles, reference or published(), "main", NOW)
+
+
+def refusal(*args: Any, **changed: Any) -> tuple[str, str | None]:
+    with pytest.raises(Refused) as refused:
+        said(*args, **changed)
+    return refused.value.reason, refused.value.field
+
+
+def test_every_request_of_the_contract_is_among_those_tested() -> None:
+    assert {type(request) for _, request, _, _ in REQUESTED} | {type(referral())} == set(REQUESTS)
+
+
+@pytest.mark.parametrize(("by", "request_", "about", "of"), REQUESTED, ids=lambda one: type(one).__name__)
+def test_a_response_finds_its_region_by_the_id_it_speaks_of(
+    by: str, request_: Part, about: str, of: str | None
+) -> None:
+    routed = said(request_, by)
+    assert (routed.region, routed.partition, routed.about, routed.referral) == ("north", 0, about, of)
+
+
+def test_a_referral_goes_to_the_agencys_home_region_unless_it_names_another() -> None:
+    home, other = said(referral()), said(referral(region="south"))
+    assert (home.region, home.partition) == ("north", 0)
+    assert (other.region, other.partition) == ("south", 1)
+    assert home.referral == home.about == referral_id("north", "main", "hospital", "s-1")
+
+
+def test_the_same_submission_opens_the_same_referral_and_another_another() -> None:
+    assert said(referral()) == said(referral())
+    assert said(referral()).referral != said(referral(), id="s-2").referral
+
+
+@pytest.mark.parametrize(("by", "request_", "about", "of"), REQUESTED, ids=lambda one: type(one).__name__)
+def test_each_request_takes_its_role_of_token_and_record_alike(
+    by: str, request_: Part, about: str, of: str | None
+) -> None:
+    other = "shelter" if by == "hospital" else "hospital"
+    assert refusal(request_, by, roles=["operations"]) == ("role_missing", None)
+    if not isinstance(request_, ServiceRequest):
+        assert refusal(request_, other, roles=["agency", "provider"]) == ("role_missing", None)
+
+
+def test_an_organisation_speaks_only_for_itself() -> None:
+    assert refusal(referral(), speaker="shelter") == ("not_yourself", "source")
+    of_another = definition(organisation="hospital")
+    assert refusal(ServiceRequest(definition=of_another), "shelter") == (
+        "not_yourself",
+        "definition.organisation",
+    )
+
+
+def test_who_is_not_published_may_say_nothing() -> None:
+    assert refusal(referral(), reference=published(parties=("shelter",))) == (
+        "unknown_organisation",
+        "source",
+    )
+
+
+def test_a_region_that_is_not_in_the_table_is_not_guessed() -> None:
+    assert refusal(referral(region="west")) == ("unknown_region", "region")
+    assert refusal(AcceptRequest(task=TASK), "shelter", reference=published(regions={"south": 1})) == (
+        "unknown_region",
+        "region",
+    )
+
+
+def test_a_service_and_its_units_are_of_one_region() -> None:
+    units = [Unit(unit="un-south-beds", name="beds", total=1, available=1)]
+    assert refusal(ServiceRequest(definition=definition(units=units)), "shelter") == (
+        "region_mismatch",
+        "definition.units",
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "reason"),
+    [
+        (NOW - HORIZON_MS, None),
+        (NOW - HORIZON_MS - 1, "too_old"),
+        (NOW + CLOCK_SKEW_MS, None),
+        (NOW + CLOCK_SKEW_MS + 1, "in_future"),
+    ],
+)
+def test_what_is_older_than_repeats_are_recognised_or_in_the_future_is_refused(
+    sent_at: int, reason: str | None
+) -> None:
+    if reason is None:
+        assert said(referral(), sent_at=sent_at).presented.sent_at == sent_at
+    else:
+        assert refusal(referral(), sent_at=sent_at) == (reason, "time")

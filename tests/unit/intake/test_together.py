@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.intake.together import Crowded, Together
+
+
+class Work:
+    """Work that is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.rounds: list[list[int]] = []
+        self.go = asyncio.Event()
+        self.fails: Exception | None = None
+
+    async def __call__(self, items: list[int]) -> list[int]:
+        self.rounds.append(items)
+        await self.go.wait()
+        if self.fails is not None:
+            raise self.fails
+        return [item * 10 for item in items]
+
+
+async def calling(together: Together[int, int], *brought: list[int]) -> list[asyncio.Task[Sequence[int]]]:
+    """Callers that have come one after the other, each served as far as may be before the next."""
+    callers = []
+    for items in brought:
+        callers.append(asyncio.create_task(together.do(items)))
+        await settled()
+    return callers
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_nobody_waits_when_idle_and_what_waits_goes_together() -> None:
+    work = Work()
+    together = Together(work, most=10, rounds=1, waiting=100)
+    callers = await calling(together, [1], [2, 3], [4])
+    assert work.rounds == [[1]]
+    work.go.set()
+    assert [list(await caller) for caller in callers] == [[10], [20, 30], [40]]
+    assert work.rounds == [[1], [2, 3, 4]]
+
+
+async def test_a_round_is_bounded_but_what_one_caller_brings_stays_together() -> None:
+    work = Work()
+    work.go.set()
+    together = Together(work, most=3, rounds=1, waiting=100)
+    results = await asyncio.gather(*(together.do(items) for items in ([1], [2, 3], [4, 5], [6, 7, 8, 9])))
+    assert [list(result) for result in results] == [[10], [20, 30], [40, 50], [60, 70, 80, 90]]
+    assert work.rounds == [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
+
+
+async def test_several_rounds_are_under_way_at_once_and_no_more() -> None:
+    work = Work()
+    together = Together(work, most=1, rounds=2, waiting=100)
+    callers = await calling(together, [0], [1], [2], [3])
+    assert work.rounds == [[0], [1]]
+    work.go.set()
+    await asyncio.gather(*callers)
+    assert work.rounds == [[0], [1], [2], [3]]
+
+
+async def test_a_failed_round_fails_its_own_callers_only() -> None:
+    work = Work()
+    work.fails = OSError("away")
+    together = Together(work, most=10, rounds=1, waiting=100)
+    [first] = await calling(together, [1])
+    work.go.set()
+    with pytest.raises(OSError, match="away"):
+        await first
+    work.fails = None
+    assert list(await together.do([2])) == [20]
+
+
+async def test_what_is_too_much_is_not_taken_and_takes_nothing_else_along() -> None:
+    work = Work()
+    together = Together(work, most=10, rounds=1, waiting=3)
+    callers = await calling(together, [1], [2, 3], [4])
+    with pytest.raises(Crowded):
+        await together.do([5])
+    work.go.set()
+    assert [list(await caller) for caller in callers] == [[10], [20, 30], [40]]
+    assert list(await together.do([5])) == [50]
+
+
+async def test_a_caller_that_went_away_does_not_disturb_the_others() -> None:
+    work = Work()
+    together = Together(work, most=10, rounds=1, waiting=100)
+    first, gone, other = await calling(together, [1], [2], [3])
+    gone.cancel()
+    await settled()
+    work.go.set()
+    assert list(await first) == [10]
+    assert list(await other) == [30]
+    await together.close()
