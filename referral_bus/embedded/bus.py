@@ -181,6 +181,7 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
                 "REFBUS_DATA_DIR": str(plan.home / "state" / name),
                 "REFBUS_PORT": str(public.get(service, 0)),
                 "REFBUS_OPERATIONS_PORT": str(operations[name]),
+                "REFBUS_REPLICATION": str(plan.replication),
                 **secrets.environment(service),
                 **plan.settings,
             }

@@ -50,6 +50,9 @@ PRODUCER: Final[dict[str, Any]] = {
 }
 TRANSACTIONS: Final[dict[str, Any]] = {
     "transaction_timeout_ms": 15_000,  # a dead owner's open transaction holds committed readers up no longer
+    # A transaction that follows another at once may be told that the former is still being marked, as a want of replicas: the
+    # default of 100 ms would be waited several times a second.
+    "retry_backoff_ms": 20,
 }
 CONSUMER: Final[dict[str, Any]] = {
     "isolation_level": "read_committed",  # what is not committed has not been said
@@ -57,7 +60,9 @@ CONSUMER: Final[dict[str, Any]] = {
     "auto_offset_reset": "none",  # records deleted before they were read are an error, not a jump
     "request_timeout_ms": 15_000,  # longer than a long poll and a leader's election together
     "max_partition_fetch_bytes": 4 * 1024 * 1024,  # a backlog of thousands of records in one answer
-    "fetch_max_wait_ms": 500,  # a long poll: it answers as soon as anything is there
+    # A long poll: it answers as soon as anything is there, but aiokafka has one at a time for a broker. One that holds only quiet
+    # partitions keeps a busy one waiting for so long, with its backlog: at the default of 500 ms that is what throughput becomes.
+    "fetch_max_wait_ms": 100,
     "metadata_max_age_ms": 60_000,
 }
 GROUP: Final[dict[str, Any]] = {
@@ -76,6 +81,8 @@ APPEND_SECONDS: Final = 10.0
 """For an append outside transactions to be acknowledged."""
 ASK_SECONDS: Final = 10.0
 """For a question to the broker: ends, offsets, metadata."""
+UNKNOWN_SECONDS: Final = 2.0
+"""For a topic that was just made to become known to every broker, before it is taken for missing."""
 STOP_SECONDS: Final = 5.0
 """For a client to stop: aiokafka waits for a broker that may be gone."""
 POLL_GRACE_SECONDS: Final = 1.0
@@ -150,6 +157,12 @@ async def _stopped(what: str, stop: Awaitable[None]) -> None:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await stop
+    except asyncio.CancelledError as error:
+        # A consumer's fetch that rests after an error is cancelled by stop(), which then raises that as if its caller had been.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _log.warning("%s did not stop cleanly: %s", what, type(error).__name__)
     except Exception as error:
         _log.warning("%s did not stop cleanly: %s", what, type(error).__name__)
 
@@ -191,11 +204,26 @@ def _record(message: Any) -> Record:
 
 async def _known(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> None:
     for topic, numbers in _numbers(records).items():
-        there = await producer.partitions_for(topic)
+        there = await _partitions_of(producer, topic)
+        if there is None:
+            raise LogError(f"there is no topic {topic}: create the topics of the bus first")
         if not there or max(numbers) not in there:
             raise LogError(
                 f"topic {topic} has no partition {max(numbers)}: create the topics of the bus first"
             )
+
+
+async def _partitions_of(producer: AIOKafkaProducer, topic: str) -> set[int] | None:
+    """The topic's partitions; None where a broker answers and knows no such topic."""
+    try:
+        async with asyncio.timeout(UNKNOWN_SECONDS):
+            there: set[int] = await producer.partitions_for(topic)
+            return there
+    except TimeoutError:
+        # aiokafka asks for as long as a request may take, and does not tell a missing topic from a missing broker.
+        if await producer.client.force_metadata_update() and topic not in producer.client.cluster.topics():
+            return None
+        raise
 
 
 def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
@@ -538,10 +566,16 @@ class KafkaMember(_Client, ConsumerRebalanceListener):  # type: ignore[misc]
     async def poll(self, limit: int = 500, wait: float = 0.1) -> Mapping[Partition, list[Record]]:
         if self._failed is not None:
             raise LogError(f"{self._what}: a rebalance failed; restart the process") from self._failed
+        wanted = [TopicPartition(*partition) for partition in self._resumed]
+        if not wanted:
+            await asyncio.sleep(wait)
+            return {}
         try:
             with _translated(self._what):
                 async with asyncio.timeout(wait + POLL_GRACE_SECONDS):
-                    got = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=limit)
+                    got = await self._consumer.getmany(
+                        *wanted, timeout_ms=int(wait * 1000), max_records=limit
+                    )
         except LogUnavailable:
             return {}
         except LogError as error:
@@ -573,10 +607,9 @@ class KafkaMember(_Client, ConsumerRebalanceListener):  # type: ignore[misc]
                 self._sought.add(partition)
 
     def pause(self, partitions: Iterable[Partition]) -> None:
-        for partition in self._mine.intersection(partitions):
-            self._resumed.discard(partition)
-            if TopicPartition(*partition) in self._consumer.assignment():
-                self._consumer.pause(TopicPartition(*partition))
+        # It is only asked for no longer. aiokafka's own pause would throw away what it has fetched of the partition, to fetch
+        # it anew, and leave it out of the long polls that the others wait in.
+        self._resumed.difference_update(partitions)
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         for partition in self._mine.intersection(partitions):

@@ -6,7 +6,8 @@ former one is fenced, a group's members lose all their partitions before any is 
 
 What a test can order: :meth:`MemoryLog.crash`, :meth:`~MemoryLog.expel`, :meth:`~MemoryLog.rebalance`,
 :meth:`~MemoryLog.redeliver`, :meth:`~MemoryLog.break_commit`, :meth:`~MemoryLog.abort`, :attr:`~MemoryLog.away` and
-:attr:`~MemoryLog.interrupt`. Nothing happens by itself and nothing takes time, except that reads wait as long as they are told.
+:attr:`~MemoryLog.interrupt`. Nothing happens by itself and nothing takes time, except that reads wait as long as they are told, by the
+event loop's clock: on a loop with a clock of its own, a run can be repeated exactly.
 """
 
 from __future__ import annotations
@@ -107,7 +108,11 @@ class MemoryLog:
         joined = self._group(group)
         member = MemoryMember(self, joined, names, assigned, revoked)
         joined.members.append(member)
-        await self.rebalance(group)
+        try:
+            await self.rebalance(group)
+        except BaseException:
+            await member.close()  # who gives up joining is not in the group
+            raise
         return member
 
     async def partitions(self, topic: str) -> int:
@@ -161,12 +166,14 @@ class MemoryLog:
         """Take all partitions from all members, leave out the dead, and assign anew in ranges."""
         joined = self._group(group)
         async with joined.rebalancing:
-            living = [m for m in joined.members if not (m.dead or m.expelled)]
-            for member in living:
-                await member.lose()
-            joined.members = living
-            for member in living:
-                await member.gain(self._range(joined, member))
+            joined.members = [m for m in joined.members if m.belongs]
+            for member in list(joined.members):
+                if member.belongs:
+                    await member.lose()
+            # Some may have left while the others gave up what they had.
+            joined.members = [m for m in joined.members if m.belongs]
+            for member, partitions in [(m, self._range(joined, m)) for m in joined.members]:
+                await member.gain(partitions)
 
     def redeliver(self, member: MemoryMember, partition: Partition, start: int, end: int) -> None:
         """The member's next poll brings the records from ``start`` up to ``end`` besides, wherever it stands: fetched before
@@ -207,6 +214,11 @@ class MemoryLog:
         """At most ``limit`` visible records, and the offset to go on from: past everything that can't be seen."""
         if self.away:
             return [], start
+        if start > len(self._at(partition)):
+            raise LogError(
+                f"{partition.topic}/{partition.number}: offset {start} is not there; it was deleted, or the topic was made "
+                "anew: look at the topic's retention"
+            )
         end = self.end(partition)
         records = self.visible(partition, start, end - start)
         if len(records) <= limit:
@@ -353,11 +365,11 @@ class MemoryReader:
         return self._log.end(self._partition)
 
     async def read(self, start: int, limit: int = 500, wait: float = 0.0) -> list[Record]:
-        deadline = time.monotonic() + wait
+        deadline = asyncio.get_running_loop().time() + wait
         self._position = start
         while True:
             records, self._position = self._log.take(self._partition, self._position, limit)
-            left = deadline - time.monotonic()
+            left = deadline - asyncio.get_running_loop().time()
             if records or left <= 0:
                 return records
             await self._log.until_changed(left)
@@ -374,7 +386,7 @@ class MemoryMember:
         self, log: MemoryLog, group: _Group, topics: frozenset[str], assigned: Rebalanced, revoked: Rebalanced
     ) -> None:
         self.group, self.topics = group, topics
-        self.dead = self.expelled = False
+        self.dead = self.expelled = self.left = False
         self.stale: deque[tuple[Partition, list[Record]]] = deque()
         self._log = log
         self._assigned, self._revoked = assigned, revoked
@@ -383,6 +395,11 @@ class MemoryMember:
         self._resumed: set[Partition] = set()
         self._failed: Exception | None = None
 
+    @property
+    def belongs(self) -> bool:
+        """Whether the group counts on it."""
+        return not (self.dead or self.expelled or self.left)
+
     async def lose(self) -> None:
         gone, self._mine = self._mine, frozenset()
         self._positions.clear()
@@ -390,6 +407,8 @@ class MemoryMember:
         await self._tell(self._revoked, gone)
 
     async def gain(self, partitions: frozenset[Partition]) -> None:
+        if not self.belongs:
+            return
         self._mine = partitions
         self._positions.clear()
         self._resumed.clear()
@@ -403,14 +422,14 @@ class MemoryMember:
             self._failed = error
 
     async def poll(self, limit: int = 500, wait: float = 0.1) -> Mapping[Partition, list[Record]]:
-        deadline = time.monotonic() + wait
+        deadline = asyncio.get_running_loop().time() + wait
         while not self.dead:
             if self._failed is not None:
                 raise LogError(
                     f"the member of {self.group.name}: a rebalance failed; restart the process"
                 ) from self._failed
             found = self._fetched(limit)
-            left = deadline - time.monotonic()
+            left = deadline - asyncio.get_running_loop().time()
             if found or left <= 0:
                 return found
             await self._log.until_changed(left)
@@ -463,8 +482,10 @@ class MemoryMember:
         return {p: max(0, self._log.end(p) - at) for p, at in self._positions.items()}
 
     async def close(self) -> None:
-        if self.dead or self.expelled or self not in self.group.members:
+        if not self.belongs or self not in self.group.members:
             return
-        await self.lose()
-        self.group.members.remove(self)
+        self.left = True
+        self._mine = frozenset()
+        self._positions.clear()
+        self._resumed.clear()
         await self._log.rebalance(self.group.name)

@@ -87,7 +87,8 @@ class Transactor(Protocol):
     async def commit(
         self, records: Sequence[Outgoing], group: str, next_offsets: Mapping[Partition, int]
     ) -> None:
-        """Write the records and the group's next input offsets in one transaction: all of it or nothing.
+        """Write the records and the group's next input offsets in one transaction: all of it or nothing. Committed readers see
+        it moments after this returns; whoever has made the id's next transactor sees it at once.
 
         Raises :class:`Fenced` when another owner has started; any other :class:`LogError` leaves the outcome unknown: the
         caller closes this transactor, makes a new one (which settles the old transaction), and reads back what was
@@ -151,7 +152,7 @@ class GroupMember(Protocol):
         """Offsets between the read position and the end of each assigned partition that has a position."""
 
     async def close(self) -> None:
-        """Leave the group, so that the others need not wait for the session to time out."""
+        """Leave the group, so that the others need not wait for the session to time out. ``revoked`` is not called."""
 
 
 Rebalanced = Callable[[GroupMember, frozenset[Partition]], Awaitable[None]]

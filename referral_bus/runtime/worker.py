@@ -136,20 +136,27 @@ class Worker(Generic[_Work]):
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
         self._health.starting(self._part, "joins the group")
         member: GroupMember | None = None
+        watching: asyncio.Task[None] | None = None
         try:
             member = await self._join()
             self._report()
+            watching = asyncio.create_task(self._watch(member), name=f"watch-{self._part}")
             while True:
                 self._health.beat(self._part, BEAT_SECONDS)
                 await self._step(member)
+                if watching.done():
+                    watching.result()
         finally:
             self._health.silent(self._part)
-            self._health.starting(self._part, "has stopped")
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
             # Batches end before the group hears of it, so that who comes next need not fence anyone.
             await self._release(list(self._owners))
             if member is not None:
                 await member.close()
                 await self._release(list(self._owners))
+            self._health.starting(self._part, "has stopped")
 
     @property
     def owned(self) -> Mapping[Partition, _Work]:
@@ -190,11 +197,10 @@ class Worker(Generic[_Work]):
         for owner in list(self._owners.values()):
             if owner.task.done():
                 owner.task.result()
-        await self._watch(member, idle=not polled)
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         # A cold load takes longer than a rebalance may, and so may fencing: both are left to the owner's task.
-        for partition in partitions:
+        for partition in sorted(partitions):
             self._owners[partition] = _Owner(
                 partition,
                 member,
@@ -214,30 +220,32 @@ class Worker(Generic[_Work]):
         self._report()
 
     async def _release(self, partitions: Iterable[Partition]) -> None:
-        gone = [self._owners.pop(partition) for partition in partitions if partition in self._owners]
+        gone = [self._owners.pop(partition) for partition in sorted(partitions) if partition in self._owners]
         await asyncio.gather(*(owner.release() for owner in gone))
 
-    async def _watch(self, member: GroupMember, idle: bool) -> None:
+    async def _watch(self, member: GroupMember) -> None:
         """Lag for the metrics, and whether what is behind has arrived: offsets at the end can be markers of transactions, which
-        are never delivered, so only the log can say that nothing is left."""
-        turns = {p: owner.turn for p, owner in self._owners.items() if owner.turn is not None}
-        waits = any(not turn.has_caught_up for turn in turns.values())
-        if not (idle and waits) and time.monotonic() < self._lag_at + LAG_SECONDS:
-            return
-        try:
-            lags: Mapping[Partition, int] = await member.lag()
-        except LogError as error:
-            logger.warning("the lag is not known: %s", error)
-            return
-        self._lag_at = time.monotonic()
-        for partition, turn in turns.items():
-            if partition not in lags:
+        are never delivered, so only the log can say that nothing is left. It runs beside the polls, since a broker answers no
+        question while it holds a long poll of the same connection."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            turns = {p: owner.turn for p, owner in self._owners.items() if owner.turn is not None}
+            may_have_arrived = any(turn.is_idle and not turn.has_caught_up for turn in turns.values())
+            if not may_have_arrived and time.monotonic() < self._lag_at + LAG_SECONDS:
                 continue
-            unworked = lags[partition] + turn.fetched - turn.next
-            metrics.LAG.labels(partition.topic, str(partition.number)).set(unworked)
-            if unworked == 0:
-                turn.has_caught_up = True
-        self._report()
+            try:
+                lags: Mapping[Partition, int] = await member.lag()
+            except LogError as error:
+                logger.warning("the lag is not known: %s", error)
+                continue
+            self._lag_at = time.monotonic()
+            for partition, turn in turns.items():
+                if partition in lags:
+                    unworked = lags[partition] + turn.fetched - turn.next
+                    metrics.LAG.labels(partition.topic, str(partition.number)).set(unworked)
+                    if unworked == 0:
+                        turn.has_caught_up = True
+            self._report()
 
     def _report(self) -> None:
         behind = sum(owner.turn is None or not owner.turn.has_caught_up for owner in self._owners.values())
@@ -308,6 +316,11 @@ class _Turn(Generic[_Work]):
         if len(self._waiting) >= self._enough:
             self.is_shut = True
             self._member.pause([self._partition])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was fetched has been worked through."""
+        return self.next == self.fetched
 
     async def filled(self) -> None:
         """Wait until there are records."""
