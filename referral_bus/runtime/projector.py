@@ -77,6 +77,7 @@ class Projector(Generic[Change]):
         self._taking: dict[Partition, asyncio.Task[None]] = {}
         self._refused: dict[Partition, int] = {}
         self._lag_at = 0.0
+        self._applying = False
 
     async def run(self) -> None:
         """Until cancelled. Raises what the fold raises, LogError where the membership is lost, and StoreError where the store
@@ -85,20 +86,37 @@ class Projector(Generic[Change]):
         member = await self._log.join(
             self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
         )
+        watching = asyncio.create_task(self._watch(member), name="watch-the-lag")
         try:
             while True:
                 self._health.beat(self._part, BEAT_SECONDS)
                 await self._step(member)
+                if watching.done():
+                    watching.result()
         finally:
             self._health.silent(self._part)
-            for task in self._taking.values():
+            beside = [watching, *self._taking.values()]
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(*self._taking.values(), return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
             await member.close()
 
     async def _step(self, member: GroupMember) -> None:
         before = dict(self._owned)
         polled = await member.poll(self._batch, POLL_SECONDS)
+        self._applying = True
+        try:
+            await self._take_in(member, before, polled)
+        finally:
+            self._applying = False
+
+    async def _take_in(
+        self,
+        member: GroupMember,
+        before: Mapping[Partition, _Owned],
+        polled: Mapping[Partition, Sequence[Record]],
+    ) -> None:
+        """Apply what was polled, partition beside partition."""
         current = {
             partition: records
             for partition, records in polled.items()
@@ -116,7 +134,6 @@ class Projector(Generic[Change]):
                 raise result
         for task in [task for task in self._taking.values() if task.done()]:
             task.result()
-        await self._watch(member, idle=not polled)
 
     def _is_current(self, member: GroupMember, partition: Partition, before: _Owned | None) -> bool:
         """Whether what was polled was fetched under the claim that holds now; else the position is set again."""
@@ -212,22 +229,26 @@ class Projector(Generic[Change]):
         member.resume([partition])
         self._report(partition)
 
-    async def _watch(self, member: GroupMember, idle: bool) -> None:
+    async def _watch(self, member: GroupMember) -> None:
         """Lag for the metrics, and whether what is behind has arrived: offsets at the end can be markers of transactions, which
-        are never delivered, so only the log can say that nothing is left."""
-        if not (idle and self._behind) and time.monotonic() < self._lag_at + LAG_SECONDS:
-            return
-        try:
-            lags: Mapping[Partition, int] = await member.lag()
-        except LogError as error:
-            logger.warning("the lag is not known: %s", error)
-            return
-        self._lag_at = time.monotonic()
-        for partition, lag in lags.items():
-            metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
-            if lag == 0 and idle and partition in self._owned:
-                self._behind.discard(partition)
-                self._report(partition)
+        are never delivered, so only the log can say that nothing is left. It runs beside the polls, since a broker answers no
+        question while it holds a long poll of the same connection."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._behind and time.monotonic() < self._lag_at + LAG_SECONDS:
+                continue
+            try:
+                lags: Mapping[Partition, int] = await member.lag()
+            except LogError as error:
+                logger.warning("the lag is not known: %s", error)
+                continue
+            self._lag_at = time.monotonic()
+            for partition, lag in lags.items():
+                metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
+                # What was fetched may still have to be applied.
+                if lag == 0 and not self._applying and partition in self._owned:
+                    self._behind.discard(partition)
+                    self._report(partition)
 
     def _report(self, partition: Partition | None) -> None:
         owned = self._owned.get(partition) if partition is not None else None
