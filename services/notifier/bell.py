@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 
 class Listening:
@@ -21,16 +22,27 @@ class Listening:
 
 
 class Bell:
-    """Rings for all who listen. What another process does is not heard: waiting always has a limit."""
+    """Rings for those whom something new concerns. What another process does is not heard: waiting always has a limit."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._anything = asyncio.Event()
+        self._of: dict[str, asyncio.Event] = {}
 
-    def ring(self) -> None:
+    def ring(self, organisations: Iterable[str] = ()) -> None:
+        """Wake who listens to anything, and who listens to one of these organisations: many streams wait for few of them."""
+        self._anything.set()
+        self._anything = asyncio.Event()
+        for organisation in organisations:
+            rung = self._of.pop(organisation, None)
+            if rung is not None:
+                rung.set()
+
+    def ring_all(self) -> None:
         """Wake all who listen."""
-        self._rung.set()
-        self._rung = asyncio.Event()
+        self.ring(list(self._of))
 
-    def listen(self) -> Listening:
-        """Listen from now on. Do it before looking for what is new."""
-        return Listening(self._rung)
+    def listen(self, organisation: str | None = None) -> Listening:
+        """Listen from now on: to what concerns one organisation, or to anything. Do it before looking for what is new."""
+        if organisation is None:
+            return Listening(self._anything)
+        return Listening(self._of.setdefault(organisation, asyncio.Event()))

@@ -96,6 +96,8 @@ class Disclosing:
 
         Raises LogError where a release can't be recorded: then nothing may leave.
         """
+        if not notices:
+            return []
         at = self._clock.now()
         prepared: list[Notice | None] = []
         releases: list[Disclosed] = []

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -21,6 +22,7 @@ from referral_bus.log.port import LogError
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
+from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
 from services.notifier.backoff import retry_at
 from services.notifier.bell import Bell
@@ -146,7 +148,9 @@ class Dispatcher:
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            self._unstarted = await claiming
+            # A database that is away has given nothing to let go; its error must not stand in for the cancellation.
+            with suppress(SQLAlchemyError, OSError):
+                self._unstarted = await claiming
             raise
 
     def _start(self, attempt: Attempt, claimed: list[Claimed]) -> None:
@@ -164,12 +168,12 @@ class Dispatcher:
         try:
             try:
                 await attempt(claimed)
-            except (SQLAlchemyError, LogError, OSError):
+            except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError):
                 raise
             except Exception:
                 logger.exception("an attempt to deliver failed for a fault of our own")
                 await self._not_taken(claimed, Answer(False, "internal_error"))
-        except (SQLAlchemyError, LogError, OSError) as error:
+        except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError) as error:
             logger.warning("an attempt was not finished and is made again: %s", type(error).__name__)
 
     async def _webhook(self, claimed: list[Claimed]) -> None:

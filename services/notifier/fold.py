@@ -26,6 +26,7 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.runtime import metrics
 from services.notifier import hearing, standing, tables
+from services.notifier.bell import Bell
 from services.notifier.hearing import Heard, Sender
 from services.notifier.standing import ReferralStanding
 
@@ -56,10 +57,11 @@ class _Told:
 
 
 class Fold:
-    """Reflects events. Holds nothing in memory, so any number may run side by side."""
+    """Reflects events. Holds nothing in memory, so any number may run side by side. ``bell`` rings for those who hear something."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, bell: Bell | None = None) -> None:
         self._engine = engine
+        self._bell = bell
 
     async def apply(self, batch: Sequence[Located], now: int) -> list[Gap]:
         """Reflect the events, in order; what they give to deliver is due ``now`` (epoch milliseconds).
@@ -67,6 +69,7 @@ class Fold:
         Returns the regions that could not go on since events are missing. Raises UnheardOf for an event of a kind not known
         here, having changed nothing.
         """
+        told: list[_Told] = []
         async with self._engine.begin() as connection:
             positions = await _lock(connection, batch)
             fresh, gaps = _fresh(batch, positions)
@@ -74,8 +77,10 @@ class Fold:
                 told = await _reflect(connection, [located.entry for located in fresh])
                 await _enqueue(connection, told, now)
                 await _move(connection, fresh)
-        for one in told if fresh else ():
+        for one in told:
             metrics.NOTICES.labels(role=one.heard.role).inc()
+        if told and self._bell is not None:
+            self._bell.ring({one.heard.organisation for one in told})
         return gaps
 
 

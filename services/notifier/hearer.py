@@ -1,4 +1,4 @@
-"""What is done with each ledger record: decoded, reflected in SQL, and those who wait are woken. The dead-letter guard of the stream.
+"""What is done with each ledger record: decoded, and reflected in SQL, which wakes those who wait. The dead-letter guard of the stream.
 
 A record that can't be understood is never passed over: it stops the notifier, since whoever should hear of it would not. A database
 that fails is tried until it answers.
@@ -22,7 +22,6 @@ from referral_bus.runtime.health import Health
 from referral_bus.sealing.port import Keys
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
-from services.notifier.bell import Bell
 from services.notifier.fold import Fold, Gap, Located
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class Hearer:
     """Handles ledger records, a batch at a time."""
 
     def __init__(
-        self, *, log: Log, fold: Fold, codec: Codec, keys: Keys, clock: Clock, health: Health, bell: Bell
+        self, *, log: Log, fold: Fold, codec: Codec, keys: Keys, clock: Clock, health: Health
     ) -> None:
         self._log = log
         self._fold = fold
@@ -50,7 +49,6 @@ class Hearer:
         self._keys = keys
         self._clock = clock
         self._health = health
-        self._bell = bell
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Returns once the records are reflected in SQL, now or before. Raises LedgerUnreadable or UnheardOf, and LogError where
@@ -83,7 +81,6 @@ class Hearer:
         for located in batch:
             if isinstance(located.entry.event, KeyDestroyed):
                 self._keys.forget(located.entry.event.subject)
-        self._bell.ring()
 
     async def _applied(self, batch: Sequence[Located]) -> list[Gap]:
         """Reflect the events, however long the database takes to come back."""

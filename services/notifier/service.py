@@ -97,9 +97,7 @@ async def build(settings: NotifierSettings, health: Health) -> AsyncIterator[lis
             bell=bell,
             patience=_patience(settings),
         )
-        handler = Hearer(
-            log=log, fold=Fold(engine), codec=codec, keys=keys, clock=clock, health=health, bell=bell
-        )
+        handler = Hearer(log=log, fold=Fold(engine, bell), codec=codec, keys=keys, clock=clock, health=health)
         stream = LedgerStream(
             settings.kafka, f"refbus-{settings.bus}-notifier", topics.ledger(settings.bus), handler.handle
         )

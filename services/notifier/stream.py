@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from faust.app.base import BootStrategy
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
 from faust.types import AppT
+from mode.services import WaitResults
 
 from referral_bus.log.port import Record
 
@@ -58,6 +59,17 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
 class _CommittedConsumer(Consumer):
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def wait_first(self, *waited: Any, timeout: Any = None) -> WaitResults:  # noqa: ASYNC109 - as Faust has it
+        """Faust puts each record to its stream in a race with the event that suspends the flow, with four tasks and some turns of the
+        loop for a record; while deliveries keep the loop busy, no more than a few records came in the time of one batch. Here a
+        record is put and no more: a fetcher that waits when the flow is suspended is cancelled by Faust anyway."""
+        if len(waited) != 2:
+            return await super().wait_first(*waited, timeout=timeout)
+        put, suspended = waited
+        suspended.close()
+        await put
+        return WaitResults(done=[put], results=[None], stopped=False)
 
 
 class _CommittedTransport(Transport):

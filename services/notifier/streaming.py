@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from referral_bus.contracts.feed import Notice
 from referral_bus.log.port import LogError
 from referral_bus.runtime import metrics
+from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.web.problems import Problem
 from services.notifier.bell import Bell
 from services.notifier.disclosing import Disclosing
@@ -48,7 +49,7 @@ class Streams:
             await asyncio.Event().wait()
         finally:
             self._stopping = True
-            self._bell.ring()
+            self._bell.ring_all()
 
     async def open(self, wanted: Filter, last_seen: int | None) -> EventSourceResponse:
         """A stream of what follows notice ``last_seen``, or of what comes from now on.
@@ -89,7 +90,7 @@ class Streams:
         try:
             yield ServerSentEvent(id=str(number))
             while not self._stopping and time.monotonic() < until:
-                heard = self._bell.listen()
+                heard = self._bell.listen(wanted.organisation)
                 kept = await self._notices.after(wanted, number, _AT_ONCE) if wanted.cover else []
                 for one, notice in zip(kept, await self._disclosing.prepare(kept, "sse"), strict=True):
                     number = one.number
@@ -98,7 +99,7 @@ class Streams:
                         yield _sent(number, notice)
                 if not kept:
                     await heard.wait(_POLL_SECONDS)
-        except (SQLAlchemyError, LogError, OSError) as error:
+        except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError) as error:
             logger.warning("an event stream ends early, and its client comes back: %s", type(error).__name__)
         finally:
             metrics.STREAMS_OPEN.dec()

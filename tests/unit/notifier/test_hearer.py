@@ -15,7 +15,6 @@ from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
 from services.notifier import hearer
-from services.notifier.bell import Bell
 from services.notifier.fold import Gap, Located
 from services.notifier.hearer import Hearer, LedgerUnreadable
 
@@ -94,7 +93,6 @@ def made(health: Health, fold: ScriptedFold, log: Any = None, keys: Any = None) 
         keys=keys or NoKeys(),
         clock=ManualClock(1),
         health=health,
-        bell=Bell(),
     )
 
 
