@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Text, bindparam, delete, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from referral_bus.contracts.ledger import (
@@ -29,6 +29,17 @@ from services.notifier import hearing, standing, tables
 from services.notifier.bell import Bell
 from services.notifier.hearing import Heard, Sender
 from services.notifier.standing import ReferralStanding
+
+# Locked in an order all processes keep.
+_TAKE = text(
+    """
+    insert into notifier.streams as s (organisation, last_number)
+    select w.organisation, w.count from unnest(:organisations, :counts) as w(organisation, count)
+    order by w.organisation
+    on conflict (organisation) do update set last_number = s.last_number + excluded.last_number
+    returning organisation, last_number
+    """
+).bindparams(bindparam("organisations", type_=ARRAY(Text)), bindparam("counts", type_=ARRAY(BigInteger)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,17 +303,11 @@ async def _enqueue(connection: AsyncConnection, told: Sequence[_Told], now: int)
 
 
 async def _take_numbers(connection: AsyncConnection, counts: dict[str, int]) -> dict[str, int]:
-    """The first of as many numbers as each organisation needs. Locked in an order all processes keep."""
-    first: dict[str, int] = {}
-    for organisation, count in sorted(counts.items()):
-        taken = insert(tables.streams).values(organisation=organisation, last_number=count)
-        last = await connection.scalar(
-            taken.on_conflict_do_update(
-                index_elements=["organisation"], set_={"last_number": tables.streams.c.last_number + count}
-            ).returning(tables.streams.c.last_number)
-        )
-        first[organisation] = (last or 0) - count + 1
-    return first
+    """The first of as many numbers as each organisation needs."""
+    rows = await connection.execute(
+        _TAKE, {"organisations": list(counts.keys()), "counts": list(counts.values())}
+    )
+    return {row.organisation: row.last_number - counts[row.organisation] + 1 for row in rows}
 
 
 async def _deliveries(
