@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote
@@ -36,8 +36,8 @@ from referral_bus.wire.cloudevents import BATCH
 
 logger = logging.getLogger(__name__)
 
-Show = Literal["facts", "identity"]
-"""What of a person a query shows, where the caller may see it. Each showing is recorded first."""
+Show = Literal["facts", "identity", "outcome"]
+"""What of a person a query shows, where the caller may see it (``outcome``: the note that came with it). Each showing is recorded first."""
 
 PATIENCE_SECONDS = 60.0
 _REQUEST_SECONDS = 30.0
@@ -251,7 +251,7 @@ class Bus:
 
     async def follow(
         self, role: Role | None = None, *, last_event_id: str | None = None
-    ) -> AsyncIterator[Heard]:
+    ) -> AsyncGenerator[Heard, None]:
         """The organisation's notices as they happen, without end. After a broken connection it goes on where
         it was, so each notice comes at least once, in order within a referral. Give ``last_event_id`` to go
         on where another process was.

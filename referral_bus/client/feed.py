@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from referral_bus.contracts.feed import AdmissionRefused, Notice
 from referral_bus.log.port import Log, Partition, Record
@@ -23,7 +23,7 @@ class Feed:
         self._partition = Partition(feed(bus, organisation), 0)
         self._codec = codec
 
-    async def read(self, start: int = 0) -> AsyncIterator[tuple[int, Notice | AdmissionRefused]]:
+    async def read(self, start: int = 0) -> AsyncGenerator[tuple[int, Notice | AdmissionRefused], None]:
         """Offsets and messages as they come, without end. Raises WireError for what is not a message of a
         feed."""
         reader = await self._log.reader(self._partition)
