@@ -16,18 +16,24 @@ from rich.console import Console
 from referral_bus.cli.home import Pid
 from referral_bus.cli.party import Rejected
 from referral_bus.client.errors import BusError
+from referral_bus.contracts.facts import Need
 from referral_bus.demo.display import Display
 from referral_bus.demo.outside import Leftovers, cleared
 from referral_bus.demo.result import Result, Unchecked, compute
 from referral_bus.demo.scenario import Cast, Played, cast, play
 from referral_bus.demo.watch import NotSettled
+from referral_bus.directory.build import ASSUMED_TERMS
 from referral_bus.directory.model import Assumptions, DirectoryError, Import
 from referral_bus.directory.reader import read
+from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, terms
 from referral_bus.embedded.bus import Plan, local_bus
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.log.port import LogError
 
 _REGION_OF_A_DIRECTORY = "central"
+_HELP_OF_A_DIRECTORY = "1375"
+"""What services that do not say what they help with are taken to help with: nobody could be referred to them
+otherwise. Advocacy & Legal Aid, as the one real directory without terms that we know has it."""
 _MOST_FAULTS = 5
 _SAID = (BusError, LogError, EmbeddedError, NotSettled, Unchecked, Leftovers, DirectoryError)
 """Errors whose message is for people."""
@@ -75,6 +81,8 @@ def demo(
             played, result = asyncio.run(_until_signalled(_run(plan, players, display, seed)))
     except _SAID as error:
         raise Rejected(str(error)) from None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise Rejected("The demo was stopped before its end, and so was all it had started.") from None
     except BaseExceptionGroup as group:
         raise Rejected(_sentence(group)) from None
     display.result(result)
@@ -124,13 +132,17 @@ def _home(home: Path | None, keep: bool, console: Console) -> Iterator[Path]:
 
 
 def _directory(path: Path, console: Console) -> Import:
-    found = read(path, Assumptions(region=_REGION_OF_A_DIRECTORY))
+    need = Need(vocabulary=OPEN_ELIGIBILITY, code=_HELP_OF_A_DIRECTORY)
+    found = read(path, Assumptions(region=_REGION_OF_A_DIRECTORY, terms=(need,)))
     if not found.services:
         raise Rejected(f"No service of {path} can be used. 'refbus directory import' says why, row by row.")
     console.print(
         f"{len(found.services)} services and {len(found.organisations)} organisations from {path}",
         soft_wrap=True,
     )
+    if count := found.assumed.get(ASSUMED_TERMS):
+        taken = terms()[_HELP_OF_A_DIRECTORY].name
+        console.print(f"{count} do not say what they help with: here it is {taken}.", soft_wrap=True)
     return found
 
 

@@ -61,6 +61,8 @@ class Program:
                 self._faults.append(
                     f"{notice.organisation}: the identity was shown with the offer {notice.task}"
                 )
+            if notice.expires_at is not None and notice.expires_at <= time.time_ns() // 1_000_000:
+                return None
             return self._answer(notice.task)
         if notice.type == OfferAccepted.event_type() and notice.referral is not None:
             return self._serve(notice.referral)

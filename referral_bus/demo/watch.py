@@ -12,11 +12,14 @@ from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.contracts.ledger import (
     Admitted,
     Entry,
+    OfferAccepted,
+    OfferDeclined,
     OfferExpired,
     OfferMade,
     ReferenceAdopted,
     ReferralClosed,
     ReferralOpened,
+    ReferralWithdrawn,
     SubmissionParked,
     SubmissionRefused,
     SubmissionResumed,
@@ -47,6 +50,8 @@ class Seen:
     """Why each referral was closed."""
     offers: dict[str, str] = field(default_factory=dict)
     """The referral of each task."""
+    waiting: set[str] = field(default_factory=set)
+    """The offers that wait for an answer."""
     expired: set[str] = field(default_factory=set)
     refused: dict[Submitted, str] = field(default_factory=dict)
     """Why each refused submission was refused, by the region or at the Kafka door."""
@@ -67,8 +72,14 @@ class Seen:
                 self.closed[event.referral] = event.reason
             case OfferMade():
                 self.offers[event.task] = event.referral
+                self.waiting.add(event.task)
+            case OfferAccepted() | OfferDeclined():
+                self.waiting.discard(event.task)
             case OfferExpired():
+                self.waiting.discard(event.task)
                 self.expired.add(event.task)
+            case ReferralWithdrawn() if event.task is not None:
+                self.waiting.discard(event.task)
             case ReferenceAdopted():
                 self.adopted.add((meta.region, event.kind, event.reference, event.version))
             case SubmissionParked() if meta.submission is not None:
