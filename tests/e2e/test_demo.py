@@ -1,0 +1,90 @@
+"""``refbus demo`` as a newcomer runs it: a process that leaves a result, an exit code, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import Running, processes_of, refbus
+
+pytestmark = pytest.mark.timeout(400)
+
+KEYS = {
+    "kafka_version",
+    "broker",
+    "submitted",
+    "decided",
+    "offered",
+    "accepted",
+    "declined",
+    "expired",
+    "completed",
+    "unmatched",
+    "refused",
+    "lost",
+    "duplicated",
+    "oversold",
+    "views_equal_ledger",
+    "p50_ms",
+    "p99_ms",
+    "seconds",
+}
+
+
+def _demo(result: Path, home: Path, *words: str | Path) -> tuple[dict[str, Any], str]:
+    """Run a demo in a folder that it removes again; its result, and what it printed."""
+    said = refbus("demo", "--json", result, "--home", home, *words, within=380.0)
+    assert processes_of(home) == []
+    assert not home.exists()
+    found: dict[str, Any] = json.loads(result.read_text())
+    return found, said
+
+
+def test_a_demo_keeps_every_promise_and_leaves_nothing_but_its_result(tmp_path: Path) -> None:
+    result, said = _demo(tmp_path / "result.json", tmp_path / "home", "--referrals", "120")
+    assert result.keys() == KEYS
+    assert (result["lost"], result["duplicated"], result["oversold"]) == (0, 0, 0)
+    assert result["views_equal_ledger"] is True
+    assert result["broker"] == "embedded" and result["kafka_version"].startswith("4.")
+    assert result["submitted"] == result["decided"] >= 120 + 200
+    assert result["offered"] >= result["accepted"] + result["declined"]
+    # What was accepted ends with its outcome, unless its agency took it back.
+    assert 0 < result["completed"] <= result["accepted"]
+    # Two that nobody sealed, on the feed and in the dead letters each; and what agencies say wrongly.
+    assert result["refused"] > 4
+    assert result["completed"] + result["unmatched"] <= 120
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
+    assert result["seconds"] > 0
+    assert "Every promise was kept" in said
+
+
+def test_a_demo_of_a_real_directory_takes_its_services(tmp_path: Path, reference: Path) -> None:
+    directory = reference / "hsds-directories/spec/fixtures/custom/ilao/output"
+    result, said = _demo(
+        tmp_path / "result.json", tmp_path / "home", "--referrals", "20", "--directory", directory
+    )
+    assert (result["lost"], result["duplicated"], result["oversold"]) == (0, 0, 0)
+    assert result["views_equal_ledger"] is True
+    assert result["offered"] > 0
+    assert f"from {directory}" in said
+
+
+def test_a_demo_that_is_stopped_stops_all_it_started_and_says_so_in_a_sentence(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    running = Running(["demo", "--home", home, "--referrals", "600"], tmp_path / "out")
+    running.until_said("publishing 200 services")
+    assert running.stop(signal.SIGTERM) == 1
+    assert "The demo was stopped" in running.said and "Traceback" not in running.said
+    assert processes_of(home) == []
+    assert not home.exists()
+
+
+def test_a_demo_does_not_touch_a_folder_that_holds_something(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    refused = refbus("demo", "--home", tmp_path, code=1)
+    assert "not empty" in refused and "Traceback" not in refused
+    assert (tmp_path / "mine").read_text() == "mine"
