@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from referral_bus.embedded.reference import publish_defaults
 from rich.console import Console
 from rich.table import Table
 
 from referral_bus.cli.home import Home, Pid
+from referral_bus.demo.county import County
+from referral_bus.demo.settle import key_of, settle
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
+from referral_bus.embedded.reference import publish_defaults
 
 FIRST_PORT = 18080
 _DOWN_SECONDS = 60.0
@@ -46,6 +48,9 @@ def up(
     matching_workers: Annotated[
         int, typer.Option(help="Processes that share the matching.", min=1, max=8)
     ] = 1,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Begin without the made-up county's organisations and services.")
+    ] = False,
 ) -> None:
     """Bring the bus up and keep it up until Ctrl-C. Data stays for the next time."""
     plan = Plan(
@@ -56,16 +61,19 @@ def up(
         matching_workers=matching_workers,
     )
     with Pid(home):
-        asyncio.run(_up(plan, regions.split(",")))
+        asyncio.run(_up(plan, regions.split(","), empty))
 
 
-async def _up(plan: Plan, regions: list[str]) -> None:
+async def _up(plan: Plan, regions: list[str], empty: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     async with local_bus(plan, lambda step: console.print(f"[dim]{step} …[/dim]")) as bus:
         await publish_defaults(bus, regions)
+        if not empty and not key_of(plan.home, "").parent.exists():
+            console.print("[dim]publishing the made-up county …[/dim]")
+            await settle(bus, County.make(regions=regions))
         console.print(_addresses(bus))
         console.print("The bus is up. Ctrl-C stops it; what it holds stays.")
         failure = asyncio.create_task(bus.first_failure())

@@ -24,6 +24,7 @@ from referral_bus.client.sync import SyncBus
 from referral_bus.client.tokens import RenewedToken, TokenSource
 from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, Role, WithdrawReason
+from referral_bus.demo.settle import key_of
 from referral_bus.sealing.jwe import JweError
 
 _TOKEN_SECONDS = 3600
@@ -169,7 +170,10 @@ def follow(
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="File with the organisation's private JWK, to show what is disclosed to it."),
+        typer.Option(
+            help="File with the organisation's private JWK, to show what is disclosed to it. "
+            "Left out: the one the local bus made for it."
+        ),
     ] = None,
     token: Token = None,
     notifier: Notifier = None,
@@ -177,7 +181,8 @@ def follow(
 ) -> None:
     """Print an organisation's notices as they happen, until Ctrl-C."""
     only = None if role is None else _one_of(Role, "--role", role)
-    private = None if key is None else _text(key)
+    own = key_of(home, organisation)
+    private = _text(key) if key is not None else _text(own) if own.exists() else None
     try:
         with connected(home, organisation, ("agency", "provider"), token, notifier=notifier) as bus:
             for heard in bus.follow(only, last_event_id=after):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +25,14 @@ pytestmark = pytest.mark.timeout(240)
 
 NAME = "Wilhelmina Ashgrove-Tester"
 NEED = "1130"
+EMPTY = ("--empty", "--regions", "north,south")
 
 
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A bus that is up, with an agency and a provider that has two services."""
     terminal = Terminal(tmp_path_factory.mktemp("up") / "home", first_of_free_ports())
-    with terminal.up():
+    with terminal.up(*EMPTY):
         _publish(terminal, "line-211", "helpline", ["agency"])
         _publish(terminal, "harbor", "provider", ["provider"])
         for number in (1, 2):
@@ -207,7 +209,7 @@ def test_a_second_bus_in_the_same_home_is_refused_in_a_sentence(terminal: Termin
 
 def test_what_a_bus_holds_survives_its_end_and_is_removed_only_by_wipe(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path / "home", first_of_free_ports())
-    with terminal.up() as bus:
+    with terminal.up(*EMPTY) as bus:
         _publish(terminal, "line-211", "helpline", ["agency"])
         _publish(terminal, "harbor", "provider", ["provider"])
         _offer(terminal, 1)
@@ -216,7 +218,7 @@ def test_what_a_bus_holds_survives_its_end_and_is_removed_only_by_wipe(tmp_path:
         assert bus.stop(signal.SIGINT) == 0
     assert processes_of(terminal.home) == []
 
-    with terminal.up() as bus:
+    with terminal.up(*EMPTY) as bus:
         assert terminal.addresses == addresses
         kept = _timeline(terminal, referral)
         assert (kept["standing"], kept["outcome"]) == ("closed", "need_met")
@@ -228,6 +230,30 @@ def test_what_a_bus_holds_survives_its_end_and_is_removed_only_by_wipe(tmp_path:
 
     assert "is removed" in terminal.run("down", "--wipe")
     assert not terminal.home.exists()
+
+
+def test_a_new_bus_has_a_county_to_try_it_with(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "home", first_of_free_ports())
+    words = ("--as", "line-211", "--subject", "one", "--need", "1135", "--age", "34", "--area", "00019")
+    with terminal.up():
+        answer = terminal.json("submit", *words, "--language", "en", "--name", NAME)
+        with terminal.http("queries", "line-211", "agency") as queries:
+            found = queries.get(answer["follow"], params={"wait": "20"}).raise_for_status()
+        assert found.json()["referral"] == answer["referral"]
+        explained = terminal.run("explain", answer["referral"], "--as", "line-211")
+        [provider] = re.findall(r"Offered to .* \(([a-z0-9-]+)\)", explained)
+        heard = terminal.start(
+            tmp_path / "heard", "follow", "--as", provider, "--role", "provider", "--after", "0"
+        )
+        heard.until_said("offer made")
+        offer = heard.said
+        task = answer["referral"].replace("rf-", "tk-") + "-1"
+        terminal.run("respond", "accept", task, "--as", provider)
+        heard.until_said("offer accepted")
+        accepted = heard.said
+        heard.stop(signal.SIGINT)
+    assert NAME not in offer and '"facts"' in offer
+    assert NAME in accepted
 
 
 def _sql(terminal: Terminal, statement: str) -> None:

@@ -124,9 +124,9 @@ class Terminal:
         self.first_port = first_port
 
     @contextmanager
-    def up(self) -> Iterator[Running]:
+    def up(self, *more: str) -> Iterator[Running]:
         """``refbus up``, until the block ends."""
-        words = ["up", "--home", self.home, "--first-port", str(self.first_port), "--regions", "north,south"]
+        words = ["up", "--home", self.home, "--first-port", str(self.first_port), *more]
         running = Running(words, self.home.with_suffix(".out"))
         try:
             running.until_said("The bus is up.")
