@@ -90,9 +90,10 @@ class Limits:
     """For a writer and a Work to close. Above the 5 s the log allows a client."""
     rest_seconds: float = 0.1
     """Before a partition is taken again after a failure; doubled with each failure in a row."""
-    fenced_rest_seconds: float = 3.0
-    """The same after another owner was met. A member the group has given up hears of it meanwhile, by its heartbeat; without the
-    rest it would take the partition back from its rightful owner."""
+    fenced_rest_seconds: float = 8.0
+    """The same after another owner was met. A member the group has given up hears of it meanwhile, by its heartbeat, and joins anew;
+    without the rest it would take the partition back from its rightful owner. Above the session timeout of 6 s: after 3 s a paused
+    worker was seen to do so."""
     longest_rest_seconds: float = 15.0
     faults: int = 5
     """So many failures in a row that waiting does not mend (all but LogUnavailable and Fenced) stop the worker."""
