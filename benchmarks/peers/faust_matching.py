@@ -1,0 +1,57 @@
+"""The peers' job (:mod:`benchmarks.peers.job`) in Faust: an agent with a Table, ``exactly_once``.
+
+The table is kept in memory with a changelog topic; held places are lost with no process. Faust commits by a timer alone, so "at once" is a
+timer of 20 ms; "in time" is its own default of 2.8 s, which favours throughput.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import faust
+
+from benchmarks.peers.job import Job
+from benchmarks.processes import collect_as_services_do
+from benchmarks.stage import PARTITIONS
+
+_AT_ONCE_SECONDS: Final = 0.02
+_DEFAULT_SECONDS: Final = 2.8
+
+
+def main(bootstrap: str, bus: str, source: str, target: str, services: str, committing: str) -> None:
+    job = Job(Path(services))
+    timer = _AT_ONCE_SECONDS if committing == "at-once" else _DEFAULT_SECONDS
+    app = faust.App(
+        f"peer-{bus}",
+        broker=f"kafka://{bootstrap}",
+        store="memory://",
+        processing_guarantee="exactly_once",
+        consumer_auto_offset_reset="earliest",
+        topic_partitions=PARTITIONS,
+        topic_replication_factor=1,
+        topic_disable_leader=True,
+        web_enabled=False,
+        datadir=str(Path(services).parent / f"faust-{bus}"),
+        broker_commit_interval=timer,
+    )
+    inbox = app.topic(source, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    ledger = app.topic(target, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    held = app.Table("held", default=int, partitions=PARTITIONS)
+
+    @app.agent(inbox)
+    async def decide(stream: faust.StreamT[Any]) -> None:
+        async for event in stream.events():
+            message = event.message
+            now = int(message.timestamp * 1000)
+            for value in job.decide(event.value, message.offset, now, held.__getitem__, held.__setitem__):
+                await ledger.send(key=event.key, value=value, partition=message.partition)
+
+    app.finalize()
+    faust.Worker(app, loglevel="WARNING").execute_from_commandline()
+
+
+if __name__ == "__main__":
+    collect_as_services_do()
+    main(*sys.argv[1:7])
