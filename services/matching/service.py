@@ -7,9 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from referral_bus.runtime.worker import Worker
-from referral_bus.sealing.replay import replay_destroyed
-
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, Partition
@@ -18,7 +15,9 @@ from referral_bus.runtime.clock import SystemClock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.service import Task
+from referral_bus.runtime.worker import Worker
 from referral_bus.sealing.keys import KeyStore
+from referral_bus.sealing.replay import replay_destroyed
 from referral_bus.sealing.secrets import read_key
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.engine import new_engine
