@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from referral_bus.sealing.port import Keys
+from referral_bus.sealing.port import Destroyed, Keys
 from referral_bus.sealing.sections import Erased, OpenError, Sealer
 from services.matching.core.decide import Opened, WantedFacts
 
 
 class FactsOpener:
-    """Opens facts with the keys of ``keys``."""
+    """Opens facts with the keys of ``keys``. One for each partition: what it expects is one batch's."""
 
     def __init__(self, keys: Keys, sealer: Sealer) -> None:
         self._keys = keys
         self._sealer = sealer
+        self._expected: dict[str, bytes | Destroyed] = {}
 
     async def expect(self, subjects: Iterable[str]) -> None:
         """Fetch the keys of these subjects at once, so that opening their facts asks nobody. Raises KeyStoreError."""
         wanted = list(subjects)
-        if wanted:
-            await self._keys.fetch(wanted, "facts")
+        self._expected = await self._keys.fetch(wanted, "facts") if wanted else {}
 
     async def open(self, wanted: WantedFacts | None) -> Opened:
         """The facts, or why they can't be had; None where none are wanted. Raises KeyStoreError where the key store can't be asked."""
         if wanted is None:
             return None
-        key = (await self._keys.fetch([wanted.subject], "facts")).get(wanted.subject)
+        key = self._expected.get(wanted.subject)
+        if key is None:
+            key = (await self._keys.fetch([wanted.subject], "facts")).get(wanted.subject)
         try:
             return self._sealer.open_facts(key, wanted.subject, wanted.sealed)
         except Erased:
@@ -36,4 +38,5 @@ class FactsOpener:
 
     def forget(self, subject: str) -> None:
         """The person's keys were destroyed."""
+        self._expected.pop(subject, None)
         self._keys.forget(subject)

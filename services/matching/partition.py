@@ -164,8 +164,9 @@ class PartitionWork:
         self._deciding = False
         self._copy()
         now = self._clock.now()
+        for kind, count in Counter(decided.type for decided in self._decided).items():
+            metrics.DECIDED.labels(type=kind).inc(count)
         for decided in self._decided:
-            metrics.DECIDED.labels(type=decided.type).inc()
             metrics.DECISION_SECONDS.observe(max(0, now - decided.append_time) / 1000)
         for name, count in self._events.items():
             metrics.EVENTS.labels(type=name).inc(count)

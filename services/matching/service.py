@@ -49,7 +49,7 @@ async def build(settings: MatchingSettings, health: Health) -> AsyncIterator[lis
         )
         await replay_destroyed(log, topics.ledger(bus), codec, engine)
         snapshots = Snapshots(settings.data_dir / "snapshots", bus)
-        opener = FactsOpener(keys, Sealer(codec))
+        sealer = Sealer(codec)
         dead_letters = DeadLetters(bus, settings.service, settings.operations_public_key, codec, clock)
 
         def make(partition: Partition) -> PartitionWork:
@@ -58,7 +58,7 @@ async def build(settings: MatchingSettings, health: Health) -> AsyncIterator[lis
                 bus=bus,
                 partition=partition.number,
                 codec=codec,
-                opener=opener,
+                opener=FactsOpener(keys, sealer),
                 dead_letters=dead_letters,
                 clock=clock,
                 snapshots=snapshots,

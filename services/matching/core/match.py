@@ -162,7 +162,8 @@ def best_of(rows: Sequence[Row], policy: Policy, referral: str) -> list[Drawn]:
     if len(candidates) > policy.best:
         last = sorted([row.rank for row in candidates])[policy.best - 1]
         candidates = [row for row in candidates if row.rank <= last]
-    drawn = [Drawn(row.rank, lottery(policy.seed, referral, row.profile.service), row) for row in candidates]
+    draw = lottery(policy.seed, referral)
+    drawn = [Drawn(row.rank, draw(row.profile.service), row) for row in candidates]
     drawn.sort(key=lambda one: one[:2])
     return drawn[: policy.best]
 

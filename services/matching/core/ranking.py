@@ -6,6 +6,7 @@ Every part is a whole number, so an order is the same on every machine.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 from referral_bus.contracts.reference import Policy, RankBy
@@ -38,7 +39,14 @@ def places_of(policy: Policy) -> tuple[int, ...]:
     return tuple(_PARTS.index(by) for by in named)
 
 
-def lottery(seed: str, referral: str, service: str) -> int:
-    """The draw: anyone who has the published seed draws the same."""
-    drawn = hashlib.sha256(f"{seed}\0{referral}\0{service}".encode()).digest()
-    return int.from_bytes(drawn[:_LOTTERY_BYTES], "big")
+def lottery(seed: str, referral: str) -> Callable[[str], int]:
+    """The draw of a referral: the lot of each service, from SHA-256 over seed, referral and service. Anyone who has the published seed
+    draws the same."""
+    drawing = hashlib.sha256(f"{seed}\0{referral}\0".encode())
+
+    def draw(service: str) -> int:
+        drawn = drawing.copy()
+        drawn.update(service.encode())
+        return int.from_bytes(drawn.digest()[:_LOTTERY_BYTES], "big")
+
+    return draw

@@ -111,7 +111,7 @@ def test_equals_are_ordered_by_the_lottery_which_differs_from_referral_to_referr
     firsts = set()
     for number in range(1, 25):
         certificate = certified(world, number=number)
-        lots = {local: lottery(POLICY.seed, of(number=number), service_of(local)) for local in locals_}
+        lots = {local: lottery(POLICY.seed, of(number=number))(service_of(local)) for local in locals_}
         expected = sorted(locals_, key=lots.__getitem__)[:3]
         assert [one.service for one in certificate.best] == [service_of(local) for local in expected]
         assert [one.score[-1] for one in certificate.best] == [lots[local] for local in expected]
@@ -121,7 +121,7 @@ def test_equals_are_ordered_by_the_lottery_which_differs_from_referral_to_referr
 
 def test_anyone_with_the_seed_draws_the_same_lot() -> None:
     drawn = hashlib.sha256(b"a published seed\0rf-north-x\0sv-north-y").digest()
-    assert lottery("a published seed", "rf-north-x", "sv-north-y") == int.from_bytes(drawn[:6], "big")
+    assert lottery("a published seed", "rf-north-x")("sv-north-y") == int.from_bytes(drawn[:6], "big")
 
 
 def test_what_a_policy_names_behind_the_lottery_cannot_matter() -> None:
