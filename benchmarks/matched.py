@@ -67,6 +67,16 @@ class Backlog:
         referrals = tuple(case.referral for case in among)
         return cls(tuple(made), referrals, services, shut, unsealed(among, codec), codec)
 
+    @property
+    def places(self) -> dict[str, int]:
+        """How many places each unit has."""
+        return {
+            unit.unit: unit.available
+            for world in self.worlds
+            for service in world.services
+            for unit in service.units
+        }
+
     def beginning(self, contender: Contender) -> list[Outgoing]:
         """What its regions hear before they can decide: nothing for a peer."""
         if contender.name != OURS:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any, Final, NamedTuple
@@ -107,17 +107,20 @@ class Counted(NamedTuple):
     """The answers on a topic. ``per_second`` is by the broker's append times, so that looking costs nothing: all that came after the
     first moment, in the time from there to the last."""
 
-    answered: int
     lost: int
     twice: int
+    oversold: int
     per_second: float
 
 
-async def count_answers(bootstrap: str, topic: str, referrals: Collection[str]) -> Counted:
-    """Which of the referrals were answered, how often, and in what time."""
+async def count_answers(
+    bootstrap: str, topic: str, referrals: Collection[str], places: Mapping[str, int]
+) -> Counted:
+    """Which of the referrals were answered, how often, in what time, and how many offers went beyond a unit's ``places``."""
     wanted = frozenset(referrals)
     reading = Reading()
     found: Counter[str] = Counter()
+    offered: Counter[str] = Counter()
     times: list[int] = []
     async for message in every_record(bootstrap, topic):
         datum = reading.datum(message.value)
@@ -126,15 +129,26 @@ async def count_answers(bootstrap: str, topic: str, referrals: Collection[str]) 
             if referral in wanted:
                 found[referral] += 1
                 times.append(message.timestamp)
+            if datum.name == "OfferMade":
+                offered[datum.fields["unit"]] += 1
     first, last = min(times, default=0), max(times, default=0)
     rate = sum(at > first for at in times) * 1000 / (last - first) if last > first else 0.0
-    return Counted(len(found), len(wanted) - len(found), sum(n - 1 for n in found.values()), rate)
+    oversold = sum(max(0, count - places[unit]) for unit, count in offered.items())
+    return Counted(len(wanted) - len(found), sum(n - 1 for n in found.values()), oversold, rate)
 
 
-async def worked_through(
-    bootstrap: str, group: str, topic: str, program: Program, seen: Callable[[int], None] = lambda _: None
-) -> None:
-    """Wait until the group has committed all that stands on the topic now. ``seen`` is told how many when it has first committed any.
+async def markers(bootstrap: str, topic: str) -> int:
+    """How many offsets of a topic hold no committed record: the ends of transactions, and whatever was aborted.
+
+    None at all means that nothing was written in a transaction, whatever the writer was set to.
+    """
+    async with reading(bootstrap, topic) as consumer:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+    return sum(ends.values()) - sum([1 async for _ in every_record(bootstrap, topic)])
+
+
+async def worked_through(bootstrap: str, group: str, topic: str, program: Program) -> None:
+    """Wait until the group has committed all that stands on the topic now.
 
     Raises Stalled, and EmbeddedError where the program ended.
     """
@@ -152,8 +166,6 @@ async def worked_through(
             through = {p: at.offset for p, at in offsets.items() if p in left and at.offset > 0}
             total = sum(through.values())
             if total != before:
-                if total > 0 >= before:
-                    seen(total)
                 before, moved_at = total, time.monotonic()
             if all(through.get(partition, 0) >= end for partition, end in left.items()):
                 return

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from referral_bus.access.tokens import issue_token
+from referral_bus.cli.home import Home
+from referral_bus.cli.party import known
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.directory.build import ASSUMED_PLACES, ASSUMED_TERMS
@@ -63,15 +65,20 @@ def import_directory(
         ),
     ] = False,
     intake: Annotated[
-        str, typer.Option(help="Address of intake.", envvar="REFBUS_INTAKE_URL")
-    ] = "http://127.0.0.1:18080",
+        str | None,
+        typer.Option(help="Address of intake. Left out: the local bus's.", envvar="REFBUS_INTAKE"),
+    ] = None,
     signing_key: Annotated[
         Path | None,
+        typer.Option(help="The JWK that signs development tokens. Left out: the local bus's."),
+    ] = None,
+    bus: Annotated[
+        str | None,
         typer.Option(
-            help="The JWK that signs development tokens (of a local bus: .refbus/secrets/token_key)."
+            help="The bus's id, as in its tokens. Left out: the local bus's, or main.", envvar="REFBUS_BUS"
         ),
     ] = None,
-    bus: Annotated[str, typer.Option(help="The bus's id, as in its tokens.", envvar="REFBUS_BUS")] = "main",
+    home: Home = Path(".refbus"),
 ) -> None:
     """Read an HSDS directory and report on every row; publish it with --publish."""
     try:
@@ -83,7 +90,7 @@ def import_directory(
         if output is not None:
             _write_import(found, output)
         if do_publish:
-            _show_published(found, asyncio.run(_publish(found, intake, bus, _key(signing_key))))
+            _show_published(found, asyncio.run(_publish(found, *_border(home, intake, bus, signing_key))))
         else:
             console.print("Nothing was sent to the bus: add --publish to do so.")
     except (DirectoryError, PublishError) as error:
@@ -178,12 +185,17 @@ def _write_import(found: Import, file: Path) -> None:
     console.print(f"The services are in {file}.", markup=False)
 
 
-def _key(file: Path | None) -> str:
-    if file is None:
+def _border(home: Path, intake: str | None, bus: str | None, key: Path | None) -> tuple[str, str, str]:
+    """Intake's address, the bus's id and the key that signs tokens: as given, else those of the bus in this home."""
+    here = known(home)
+    address = intake or (here.intake if here is not None else None)
+    file = key or home / "secrets" / "token_key"
+    if address is None or (key is None and not file.exists()):
         raise DirectoryError(
-            "--publish needs --signing-key: each service is published with a token of its own organisation"
+            "--publish needs --signing-key and --intake, or a local bus: start one with 'refbus up', or name its folder "
+            "with --home. Each service is published with a token of its own organisation"
         )
-    return file.read_text(encoding="utf-8")
+    return address, bus or (here.bus if here is not None else "main"), file.read_text(encoding="utf-8")
 
 
 async def _publish(found: Import, intake: str, bus: str, key: str) -> Published:

@@ -55,10 +55,12 @@ class Result:
     p50_ms: float
     p99_ms: float
     seconds: float
+    broken_chain: int = 0
+    """Events that do not follow the one before them in their region; always 0, and no figure of a demo."""
 
     def as_json(self) -> dict[str, str | int | float | bool]:
         """The figures by name."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "broken_chain"}
 
     def broken_promises(self) -> list[str]:
         """What the bus promises and did not keep, a sentence each."""
@@ -68,6 +70,7 @@ class Result:
                 (self.lost, "acknowledged submissions were never decided"),
                 (self.duplicated, "submissions were decided more than once"),
                 (self.oversold, "places were sold that were not there"),
+                (self.broken_chain, "events don't follow the one before them"),
             )
             if count
         ]
@@ -173,6 +176,7 @@ def _result(bus: LocalBus, found: Audit, refused: int, views_equal: bool, second
         p50_ms=found.percentile(0.50),
         p99_ms=found.percentile(0.99),
         seconds=seconds,
+        broken_chain=found.broken_chain,
     )
 
 

@@ -12,9 +12,6 @@ LAG = Gauge(
     "Records between the position of a service and the end of what it reads",
     ["topic", "partition"],
 )
-STUCK = Gauge(
-    "refbus_stuck", "1 while a part of the service has not given the sign of life it promised", ["part"]
-)
 DEAD_LETTERS = Counter("refbus_dead_letters_total", "Records put to the dead letters", ["reason"])
 
 SUBMISSIONS = Counter(

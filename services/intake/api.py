@@ -396,6 +396,10 @@ class Doors:
 
     async def _forgotten(self, subject: str, caller: Caller) -> ForgetAnswer:
         self._reachable()
+        # Each region writes it down for ever.
+        wait = self._quotas.take(caller.organisation, self._forgetting.regions)
+        if wait > 0:
+            raise _problem(Refused("quota_exceeded", retry_after=math.ceil(wait)))
         try:
             tokens = await self._forgetting.forget(subject, caller)
         except Refused as refused:

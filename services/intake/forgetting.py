@@ -45,6 +45,11 @@ class Forgetting:
         self._clock = clock
         self._topic = topic
 
+    @property
+    def regions(self) -> int:
+        """How many regions hear of it."""
+        return len(self._view.reference.regions)
+
     def subject_of(self, reference: str, organisation: str | None, caller: Caller) -> str:
         """The pseudonym of the person whom the caller, or for operations ``organisation``, knows as ``reference``. Raises Refused."""
         whose = organisation or caller.organisation
@@ -76,7 +81,8 @@ class Forgetting:
                     topic=self._topic,
                     partition=partition,
                     region=region,
-                    id=f"forget.{subject}",
+                    # Not to be guessed: an id that was used before would have the region refuse this one.
+                    id=f"forget.{digest.hex()}",
                     organisation=caller.organisation,
                     sent_at=self._clock.now(),
                     digest=digest,
