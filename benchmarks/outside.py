@@ -118,12 +118,12 @@ async def count_answers(
 ) -> Counted:
     """Which of the referrals were answered, how often, in what time, and how many offers went beyond a unit's ``places``."""
     wanted = frozenset(referrals)
-    reading = Reading()
+    decoding = Reading()
     found: Counter[str] = Counter()
     offered: Counter[str] = Counter()
     times: list[int] = []
     async for message in every_record(bootstrap, topic):
-        datum = reading.datum(message.value)
+        datum = decoding.datum(message.value)
         if datum.name in ANSWERS:
             referral = datum.fields.get("referral") or datum.fields.get("about")
             if referral in wanted:
@@ -144,7 +144,7 @@ async def markers(bootstrap: str, topic: str) -> int:
     """
     async with reading(bootstrap, topic) as consumer:
         ends = await consumer.end_offsets(list(consumer.assignment()))
-    return sum(ends.values()) - sum([1 async for _ in every_record(bootstrap, topic)])
+    return int(sum(ends.values())) - sum([1 async for _ in every_record(bootstrap, topic)])
 
 
 async def worked_through(bootstrap: str, group: str, topic: str, program: Program) -> None:

@@ -24,6 +24,6 @@ class Disclosed(Message):
     data_classes: Annotated[list[DataClass], Field(min_length=1, max_length=4)]
     purpose: Purpose
     grant: Code
-    """Why it was allowed: ``own_referral``, ``offered``, ``accepted``, or ``agreement:<id>``."""
+    """Why it was allowed: ``own_referral``, ``offered``, ``was_offered``, ``accepted``, or ``agreement:<id>``."""
     channel: Channel
     at: Millis

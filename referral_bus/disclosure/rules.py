@@ -4,6 +4,7 @@
 |---|---|
 | the agency that referred | status, facts and identity of its own referral; the outcome too, unless it is police |
 | a provider with an open offer | status and facts |
+| a provider whose offer ended | that it ended, in the notice that says so (status) |
 | the provider that accepted | status, facts, identity and outcome |
 | anyone else, and police for the outcome | what an agreement in force grants, for one of its purposes, of a referral they take part in |
 """
@@ -19,7 +20,8 @@ from referral_bus.contracts.vocabulary import DataClass, OrganisationKind, Purpo
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a referral stands, as far as it says who may see what. ``offered_to`` holds the providers with an open offer."""
+    """Where a referral stands, as far as it says who may see what. ``offered_to`` holds the providers with an open offer,
+    ``was_offered_to`` those who are told what became of theirs."""
 
     referral: str
     subject: str
@@ -28,6 +30,7 @@ class Standing:
     purpose: Purpose
     offered_to: frozenset[str] = frozenset()
     accepted_by: str | None = None
+    was_offered_to: frozenset[str] = frozenset()
 
 
 def may_disclose(
@@ -50,6 +53,9 @@ def may_disclose(
     elif recipient in standing.offered_to:
         if data in ("status", "facts"):
             return "offered"
+    elif recipient in standing.was_offered_to:
+        if data == "status":
+            return "was_offered"
     else:
         return None
     return _granted(data, recipient, purpose, at, agreements)

@@ -47,7 +47,7 @@ _ANSWERS: Final = frozenset({SubmissionRefused.event_type(), SubmissionParked.ev
 _NEEDS: Final[dict[tuple[HearingRole, str], DataClass]] = {
     ("agency", OutcomeReported.event_type()): "outcome"
 }
-"""Without this class the organisation must not even hear of it. Every other notice to an agency needs ``status``."""
+"""Without this class the organisation must not even hear of it. Every other notice needs ``status``."""
 
 _SHOWS: Final[dict[tuple[HearingRole, str], tuple[DataClass, ...]]] = {
     ("provider", OfferMade.event_type()): ("facts",),
@@ -66,7 +66,7 @@ class _Parties:
     recipient_key: str | None
     agreements: list[Agreement] = field(default_factory=list)
 
-    def grant(self, data: DataClass, recipient: str, at: int) -> str | None:
+    def grant(self, data: DataClass, kept: Kept, at: int) -> str | None:
         standing = Standing(
             referral=self.known.referral,
             subject=self.known.subject,
@@ -75,8 +75,10 @@ class _Parties:
             purpose=self.known.purpose,
             offered_to=frozenset(self.known.offers.values()),
             accepted_by=self.known.accepted_by,
+            # A provider hears of its own offers only.
+            was_offered_to=frozenset({kept.organisation} if kept.role == "provider" else ()),
         )
-        return may_disclose(data, standing, recipient, self.known.purpose, at, self.agreements)
+        return may_disclose(data, standing, kept.organisation, self.known.purpose, at, self.agreements)
 
 
 class Disclosing:
@@ -120,15 +122,14 @@ class Disclosing:
         if parties is None:
             return None, []
         granted: dict[DataClass, str] = {}
-        if kept.role == "agency":
-            for needed in ("status", _NEEDS.get((kept.role, kept.type), "status")):
-                grant = parties.grant(needed, kept.organisation, at)
-                if grant is None:
-                    return None, []
-                granted[needed] = grant
+        for needed in ("status", _NEEDS.get((kept.role, kept.type), "status")):
+            grant = parties.grant(needed, kept, at)
+            if grant is None:
+                return None, []
+            granted[needed] = grant
         content = await self._content(kept, parties, at, granted)
         reason = kept.reason
-        if reason == "outcome_reported" and parties.grant("outcome", kept.organisation, at) is None:
+        if reason == "outcome_reported" and parties.grant("outcome", kept, at) is None:
             reason = None
         return _notice(kept, reason, content), _releases(kept, parties.known, channel, at, granted)
 
@@ -138,7 +139,7 @@ class Disclosing:
         """What is shown, sealed to the recipient. ``granted`` is told what that is."""
         shown: dict[str, Any] = {}
         for data in _SHOWS.get((kept.role, kept.type), ()):
-            grant = parties.grant(data, kept.organisation, at)
+            grant = parties.grant(data, kept, at)
             clear = (
                 await self._clear(data, parties.known)
                 if grant is not None and parties.recipient_key

@@ -56,8 +56,8 @@ async def test_a_webhook_is_signed_and_shows_facts_when_offered_and_identity_whe
     assert all(NAME.encode() not in one.body for one in receiver.received)
     released = [message for _, message in await world.messages(topics.disclosure(world.bus))]
     assert [(r.grant, r.data_classes, r.channel) for r in released if isinstance(r, Disclosed)] == [
-        ("offered", ["facts"], "webhook"),
-        ("accepted", ["facts", "identity"], "webhook"),
+        ("offered", ["status", "facts"], "webhook"),
+        ("accepted", ["status", "facts", "identity"], "webhook"),
     ]
 
 
