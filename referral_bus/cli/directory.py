@@ -187,15 +187,16 @@ def _write_import(found: Import, file: Path) -> None:
 
 def _border(home: Path, intake: str | None, bus: str | None, key: Path | None) -> tuple[str, str, str]:
     """Intake's address, the bus's id and the key that signs tokens: as given, else those of the bus in this home."""
-    here = known(home)
+    here, own = known(home), home / "secrets" / "token_key"
     address = intake or (here.intake if here is not None else None)
-    file = key or home / "secrets" / "token_key"
-    if address is None or (key is None and not file.exists()):
+    file = key if key is not None or not own.exists() else own
+    signing_key = None if file is None else file.read_text(encoding="utf-8")
+    if address is None or signing_key is None:
         raise DirectoryError(
             "--publish needs --signing-key and --intake, or a local bus: start one with 'refbus up', or name its folder "
             "with --home. Each service is published with a token of its own organisation"
         )
-    return address, bus or (here.bus if here is not None else "main"), file.read_text(encoding="utf-8")
+    return address, bus or (here.bus if here is not None else "main"), signing_key
 
 
 async def _publish(found: Import, intake: str, bus: str, key: str) -> Published:
