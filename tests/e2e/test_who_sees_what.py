@@ -143,8 +143,8 @@ async def test_what_a_notice_discloses_can_be_opened_by_its_recipient_alone_and_
     accepted = open_notice(heard, whole.keys["harbor"].private)
     assert accepted is not None and accepted["identity"]["name"] == NAME
     by_stream = [one for one in await whole.disclosed(asked.referral, "harbor") if one.channel == "sse"]
-    assert _classes(by_stream, "offered") == {"facts"}
-    assert {"facts", "identity"} <= _classes(by_stream, "accepted")
+    assert _classes(by_stream, "offered") == {"status", "facts"}
+    assert {"status", "facts", "identity"} <= _classes(by_stream, "accepted")
 
 
 async def test_operations_see_that_a_referral_is_there_and_nothing_of_the_person(whole: WholeBus) -> None:
