@@ -40,6 +40,11 @@ def refbus(*words: str | Path, code: int = 0, within: float = SECONDS) -> str:
     return done.stdout if code == 0 else done.stdout + done.stderr
 
 
+def _interruptible() -> None:
+    # A shell starts what it puts into the background deaf to Ctrl-C, and that is inherited: a test run there would end nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Running:
     """A command that runs on, its output in a file."""
 
@@ -52,6 +57,7 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
+                preexec_fn=_interruptible,
             )
 
     @property
