@@ -9,15 +9,31 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from referral_bus.contracts.ids import ReferralId, Region, SubjectId, TaskId, UnitId
-from referral_bus.contracts.message import Code, Message, Millis
+from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.ids import (
+    OrganisationId,
+    ReferralId,
+    Region,
+    ServiceId,
+    SubjectId,
+    TaskId,
+    UnitId,
+)
+from referral_bus.contracts.message import Code, Message, Millis, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import (
+    Channel,
     DeclineReason,
+    FollowUpDay,
+    HoldReason,
+    Means,
+    Mode,
+    OutcomeCause,
     OutcomeResult,
     Purpose,
     ReferenceKind,
+    ReopenReason,
     Urgency,
     WithdrawReason,
 )
@@ -33,7 +49,8 @@ class Submission(Message):
 
 
 class SubmitReferral(Submission):
-    """An agency asks for help for a person."""
+    """An agency asks for help for a person. ``service`` is named in mode *direct* alone; ``protocol`` where another than the
+    region's usual one is to be followed."""
 
     referral: ReferralId
     region: Region
@@ -42,6 +59,70 @@ class SubmitReferral(Submission):
     purpose: Purpose
     sealed_facts: Sealed
     sealed_identity: Sealed | None = None
+    mode: Mode = "match"
+    service: ServiceId | None = None
+    protocol: Code | None = None
+
+    @model_validator(mode="after")
+    def _only_direct_names_a_service(self) -> Self:
+        if (self.mode == "direct") != (self.service is not None):
+            raise ValueError("a service is named if and only if the mode is 'direct'")
+        return self
+
+
+class AmendReferral(Submission):
+    """The agency corrects what it said: what is given replaces what was."""
+
+    referral: ReferralId
+    urgency: Urgency | None = None
+    sealed_facts: Sealed | None = None
+    sealed_identity: Sealed | None = None
+
+
+class HoldReferral(Submission):
+    """Rest until a date or until it is resumed: the referral before a service has accepted it (its agency says so), or the accepted
+    service (its provider says so)."""
+
+    referral: ReferralId
+    reason: HoldReason
+    until: Millis | None = None
+
+
+class ResumeReferral(Submission):
+    """Go on with what was put on hold."""
+
+    referral: ReferralId
+
+
+class TransferReferral(Submission):
+    """The agency hands the referral to another agency, which follows it from then on."""
+
+    referral: ReferralId
+    agency: OrganisationId
+
+
+class ReferralPart(Part):
+    """One of the referrals that another is split into."""
+
+    referral: ReferralId
+    urgency: Urgency
+    sealed_facts: Sealed
+
+
+class SplitReferral(Submission):
+    """The agency splits a referral whose needs no one service meets: each part is a referral of its own, and the whole is closed with
+    the last of them."""
+
+    referral: ReferralId
+    parts: Annotated[list[ReferralPart], Field(min_length=2, max_length=10)]
+
+
+class ReopenReferral(Submission):
+    """The agency takes a closed referral up again. The facts are given anew: those of a closed referral are not kept."""
+
+    referral: ReferralId
+    reason: ReopenReason
+    sealed_facts: Sealed
 
 
 class WithdrawReferral(Submission):
@@ -51,17 +132,48 @@ class WithdrawReferral(Submission):
     reason: WithdrawReason
 
 
-class AcceptOffer(Submission):
-    """The provider takes the person."""
+class AcknowledgeOffer(Submission):
+    """The provider has seen the offer, and will answer it."""
 
     task: TaskId
+
+
+class AcceptOffer(Submission):
+    """The provider takes the person, from ``starts_at`` on where that is said."""
+
+    task: TaskId
+    starts_at: Millis | None = None
 
 
 class DeclineOffer(Submission):
-    """The provider doesn't take the person, and says why."""
+    """The provider doesn't take the person, or gives back one it had accepted, and says why. ``until`` goes with the reasons for which
+    the referral rests (see ``vocabulary.DECLINES``)."""
 
     task: TaskId
     reason: DeclineReason
+    until: Millis | None = None
+
+
+class AskForInformation(Submission):
+    """The provider needs to know more before it answers an offer. The offer's time runs on."""
+
+    task: TaskId
+    sealed_question: Sealed
+
+
+class AnswerQuestion(Submission):
+    """The agency answers what the provider asked."""
+
+    task: TaskId
+    sealed_answer: Sealed
+
+
+class ProposeService(Submission):
+    """The provider proposes another service: instead of the offer it has, or to move a person it has accepted, who stays until the
+    other service accepts."""
+
+    task: TaskId
+    service: ServiceId
 
 
 class ReportServiceStart(Submission):
@@ -71,10 +183,44 @@ class ReportServiceStart(Submission):
     started_at: Millis
 
 
-class ReportOutcome(Submission):
-    """The provider says what came of it."""
+class ReportNoShow(Submission):
+    """The person did not come."""
 
     referral: ReferralId
+    missed_at: Millis
+
+
+class ReportContact(Submission):
+    """The provider tried to reach the person."""
+
+    referral: ReferralId
+    tried_at: Millis
+    channel: Channel
+    reached: bool
+
+
+class ConfirmHandoff(Submission):
+    """Agency or provider confirms that the person was handed over from one to the other, in person or on the phone."""
+
+    referral: ReferralId
+    means: Means
+    confirmed_at: Millis
+
+
+class ReportOutcome(Submission):
+    """The provider says what came of it, or corrects what it said."""
+
+    referral: ReferralId
+    result: OutcomeResult
+    sealed_note: Sealed | None = None
+    cause: OutcomeCause | None = None
+
+
+class ReportFollowUp(Submission):
+    """The provider, or the agency, says how it is some days after the referral was completed."""
+
+    referral: ReferralId
+    days: FollowUpDay
     result: OutcomeResult
     sealed_note: Sealed | None = None
 
@@ -104,10 +250,17 @@ class AdoptReference(Submission):
     agreement: Agreement | None = None
     protocol: Protocol | None = None
     policy: Policy | None = None
+    calendar: Calendar | None = None
 
     @model_validator(mode="after")
     def _content_is_of_its_kind(self) -> Self:
-        for kind in ("organisation", "agreement", "protocol", "policy"):
+        for kind in (
+            "organisation",
+            "agreement",
+            "protocol",
+            "policy",
+            "calendar",
+        ):
             if (getattr(self, kind) is not None) != (self.kind == kind):
                 raise ValueError(
                     f"reference data of kind {self.kind!r} carries the wrong content: look at {kind!r}"
@@ -130,11 +283,25 @@ class Tick(Submission):
 
 SUBMISSIONS: tuple[type[Submission], ...] = (
     SubmitReferral,
+    AmendReferral,
+    HoldReferral,
+    ResumeReferral,
+    TransferReferral,
+    SplitReferral,
+    ReopenReferral,
     WithdrawReferral,
+    AcknowledgeOffer,
     AcceptOffer,
     DeclineOffer,
+    AskForInformation,
+    AnswerQuestion,
+    ProposeService,
     ReportServiceStart,
+    ReportNoShow,
+    ReportContact,
+    ConfirmHandoff,
     ReportOutcome,
+    ReportFollowUp,
     ReportCapacity,
     PublishService,
     AdoptReference,

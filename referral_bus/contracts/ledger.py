@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ids import (
     OrganisationId,
     ReferralId,
@@ -26,12 +27,22 @@ from referral_bus.contracts.message import Code, Message, Millis, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import (
+    CancelReason,
+    Channel,
     CloseReason,
     DeclineReason,
+    FollowUpDay,
+    HoldReason,
+    Means,
+    Mode,
+    OutcomeCause,
     OutcomeResult,
+    OverdueStep,
     Purpose,
     ReferenceKind,
     ReferralStatus,
+    ReopenReason,
+    StepName,
     Urgency,
     Verdict,
     WithdrawReason,
@@ -90,6 +101,74 @@ class ReferralOpened(Event):
     protocol_version: Version
     sealed_facts: Sealed
     sealed_identity: Sealed | None = None
+    mode: Mode = "match"
+    service: ServiceId | None = None
+    """The service its agency named, in mode *direct*."""
+    part_of: ReferralId | None = None
+    """The referral that was split, where this is a part of one."""
+
+
+class ReferralAmended(Event):
+    """The agency corrected the referral: what is given replaces what was."""
+
+    referral: ReferralId
+    urgency: Urgency | None = None
+    sealed_facts: Sealed | None = None
+    sealed_identity: Sealed | None = None
+
+
+class ReferralHeld(Event):
+    """The referral rests, until a moment or until it is resumed. Its offers ended before."""
+
+    referral: ReferralId
+    reason: HoldReason
+    until: Millis | None = None
+
+
+class ReferralResumed(Event):
+    """The referral goes on, in a new round: who was asked before may be asked again, but for those never to be asked again."""
+
+    referral: ReferralId
+
+
+class ReferralWaitlisted(Event):
+    """No place is free. ``services`` would take the person if one were; a place that comes free there calls the referral, and at
+    ``review`` it is matched anew whatever happened."""
+
+    referral: ReferralId
+    services: Annotated[list[ServiceId], Field(max_length=1000)]
+    review: Millis
+
+
+class ReferralCalled(Event):
+    """It is the referral's turn to be matched, and the events that follow decide it: a place came free at ``service``, where it is first in
+    line; or, without one, it was split off another, or has waited so long that it is looked at anew."""
+
+    referral: ReferralId
+    service: ServiceId | None = None
+
+
+class ReferralTransferred(Event):
+    """Another agency follows the referral from now on."""
+
+    referral: ReferralId
+    former: OrganisationId
+    agency: OrganisationId
+
+
+class ReferralSplit(Event):
+    """The referral goes on as these parts, which are opened by the events that follow."""
+
+    referral: ReferralId
+    parts: Annotated[list[ReferralId], Field(min_length=2, max_length=10)]
+
+
+class ReferralReopened(Event):
+    """A closed referral is taken up again, with facts given anew."""
+
+    referral: ReferralId
+    reason: ReopenReason
+    sealed_facts: Sealed
 
 
 class Eliminated(Part):
@@ -141,6 +220,16 @@ class OfferMade(Event):
     unit: UnitId
     provider: OrganisationId
     expires_at: Millis
+    transfer: bool = False
+    """Another provider has accepted the person, and proposed this service to take them over."""
+
+
+class OfferAcknowledged(Event):
+    """The provider has seen the offer."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
 
 
 class OfferAccepted(Event):
@@ -149,6 +238,7 @@ class OfferAccepted(Event):
     referral: ReferralId
     task: TaskId
     provider: OrganisationId
+    starts_at: Millis | None = None
 
 
 class OfferDeclined(Event):
@@ -158,6 +248,45 @@ class OfferDeclined(Event):
     task: TaskId
     provider: OrganisationId
     reason: DeclineReason
+    until: Millis | None = None
+
+
+class TaskCancelled(Event):
+    """An offer or an acceptance ended because of something else than its answer: its place is free again."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+    reason: CancelReason
+    because: DeclineReason | None = None
+    """What the provider said, where it gave the person back."""
+
+
+class InformationAsked(Event):
+    """The provider needs to know more before it answers."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+    sealed_question: Sealed
+
+
+class InformationGiven(Event):
+    """The agency answered what the provider asked."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+    sealed_answer: Sealed
+
+
+class ServiceProposed(Event):
+    """The provider proposed another service; what follows decides whether it is asked."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+    service: ServiceId
 
 
 class OfferExpired(Event):
@@ -182,23 +311,112 @@ class ServiceStarted(Event):
     referral: ReferralId
     task: TaskId
     started_at: Millis
+    late: bool = False
+    """It was reported after the outcome: a correction of the record, which changes nothing else."""
+
+
+class TaskHeld(Event):
+    """The accepted service rests; its place stays taken."""
+
+    referral: ReferralId
+    task: TaskId
+    reason: HoldReason
+    until: Millis | None = None
+
+
+class TaskResumed(Event):
+    """The accepted service goes on."""
+
+    referral: ReferralId
+    task: TaskId
+
+
+class NoShowReported(Event):
+    """The person did not come."""
+
+    referral: ReferralId
+    task: TaskId
+    missed_at: Millis
+
+
+class ContactReported(Event):
+    """The provider tried to reach the person."""
+
+    referral: ReferralId
+    task: TaskId
+    tried_at: Millis
+    channel: Channel
+    reached: bool
+
+
+class HandoffConfirmed(Event):
+    """One of the two parties confirmed the warm handoff. With the second it is ``complete``."""
+
+    referral: ReferralId
+    task: TaskId
+    by: OrganisationId
+    means: Means
+    confirmed_at: Millis
+    complete: bool
 
 
 class OutcomeReported(Event):
-    """What came of it, as the provider says."""
+    """What came of it, as the provider says. One that ``corrects`` the event at that sequence came after the referral was closed."""
 
     referral: ReferralId
     task: TaskId
     result: OutcomeResult
     sealed_note: Sealed | None = None
+    cause: OutcomeCause | None = None
+    corrects: Sequence | None = None
+
+
+class FollowUpDue(Event):
+    """So many days after the referral was completed somebody should ask how it is."""
+
+    referral: ReferralId
+    days: FollowUpDay
+    provider: OrganisationId
+
+
+class FollowedUp(Event):
+    """How it is, so many days after the referral was completed."""
+
+    referral: ReferralId
+    days: FollowUpDay
+    by: OrganisationId
+    result: OutcomeResult
+    sealed_note: Sealed | None = None
+
+
+class Reminded(Event):
+    """A part of a step's time is over (``percent`` of it): who must take it is told. ``due`` is when all of it will be."""
+
+    referral: ReferralId
+    task: TaskId
+    step: StepName
+    party: OrganisationId
+    percent: Annotated[int, Field(ge=1, le=99)]
+    due: Millis
+
+
+class Escalated(Event):
+    """A step was not taken in time, or the referral as a whole takes too long: ``to`` is told, None being operations."""
+
+    referral: ReferralId
+    task: TaskId | None = None
+    step: OverdueStep
+    to: OrganisationId | None = None
+    due: Millis
 
 
 class ReferralClosed(Event):
-    """The referral is over; a taken place is free again."""
+    """The referral is over; a taken place is free again. ``result`` is what came of it, for a split one what came of its parts."""
 
     referral: ReferralId
     status: ReferralStatus
     reason: CloseReason
+    result: OutcomeResult | None = None
 
 
 class CapacityChanged(Event):
@@ -255,6 +473,7 @@ class ReferenceAdopted(Event):
     agreement: Agreement | None = None
     protocol: Protocol | None = None
     policy: Policy | None = None
+    calendar: Calendar | None = None
 
 
 class RulesActivated(Event):
@@ -271,14 +490,36 @@ class KeyDestroyed(Event):
 
 EVENTS: tuple[type[Event], ...] = (
     ReferralOpened,
+    ReferralAmended,
+    ReferralHeld,
+    ReferralResumed,
+    ReferralWaitlisted,
+    ReferralCalled,
+    ReferralTransferred,
+    ReferralSplit,
+    ReferralReopened,
     MatchDecided,
     OfferMade,
+    OfferAcknowledged,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
+    TaskCancelled,
+    InformationAsked,
+    InformationGiven,
+    ServiceProposed,
     ReferralWithdrawn,
     ServiceStarted,
+    TaskHeld,
+    TaskResumed,
+    NoShowReported,
+    ContactReported,
+    HandoffConfirmed,
     OutcomeReported,
+    FollowUpDue,
+    FollowedUp,
+    Reminded,
+    Escalated,
     ReferralClosed,
     CapacityChanged,
     ServicePublished,

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from referral_bus.contracts.ids import OrganisationId, Region
 from referral_bus.contracts.message import Code, Message, Millis, Part, Text
-from referral_bus.contracts.vocabulary import DataClass, OrganisationKind, Purpose, Role
+from referral_bus.contracts.vocabulary import (
+    STEPS,
+    URGENCIES,
+    DataClass,
+    FollowUpDay,
+    OrganisationKind,
+    Purpose,
+    Role,
+    StepName,
+    Urgency,
+)
 
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
 Criterion = Literal["need", "area", "age", "language", "capacity"]
@@ -27,6 +37,8 @@ class Organisation(Message):
     roles: Annotated[list[Role], Field(min_length=1, max_length=3)]
     home_region: Region
     encryption_key: Annotated[str, Field(max_length=4096)] | None = None
+    calendar: Code | None = None
+    """Whose hours and holidays count where the organisation must act in business time; None: the protocol's own."""
 
 
 class Agreement(Message):
@@ -44,16 +56,42 @@ class Agreement(Message):
     valid_until: Millis
 
 
+_Limit = Annotated[int, Field(ge=100, le=31_536_000_000)]
+
+
 class OfferLimits(Part):
-    """How long a provider has to answer an offer, in milliseconds."""
+    """How long something may take, by the referral's urgency, in milliseconds."""
 
     crisis: Annotated[int, Field(ge=100, le=2_592_000_000)]
     urgent: Annotated[int, Field(ge=100, le=2_592_000_000)]
     routine: Annotated[int, Field(ge=100, le=2_592_000_000)]
 
 
+Reminders = Annotated[list[Annotated[int, Field(ge=1, le=99)]], Field(max_length=5)]
+"""When to remind whoever must act, in per cent of the time they have; ascending."""
+
+
+def _must_ascend(reminders: list[int]) -> list[int]:
+    if reminders != sorted(set(reminders)):
+        raise ValueError("reminders must rise: each per cent once, in order")
+    return reminders
+
+
+class Step(Part):
+    """A step besides the answer to the offer that must be taken in time: ``acknowledge`` counts from the offer, ``handoff`` and ``start``
+    from the acceptance, ``outcome`` from the start of the service. A step that is not taken in time escalates."""
+
+    step: Literal["acknowledge", "handoff", "start", "outcome"]
+    limits: OfferLimits
+    reminders: Annotated[Reminders, AfterValidator(_must_ascend)] = Field(default_factory=list)
+
+
 class Protocol(Message):
-    """The procedure a referral follows. The version in force is stamped on the referral and stays."""
+    """The procedure a referral follows. The version in force is stamped on the referral and stays.
+
+    ``offer_limits`` is how long a provider has to answer; when that is over, silence declines (the next service is asked) or escalates (the
+    offer stays open, and ``escalate_to`` is told; None is operations). Limits count round the clock, or the hours of whoever must act.
+    """
 
     folder = "reference"
 
@@ -63,6 +101,51 @@ class Protocol(Message):
     maximum_offers: Annotated[int, Field(ge=1, le=1000)]
     parking_ms: Annotated[int, Field(ge=0, le=604_800_000)]
     """How long a submission that came before what it refers to is kept waiting."""
+    name: Text | None = None
+    usual_for: Annotated[list[Urgency], Field(max_length=3)] = Field(default_factory=lambda: list(URGENCIES))
+    """The urgencies whose referrals follow it unless they name another. The one adopted last counts."""
+    offer_reminders: Annotated[Reminders, AfterValidator(_must_ascend)] = Field(default_factory=list)
+    silence: Literal["declines", "escalates"] = "declines"
+    steps: Annotated[list[Step], Field(max_length=4)] = Field(default_factory=list)
+    """In the order in which they come, each at most once: a procedure that comes back to a step it left would never end."""
+    referral_limits: OfferLimits | None = None
+    """How long a referral may go without an acceptance before it is closed."""
+    escalate_to: OrganisationId | None = None
+    business_time: bool = False
+    calendar: Code | None = None
+    broadcast_width: Annotated[int, Field(ge=1, le=20)] = 3
+    """How many services are asked at once in mode *broadcast*, at most."""
+    waitlist_review_ms: _Limit = 86_400_000
+    """After how long somebody who waits for a place is matched anew, whatever came free."""
+    reopen_ms: Annotated[int, Field(ge=0, le=7_776_000_000)] = 2_592_000_000
+    """How long after its end a referral can be reopened: 90 days at most, since after that it is forgotten."""
+    longest_hold_ms: _Limit = 7_776_000_000
+    """How far ahead a referral or a service may be put on hold."""
+    follow_up_days: Annotated[list[FollowUpDay], Field(max_length=2)] = Field(default_factory=list)
+    """How many days after a completed referral its provider is asked how it is."""
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> Self:
+        order = [STEPS.index(step.step) for step in self.steps]
+        if order != sorted(set(order)):
+            raise ValueError("steps: each at most once, in the order acknowledge, handoff, start, outcome")
+        for step in self.steps:
+            for urgency in URGENCIES:
+                if step.step == "acknowledge" and getattr(step.limits, urgency) >= getattr(
+                    self.offer_limits, urgency
+                ):
+                    raise ValueError(
+                        f"steps: acknowledging ({urgency}) must take less time than answering the offer"
+                    )
+        if self.business_time and self.calendar is None:
+            raise ValueError(
+                "calendar: limits in business time need one, for organisations without their own"
+            )
+        return self
+
+    def step(self, name: StepName) -> Step | None:
+        """The step of that name, where the protocol has it."""
+        return next((step for step in self.steps if step.step == name), None)
 
 
 class Policy(Message):

@@ -44,6 +44,7 @@ class Unit(Part):
     name: Text
     total: Annotated[int, Field(ge=0, le=1_000_000)]
     available: Annotated[int, Field(ge=0, le=1_000_000)]
+    overbook: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     @model_validator(mode="after")
     def _within_total(self) -> Self:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Urgency = Literal["crisis", "urgent", "routine"]
+URGENCIES: Final[tuple[Urgency, ...]] = ("crisis", "urgent", "routine")
+"""The most urgent first."""
+
 Purpose = Literal["care_coordination", "emergency", "reporting"]
 DataClass = Literal["status", "facts", "identity", "outcome"]
 """What can be shown of a referral: that and where it stands; sealed facts; sealed identity; what came of it."""
@@ -32,23 +35,114 @@ TaskStatus = Literal[
 ]
 """FHIR Task.status, as far as a referral task passes through it."""
 
+Mode = Literal["match", "direct", "broadcast", "waitlist"]
+"""How a service is found: the bus chooses; the agency names it; several are asked at once and the first acceptance wins; the person
+waits in a fair order for a place that comes free."""
+
+BusinessStatus = Literal[
+    "offered",
+    "acknowledged",
+    "screening",
+    "accepted",
+    "scheduled",
+    "handed-over",
+    "no-show",
+    "started",
+    "on-hold",
+    "declined",
+    "proposed-elsewhere",
+    "expired",
+    "withdrawn",
+    "taken-elsewhere",
+    "transferred",
+    "given-back",
+    "completed",
+    "failed",
+]
+"""Where a task stands in the field's words; ``status`` says it in FHIR's (Task.businessStatus beside Task.status)."""
+
 DeclineReason = Literal[
     "no_capacity",
+    "full_until",
     "not_eligible",
     "out_of_area",
     "language_not_served",
+    "conflict_of_interest",
     "person_declined",
+    "person_not_ready",
     "could_not_reach",
+    "safety_concern",
     "other",
 ]
+
+
+class Decline(NamedTuple):
+    """What a decline means: whose no it is, and what the referral does next."""
+
+    side: Literal["client", "provider"]
+    """As HUD counts an unsuccessful referral: client rejected, or provider rejected."""
+    then: Literal["elsewhere", "park", "never"]
+    """Offered elsewhere, and to this service again only in a new round; on hold until a date, then in a new round; never offered to this
+    service again."""
+
+
+DECLINES: Final[dict[DeclineReason, Decline]] = {
+    "no_capacity": Decline("provider", "elsewhere"),
+    "full_until": Decline("provider", "park"),
+    "not_eligible": Decline("provider", "never"),
+    "out_of_area": Decline("provider", "never"),
+    "language_not_served": Decline("provider", "never"),
+    "conflict_of_interest": Decline("provider", "never"),
+    "person_declined": Decline("client", "never"),
+    "person_not_ready": Decline("client", "park"),
+    "could_not_reach": Decline("client", "elsewhere"),
+    "safety_concern": Decline("client", "never"),
+    "other": Decline("provider", "elsewhere"),
+}
+HoldReason = Literal["person_asked", "hospital_stay", "in_custody", "documents_pending", "declined", "other"]
+ReopenReason = Literal["need_returned", "closed_in_error", "service_ended", "other"]
+CancelReason = Literal[
+    "taken_elsewhere", "transferred", "held", "split", "given_back", "time_over", "withdrawn", "closed"
+]
+"""Why an offer or an acceptance ended without an answer or an outcome."""
+
+StepName = Literal["acknowledge", "accept", "handoff", "start", "outcome"]
+"""The steps of a protocol that somebody must take in time, in the order in which they come."""
+
+STEPS: Final[tuple[StepName, ...]] = ("acknowledge", "accept", "handoff", "start", "outcome")
+OverdueStep = StepName | Literal["referral"]
+"""What an escalation is about: a step, or that the referral as a whole takes too long."""
+
+Means = Literal["in_person", "phone", "video"]
+Channel = Literal["phone", "text", "e_mail", "letter", "visit", "in_person"]
+OutcomeCause = Literal[
+    "service_completed",
+    "person_left",
+    "not_eligible_after_all",
+    "moved_away",
+    "lost_contact",
+    "died",
+    "other",
+]
+"""Why an outcome is what it is."""
+
+FollowUpDay = Literal[30, 90]
 WithdrawReason = Literal["need_met_elsewhere", "person_declined", "entered_in_error", "moved_away", "other"]
 OutcomeResult = Literal["need_met", "partly_met", "not_met", "no_show"]
-CloseReason = Literal["outcome_reported", "withdrawn", "no_match", "offers_exhausted", "facts_unavailable"]
+CloseReason = Literal[
+    "outcome_reported",
+    "withdrawn",
+    "no_match",
+    "offers_exhausted",
+    "facts_unavailable",
+    "time_over",
+    "parts_closed",
+]
 FactStatus = Literal["stated", "unknown", "not_said"]
 """Unknown (asked, nobody knows) and not said (not asked, or not answered) are two things, and neither is a no."""
 
 Verdict = Literal["yes", "no", "unknown"]
-ReferenceKind = Literal["organisation", "agreement", "protocol", "policy", "rules"]
+ReferenceKind = Literal["organisation", "agreement", "protocol", "policy", "rules", "calendar"]
 
 REFUSALS: Final[dict[str, str]] = {
     "id_reused": "This submission id was used before with another body. Use a new id.",
@@ -65,9 +159,30 @@ REFUSALS: Final[dict[str, str]] = {
     "referral_closed": "The referral is closed.",
     "not_accepted": "No service has accepted this referral yet.",
     "already_started": "The start of this service was reported before.",
+    "not_an_agency": "The organisation the referral is to go to refers nobody in this region.",
+    "unknown_service": "There is no such active service in this region.",
+    "service_unavailable": "The named service has no free place, doesn't take the person, or was tried before.",
+    "unknown_protocol": "The named protocol is not adopted in this region.",
+    "referral_on_hold": "The referral is on hold. Resume it first.",
+    "not_on_hold": "Neither the referral nor its service is on hold.",
+    "already_accepted": "A service has accepted the referral.",
+    "already_split": "The referral is split: its parts are what goes on.",
+    "is_a_part": "The referral is part of another, and can't be split again.",
+    "not_closed": "The referral is not closed, so it can't be reopened.",
+    "reopening_too_late": "The referral was closed too long ago for its protocol. Submit a new one.",
+    "nothing_asked": "The provider did not ask for information.",
+    "time_out_of_range": "The date is in the past, or further ahead than may be asked for.",
+    "date_missing": "This reason needs the date until which the referral is to rest.",
+    "no_handoff": "The protocol of this referral asks for no warm handoff, or it is confirmed.",
+    "no_follow_up": "No service took the person up, so there is nothing to follow up, or it was reported before.",
+    "date_not_wanted": "Nothing rests for this reason. Leave the date out, or give the reason that goes with it.",
+    "time_before_opening": "The reported time lies more than a day before the referral was opened.",
+    "already_acknowledged": "The offer was acknowledged, or a question about it asked, before.",
+    "offers_used_up": "The referral was offered as often as its protocol allows.",
+    "unknown_calendar": "The protocol counts by a calendar that is not adopted in this region. Publish the calendar first.",
     "capacity_below_held": "Fewer places are reported than are held for open offers. Answer the offers first.",
     "capacity_above_total": "More places are reported available than there are.",
-    "capacity_outdated": "A later report for this unit was received before.",
+    "capacity_outdated": "A later report for this unit was received before, or this one is older than a day.",
     "time_in_future": "The reported time has not come yet. Set the sender's clock and send it with a new id.",
     "facts_unreadable": "The sealed facts can't be opened with the key this bus holds. Submit the referral anew.",
     "subject_erased": "The person's key was destroyed; the facts can't be opened.",

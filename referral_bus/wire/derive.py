@@ -63,6 +63,8 @@ def _type(annotation: Any, known: set[str], where: str) -> Schema:
         return _type(arguments[0], known, where)
     if origin is Literal and all(isinstance(value, str) for value in arguments):
         return "string"
+    if origin is Literal and all(type(value) is int for value in arguments):
+        return "long"
     if origin in (Union, types.UnionType):
         branches: list[Schema] = []
         for argument in arguments:

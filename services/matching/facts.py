@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from referral_bus.sealing.port import Destroyed, Keys
 from referral_bus.sealing.sections import Erased, OpenError, Sealer
-from services.matching.core.decide import Opened, WantedFacts
+from services.matching.core.decide import AllOpened, Opened, WantedFacts
 
 
 class FactsOpener:
@@ -22,10 +22,11 @@ class FactsOpener:
         wanted = list(subjects)
         self._expected = await self._keys.fetch(wanted, "facts") if wanted else {}
 
-    async def open(self, wanted: WantedFacts | None) -> Opened:
-        """The facts, or why they can't be had; None where none are wanted. Raises KeyStoreError where the key store can't be asked."""
-        if wanted is None:
-            return None
+    async def open(self, wanted: Iterable[WantedFacts]) -> AllOpened:
+        """The facts by referral, or why they can't be had. Raises KeyStoreError where the key store can't be asked."""
+        return {one.referral: await self._open(one) for one in wanted}
+
+    async def _open(self, wanted: WantedFacts) -> Opened:
         key = self._expected.get(wanted.subject)
         if key is None:
             key = (await self._keys.fetch([wanted.subject], "facts")).get(wanted.subject)

@@ -30,7 +30,7 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again, received
 from services.matching.chain import Chain, LedgerDamaged, ledger_record
-from services.matching.core.decide import decide, resume, wanted_facts
+from services.matching.core.decide import call, decide, resume, wanted_facts, wanted_for
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.snapshots import Captured, Snapshot, Snapshots, capture
@@ -254,25 +254,31 @@ class PartitionWork:
                 outcome.append(self._dead_letters.fault(record, "undecidable"))
                 return outcome
             outcome += self._append(chain, events, admitted, admitted, record.offset, now, correlation)
-            outcome += await self._resume(chain, admitted, record.offset, now, correlation)
+            outcome += await self._follow(chain, admitted, record.offset, now, correlation)
             if not events or not isinstance(submission.body, Tick):
                 break
         self._dead_letters.handled()
         self._decided.append(_Decided(admitted.type, record.timestamp))
         return outcome
 
-    async def _resume(
+    async def _follow(
         self, chain: Chain, cause: Admitted, offset: int, now: int, correlation: str | None
     ) -> list[Outgoing]:
-        """Decide what was parked for what has just come."""
+        """Decide what was parked for what has just come, and match the referrals whose turn it is now."""
+        state = chain.state
         outcome: list[Outgoing] = []
-        while chain.state.ready:
-            sequence = chain.state.ready[0]
-            submission = admitted_again(chain.state.parked[sequence].admitted, self._codec)
-            facts = await self._opener.open(wanted_facts(chain.state, submission, now))
-            events = resume(chain.state, sequence, submission, now, facts)
+        while True:
+            if state.ready:
+                sequence = state.ready[0]
+                submission = admitted_again(state.parked[sequence].admitted, self._codec)
+                facts = await self._opener.open(wanted_facts(state, submission, now))
+                events = resume(state, sequence, submission, now, facts)
+            elif (called := state.next_call()) is not None:
+                facts = await self._opener.open(wanted_for(state, called))
+                events = call(state, called, now, facts)
+            else:
+                return outcome
             outcome += self._append(chain, events, None, cause, offset, now, correlation)
-        return outcome
 
     def _append(
         self,

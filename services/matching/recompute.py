@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from referral_bus.contracts.facts import Facts
-from referral_bus.contracts.ledger import Entry, Judged, MatchDecided, ReferralOpened
+from referral_bus.contracts.ledger import (
+    Entry,
+    Judged,
+    MatchDecided,
+    ReferralAmended,
+    ReferralOpened,
+    ReferralReopened,
+    ServiceProposed,
+)
 from referral_bus.log.port import Log
 from referral_bus.wire.codec import Codec
 from services.matching.chain import Chain
@@ -33,27 +41,38 @@ async def recompute(
 ) -> AsyncIterator[Recomputed]:
     """Each match of a referral, in their order. Raises LogError, KeyStoreError, and LedgerDamaged where the chain breaks."""
     chain = Chain(Region(region))
-    wanted: WantedFacts | None = None
+    sealed: WantedFacts | None = None
+    proposed: str | None = None
     async for record, _ in whole_ledger(log, topic):
         if record.key != region.encode():
             continue
         entry = codec.decode_entry(record.value)
         event = entry.event
         if isinstance(event, ReferralOpened) and event.referral == referral:
-            wanted = WantedFacts(event.subject, event.sealed_facts)
-        elif isinstance(event, MatchDecided) and event.referral == referral and wanted is not None:
-            yield await _again(chain, entry, event, wanted, opener)
+            sealed = WantedFacts(referral, event.subject, event.sealed_facts)
+        elif isinstance(event, ReferralAmended | ReferralReopened) and event.referral == referral:
+            if sealed is not None and event.sealed_facts is not None:
+                sealed = sealed._replace(sealed=event.sealed_facts)
+        elif isinstance(event, MatchDecided) and event.referral == referral and sealed is not None:
+            yield await _again(chain, entry, event, sealed, proposed, opener)
+        proposed = event.service if isinstance(event, ServiceProposed) else None
         chain.take(entry, record.value or b"")
 
 
 async def _again(
-    chain: Chain, entry: Entry, recorded: MatchDecided, wanted: WantedFacts, opener: FactsOpener
+    chain: Chain,
+    entry: Entry,
+    recorded: MatchDecided,
+    wanted: WantedFacts,
+    proposed: str | None,
+    opener: FactsOpener,
 ) -> Recomputed:
     state = chain.state
-    facts = await opener.open(wanted)
+    facts = (await opener.open([wanted]))[wanted.referral]
     known, policy = state.referrals.get(recorded.referral), state.policy
     if not isinstance(facts, Facts) or policy is None:
         return Recomputed(recorded, None, b"", facts if isinstance(facts, str) else "unreadable")
-    tried = frozenset(task.service for task in known.tasks) if known is not None else frozenset[str]()
-    rows = table(state, policy, person_of(facts), tried, entry.meta.now)
+    tried = known.tried if known is not None else frozenset[str]()
+    only = proposed if proposed is not None or known is None else known.target
+    rows = table(state, policy, person_of(facts), tried, entry.meta.now, only)
     return Recomputed(recorded, [judged(row) for row in rows], digest(rows), None)

@@ -20,17 +20,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ledger import Admitted
-from referral_bus.contracts.reference import Policy, Protocol
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.reference import Organisation, Policy, Protocol
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.wire.schemas import SCHEMAS
 from services.matching.chain import Chain
 from services.matching.core.rules import SUPPORTED
-from services.matching.core.state import Answered, Parked, Referral, Region, Task, Unit
+from services.matching.core.state import (
+    Answered,
+    Closed,
+    Due,
+    Parked,
+    Referral,
+    Region,
+    Reliability,
+    Task,
+    Unit,
+)
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -179,47 +191,79 @@ def _regional(state: Region) -> dict[str, Any]:
         "sequence": state.sequence,
         "decided_through": state.decided_through,
         "rules": state.rules,
-        "protocol": _dumped(state.protocol),
-        "policy": _dumped(state.policy),
-        "organisations": sorted(state.organisations),
+        "policy": None if state.policy is None else _dumped(state.policy),
         "erased": sorted(state.erased),
         "ready": list(state.ready),
+        "split_off": list(state.split_off),
+        "freed": list(state.freed),
     }
 
 
-def _dumped(message: Protocol | Policy | None) -> dict[str, Any] | None:
-    return None if message is None else message.model_dump(mode="json")
+def _dumped(message: Part) -> dict[str, Any]:
+    return message.model_dump(mode="json")
 
 
 def _rows(state: Region) -> dict[str, list[Row]]:
-    """Everything else, as rows of plain values."""
-    protocols = {(one.protocol, one.version): one for one in (r.protocol for r in state.referrals.values())}
+    """Everything else, as rows of plain values. Versions of protocols that referrals still follow are written once, and named by number."""
+    followed = [r.protocol for r in state.referrals.values()] + [c.protocol for c in state.closed.values()]
+    protocols = {(one.protocol, one.version): one for one in [*state.protocols.values(), *followed]}
     numbers = {key: number for number, key in enumerate(protocols)}
+
+    def number(protocol: Protocol) -> int:
+        return numbers[protocol.protocol, protocol.version]
+
     return {
-        "protocols": [[_dumped(protocol)] for protocol in protocols.values()],
+        "followed": [[_dumped(protocol)] for protocol in protocols.values()],
+        "protocols": [[number(protocol)] for protocol in state.protocols.values()],
+        "calendars": [[_dumped(calendar)] for calendar in state.calendars.values()],
+        "organisations": [[_dumped(one)] for one in state.organisations.values()],
         "versions": [[kind, reference, version] for (kind, reference), version in state.versions.items()],
-        "services": [
-            [definition.model_dump(mode="json")] for definition in state.catalogue.definitions.values()
+        "services": [[_dumped(definition)] for definition in state.catalogue.definitions.values()],
+        "units": [
+            [u.unit, u.service, u.total, u.taken, u.held, u.counted_at, u.overbook, u.moved]
+            for u in state.units.values()
         ],
-        "units": [[u.unit, u.service, u.total, u.taken, u.held, u.counted_at] for u in state.units.values()],
+        "reliability": [[service, *one] for service, one in state.reliability.items()],
         "referrals": [
             [
                 name,
                 r.agency,
                 r.subject,
                 r.urgency,
-                numbers[r.protocol.protocol, r.protocol.version],
+                r.purpose,
+                number(r.protocol),
                 r.sealed_facts,
+                r.mode,
+                r.target,
+                r.opened_at,
                 r.tasks,
+                r.before,
+                r.round_from,
+                sorted(r.never),
+                r.on_hold,
+                r.held_until,
+                r.waits_for,
+                r.review_at,
+                r.part_of,
+                None if r.parts is None else sorted(r.parts),
+                r.results,
+                sorted(r.confirmed),
                 r.started,
+                r.outcome_at,
+                r.outcome_of,
             ]
             for name, r in state.referrals.items()
         ],
-        "closed": [[name, at] for name, at in state.closed.items()],
-        "parked": [
-            [at, p.admitted.model_dump(mode="json"), p.waiting_for, p.until] for at, p in state.parked.items()
+        "closed": [
+            [
+                name,
+                *c._replace(protocol=number(c.protocol), never=sorted(c.never), followed=sorted(c.followed)),  # type: ignore[arg-type]
+            ]
+            for name, c in state.closed.items()
         ],
+        "parked": [[at, _dumped(p.admitted), p.waiting_for, p.until] for at, p in state.parked.items()],
         "answered": [[key, *one] for key, one in state.answered.items()],
+        "due": [list(due) for due in state.due],
     }
 
 
@@ -236,40 +280,92 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         sequence=regional["sequence"],
         decided_through=regional["decided_through"],
         rules=regional["rules"],
-        protocol=_protocol(regional["protocol"]),
         policy=None if regional["policy"] is None else Policy.model_validate(regional["policy"]),
-        organisations=set(regional["organisations"]),
         erased=set(regional["erased"]),
     )
     state.ready.extend(regional["ready"])
+    state.split_off.extend(regional["split_off"])
+    state.freed.extend(regional["freed"])
     state.versions.update({(kind, reference): version for kind, reference, version in tables["versions"]})
+    for (organisation,) in tables["organisations"]:
+        known = Organisation.model_validate(organisation)
+        state.organisations[known.organisation] = known
+    for (calendar,) in tables["calendars"]:
+        state.keep(Calendar.model_validate(calendar))
     for (definition,) in tables["services"]:
         state.catalogue.put(ServiceDefinition.model_validate(definition))
-    state.units.update({row[0]: Unit(*row) for row in tables["units"]})
-    protocols = [protocol for row in tables["protocols"] if (protocol := _protocol(row[0])) is not None]
-    for name, agency, subject, urgency, protocol, facts, tasks, started in tables["referrals"]:
-        sealed = None if facts is None else bytes.fromhex(facts)
-        referral = Referral(
-            agency,
-            subject,
-            urgency,
-            protocols[protocol],
-            sealed,
-            tuple(Task(*task) for task in tasks),
-            started,
+    for row in tables["units"]:
+        unit = state.units[row[0]] = Unit(*row)
+        unit.moved = tuple((at, places) for at, places in unit.moved)
+    for service, kept, broken in tables["reliability"]:
+        state.reliability[service] = Reliability(kept, broken)
+    protocols = [Protocol.model_validate(row[0]) for row in tables["followed"]]
+    for (number,) in tables["protocols"]:
+        state.protocols[protocols[number].protocol] = protocols[number]
+    for name, *row in tables["referrals"]:
+        _put_referral(state, name, row, protocols)
+    for name, *row in tables["closed"]:
+        closed = Closed(*row)
+        state.closed[name] = closed._replace(
+            protocol=protocols[row[_PROTOCOL_OF_CLOSED]],
+            never=frozenset(closed.never),
+            followed=frozenset(closed.followed),
         )
-        state.referrals[name] = referral
-        if referral.offer is not None:
-            state.expects(referral.offer.expires_at, name)
-    state.closed.update({name: at for name, at in tables["closed"]})
     for sequence, admitted, waiting_for, until in tables["parked"]:
         state.parked[sequence] = Parked(Admitted.model_validate(admitted), waiting_for, until)
         state.waiting.setdefault(waiting_for, []).append(sequence)
-        state.expects(until, sequence)
     for key, digest, sequence, at in tables["answered"]:
         state.answered[bytes.fromhex(key)] = Answered(bytes.fromhex(digest), sequence, at)
+    state.due.extend(Due(*row) for row in tables["due"])
     return Chain(state, bytes.fromhex(regional["prev_hash"]))
 
 
-def _protocol(dumped: dict[str, Any] | None) -> Protocol | None:
-    return None if dumped is None else Protocol.model_validate(dumped)
+_PROTOCOL_OF_CLOSED: Final = Closed._fields.index("protocol")
+
+
+def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol]) -> None:
+    (
+        agency,
+        subject,
+        urgency,
+        purpose,
+        protocol,
+        facts,
+        mode,
+        target,
+        opened_at,
+        tasks,
+        before,
+        round_from,
+        *row,
+    ) = row
+    never, on_hold, held_until, waits_for, review_at, part_of, parts, results, confirmed, *service = row
+    started, outcome_at, outcome_of = service
+    referral = Referral(
+        agency=agency,
+        subject=subject,
+        urgency=urgency,
+        purpose=purpose,
+        protocol=protocols[protocol],
+        sealed_facts=bytes.fromhex(facts),
+        mode=mode,
+        target=target,
+        opened_at=opened_at,
+        tasks=tuple(Task(*task) for task in tasks),
+        before=before,
+        round_from=round_from,
+        never=frozenset(never),
+        on_hold=on_hold,
+        held_until=held_until,
+        review_at=review_at,
+        part_of=part_of,
+        parts=None if parts is None else frozenset(parts),
+        results=tuple(results),
+        confirmed=frozenset(confirmed),
+        started=started,
+        outcome_at=outcome_at,
+        outcome_of=outcome_of,
+    )
+    state.referrals[name] = referral
+    if waits_for is not None:
+        state.lines_up(name, referral, tuple(waits_for))

@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import (
     Event,
     Meta,
     Received,
+    ReferralCalled,
     SubmissionRefused,
     SubmissionResumed,
 )
@@ -26,7 +27,7 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again
 from services.matching.chain import Chain, LedgerDamaged
-from services.matching.core.decide import decide, resume, wanted_facts
+from services.matching.core.decide import call, decide, resume, wanted_facts, wanted_for
 from services.matching.core.fold import UnknownEvent
 from services.matching.core.rules import SUPPORTED, UnsupportedRules
 from services.matching.core.state import Region
@@ -122,31 +123,34 @@ class Verifier:
             )
 
     async def _outcome(self, chain: Chain, group: Sequence[Recorded]) -> Outcome:
-        first = group[0].entry
-        state, admitted = chain.state, first.meta.submission
-        parked = first.event.parked if isinstance(first.event, SubmissionResumed) else None
+        state, first = chain.state, group[0].entry
+        admitted, event = first.meta.submission, first.event
+        now, decided_through = state.now, state.decided_through
         if admitted is not None:
             submission = admitted_again(admitted, self._codec)
             now, decided_through = max(state.now, admitted.append_time), admitted.offset
-        elif parked is not None and parked in state.parked:
-            submission = admitted_again(state.parked[parked].admitted, self._codec)
-            now, decided_through = state.now, state.decided_through
+            wanted = wanted_facts(state, submission, now)
+            facts = await self._opener.open(wanted)
+            events = decide(state, submission, now, facts, _supported_then(submission, event))
+        elif isinstance(event, SubmissionResumed) and event.parked in state.parked:
+            submission = admitted_again(state.parked[event.parked].admitted, self._codec)
+            wanted = wanted_facts(state, submission, now)
+            facts = await self._opener.open(wanted)
+            supported = _supported_then(submission, event)
+            events = resume(state, event.parked, submission, now, facts, supported)
+        elif isinstance(event, ReferralCalled) and (called := state.next_call()) is not None:
+            wanted = wanted_for(state, called)
+            facts = await self._opener.open(wanted)
+            events = call(state, called, now, facts)
         else:
             return "different"
-        wanted = wanted_facts(state, submission, now)
-        facts = await self._opener.open(wanted)
-        supported = _supported_then(submission, first.event)
-        events = (
-            decide(state, submission, now, facts, supported)
-            if parked is None
-            else resume(state, parked, submission, now, facts, supported)
-        )
         again = self._encoded(chain, events, group, admitted, decided_through, now)
         if again == [recorded.value for recorded in group]:
             return "same"
-        if facts == "erased" and wanted is not None and wanted.subject not in state.erased:
+        gone = set(facts.values())
+        if "erased" in gone:
             return "erased"
-        return "no_key" if facts == "unreadable" else "different"
+        return "no_key" if "unreadable" in gone else "different"
 
     def _encoded(
         self,
@@ -176,7 +180,7 @@ class Verifier:
 
 
 def _begins(entry: Entry) -> bool:
-    return entry.meta.submission is not None or isinstance(entry.event, SubmissionResumed)
+    return entry.meta.submission is not None or isinstance(entry.event, SubmissionResumed | ReferralCalled)
 
 
 def _hash_before(group: Sequence[Recorded], number: int) -> bytes:

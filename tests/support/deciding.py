@@ -36,6 +36,7 @@ from referral_bus.contracts.ledger import (
     Entry,
     Event,
     Received,
+    ReferralCalled,
     SubmissionRefused,
     SubmissionResumed,
 )
@@ -54,7 +55,16 @@ from referral_bus.sealing.sections import Sealer
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import admitted_again, submission_record
 from services.matching.chain import Chain
-from services.matching.core.decide import Opened, WantedFacts, decide, resume, wanted_facts
+from services.matching.core.decide import (
+    AllOpened,
+    Opened,
+    WantedFacts,
+    call,
+    decide,
+    resume,
+    wanted_facts,
+    wanted_for,
+)
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
@@ -240,10 +250,11 @@ class World:
         self._inside[sealed] = facts
         return sealed
 
-    def open(self, wanted: WantedFacts | None, sequence: int | None = None) -> Opened:
+    def open(self, wanted: Iterable[WantedFacts], sequence: int | None = None) -> AllOpened:
         """The facts as they could be opened when the ledger had come to ``sequence`` (now, unless said otherwise)."""
-        if wanted is None:
-            return None
+        return {one.referral: self._open(one, sequence) for one in wanted}
+
+    def _open(self, wanted: WantedFacts, sequence: int | None) -> Opened:
         at = self.state.sequence if sequence is None else sequence
         if self.destroyed.get(wanted.subject, at + 1) <= at:
             return "erased"
@@ -308,14 +319,20 @@ class World:
             facts = self.open(wanted_facts(state, received, now))
             events = decide(state, received, now, facts, self._supported)
             self.entries += self.chain.append(self.codec, events, admitted, admitted.offset, now)
-            while state.ready:
-                parked = state.ready[0]
-                again = admitted_again(state.parked[parked].admitted, self.codec)
-                facts = self.open(wanted_facts(state, again, now))
-                resumed = resume(state, parked, again, now, facts, self._supported)
-                self.entries += self.chain.append(self.codec, resumed, None, admitted.offset, now)
+            while (followed := self._followed(now)) is not None:
+                self.entries += self.chain.append(self.codec, followed, None, admitted.offset, now)
             if not events or not isinstance(received.body, Tick):
                 return [entry.event for entry, _ in self.entries[before:]]
+
+    def _followed(self, now: int) -> list[Event] | None:
+        state = self.state
+        if state.ready:
+            parked = state.ready[0]
+            again = admitted_again(state.parked[parked].admitted, self.codec)
+            facts = self.open(wanted_facts(state, again, now))
+            return resume(state, parked, again, now, facts, self._supported)
+        called = state.next_call()
+        return None if called is None else call(state, called, now, self.open(wanted_for(state, called)))
 
     def tick(self, at: int | None = None) -> list[Event]:
         """A tick, repeated until nothing is due."""
@@ -354,7 +371,7 @@ class World:
 def decided_again(
     entries: Sequence[tuple[Entry, bytes]],
     codec: Codec,
-    opened: Callable[[WantedFacts | None, int], Opened],
+    opened: Callable[[Iterable[WantedFacts], int], AllOpened],
     supported: frozenset[int] = SUPPORTED,
 ) -> list[bytes]:
     """Decide again at each entry that carries or resumes a submission; nothing else of the recorded events is looked at."""
@@ -374,6 +391,10 @@ def decided_again(
             received = admitted_again(state.parked[parked].admitted, codec)
             facts = opened(wanted_facts(state, received, now), state.sequence)
             events = resume(state, parked, received, now, facts, supported)
+        elif isinstance(entry.event, ReferralCalled):
+            called, now, through = state.next_call(), state.now, state.decided_through
+            assert called is not None
+            events = call(state, called, now, opened(wanted_for(state, called), state.sequence))
         else:
             continue
         values += [value for _, value in chain.append(codec, events, admitted, through, now)]
@@ -389,22 +410,16 @@ def picture(state: Region) -> dict[str, Any]:
         dict(catalogue._profiles),
         {need: list(services) for need, services in catalogue._by_need.items() if services},
     )
-    seen["units"] = {name: repr(unit) for name, unit in state.units.items()}
-    seen["referrals"] = {name: repr(referral) for name, referral in state.referrals.items()}
-    seen["parked"] = {name: repr(parked) for name, parked in state.parked.items()}
-    for name in ("organisations", "versions", "closed", "erased", "answered"):
+    for name in ("units", "referrals", "parked", "closed", "organisations", "protocols", "calendars"):
+        seen[name] = {key: repr(value) for key, value in seen[name].items()}
+    for name in ("versions", "erased", "answered", "reliability", "hours"):
         seen[name] = seen[name].copy()
-    seen["waiting"] = {what: list(sequences) for what, sequences in state.waiting.items()}
-    seen["ready"] = list(state.ready)
-    seen["_due"] = sorted({due for due in state._due if _lives(state, *due)})
+    for name in ("waiting", "waitlist"):
+        seen[name] = {what: list(line) for what, line in seen[name].items()}
+    for name in ("ready", "split_off", "freed"):
+        seen[name] = list(seen[name])
+    seen["due"] = sorted({due for due in state.due if state._still_due(due)})
     return seen
-
-
-def _lives(state: Region, at: int, sequence: int, referral: str) -> bool:
-    if sequence:
-        return sequence in state.parked and state.parked[sequence].until == at
-    known = state.referrals.get(referral)
-    return known is not None and known.offer is not None and known.offer.expires_at == at
 
 
 def kinds(events: Iterable[Event]) -> list[str]:

@@ -26,6 +26,8 @@ from services.matching.core.state import Region, Unit
 
 ALREADY_OFFERED: Final = "already_offered"
 """Ruled out because this referral was offered to the service before."""
+NOT_NAMED: Final = "not_named"
+"""Ruled out because the agency named another service, or because the one it named meets none of the needs."""
 NOT_SCREENED: Final = "certainty"
 """Ruled out because something is unknown and the provider doesn't screen people itself."""
 
@@ -33,11 +35,18 @@ MOST_JUDGEMENTS: Final = 100_000
 """Judgements remembered at once, some 250 bytes each: facts are what anyone writes, and must not fill the memory."""
 
 
-class Match(NamedTuple):
-    """The outcome: service and unit to offer, or None, and the certificate."""
+class Found(NamedTuple):
+    """A service to offer to, and the unit that has a place."""
 
-    profile: Profile | None
-    unit: Unit | None
+    profile: Profile
+    unit: str
+
+
+class Match(NamedTuple):
+    """The outcome: the best services to offer to, first to last; those that would be among them if they had a place; the certificate."""
+
+    best: list[Found]
+    full: list[str]
     certificate: Certificate
 
 
@@ -73,30 +82,45 @@ class Drawn(NamedTuple):
 
 
 def match(
-    state: Region, policy: Policy, referral: str, facts: Facts, tried: frozenset[str], now: int
+    state: Region,
+    policy: Policy,
+    referral: str,
+    facts: Facts,
+    tried: frozenset[str],
+    now: int,
+    only: str | None = None,
 ) -> Match:
-    """Find the best service with a free place among those that were not tried. Reads only the state and what it is given."""
-    rows = table(state, policy, person_of(facts), tried, now)
+    """Find the best services with a free place among those that were not tried, or ``only`` the one that is named. Reads only the state
+    and what it is given."""
+    rows = table(state, policy, person_of(facts), tried, now, only)
     candidates = best_of(rows, policy, referral)
     certificate = Certificate(
         policy=policy.policy,
         policy_version=policy.version,
         considered=len(state.catalogue),
-        eliminated=_eliminated(state, rows, tried),
+        eliminated=_eliminated(state, rows, tried, only),
         best=[judged(drawn.row, drawn.lot) for drawn in candidates],
         misses=[judged(row) for row in _nearest_misses(rows, policy.misses)],
         digest=digest(rows),
     )
-    best = candidates[0].row if candidates else None
-    return Match(best.profile if best else None, best.unit if best else None, certificate)
+    best = [Found(row.profile, row.unit.unit) for _, _, row in candidates if row.unit is not None]
+    full = [] if best else [row.profile.service for row in rows if row.ruled_out == "capacity"]
+    return Match(best, full, certificate)
 
 
-def table(state: Region, policy: Policy, person: Person, tried: frozenset[str], now: int) -> list[Row]:
-    """Every service that meets a need and was not tried, as it is judged, in the order of their ids."""
+def table(
+    state: Region,
+    policy: Policy,
+    person: Person,
+    tried: frozenset[str],
+    now: int,
+    only: str | None = None,
+) -> list[Row]:
+    """Every service that meets a need and was not tried, or ``only`` the one that is named, as it is judged, in the order of ids."""
     places = places_of(policy)
     rows: list[Row] = []
     for profile, units, letters, unknowns, unmet, ruled_out in _judged_without_capacity(state, person):
-        if profile.service in tried:
+        if profile.service in tried or (only is not None and profile.service != only):
             continue
         total = used = counted_at = most = 0
         freest: Unit | None = None
@@ -110,10 +134,10 @@ def table(state: Region, policy: Policy, person: Person, tried: frozenset[str], 
                 freest, most = unit, unit.total - in_use
         if ruled_out is not None:
             rows.append(Row(profile, letters + ("n" if freest is None else "y"), ruled_out, (), None))
+        elif unknowns and not profile.screens:
+            rows.append(Row(profile, letters + ("n" if freest is None else "y"), NOT_SCREENED, (), None))
         elif freest is None:
             rows.append(Row(profile, letters + "n", "capacity", (), None))
-        elif unknowns and not profile.screens:
-            rows.append(Row(profile, letters + "y", NOT_SCREENED, (), None))
         else:
             standing = (unknowns, unmet, load(used, total), hours_since(counted_at, now))
             rows.append(
@@ -193,13 +217,16 @@ def _nearest_misses(rows: Sequence[Row], most: int) -> list[Row]:
     return misses[:most]
 
 
-def _eliminated(state: Region, rows: Sequence[Row], tried: frozenset[str]) -> list[Eliminated]:
+def _eliminated(
+    state: Region, rows: Sequence[Row], tried: frozenset[str], only: str | None
+) -> list[Eliminated]:
     """How many services each criterion ruled out, in the order the criteria are asked; they and the candidates add up to all."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.ruled_out is not None:
             counts[row.ruled_out] = counts.get(row.ruled_out, 0) + 1
     counts[ALREADY_OFFERED] = sum(state.catalogue.active(service) for service in tried)
-    counts["need"] = len(state.catalogue) - len(rows) - counts[ALREADY_OFFERED]
-    order = (ALREADY_OFFERED, *CRITERIA, NOT_SCREENED)
+    left = len(state.catalogue) - len(rows) - counts[ALREADY_OFFERED]
+    counts["need" if only is None else NOT_NAMED] = left
+    order = (ALREADY_OFFERED, NOT_NAMED, *CRITERIA, NOT_SCREENED)
     return [Eliminated(criterion=name, services=counts[name]) for name in order if counts.get(name)]

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import insort
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Final, Literal, NamedTuple
 
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ids import referral_of
-from referral_bus.contracts.ledger import Admitted
-from referral_bus.contracts.reference import Policy, Protocol
-from referral_bus.contracts.vocabulary import Urgency
+from referral_bus.contracts.ledger import Admitted, ReferralAmended, ReferralOpened
+from referral_bus.contracts.reference import Organisation, Policy, Protocol
+from referral_bus.contracts.vocabulary import (
+    URGENCIES,
+    BusinessStatus,
+    Mode,
+    OutcomeResult,
+    Purpose,
+    StepName,
+    TaskStatus,
+    Urgency,
+)
+from services.matching.core.calendar import BusinessTime, prepare
 from services.matching.core.catalogue import Catalogue
 from services.matching.core.rules import FIRST
 
-HORIZON_MS: Final = 90 * 24 * 3_600_000
-"""How long repeats and closed referrals are recognised: 90 days."""
+DAY_MS: Final = 24 * 3_600_000
+HORIZON_MS: Final = 90 * DAY_MS
+"""How long repeats are recognised: 90 days."""
+CLOSED_MS: Final = 120 * DAY_MS
+"""How long closed referrals are remembered: past their last follow-up."""
+COUNT_MS: Final = DAY_MS
+"""How old a count of places may be when it arrives: what was accepted and freed since is remembered for so long."""
 
-TaskState = Literal["open", "accepted", "declined", "expired", "withdrawn"]
+_OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
+_TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
 
 
 @dataclass(slots=True)
 class Unit:
     """Places of one kind. ``taken`` by accepted referrals or as the provider counted, ``held`` by open offers; ``counted_at`` is when
-    the provider last counted (epoch milliseconds)."""
+    the provider last counted (epoch milliseconds); ``overbook`` is how many more than there are it explicitly lets be promised."""
 
     unit: str
     service: str
@@ -32,44 +50,162 @@ class Unit:
     taken: int
     held: int
     counted_at: int
+    overbook: int = 0
+    moved: tuple[tuple[int, int], ...] = ()
+    """When places were taken (+1) or became free (-1) since, for as long as a count may be under way."""
 
     @property
     def free(self) -> int:
-        return self.total - self.taken - self.held
+        return self.total + self.overbook - self.taken - self.held
 
 
 class Task(NamedTuple):
-    """One attempt to have a referral fulfilled by one service."""
+    """One attempt to have a referral fulfilled by one service. ``status`` is FHIR's Task.status; ``expires_at`` the time until which an
+    offer waits for its answer; ``overdue`` that this was escalated instead of ending the offer."""
 
     service: str
     unit: str
     provider: str
     expires_at: int
-    state: TaskState
+    status: TaskStatus = "requested"
+    business: BusinessStatus = "offered"
+    overdue: bool = False
+    transfer: bool = False
+    """Proposed by the provider that has accepted, which keeps the person until this one is accepted."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the offer waits for its answer, and holds a place."""
+        return self.status in _OPEN
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the person was accepted and the service is not over: a place is taken."""
+        return self.status in _TAKEN
 
 
 @dataclass(slots=True)
 class Referral:
-    """A referral that is not closed. ``tasks`` in the order of their attempts, the last one being the one that counts; the sealed facts go
-    once no further match can be needed."""
+    """A referral that is not closed. ``tasks`` in the order of their attempts since it was opened or reopened, ``before`` of them having
+    been made earlier; ``round_from`` is the first of the current round."""
 
     agency: str
     subject: str
     urgency: Urgency
+    purpose: Purpose
     protocol: Protocol
-    sealed_facts: bytes | None
+    sealed_facts: bytes
+    mode: Mode = "match"
+    target: str | None = None
+    """The service its agency named."""
+    opened_at: int = 0
     tasks: tuple[Task, ...] = ()
+    before: int = 0
+    round_from: int = 0
+    never: frozenset[str] = frozenset()
+    """Services it is not to be offered to again."""
+    on_hold: bool = False
+    held_until: int | None = None
+    waits_for: tuple[str, ...] | None = None
+    """On the waiting list: the services that would take the person if they had a place."""
+    review_at: int = 0
+    """When somebody who waits is matched anew, whatever came free."""
+    part_of: str | None = None
+    parts: frozenset[str] | None = None
+    """Of a split referral: the parts that are not closed."""
+    results: tuple[OutcomeResult, ...] = ()
+    """What came of the parts that are closed."""
+    confirmed: frozenset[str] = frozenset()
+    """The parties that confirmed the warm handoff."""
     started: bool = False
+    outcome_at: int | None = None
+    """The sequence of the outcome, and the attempt that had it, between it and the referral's end."""
+    outcome_of: int = 0
+
+    @classmethod
+    def opened(cls, event: ReferralOpened, protocol: Protocol, now: int) -> Referral:
+        """The referral as it is once opened."""
+        return cls(
+            agency=event.agency,
+            subject=event.subject,
+            urgency=event.urgency,
+            purpose=event.purpose,
+            protocol=protocol,
+            sealed_facts=event.sealed_facts,
+            mode=event.mode,
+            target=event.service,
+            opened_at=now,
+            part_of=event.part_of,
+        )
+
+    def amended(self, event: ReferralAmended) -> Referral:
+        """The referral as it is once amended."""
+        return replace(
+            self,
+            urgency=event.urgency or self.urgency,
+            sealed_facts=event.sealed_facts or self.sealed_facts,
+        )
 
     @property
-    def offer(self) -> Task | None:
-        """The open offer."""
-        return self.tasks[-1] if self.tasks and self.tasks[-1].state == "open" else None
+    def offers(self) -> list[int]:
+        """The attempts whose offers are open."""
+        return [number for number, task in enumerate(self.tasks, self.before + 1) if task.status in _OPEN]
 
     @property
-    def acceptance(self) -> Task | None:
-        """The accepted task."""
-        return self.tasks[-1] if self.tasks and self.tasks[-1].state == "accepted" else None
+    def acceptance(self) -> int | None:
+        """The attempt that was accepted, while its service is not over."""
+        for number in range(len(self.tasks), 0, -1):
+            if self.tasks[number - 1].status in _TAKEN:
+                return self.before + number
+        return None
+
+    def attempt(self, number: int) -> Task:
+        """The task of an attempt."""
+        return self.tasks[number - 1 - self.before]
+
+    @property
+    def tried(self) -> frozenset[str]:
+        """The services it is not to be offered to in this round."""
+        return self.never.union(task.service for task in self.tasks[self.round_from :])
+
+
+class Closed(NamedTuple):
+    """What is remembered of a closed referral: enough to reopen it, to follow it up, and to correct what was said of it."""
+
+    at: int
+    agency: str
+    subject: str
+    urgency: Urgency
+    purpose: Purpose
+    protocol: Protocol
+    mode: Mode
+    opened_at: int
+    attempts: int
+    never: frozenset[str]
+    completed: int | None = None
+    """The attempt that was accepted, and is over with an outcome."""
+    provider: str | None = None
+    """Whose that was."""
+    outcome_at: int | None = None
+    """The sequence of the outcome that counts."""
+    started: bool = False
+    followed: frozenset[int] = frozenset()
+    """The days after which was said how it is."""
+
+    def reopened(self, sealed_facts: bytes, now: int) -> Referral:
+        """The referral as it is taken up again. The service an agency once named is not asked again before all others."""
+        return Referral(
+            agency=self.agency,
+            subject=self.subject,
+            urgency=self.urgency,
+            purpose=self.purpose,
+            protocol=self.protocol,
+            sealed_facts=sealed_facts,
+            mode="match" if self.mode == "direct" else self.mode,
+            opened_at=now,
+            before=self.attempts,
+            never=self.never,
+        )
 
 
 @dataclass(slots=True)
@@ -90,18 +226,34 @@ class Answered(NamedTuple):
     at: int
 
 
-class DueOffer(NamedTuple):
-    """An open offer whose time is over."""
+DueKind = Literal["offer", "parked", "remind", "step", "hold", "review", "limit", "follow_up"]
+
+
+class Due(NamedTuple):
+    """Something that falls due. ``about`` is a referral, ``number`` its attempt (a sequence where a submission is parked, days where a
+    follow-up is due); of a reminder or a step also which one, after what share of its time, and when all of it is over."""
 
     at: int
+    kind: DueKind
+    about: str
+    number: int = 0
+    step: StepName | Literal[""] = ""
+    percent: int = 0
+    end: int = 0
+
+
+class Reliability(NamedTuple):
+    """How a service answered what was offered to it with a place it said it had."""
+
+    kept: int = 0
+    broken: int = 0
+
+
+class Call(NamedTuple):
+    """A referral whose turn it is, and the service that has a place for it, if that is why."""
+
     referral: str
-
-
-class DueParked(NamedTuple):
-    """A parked submission that has waited long enough."""
-
-    at: int
-    sequence: int
+    service: str | None
 
 
 @dataclass(slots=True)
@@ -113,16 +265,21 @@ class Region:
     sequence: int = 0
     decided_through: int = -1
     rules: int = FIRST
-    organisations: set[str] = field(default_factory=set)
-    protocol: Protocol | None = None
+    organisations: dict[str, Organisation] = field(default_factory=dict)
+    protocols: dict[str, Protocol] = field(default_factory=dict)
+    """The version in force of each, the one adopted last being last."""
+    calendars: dict[str, Calendar] = field(default_factory=dict)
+    hours: dict[str, BusinessTime] = field(default_factory=dict)
+    """The calendars, ready to count by."""
     policy: Policy | None = None
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     """The adopted version of each piece of reference data, by kind and id."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     units: dict[str, Unit] = field(default_factory=dict)
+    reliability: dict[str, Reliability] = field(default_factory=dict)
     referrals: dict[str, Referral] = field(default_factory=dict)
-    closed: dict[str, int] = field(default_factory=dict)
-    """When each referral was closed, for those that were within the horizon."""
+    closed: dict[str, Closed] = field(default_factory=dict)
+    """Referrals that were closed not so long ago that they are forgotten."""
     erased: set[str] = field(default_factory=set)
     """Subjects whose keys are destroyed."""
     parked: dict[int, Parked] = field(default_factory=dict)
@@ -130,55 +287,149 @@ class Region:
     """Parked submissions by what they wait for."""
     ready: deque[int] = field(default_factory=deque)
     """Parked submissions whose wait is over because what they waited for has come."""
+    waitlist: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
+    """Who waits for a place at a service, first in line first: by urgency, then by how long ago the referral was opened."""
+    split_off: deque[str] = field(default_factory=deque)
+    """Parts of a split referral that were not matched yet."""
+    freed: deque[str] = field(default_factory=deque)
+    """Services at which a place has come free that somebody may wait for."""
     answered: dict[bytes, Answered] = field(default_factory=dict)
-    _due: list[tuple[int, int, str]] = field(default_factory=list)
+    due: list[Due] = field(default_factory=list)
+    """A heap of what falls due; some of it was settled meanwhile."""
+
+    def keep(self, calendar: Calendar) -> None:
+        """Count by this version of a calendar from now on."""
+        self.calendars[calendar.calendar] = calendar
+        self.hours[calendar.calendar] = prepare(calendar)
 
     def first_answer(self, admitted: Admitted, now: int) -> Answered | None:
         """How a submission of the same source and id was answered, if that is within the horizon."""
         known = self.answered.get(answer_key(admitted.source, admitted.id))
         return known if known is not None and known.at >= now - HORIZON_MS else None
 
-    def was_closed(self, referral: str, now: int) -> bool:
-        """Whether the referral was closed within the horizon."""
-        closed_at = self.closed.get(referral)
-        return closed_at is not None and closed_at >= now - HORIZON_MS
+    def was_closed(self, referral: str, now: int) -> Closed | None:
+        """The referral, if it was closed so recently that it is remembered."""
+        closed = self.closed.get(referral)
+        return closed if closed is not None and closed.at >= now - CLOSED_MS else None
+
+    def protocol_for(self, urgency: Urgency, named: str | None) -> Protocol | None:
+        """The protocol that is named, or the one usual for the urgency."""
+        if named is not None:
+            return self.protocols.get(named)
+        return next((one for one in reversed(self.protocols.values()) if urgency in one.usual_for), None)
 
     def forget_old(self) -> None:
         """Let go of what is beyond the horizon. It changes no decision: those look at the horizon themselves."""
+        oldest = self.now - CLOSED_MS
+        if any(one.at < oldest for one in self.closed.values()):
+            self.closed = {name: one for name, one in self.closed.items() if one.at >= oldest}
         oldest = self.now - HORIZON_MS
-        if any(at < oldest for at in self.closed.values()):
-            self.closed = {name: at for name, at in self.closed.items() if at >= oldest}
         if any(one.at < oldest for one in self.answered.values()):
             self.answered = {key: one for key, one in self.answered.items() if one.at >= oldest}
 
-    def expects(self, at: int, what: str | int) -> None:
-        """Remember that an offer (by its referral) or a parked submission (by its sequence) falls due."""
-        heappush(self._due, (at, what, "") if isinstance(what, int) else (at, 0, what))
+    def expects(self, due: Due) -> None:
+        """Remember what falls due."""
+        heappush(self.due, due)
 
-    def next_due(self) -> DueOffer | DueParked | None:
+    def settle(self, kind: DueKind, about: str) -> Due:
+        """What was due first was seen to. Raises ValueError where something else is due first."""
+        due = self.next_due()
+        if due is None or (due.kind, due.about) != (kind, about):
+            raise ValueError(f"{about} has no {kind} that is due first")
+        return heappop(self.due)
+
+    def next_due(self) -> Due | None:
         """What falls due first. What was settled meanwhile is forgotten on the way."""
-        while self._due:
-            at, sequence, referral = self._due[0]
-            if sequence:
-                parked = self.parked.get(sequence)
-                if parked is not None and parked.until == at:
-                    return DueParked(at, sequence)
-            else:
-                known = self.referrals.get(referral)
-                offer = None if known is None else known.offer
-                if offer is not None and offer.expires_at == at:
-                    return DueOffer(at, referral)
-            heappop(self._due)
+        while self.due:
+            due = self.due[0]
+            if self._still_due(due):
+                return due
+            heappop(self.due)
         return None
 
-    def task(self, task: str) -> tuple[str, Referral, Task] | None:
-        """Referral and task of a task id; None where the referral is closed or there is no such task."""
+    def _still_due(self, due: Due) -> bool:
+        if due.kind == "parked":
+            parked = self.parked.get(due.number)
+            return parked is not None and parked.until == due.at
+        if due.kind == "follow_up":
+            closed = self.was_closed(due.about, self.now)
+            return (
+                closed is not None
+                and closed.completed is not None
+                and due.number not in closed.followed
+                and due.at == closed.at + due.number * DAY_MS
+            )
+        known = self.referrals.get(due.about)
+        if known is None:
+            return False
+        match due.kind:
+            case "hold":
+                return known.on_hold and known.held_until == due.at
+            case "review":
+                return known.waits_for is not None and known.review_at == due.at
+            case "limit":
+                return known.before == due.number and known.acceptance is None and known.parts is None
+        if not known.before < due.number <= known.before + len(known.tasks):
+            return False
+        task = known.attempt(due.number)
+        match due.step:
+            case "acknowledge":
+                return task.is_open and task.business == "offered"
+            case "handoff":
+                return task.is_taken and not {known.agency, task.provider} <= known.confirmed
+            case "start":
+                return task.status == "accepted"
+            case "outcome":
+                return task.status == "in-progress"
+        return task.is_open and (due.kind == "remind" or not task.overdue)
+
+    def next_call(self) -> Call | None:
+        """Whose turn it is to be matched without anybody having said anything: a part that was split off, or the first in line for a
+        place that has come free."""
+        if self.split_off:
+            return Call(self.split_off[0], None)
+        while self.freed:
+            service = self.freed[0]
+            line = self.waitlist.get(service)
+            if line and self._has_place(service):
+                return Call(line[0][2], service)
+            self.freed.popleft()
+        return None
+
+    def _has_place(self, service: str) -> bool:
+        definition = self.catalogue.definitions.get(service)
+        if definition is None or not definition.active:
+            return False
+        return any(self.units[unit.unit].free > 0 for unit in definition.units)
+
+    def lines_up(self, name: str, referral: Referral, services: tuple[str, ...]) -> None:
+        """The referral waits for a place at any of these services."""
+        referral.waits_for = services
+        for service in services:
+            insort(self.waitlist.setdefault(service, []), _in_line(name, referral))
+
+    def leaves_line(self, name: str, referral: Referral) -> None:
+        """The referral waits no longer."""
+        for service in referral.waits_for or ():
+            line = self.waitlist[service]
+            line.remove(_in_line(name, referral))
+            if not line:
+                del self.waitlist[service]
+        referral.waits_for = None
+
+    def task(self, task: str) -> tuple[str, Referral, int] | None:
+        """Referral and attempt of a task id; None where the referral is closed or there is no such task."""
         referral = referral_of(task)
         known = self.referrals.get(referral)
         if known is None:
             return None
-        attempt = int(task.rpartition("-")[2])
-        return (referral, known, known.tasks[attempt - 1]) if attempt <= len(known.tasks) else None
+        number = int(task.rpartition("-")[2])
+        there = known.before < number <= known.before + len(known.tasks)
+        return (referral, known, number) if there else None
+
+
+def _in_line(name: str, referral: Referral) -> tuple[int, int, str]:
+    return URGENCIES.index(referral.urgency), referral.opened_at, name
 
 
 def answer_key(source: str, id: str) -> bytes:

@@ -7,13 +7,33 @@ from typing import Any, Final
 
 import pytest
 
-from referral_bus.contracts.inbox import Submission
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import (
+    AcknowledgeOffer,
+    AmendReferral,
+    AnswerQuestion,
+    AskForInformation,
+    ConfirmHandoff,
+    DeclineOffer,
+    HoldReferral,
+    ProposeService,
+    ReferralPart,
+    ReopenReferral,
+    ReportContact,
+    ReportFollowUp,
+    ReportNoShow,
+    ResumeReferral,
+    SplitReferral,
+    Submission,
+    TransferReferral,
+)
 from referral_bus.contracts.ledger import Event, Received, SubmissionRefused
 from referral_bus.contracts.vocabulary import REFUSALS
 from referral_bus.wire.codec import Codec
 from tests.support.deciding import (
     DAY,
     HOUR,
+    HOUSING,
     MINUTE,
     OPERATIONS,
     PROTOCOL,
@@ -67,6 +87,195 @@ def waited_for(world: World, body: Submission, source: str) -> list[Event]:
     """Send what comes too early, and let its time run out."""
     world.send(body, source)
     return world.tick(world.now + PROTOCOL.parking_ms)
+
+
+def withdrawn(world: World) -> str:
+    referral = offered(world)
+    world.send(withdraw(referral), "police")
+    return referral
+
+
+def asked(world: World) -> str:
+    referral = offered(world)
+    world.send(AskForInformation(task=task_id(referral, 1), sealed_question=b"sealed"), "shelter")
+    return referral
+
+
+def hold(referral: str, until: int | None = None) -> HoldReferral:
+    return HoldReferral(referral=referral, reason="person_asked", until=until)
+
+
+def transferred(referral: str, agency: str) -> TransferReferral:
+    return TransferReferral(referral=referral, agency=agency)
+
+
+def splitting(world: World, referral: str, *numbers: int) -> SplitReferral:
+    subject = world.state.referrals[referral].subject
+    parts = [
+        ReferralPart(referral=of(number=number), urgency="urgent", sealed_facts=world.seal(HOUSING, subject))
+        for number in numbers or (8, 9)
+    ]
+    return SplitReferral(referral=referral, parts=parts)
+
+
+def reopening(world: World, referral: str) -> ReopenReferral:
+    sealed = world.seal(HOUSING, subject_of(1))
+    return ReopenReferral(referral=referral, reason="need_returned", sealed_facts=sealed)
+
+
+def reply(referral: str) -> AnswerQuestion:
+    return AnswerQuestion(task=task_id(referral, 1), sealed_answer=b"sealed")
+
+
+def propose(referral: str, local: str, attempt: int = 1) -> ProposeService:
+    return ProposeService(task=task_id(referral, attempt), service=service_of(local))
+
+
+def parking(referral: str, until: int | None) -> DeclineOffer:
+    return DeclineOffer(task=task_id(referral, 1), reason="full_until", until=until)
+
+
+def handoff(referral: str, at: int) -> ConfirmHandoff:
+    return ConfirmHandoff(referral=referral, means="phone", confirmed_at=at)
+
+
+def missed(referral: str, at: int) -> ReportNoShow:
+    return ReportNoShow(referral=referral, missed_at=at)
+
+
+def tried(referral: str, at: int) -> ReportContact:
+    return ReportContact(referral=referral, tried_at=at, channel="phone", reached=False)
+
+
+def follow_up(referral: str) -> ReportFollowUp:
+    return ReportFollowUp(referral=referral, days=30, result="need_met")
+
+
+def naming(world: World, local: str) -> Submission:
+    body = world.submission()
+    return body.model_copy(update={"mode": "direct", "service": service_of(local)})
+
+
+def following(world: World, name: str) -> Submission:
+    return world.submission().model_copy(update={"protocol": name})
+
+
+def _declined_twice(world: World) -> list[Event]:
+    world.publish(offers("rooms", "clinic"))
+    referral = offered(world)
+    task = world.state.referrals[referral].tasks[0]
+    world.send(decline(referral), task.provider)
+    return world.send(decline(referral), task.provider)
+
+
+def _proposed_after_decline(world: World) -> list[Event]:
+    world.publish(offers("rooms"))
+    referral = offered(world)
+    world.send(decline(referral), "shelter")
+    return world.send(propose(referral, "rooms"), "shelter")
+
+
+def _proposed_a_full_one(world: World) -> list[Event]:
+    world.publish(offers("rooms", "clinic", total=1, available=0))
+    return world.send(propose(offered(world), "rooms"), "shelter")
+
+
+def _proposed_elsewhere(world: World) -> list[Event]:
+    body = propose(offered(world), "beds").model_copy(update={"service": "sv-south-beds"})
+    return world.send(body, "shelter")
+
+
+def _proposed_once_more(world: World) -> list[Event]:
+    world.publish(*(offers(f"s{number}") for number in range(4)))
+    referral = world.refer()
+    for attempt in (1, 2):
+        world.send(decline(referral, attempt), "shelter")
+    taken = {task.service for task in world.state.referrals[referral].tasks}
+    [left] = {service_of(f"s{number}") for number in range(4)} - taken
+    body = ProposeService(task=task_id(referral, 3), service=left)
+    return world.send(body, "shelter")
+
+
+def _split_elsewhere(world: World) -> list[Event]:
+    body = splitting(world, offered(world))
+    part = body.parts[0].model_copy(update={"referral": of().replace("north", "south")})
+    return world.send(body.model_copy(update={"parts": [part, body.parts[1]]}), "police")
+
+
+def _by_no_calendar(world: World) -> list[Event]:
+    body = PROTOCOL.model_copy(update={"version": 2, "business_time": True, "calendar": "none"})
+    return world.send(protocol(body), OPERATIONS)
+
+
+def _escalating_to_nobody(world: World) -> list[Event]:
+    body = PROTOCOL.model_copy(update={"version": 2, "escalate_to": "nobody"})
+    return world.send(protocol(body), OPERATIONS)
+
+
+def _held_twice(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(hold(referral), "police")
+    return world.send(hold(referral), "police")
+
+
+def _service_held_twice(world: World) -> list[Event]:
+    referral = accepted(world)
+    world.send(hold(referral), "shelter")
+    return world.send(hold(referral), "shelter")
+
+
+def _split_twice(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(splitting(world, referral), "police")
+    return world.send(splitting(world, referral, 6, 7), "police")
+
+
+def _held_when_split(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(splitting(world, referral), "police")
+    return world.send(hold(referral), "police")
+
+
+def _split_a_part(world: World) -> list[Event]:
+    world.send(splitting(world, offered(world)), "police")
+    return world.send(splitting(world, of(number=8), 6, 7), "police")
+
+
+def _reopened_late(world: World) -> list[Event]:
+    body = reopening(world, closed(world))
+    return world.send(body, "police", at=world.now + 31 * DAY)
+
+
+def _amended_unreadably(world: World) -> list[Event]:
+    body = AmendReferral(referral=offered(world), sealed_facts=b"not sealed")
+    return world.send(body, "police")
+
+
+def _reopened_after_forgetting(world: World) -> list[Event]:
+    body = reopening(world, closed(world))
+    world.send(forget(subject_of(1)), OPERATIONS)
+    return world.send(body, "police")
+
+
+def _acknowledged_twice(world: World) -> list[Event]:
+    body = AcknowledgeOffer(task=task_id(offered(world), 1))
+    world.send(body, "shelter")
+    return world.send(body, "shelter")
+
+
+def _accepted_for_next_year(world: World) -> list[Event]:
+    body = accept(offered(world)).model_copy(update={"starts_at": world.now + 365 * DAY})
+    return world.send(body, "shelter")
+
+
+def _declined_until(world: World) -> list[Event]:
+    body = DeclineOffer(task=task_id(offered(world), 1), reason="not_eligible", until=world.now + DAY)
+    return world.send(body, "shelter")
+
+
+def _counted_long_ago(world: World) -> list[Event]:
+    world.publish(offers("beds"))
+    return world.send(report("beds", 2, 2, world.now), "shelter", at=world.now + 2 * DAY)
 
 
 def _same_id_other_body(world: World) -> list[Event]:
@@ -242,14 +451,101 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("offer_expired", "after the tick", _expired_by_the_tick),
     ("offer_expired", "declined after the tick", _decline_after_the_tick),
     ("offer_not_open", "accepted twice", lambda w: w.send(accept(accepted(w)), "shelter")),
-    ("offer_not_open", "declined after acceptance", lambda w: w.send(decline(accepted(w)), "shelter")),
+    ("offer_not_open", "declined twice", _declined_twice),
+    ("offer_not_open", "proposed after it was declined", _proposed_after_decline),
     ("referral_closed", "withdrawn", lambda w: w.send(withdraw(closed(w)), "police")),
     ("referral_closed", "accepted", lambda w: w.send(accept(closed(w)), "shelter")),
     ("referral_closed", "declined", lambda w: w.send(decline(closed(w)), "shelter")),
-    ("referral_closed", "started", lambda w: w.send(start(closed(w)), "shelter")),
-    ("referral_closed", "ended", lambda w: w.send(outcome(closed(w)), "shelter")),
+    ("referral_closed", "started", lambda w: w.send(start(withdrawn(w)), "shelter")),
+    ("referral_closed", "ended", lambda w: w.send(outcome(withdrawn(w)), "shelter")),
+    (
+        "referral_closed",
+        "amended",
+        lambda w: w.send(AmendReferral(referral=closed(w), urgency="crisis"), "police"),
+    ),
+    ("referral_closed", "held", lambda w: w.send(hold(closed(w)), "police")),
+    ("referral_closed", "resumed", lambda w: w.send(ResumeReferral(referral=closed(w)), "police")),
+    ("referral_closed", "handed over", lambda w: w.send(handoff(closed(w), w.now), "police")),
+    ("referral_closed", "question answered", lambda w: w.send(reply(closed(w)), "police")),
     ("not_accepted", "started", lambda w: w.send(start(offered(w)), "shelter")),
     ("not_accepted", "ended", lambda w: w.send(outcome(offered(w)), "shelter")),
+    ("not_accepted", "handed over", lambda w: w.send(handoff(offered(w), w.now), "police")),
+    ("not_your_referral", "held", lambda w: w.send(hold(offered(w)), "hospital")),
+    ("not_your_referral", "resumed", lambda w: w.send(ResumeReferral(referral=offered(w)), "hospital")),
+    ("not_your_referral", "reopened", lambda w: w.send(reopening(w, closed(w)), "hospital")),
+    ("not_your_referral", "question answered", lambda w: w.send(reply(asked(w)), "hospital")),
+    ("not_your_referral", "handed over by a third", lambda w: w.send(handoff(accepted(w), w.now), "clinic")),
+    ("not_your_referral", "followed up by a third", lambda w: w.send(follow_up(closed(w)), "clinic")),
+    ("not_your_offer", "started late by another", lambda w: w.send(start(closed(w)), "clinic")),
+    ("not_your_offer", "outcome corrected by another", lambda w: w.send(outcome(closed(w)), "clinic")),
+    ("not_an_agency", "a provider", lambda w: w.send(transferred(offered(w), "clinic"), "police")),
+    ("not_an_agency", "nobody", lambda w: w.send(transferred(offered(w), "nobody"), "police")),
+    ("not_an_agency", "itself", lambda w: w.send(transferred(offered(w), "police"), "police")),
+    ("unknown_service", "named, never published", lambda w: w.send(naming(w, "nowhere"), "police")),
+    (
+        "unknown_service",
+        "proposed, never published",
+        lambda w: w.send(propose(offered(w), "nowhere"), "shelter"),
+    ),
+    ("service_unavailable", "proposed, and full", _proposed_a_full_one),
+    ("service_unavailable", "proposed, and tried", lambda w: w.send(propose(offered(w), "beds"), "shelter")),
+    ("region_mismatch", "a proposed service of another region", _proposed_elsewhere),
+    ("region_mismatch", "a part of another region", _split_elsewhere),
+    ("offers_used_up", "proposed once more", _proposed_once_more),
+    ("unknown_protocol", "named, never adopted", lambda w: w.send(following(w, "none"), "police")),
+    ("unknown_calendar", "a protocol by a calendar that is not there", _by_no_calendar),
+    ("unknown_organisation", "a protocol that escalates to nobody", _escalating_to_nobody),
+    ("referral_on_hold", "held twice", _held_twice),
+    ("referral_on_hold", "a service held twice", _service_held_twice),
+    ("not_on_hold", "resumed", lambda w: w.send(ResumeReferral(referral=offered(w)), "police")),
+    ("not_on_hold", "a service resumed", lambda w: w.send(ResumeReferral(referral=accepted(w)), "shelter")),
+    ("already_accepted", "held", lambda w: w.send(hold(accepted(w)), "police")),
+    ("already_accepted", "split", lambda w: w.send(splitting(w, accepted(w)), "police")),
+    ("already_split", "split twice", _split_twice),
+    ("already_split", "held", _held_when_split),
+    ("is_a_part", "a part split", _split_a_part),
+    ("id_reused", "a part that is there", lambda w: w.send(splitting(w, offered(w), 1, 2), "police")),
+    ("not_closed", "reopened", lambda w: w.send(reopening(w, offered(w)), "police")),
+    ("not_closed", "followed up", lambda w: w.send(follow_up(offered(w)), "shelter")),
+    ("reopening_too_late", "after the protocol's time", _reopened_late),
+    ("facts_unreadable", "amended with facts that can't be read", _amended_unreadably),
+    ("subject_erased", "reopened", _reopened_after_forgetting),
+    ("nothing_asked", "answered", lambda w: w.send(reply(offered(w)), "police")),
+    ("already_acknowledged", "twice", _acknowledged_twice),
+    ("time_out_of_range", "held until the past", lambda w: w.send(hold(offered(w), w.now - 1), "police")),
+    ("time_out_of_range", "held for years", lambda w: w.send(hold(offered(w), w.now + 400 * DAY), "police")),
+    ("time_out_of_range", "accepted for next year", _accepted_for_next_year),
+    (
+        "time_out_of_range",
+        "parked for years",
+        lambda w: w.send(parking(offered(w), w.now + 400 * DAY), "shelter"),
+    ),
+    ("time_out_of_range", "followed up at once", lambda w: w.send(follow_up(closed(w)), "shelter")),
+    (
+        "date_missing",
+        "declined until nobody knows when",
+        lambda w: w.send(parking(offered(w), None), "shelter"),
+    ),
+    ("date_not_wanted", "declined for good until a date", _declined_until),
+    ("no_handoff", "not in the protocol", lambda w: w.send(handoff(accepted(w), w.now), "police")),
+    ("no_follow_up", "nobody took the person", lambda w: w.send(follow_up(withdrawn(w)), "police")),
+    ("time_in_future", "missed tomorrow", lambda w: w.send(missed(accepted(w), w.now + DAY), "shelter")),
+    (
+        "time_before_opening",
+        "missed last year",
+        lambda w: w.send(missed(accepted(w), w.now - 365 * DAY), "shelter"),
+    ),
+    (
+        "time_before_opening",
+        "started last year",
+        lambda w: w.send(start(accepted(w), w.now - 365 * DAY), "shelter"),
+    ),
+    (
+        "time_before_opening",
+        "tried last year",
+        lambda w: w.send(tried(accepted(w), w.now - 365 * DAY), "shelter"),
+    ),
+    ("capacity_outdated", "counted too long ago", _counted_long_ago),
     ("already_started", "started twice", _started_twice),
     ("capacity_below_held", "fewer than are held", _below_held),
     ("capacity_above_total", "more than there are", _above_total),
@@ -313,7 +609,7 @@ def test_a_refusal_changes_nothing_but_what_was_answered(
     assert isinstance(refusal, SubmissionRefused)
     decider, left = before[-1]
     came = picture(decider.state)
-    waited = () if refusal.parked is None else ("parked", "waiting", "_due")
+    waited = () if refusal.parked is None else ("parked", "waiting", "due")
     for passing in ("now", "sequence", "decided_through", "answered", *waited):
         del left[passing], came[passing]
     assert came == left

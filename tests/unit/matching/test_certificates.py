@@ -233,11 +233,11 @@ def test_what_was_ruled_out_and_the_candidates_add_up_to_what_was_considered(
         len(certificate.best) + sum(one.services for one in certificate.eliminated) == certificate.considered
     )
     assert all(one.services > 0 for one in certificate.eliminated)
-    assert (found.profile is None) is (not certificate.best)
-    if found.profile is not None and found.unit is not None:
-        assert certificate.best[0].service == found.profile.service
-        assert found.unit.free > 0
-        assert found.profile.service not in before
+    assert (not found.best) is (not certificate.best)
+    assert [one.service for one in certificate.best] == [best.profile.service for best in found.best]
+    for best in found.best:
+        assert world.state.units[best.unit].free > 0
+        assert best.profile.service not in before
     scores = [tuple(one.score) for one in certificate.best]
     assert scores == sorted(scores)
     shown = {one.service for one in (*certificate.best, *certificate.misses)}

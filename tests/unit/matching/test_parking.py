@@ -19,7 +19,7 @@ from referral_bus.contracts.ledger import (
     SubmissionRefused,
     SubmissionResumed,
 )
-from services.matching.core import decide as deciding
+from services.matching.core.decide import parking
 from tests.support.deciding import (
     BUS,
     HOUR,
@@ -207,7 +207,7 @@ def test_an_organisation_whose_id_looks_like_a_units_is_an_unknown_organisation(
 def test_more_than_a_region_keeps_waiting_is_refused_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deciding, "MOST_PARKED", 2)
+    monkeypatch.setattr(parking, "MOST_PARKED", 2)
     world.send(withdraw(of(number=1)), "police")
     world.send(withdraw(of(number=2)), "police")
     assert world.send(withdraw(of(number=3)), "police") == [

@@ -36,7 +36,7 @@ def test_a_later_version_is_adopted_and_an_earlier_one_is_not(world: World) -> N
     assert (adopted.kind, adopted.reference, adopted.version) == ("protocol", "simple", 3)
     between = protocol(PROTOCOL.model_copy(update={"version": 2}))
     assert refused(world.send(between, OPERATIONS)) == "reference_outdated"
-    assert world.state.protocol == longer
+    assert world.state.protocols == {"simple": longer}
 
 
 def test_versions_may_skip_and_are_counted_for_each_kind_and_id(world: World) -> None:

@@ -343,7 +343,7 @@ async def test_a_write_that_fails_leaves_the_former_snapshot(
 async def test_what_is_older_than_the_horizon_is_not_kept(site: Site) -> None:
     await lively(site)
     assert site.chain.state.closed
-    site.clock.advance(91 * DAY)
+    site.clock.advance(121 * DAY)
     await site.put(organisation("court"), OPERATIONS)
     await site.decide()
     await kept(site)

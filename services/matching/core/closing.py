@@ -1,0 +1,52 @@
+"""The end of a referral, and of the one it is a part of: a split referral ends with the last of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from referral_bus.contracts.ledger import Event, ReferralClosed
+from referral_bus.contracts.vocabulary import CloseReason, OutcomeResult, ReferralStatus
+from services.matching.core.state import Referral, Region
+
+
+def closing(
+    state: Region,
+    name: str,
+    known: Referral,
+    status: ReferralStatus,
+    reason: CloseReason,
+    result: OutcomeResult | None = None,
+) -> list[Event]:
+    """The referral is closed; so is the whole, if this was its last open part."""
+    closed = ReferralClosed(referral=name, status=status, reason=reason, result=result)
+    whole = None if known.part_of is None else state.referrals.get(known.part_of)
+    if whole is None or known.part_of is None or whole.parts != frozenset({name}):
+        return [closed]
+    counted = result_of(closed)
+    results = whole.results if counted is None else (*whole.results, counted)
+    joined = join(results)
+    return [
+        closed,
+        ReferralClosed(
+            referral=known.part_of,
+            status="revoked" if joined is None else "completed",
+            reason="parts_closed",
+            result=joined,
+        ),
+    ]
+
+
+def result_of(closed: ReferralClosed) -> OutcomeResult | None:
+    """What a closed part counts as in the whole: its outcome; nothing, if it was withdrawn; else the need was not met."""
+    if closed.result is not None:
+        return closed.result
+    return None if closed.reason == "withdrawn" else "not_met"
+
+
+def join(results: Sequence[OutcomeResult]) -> OutcomeResult | None:
+    """What came of the whole: the need was met if each part's was, not met if none's was even partly, and else partly."""
+    if not results:
+        return None
+    if all(result == "need_met" for result in results):
+        return "need_met"
+    return "partly_met" if any(result in ("need_met", "partly_met") for result in results) else "not_met"

@@ -1,0 +1,22 @@
+"""Counts of places: what a provider reports was true some time ago, and has to be carried to now."""
+
+from __future__ import annotations
+
+from services.matching.core.state import COUNT_MS, Unit
+
+
+def moved(unit: Unit, at: int, places: int) -> None:
+    """Places were taken (positive) or became free (negative) at a moment."""
+    unit.taken = max(0, unit.taken + places)
+    unit.moved = (*(one for one in unit.moved if one[0] > at - COUNT_MS), (at, places))
+
+
+def moved_since(unit: Unit, moment: int) -> int:
+    """How many more places are taken than were at the moment."""
+    return sum(places for at, places in unit.moved if at > moment)
+
+
+def counted(unit: Unit, total: int, available: int, true_at: int) -> None:
+    """Take a count that was true at ``true_at``."""
+    unit.taken = max(0, total - available + moved_since(unit, true_at))
+    unit.total, unit.counted_at = total, true_at

@@ -1,0 +1,100 @@
+"""What happens when something falls due."""
+
+from __future__ import annotations
+
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.ledger import (
+    Escalated,
+    Event,
+    FollowUpDue,
+    OfferExpired,
+    ReferralCalled,
+    ReferralResumed,
+    Reminded,
+    SubmissionRefused,
+)
+from services.matching.core.closing import closing
+from services.matching.core.decide.answers import AllOpened
+from services.matching.core.decide.offering import cancelled, new_round, next_offers
+from services.matching.core.decide.parking import unknown
+from services.matching.core.state import Due, Region
+
+
+def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
+    """See to the one thing that is due first; nothing, if nothing is."""
+    due = state.next_due()
+    if due is None or due.at > now:
+        return []
+    name = due.about
+    match due.kind:
+        case "parked":
+            parked = state.parked[due.number]
+            reason = unknown(parked.admitted.source, parked.waiting_for)
+            return [SubmissionRefused(reason=reason, about=parked.waiting_for, parked=due.number)]
+        case "follow_up":
+            return [_follow_up(state, due)]
+        case "hold":
+            known = state.referrals[name]
+            return [
+                ReferralResumed(referral=name),
+                *next_offers(state, name, new_round(known), now, facts),
+            ]
+        case "review":
+            return [
+                ReferralCalled(referral=name),
+                *next_offers(state, name, state.referrals[name], now, facts),
+            ]
+        case "limit":
+            known = state.referrals[name]
+            return [
+                *cancelled(name, known, known.offers, "time_over"),
+                *closing(state, name, known, "revoked", "time_over"),
+            ]
+        case "remind":
+            return [_reminder(state, due)]
+        case "offer":
+            return _unanswered(state, due, now, facts)
+        case "step":
+            return [_escalated(state, due)]
+
+
+def _unanswered(state: Region, due: Due, now: int, facts: AllOpened) -> list[Event]:
+    """Nobody answered an offer: silence declines, or escalates."""
+    known = state.referrals[due.about]
+    if known.protocol.silence == "escalates":
+        return [_escalated(state, due)]
+    task = known.attempt(due.number)
+    expired = OfferExpired(referral=due.about, task=task_id(due.about, due.number), provider=task.provider)
+    if len(known.offers) > 1 or known.acceptance is not None:
+        return [expired]
+    return [expired, *next_offers(state, due.about, known, now, facts)]
+
+
+def _escalated(state: Region, due: Due) -> Event:
+    return Escalated(
+        referral=due.about,
+        task=task_id(due.about, due.number),
+        step=due.step or "accept",
+        to=state.referrals[due.about].protocol.escalate_to,
+        due=due.end,
+    )
+
+
+def _reminder(state: Region, due: Due) -> Event:
+    known = state.referrals[due.about]
+    task = known.attempt(due.number)
+    waits_for_agency = due.step == "handoff" and task.provider in known.confirmed
+    return Reminded(
+        referral=due.about,
+        task=task_id(due.about, due.number),
+        step=due.step or "accept",
+        party=known.agency if waits_for_agency else task.provider,
+        percent=due.percent,
+        due=due.end,
+    )
+
+
+def _follow_up(state: Region, due: Due) -> Event:
+    closed = state.closed[due.about]
+    days = 30 if due.number == 30 else 90
+    return FollowUpDue(referral=due.about, days=days, provider=closed.provider or closed.agency)

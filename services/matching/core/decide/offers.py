@@ -1,0 +1,184 @@
+"""What a provider answers to an offer, and what it and the agency ask of each other before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from referral_bus.contracts.facts import Facts
+from referral_bus.contracts.ids import region_of
+from referral_bus.contracts.inbox import (
+    AcceptOffer,
+    AcknowledgeOffer,
+    AnswerQuestion,
+    AskForInformation,
+    DeclineOffer,
+    ProposeService,
+)
+from referral_bus.contracts.ledger import (
+    Event,
+    InformationAsked,
+    InformationGiven,
+    OfferAccepted,
+    OfferAcknowledged,
+    OfferDeclined,
+    ReferralHeld,
+    ServiceProposed,
+    TaskCancelled,
+)
+from referral_bus.contracts.vocabulary import DECLINES
+from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
+from services.matching.core.decide.offering import cancelled, next_offers, offers
+from services.matching.core.match import match
+from services.matching.core.state import Referral, Task
+
+
+class _Found(NamedTuple):
+    name: str
+    known: Referral
+    number: int
+    task: Task
+
+
+def acknowledge(asked: Asked, body: AcknowledgeOffer) -> list[Event]:
+    """The provider has seen the offer."""
+    found = _offered(asked, body.task)
+    if isinstance(found, list):
+        return found
+    if found.task.business != "offered":
+        return refused("already_acknowledged", body.task)
+    return [OfferAcknowledged(referral=found.name, task=body.task, provider=found.task.provider)]
+
+
+def accept(asked: Asked, body: AcceptOffer) -> list[Event]:
+    """The provider takes the person: the first acceptance wins, and every other offer of the referral ends."""
+    found = _offered(asked, body.task)
+    if isinstance(found, list):
+        return found
+    name, known, number, task = found
+    if asked.admitted.append_time >= task.expires_at and known.protocol.silence == "declines":
+        return refused("offer_expired", body.task)
+    longest = known.protocol.longest_hold_ms
+    if body.starts_at is not None and not asked.now - CLOCK_SKEW_MS <= body.starts_at <= asked.now + longest:
+        return refused("time_out_of_range", body.task)
+    accepted = OfferAccepted(referral=name, task=body.task, provider=task.provider, starts_at=body.starts_at)
+    others = [other for other in known.offers if other != number]
+    former = known.acceptance
+    return [
+        accepted,
+        *(cancelled(name, known, [former], "transferred") if former is not None else ()),
+        *cancelled(name, known, others, "taken_elsewhere"),
+    ]
+
+
+def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
+    """The provider doesn't take the person, or gives back one it had accepted. The reason says what happens next."""
+    state, _, now, facts, _ = asked
+    located = _of_provider(asked, body.task)
+    if isinstance(located, list):
+        return located
+    name, known, number, task = located
+    if not (task.is_open or task.is_taken):
+        return refused("offer_expired" if task.business == "expired" else "offer_not_open", body.task)
+    then = DECLINES[body.reason].then
+    if then == "park":
+        if body.until is None:
+            return refused("date_missing", body.task)
+        if not now < body.until <= now + known.protocol.longest_hold_ms:
+            return refused("time_out_of_range", body.task)
+    elif body.until is not None:
+        return refused("date_not_wanted", body.task)
+    ended: Event
+    if task.is_open:
+        ended = OfferDeclined(
+            referral=name, task=body.task, provider=task.provider, reason=body.reason, until=body.until
+        )
+    else:
+        ended = TaskCancelled(
+            referral=name, task=body.task, provider=task.provider, reason="given_back", because=body.reason
+        )
+    others = [other for other in known.offers if other != number]
+    if others or (task.is_open and known.acceptance is not None):
+        return [ended]
+    if then == "park":
+        return [ended, ReferralHeld(referral=name, reason="declined", until=body.until)]
+    after = replace(known, never=known.never | {task.service}) if then == "never" else known
+    return [ended, *next_offers(state, name, after, now, facts)]
+
+
+def ask(asked: Asked, body: AskForInformation) -> list[Event]:
+    """The provider needs to know more."""
+    found = _offered(asked, body.task)
+    if isinstance(found, list):
+        return found
+    return [
+        InformationAsked(
+            referral=found.name,
+            task=body.task,
+            provider=found.task.provider,
+            sealed_question=body.sealed_question,
+        )
+    ]
+
+
+def answer(asked: Asked, body: AnswerQuestion) -> list[Event]:
+    """The agency answers."""
+    located = asked.state.task(body.task)
+    if located is None:
+        return refused("referral_closed", body.task)
+    name, known, number = located
+    if known.agency != asked.admitted.source:
+        return refused("not_your_referral", body.task)
+    task = known.attempt(number)
+    if not task.is_open or task.business != "screening":
+        return refused("nothing_asked", body.task)
+    return [
+        InformationGiven(
+            referral=name, task=body.task, provider=task.provider, sealed_answer=body.sealed_answer
+        )
+    ]
+
+
+def propose(asked: Asked, body: ProposeService) -> list[Event]:
+    """Ask the proposed service instead of the one that was asked; or, for a person who was accepted, ask it to take them over."""
+    state, _, now, facts, _ = asked
+    located = _of_provider(asked, body.task)
+    if isinstance(located, list):
+        return located
+    name, known, _, task = located
+    if not (task.is_open or task.is_taken):
+        return refused("offer_not_open", body.task)
+    if region_of(body.service) != state.region:
+        return refused("region_mismatch", body.service)
+    if not state.catalogue.active(body.service):
+        return refused("unknown_service", body.service)
+    if len(known.tasks) >= known.protocol.maximum_offers:
+        return refused("offers_used_up", body.task)
+    opened = facts.get(name)
+    if state.policy is None or not isinstance(opened, Facts):
+        return refused("facts_unreadable" if opened == "unreadable" else "subject_erased", body.task)
+    found = match(state, state.policy, name, opened, known.tried, now, only=body.service)
+    if not found.best:
+        return refused("service_unavailable", body.service)
+    proposed = ServiceProposed(referral=name, task=body.task, provider=task.provider, service=body.service)
+    return [proposed, *offers(state, name, known, found, 1, now, transfer=task.is_taken)]
+
+
+def _of_provider(asked: Asked, task: str) -> _Found | list[Event]:
+    """The task, if it is the sender's; else the refusal."""
+    located = asked.state.task(task)
+    if located is None:
+        return refused("referral_closed", task)
+    name, known, number = located
+    found = known.attempt(number)
+    if found.provider != asked.admitted.source:
+        return refused("not_your_offer", task)
+    return _Found(name, known, number, found)
+
+
+def _offered(asked: Asked, task: str) -> _Found | list[Event]:
+    """The task, if it is an open offer to the sender; else the refusal."""
+    found = _of_provider(asked, task)
+    if isinstance(found, list) or found.task.is_open:
+        return found
+    return refused("offer_expired" if found.task.business == "expired" else "offer_not_open", task)

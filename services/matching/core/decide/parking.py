@@ -1,0 +1,91 @@
+"""Submissions that refer to what the region does not have, or not yet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from referral_bus.contracts.ids import referral_of
+from referral_bus.contracts.inbox import (
+    AcceptOffer,
+    AcknowledgeOffer,
+    AdoptReference,
+    AmendReferral,
+    AnswerQuestion,
+    AskForInformation,
+    ConfirmHandoff,
+    DeclineOffer,
+    ForgetSubject,
+    HoldReferral,
+    ProposeService,
+    ReopenReferral,
+    ReportCapacity,
+    ReportContact,
+    ReportFollowUp,
+    ReportNoShow,
+    ReportOutcome,
+    ReportServiceStart,
+    ResumeReferral,
+    SplitReferral,
+    Tick,
+    TransferReferral,
+    WithdrawReferral,
+)
+from referral_bus.contracts.ledger import Event, Received, SubmissionParked, SubmissionRefused
+from services.matching.core.state import Region
+
+MOST_PARKED: Final = 10_000
+"""Submissions one region keeps waiting at once; what comes beyond is refused at once."""
+
+_FROM_THE_BUS = (Tick, AdoptReference, ForgetSubject)
+"""Put to the region by intake or matching itself, for operations or on somebody's right; no organisation of the region sends them."""
+_OF_A_REFERRAL = (
+    AmendReferral
+    | HoldReferral
+    | ResumeReferral
+    | TransferReferral
+    | SplitReferral
+    | ReopenReferral
+    | WithdrawReferral
+    | ReportServiceStart
+    | ReportNoShow
+    | ReportContact
+    | ConfirmHandoff
+    | ReportOutcome
+    | ReportFollowUp
+)
+_OF_A_TASK = (
+    AcknowledgeOffer | AcceptOffer | DeclineOffer | AskForInformation | AnswerQuestion | ProposeService
+)
+_KINDS: Final = {"rf-": "unknown_referral", "tk-": "unknown_task", "un-": "unknown_unit"}
+
+
+def missing(state: Region, received: Received, now: int) -> str | None:
+    """The id of what the submission refers to and the region does not have (yet)."""
+    source, body = received.admitted.source, received.body
+    if source not in state.organisations and not isinstance(body, _FROM_THE_BUS):
+        return source
+    if isinstance(body, _OF_A_REFERRAL):
+        known = body.referral in state.referrals or state.was_closed(body.referral, now) is not None
+        return None if known else body.referral
+    if isinstance(body, _OF_A_TASK):
+        there = state.task(body.task) is not None or state.was_closed(referral_of(body.task), now) is not None
+        return None if there else body.task
+    if isinstance(body, ReportCapacity):
+        return None if body.unit in state.units else body.unit
+    return None
+
+
+def park_or_refuse(state: Region, source: str, waiting_for: str, now: int) -> Event:
+    """Let the submission wait for what it refers to, for as long as the usual protocol says."""
+    patience = max((protocol.parking_ms for protocol in state.protocols.values()), default=0)
+    if patience and len(state.parked) < MOST_PARKED:
+        return SubmissionParked(waiting_for=waiting_for, until=now + patience)
+    return SubmissionRefused(reason=unknown(source, waiting_for), about=waiting_for)
+
+
+def unknown(source: str, waited_for: str) -> str:
+    """The reason code for what did not come."""
+    if waited_for == source:
+        # First, since an organisation's id may begin like any other.
+        return "unknown_organisation"
+    return _KINDS[waited_for[:3]]

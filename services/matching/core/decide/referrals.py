@@ -1,0 +1,256 @@
+"""What an agency asks for and changes: submitting, amending, holding, transferring, splitting, reopening and withdrawing a referral."""
+
+from __future__ import annotations
+
+from referral_bus.contracts.facts import Facts
+from referral_bus.contracts.ids import region_of, task_id
+from referral_bus.contracts.inbox import (
+    AmendReferral,
+    HoldReferral,
+    ReopenReferral,
+    ResumeReferral,
+    SplitReferral,
+    SubmitReferral,
+    TransferReferral,
+    WithdrawReferral,
+)
+from referral_bus.contracts.ledger import (
+    Event,
+    ReferralAmended,
+    ReferralClosed,
+    ReferralHeld,
+    ReferralOpened,
+    ReferralReopened,
+    ReferralResumed,
+    ReferralSplit,
+    ReferralTransferred,
+    ReferralWithdrawn,
+    SubmissionRefused,
+    TaskHeld,
+    TaskResumed,
+)
+from referral_bus.contracts.vocabulary import ReferralStatus
+from services.matching.core.closing import closing
+from services.matching.core.decide.answers import Asked, Opened, refused
+from services.matching.core.decide.offering import cancelled, new_round, next_offers
+from services.matching.core.state import Referral
+
+
+def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
+    """Open the referral and look for who can help."""
+    state, admitted, now, facts, _ = asked
+    name = body.referral
+    if body.region != state.region or region_of(name) != state.region:
+        return refused("region_mismatch", name)
+    if state.policy is None or not state.protocols:
+        return refused("not_adopted", name)
+    if name in state.referrals or state.was_closed(name, now):
+        return refused("id_reused", name)
+    unreadable = _unreadable(asked, name, body.subject, facts.get(name))
+    if unreadable is not None:
+        return [unreadable]
+    protocol = state.protocol_for(body.urgency, body.protocol)
+    if protocol is None:
+        return refused("unknown_protocol", body.protocol or name)
+    if body.service is not None and not state.catalogue.active(body.service):
+        return refused("unknown_service", body.service)
+    opened = ReferralOpened(
+        referral=name,
+        subject=body.subject,
+        agency=admitted.source,
+        urgency=body.urgency,
+        purpose=body.purpose,
+        protocol=protocol.protocol,
+        protocol_version=protocol.version,
+        sealed_facts=body.sealed_facts,
+        sealed_identity=body.sealed_identity,
+        mode=body.mode,
+        service=body.service,
+    )
+    return [opened, *next_offers(state, name, Referral.opened(opened, protocol, now), now, facts)]
+
+
+def amend(asked: Asked, body: AmendReferral) -> list[Event]:
+    """Take the correction; who waits for a place is matched anew by it."""
+    state, _, now, facts, _ = asked
+    known = _own(asked, body.referral)
+    if isinstance(known, list):
+        return known
+    if body.sealed_facts is not None:
+        unreadable = _unreadable(asked, body.referral, known.subject, facts.get(body.referral))
+        if unreadable is not None:
+            return [unreadable]
+    amended = ReferralAmended(
+        referral=body.referral,
+        urgency=body.urgency,
+        sealed_facts=body.sealed_facts,
+        sealed_identity=body.sealed_identity,
+    )
+    if known.waits_for is None:
+        return [amended]
+    return [amended, *next_offers(state, body.referral, known.amended(amended), now, facts)]
+
+
+def hold(asked: Asked, body: HoldReferral) -> list[Event]:
+    """Let the referral rest, or the service that has accepted it: whichever the sender may."""
+    state, admitted, now, _, _ = asked
+    known = state.referrals.get(body.referral)
+    if known is None:
+        return refused("referral_closed", body.referral)
+    if body.until is not None and not now < body.until <= now + known.protocol.longest_hold_ms:
+        return refused("time_out_of_range", body.referral)
+    accepted = known.acceptance
+    if accepted is not None and known.attempt(accepted).provider == admitted.source:
+        if known.attempt(accepted).status == "on-hold":
+            return refused("referral_on_hold", body.referral)
+        task = task_id(body.referral, accepted)
+        return [TaskHeld(referral=body.referral, task=task, reason=body.reason, until=body.until)]
+    if known.agency != admitted.source:
+        return refused("not_your_referral", body.referral)
+    if accepted is not None:
+        return refused("already_accepted", body.referral)
+    if known.parts is not None:
+        return refused("already_split", body.referral)
+    if known.on_hold:
+        return refused("referral_on_hold", body.referral)
+    return [
+        *cancelled(body.referral, known, known.offers, "held"),
+        ReferralHeld(referral=body.referral, reason=body.reason, until=body.until),
+    ]
+
+
+def resume_referral(asked: Asked, body: ResumeReferral) -> list[Event]:
+    """Go on with the referral, in a new round, or with the service."""
+    state, admitted, now, facts, _ = asked
+    known = state.referrals.get(body.referral)
+    if known is None:
+        return refused("referral_closed", body.referral)
+    accepted = known.acceptance
+    if accepted is not None and known.attempt(accepted).provider == admitted.source:
+        if known.attempt(accepted).status != "on-hold":
+            return refused("not_on_hold", body.referral)
+        return [TaskResumed(referral=body.referral, task=task_id(body.referral, accepted))]
+    if known.agency != admitted.source:
+        return refused("not_your_referral", body.referral)
+    if not known.on_hold:
+        return refused("not_on_hold", body.referral)
+    return [
+        ReferralResumed(referral=body.referral),
+        *next_offers(state, body.referral, new_round(known), now, facts),
+    ]
+
+
+def transfer(asked: Asked, body: TransferReferral) -> list[Event]:
+    """Another agency follows the referral from now on."""
+    known = _own(asked, body.referral)
+    if isinstance(known, list):
+        return known
+    organisation = asked.state.organisations.get(body.agency)
+    if organisation is None or "agency" not in organisation.roles or body.agency == known.agency:
+        return refused("not_an_agency", body.agency)
+    return [ReferralTransferred(referral=body.referral, former=known.agency, agency=body.agency)]
+
+
+def split(asked: Asked, body: SplitReferral) -> list[Event]:
+    """Open a referral for each part. They are matched one after the other, each seeing the places the one before it holds."""
+    state, _, now, facts, _ = asked
+    known = _own(asked, body.referral)
+    if isinstance(known, list):
+        return known
+    if known.acceptance is not None:
+        return refused("already_accepted", body.referral)
+    if known.parts is not None:
+        return refused("already_split", body.referral)
+    if known.part_of is not None:
+        return refused("is_a_part", body.referral)
+    names = [part.referral for part in body.parts]
+    if any(region_of(name) != state.region for name in names):
+        return refused("region_mismatch", body.referral)
+    if len(set(names)) < len(names) or any(
+        name in state.referrals or state.was_closed(name, now) for name in names
+    ):
+        return refused("id_reused", body.referral)
+    for part in body.parts:
+        unreadable = _unreadable(asked, body.referral, known.subject, facts.get(part.referral))
+        if unreadable is not None:
+            return [unreadable]
+    return [
+        *cancelled(body.referral, known, known.offers, "split"),
+        ReferralSplit(referral=body.referral, parts=names),
+        *(
+            ReferralOpened(
+                referral=part.referral,
+                subject=known.subject,
+                agency=known.agency,
+                urgency=part.urgency,
+                purpose=known.purpose,
+                protocol=known.protocol.protocol,
+                protocol_version=known.protocol.version,
+                sealed_facts=part.sealed_facts,
+                sealed_identity=None,
+                mode="match" if known.mode == "direct" else known.mode,
+                part_of=body.referral,
+            )
+            for part in body.parts
+        ),
+    ]
+
+
+def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
+    """Take a closed referral up again, with facts given anew, in a new round."""
+    state, admitted, now, facts, _ = asked
+    if body.referral in state.referrals:
+        return refused("not_closed", body.referral)
+    closed = state.was_closed(body.referral, now)
+    if closed is None or now - closed.at > closed.protocol.reopen_ms:
+        return refused("reopening_too_late", body.referral)
+    if closed.agency != admitted.source:
+        return refused("not_your_referral", body.referral)
+    unreadable = _unreadable(asked, body.referral, closed.subject, facts.get(body.referral))
+    if unreadable is not None:
+        return [unreadable]
+    reopened = ReferralReopened(referral=body.referral, reason=body.reason, sealed_facts=body.sealed_facts)
+    again = closed.reopened(body.sealed_facts, now)
+    return [reopened, *next_offers(state, body.referral, again, now, facts)]
+
+
+def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
+    """Close the referral and all its parts."""
+    state = asked.state
+    known = _own(asked, body.referral)
+    if isinstance(known, list):
+        return known
+    status: ReferralStatus = "entered-in-error" if body.reason == "entered_in_error" else "revoked"
+    events: list[Event] = []
+    for part in sorted(known.parts or ()):
+        of_part = state.referrals[part]
+        events += cancelled(part, of_part, _live(of_part), "withdrawn")
+        events.append(ReferralClosed(referral=part, status=status, reason="withdrawn"))
+    live = _live(known)
+    first = task_id(body.referral, live[-1]) if live else None
+    return [
+        ReferralWithdrawn(referral=body.referral, reason=body.reason, task=first),
+        *cancelled(body.referral, known, live[:-1], "withdrawn"),
+        *events,
+        *closing(state, body.referral, known, status, "withdrawn"),
+    ]
+
+
+def _live(known: Referral) -> list[int]:
+    accepted = known.acceptance
+    return known.offers if accepted is None else sorted({*known.offers, accepted})
+
+
+def _own(asked: Asked, name: str) -> Referral | list[Event]:
+    """The open referral, if it is the sender's; else the refusal."""
+    known = asked.state.referrals.get(name)
+    if known is None:
+        return refused("referral_closed", name)
+    return known if known.agency == asked.admitted.source else refused("not_your_referral", name)
+
+
+def _unreadable(asked: Asked, about: str, subject: str, facts: Opened | None) -> SubmissionRefused | None:
+    """Why nothing can be decided by these facts, if nothing can."""
+    if subject in asked.state.erased or facts == "erased":
+        return SubmissionRefused(reason="subject_erased", about=about)
+    return None if isinstance(facts, Facts) else SubmissionRefused(reason="facts_unreadable", about=about)

@@ -1,0 +1,35 @@
+"""Services and their places."""
+
+from __future__ import annotations
+
+from referral_bus.contracts.ledger import CapacityChanged, Meta, ServicePublished
+from services.matching.core.counting import counted
+from services.matching.core.fold.submissions import wake
+from services.matching.core.state import Region, Unit
+
+
+def changed(state: Region, _: Meta, event: CapacityChanged) -> None:
+    unit = state.units[event.unit]
+    counted(unit, event.total, event.available, event.true_at)
+    freed(state, unit)
+
+
+def published(state: Region, meta: Meta, event: ServicePublished) -> None:
+    definition = event.definition
+    for described in definition.units:
+        unit = state.units.get(described.unit)
+        if unit is None:
+            taken = described.total - described.available
+            unit = Unit(described.unit, definition.service, described.total, taken, 0, meta.now)
+            state.units[described.unit] = unit
+        unit.overbook = described.overbook
+    state.catalogue.put(definition)
+    for name in dict.fromkeys(unit.unit for unit in definition.units):
+        wake(state, name)
+        freed(state, state.units[name])
+
+
+def freed(state: Region, unit: Unit) -> None:
+    """The unit may have places again: whoever waits for one is to be called."""
+    if unit.service in state.waitlist and unit.service not in state.freed:
+        state.freed.append(unit.service)

@@ -1,0 +1,40 @@
+"""Submissions that wait for what they refer to."""
+
+from __future__ import annotations
+
+from referral_bus.contracts.ledger import Meta, SubmissionParked, SubmissionRefused, SubmissionResumed
+from services.matching.core.state import Due, Parked, Region
+
+
+def parked(state: Region, meta: Meta, event: SubmissionParked) -> None:
+    if meta.submission is None:
+        raise ValueError("it parks nothing")
+    state.parked[meta.sequence] = Parked(meta.submission, event.waiting_for, event.until)
+    state.waiting.setdefault(event.waiting_for, []).append(meta.sequence)
+    state.expects(Due(event.until, "parked", "", meta.sequence))
+
+
+def refused(state: Region, _: Meta, event: SubmissionRefused) -> None:
+    if event.parked is not None:
+        _unpark(state, event.parked)
+
+
+def resumed(state: Region, _: Meta, event: SubmissionResumed) -> None:
+    state.ready.remove(event.parked)
+    _unpark(state, event.parked)
+
+
+def wake(state: Region, what: str) -> None:
+    """What was waited for has come."""
+    state.ready.extend(state.waiting.get(what, ()))
+
+
+def _unpark(state: Region, sequence: int) -> None:
+    waiting = state.parked.pop(sequence, None)
+    if waiting is None:
+        return
+    others = state.waiting.get(waiting.waiting_for)
+    if others is not None:
+        others.remove(sequence)
+        if not others:
+            del state.waiting[waiting.waiting_for]

@@ -1,0 +1,254 @@
+"""The attempts to have a referral fulfilled, and the places they hold and take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from referral_bus.contracts.ids import referral_of
+from referral_bus.contracts.ledger import (
+    Escalated,
+    HandoffConfirmed,
+    InformationAsked,
+    InformationGiven,
+    Meta,
+    NoShowReported,
+    OfferAccepted,
+    OfferAcknowledged,
+    OfferDeclined,
+    OfferExpired,
+    OfferMade,
+    OutcomeReported,
+    ReferralWithdrawn,
+    Reminded,
+    ServiceProposed,
+    ServiceStarted,
+    TaskCancelled,
+    TaskHeld,
+    TaskResumed,
+)
+from referral_bus.contracts.vocabulary import DECLINES, BusinessStatus, CancelReason, TaskStatus
+from services.matching.core.counting import moved
+from services.matching.core.fold.capacity import freed
+from services.matching.core.fold.submissions import wake
+from services.matching.core.state import Due, Referral, Region, Reliability, Task
+from services.matching.core.timing import limit_of, reminders, step_dues
+from services.matching.core.transitions import may_go
+
+_CANCELLED_AS: dict[CancelReason, BusinessStatus] = {
+    "taken_elsewhere": "taken-elsewhere",
+    "transferred": "transferred",
+    "held": "withdrawn",
+    "split": "withdrawn",
+    "given_back": "given-back",
+    "time_over": "expired",
+    "withdrawn": "withdrawn",
+    "closed": "withdrawn",
+}
+
+
+def offered(state: Region, meta: Meta, event: OfferMade) -> None:
+    known = state.referrals[event.referral]
+    task = Task(event.service, event.unit, event.provider, event.expires_at, transfer=event.transfer)
+    known.tasks = (*known.tasks, task)
+    state.units[event.unit].held += 1
+    attempt = known.before + len(known.tasks)
+    due = Due(event.expires_at, "offer", event.referral, attempt, "accept", 0, event.expires_at)
+    state.expects(due)
+    protocol = known.protocol
+    if protocol.offer_reminders:
+        limit = limit_of(protocol.offer_limits, known.urgency)
+        _expect(
+            state,
+            reminders(state, protocol, protocol.offer_reminders, event.provider, due, meta.now, limit),
+        )
+    if protocol.steps:
+        _expect(
+            state,
+            step_dues(state, known, "acknowledge", event.provider, event.referral, attempt, meta.now),
+        )
+    wake(state, event.task)
+
+
+def acknowledged(state: Region, _: Meta, event: OfferAcknowledged) -> None:
+    _change(state, event.task, "requested", "acknowledged")
+
+
+def asked(state: Region, _: Meta, event: InformationAsked) -> None:
+    _change(state, event.task, "requested", "screening")
+
+
+def answered(state: Region, _: Meta, event: InformationGiven) -> None:
+    _change(state, event.task, "requested", "acknowledged")
+
+
+def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
+    business: BusinessStatus = "accepted" if event.starts_at is None else "scheduled"
+    known, number = _change(state, event.task, "accepted", business)
+    task = known.attempt(number)
+    unit = state.units[task.unit]
+    unit.held -= 1
+    moved(unit, meta.now, 1)
+    _answered_reliably(state, task.service, kept=True)
+    known.confirmed = frozenset()
+    if known.protocol.steps:
+        for step in ("handoff", "start"):
+            _expect(state, step_dues(state, known, step, task.provider, event.referral, number, meta.now))
+
+
+def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
+    known, number = _change(state, event.task, "rejected", "declined")
+    task = known.attempt(number)
+    _release(state, task)
+    if event.reason in ("no_capacity", "full_until"):
+        _answered_reliably(state, task.service, kept=False)
+    _after(known, task, DECLINES[event.reason].then == "never", event.until is not None)
+
+
+def expired(state: Region, _: Meta, event: OfferExpired) -> None:
+    known, number = _change(state, event.task, "cancelled", "expired")
+    task = known.attempt(number)
+    _release(state, task)
+    _answered_reliably(state, task.service, kept=False)
+
+
+def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
+    known, number = _located(state, event.task)
+    task = known.attempt(number)
+    if task.is_open:
+        _change(state, event.task, "rejected", "proposed-elsewhere")
+        _release(state, task)
+
+
+def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
+    _end(state, event.task, _CANCELLED_AS[event.reason], meta.now)
+    if event.because is not None:
+        known, number = _located(state, event.task)
+        then = DECLINES[event.because].then
+        _after(known, known.attempt(number), then == "never", then == "park")
+
+
+def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
+    if event.task is not None:
+        status: TaskStatus = "entered-in-error" if event.reason == "entered_in_error" else "cancelled"
+        _end(state, event.task, "withdrawn", meta.now, status)
+
+
+def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
+    if event.late:
+        record = state.closed[event.referral]
+        state.closed[event.referral] = record._replace(started=True)
+        return
+    known, number = _change(state, event.task, "in-progress", "started")
+    known.started = True
+    if known.protocol.steps:
+        provider = known.attempt(number).provider
+        _expect(state, step_dues(state, known, "outcome", provider, event.referral, number, meta.now))
+
+
+def held(state: Region, _: Meta, event: TaskHeld) -> None:
+    _change(state, event.task, "on-hold", "on-hold")
+
+
+def resumed(state: Region, _: Meta, event: TaskResumed) -> None:
+    _change(state, event.task, "in-progress", "started")
+
+
+def missed(state: Region, _: Meta, event: NoShowReported) -> None:
+    known, number = _located(state, event.task)
+    _change(state, event.task, known.attempt(number).status, "no-show")
+
+
+def handed_over(state: Region, _: Meta, event: HandoffConfirmed) -> None:
+    known, number = _located(state, event.task)
+    known.confirmed |= {event.by}
+    if event.complete:
+        _change(state, event.task, known.attempt(number).status, "handed-over")
+
+
+def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
+    if event.corrects is not None:
+        record = state.closed[event.referral]
+        state.closed[event.referral] = record._replace(outcome_at=meta.sequence)
+        return
+    met = event.result in ("need_met", "partly_met")
+    known, number = _located(state, event.task)
+    task = known.attempt(number)
+    _change(state, event.task, "completed" if met else "failed", "completed" if met else "failed")
+    vacate(state, task, meta.now)
+    known.outcome_at, known.outcome_of = meta.sequence, number
+
+
+def reminded(state: Region, _: Meta, event: Reminded) -> None:
+    state.settle("remind", event.referral)
+
+
+def escalated(state: Region, _: Meta, event: Escalated) -> None:
+    due = state.settle("offer" if event.step == "accept" else "step", event.referral)
+    if due.kind == "offer":
+        known = state.referrals[event.referral]
+        _put(known, due.number, known.attempt(due.number)._replace(overdue=True))
+
+
+def vacate(state: Region, task: Task, now: int) -> None:
+    """The place that was taken is free again."""
+    unit = state.units[task.unit]
+    moved(unit, now, -1)
+    freed(state, unit)
+
+
+def _release(state: Region, task: Task) -> None:
+    """The place that was held is free again."""
+    unit = state.units[task.unit]
+    unit.held -= 1
+    freed(state, unit)
+
+
+def _end(
+    state: Region, id: str, business: BusinessStatus, now: int, status: TaskStatus = "cancelled"
+) -> None:
+    known, number = _located(state, id)
+    task = known.attempt(number)
+    _change(state, id, status, business)
+    if task.is_open:
+        _release(state, task)
+    else:
+        vacate(state, task, now)
+
+
+def _located(state: Region, task: str) -> tuple[Referral, int]:
+    found = state.task(task)
+    if found is None:
+        raise LookupError(f"there is no open task {task}")
+    return found[1], found[2]
+
+
+def _change(state: Region, id: str, status: TaskStatus, business: BusinessStatus) -> tuple[Referral, int]:
+    known, number = _located(state, id)
+    task = known.attempt(number)
+    if status != task.status and not may_go(task.status, status):
+        raise ValueError(f"{referral_of(id)}: a task can't go from {task.status} to {status}")
+    _put(known, number, task._replace(status=status, business=business))
+    return known, number
+
+
+def _put(known: Referral, number: int, task: Task) -> None:
+    place = number - 1 - known.before
+    known.tasks = (*known.tasks[:place], task, *known.tasks[place + 1 :])
+
+
+def _after(known: Referral, task: Task, never: bool, again: bool) -> None:
+    """What a provider's no means for later: not this service again, or the whole round anew."""
+    if never:
+        known.never |= {task.service}
+    if again:
+        known.round_from = len(known.tasks)
+
+
+def _expect(state: Region, dues: Iterable[Due]) -> None:
+    for due in dues:
+        state.expects(due)
+
+
+def _answered_reliably(state: Region, service: str, kept: bool) -> None:
+    former = state.reliability.get(service, Reliability())
+    state.reliability[service] = Reliability(former.kept + kept, former.broken + (not kept))
