@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
 from itertools import pairwise
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from referral_bus.contracts.message import Code, Message, Millis, Part, Text
+from referral_bus.contracts.localtime import LocalDate, UtcOffset
+from referral_bus.contracts.message import Code, Message, Text
 from referral_bus.contracts.reference import Version
 from referral_bus.contracts.services import OpeningHours
-
-
-def _real_day(text: str) -> str:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        raise ValueError("there is no such day; write YYYY-MM-DD") from None
-    return text
-
-
-LocalDate = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_real_day)]
-"""A day by the wall clock of the place, ``YYYY-MM-DD``."""
 
 ZoneName = Annotated[
     str,
@@ -31,18 +19,11 @@ ZoneName = Annotated[
 """The name of a time zone in the IANA database, as ``America/Chicago``."""
 
 
-class Offset(Part):
-    """From this moment on the wall clock is ``minutes`` ahead of UTC (behind it, if negative)."""
-
-    from_: Millis
-    minutes: Annotated[int, Field(ge=-720, le=840)]
-
-
 class Calendar(Message):
-    """Opening hours by the wall clock of a place, and the days on which it stays closed. Business time is what passes while it is open.
+    """Working hours by the wall clock of a place, and the days on which it stays closed. Business time is what passes while it is open.
 
-    Hours that overlap count once. Where ``closes`` is before ``opens``, the doors close on the day after. Holidays are closed from midnight
-    to midnight, whichever day the hours began on.
+    Hours that overlap count once. Where ``closes`` is before ``opens``, they end on the day after. Holidays are closed from midnight to
+    midnight, whichever day the hours began on.
 
     ``offsets`` say what the wall clock shows. They are data, and not looked up by ``time_zone``, since governments change their clocks at
     short notice: two machines with different editions of the time zone database would come to different due times, and a decision of last
@@ -57,17 +38,17 @@ class Calendar(Message):
     version: Version = 1
     name: Text
     hours: Annotated[list[OpeningHours], Field(min_length=1, max_length=50)]
-    holidays: Annotated[list[LocalDate], Field(max_length=500)] = Field(default_factory=list)
+    holidays: Annotated[list[LocalDate], Field(max_length=500)]
     time_zone: ZoneName
-    offsets: Annotated[list[Offset], Field(min_length=1, max_length=500)]
+    offsets: Annotated[list[UtcOffset], Field(min_length=1, max_length=500)]
 
     @model_validator(mode="after")
     def _open_some_time(self) -> Self:
         for part in self.hours:
-            # 1440 and 0 are the same midnight, so that 1440 to 0 is no time either.
+            # 1440 and 0 are the same midnight, so that from 1440 to 0 is no time either.
             if part.opens == part.closes or (part.opens, part.closes) == (1440, 0):
                 raise ValueError(
-                    "hours open and close at the same time; for the whole day write 0 to 1440, for a closed day nothing"
+                    "hours open and close at the same time; write 0 to 1440 for a whole day, nothing for a closed one"
                 )
         return self
 
@@ -75,6 +56,6 @@ class Calendar(Message):
     def _in_order(self) -> Self:
         if any(former >= later for former, later in pairwise(self.holidays)):
             raise ValueError("holidays are not in order, or one stands there twice")
-        if any(former.from_ >= later.from_ for former, later in pairwise(self.offsets)):
+        if any(former.since >= later.since for former, later in pairwise(self.offsets)):
             raise ValueError("offsets are not in the order of their moments, or two begin at one moment")
         return self

@@ -10,7 +10,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from referral_bus.contracts.criteria import Answer, Document, Trait
 from referral_bus.contracts.message import Code, Message, Part
+from referral_bus.contracts.places import Latitude, Longitude, Travel
 from referral_bus.contracts.vocabulary import FactStatus
 
 _Value = Annotated[str, Field(min_length=1, max_length=64)]
@@ -56,6 +58,45 @@ class ListFact(_Fact):
         return bool(self.values)
 
 
+class PlaceFact(_Fact):
+    """Where the person is, or why that is not known."""
+
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+    def _stated(self) -> bool:
+        return self.latitude is not None or self.longitude is not None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.latitude is None) != (self.longitude is None):
+            raise ValueError("a place has a latitude and a longitude, or neither")
+        return self
+
+
+class TravelFact(_Fact):
+    """How the person gets about, or why that is not known."""
+
+    value: Travel | None = None
+
+    def _stated(self) -> bool:
+        return self.value is not None
+
+
+class TraitAnswer(Part):
+    """Whether a trait is the person's. A trait without an answer was not asked about."""
+
+    trait: Trait
+    answer: Answer
+
+
+class DocumentAnswer(Part):
+    """Whether the person holds a document. A document without an answer was not asked about."""
+
+    document: Document
+    answer: Answer
+
+
 class Need(Part):
     """A kind of help, by its code in a vocabulary (``openeligibility`` unless said otherwise)."""
 
@@ -64,10 +105,12 @@ class Need(Part):
 
 
 class Household(Part):
-    """Who lives together: how many people, and how many of them are children."""
+    """Who lives together: how many people, how many of them are children, and on what: their income in per cent of the poverty guideline
+    for a household of this size."""
 
     size: NumberFact = NumberFact()
     children: NumberFact = NumberFact()
+    income: NumberFact = NumberFact()
 
 
 class Facts(Message):
@@ -80,6 +123,18 @@ class Facts(Message):
     area: TextFact = TextFact()
     household: Household = Household()
     needs: Annotated[list[Need], Field(min_length=1, max_length=10)]
+    place: PlaceFact = PlaceFact()
+    travel: TravelFact = TravelFact()
+    traits: Annotated[list[TraitAnswer], Field(max_length=60)] = Field(default_factory=list)
+    documents: Annotated[list[DocumentAnswer], Field(max_length=20)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_answer_each(self) -> Self:
+        if len({answer.trait for answer in self.traits}) < len(self.traits):
+            raise ValueError("a trait is answered twice")
+        if len({answer.document for answer in self.documents}) < len(self.documents):
+            raise ValueError("a document is answered twice")
+        return self
 
 
 class Identity(Message):

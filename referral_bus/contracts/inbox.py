@@ -22,6 +22,7 @@ from referral_bus.contracts.ids import (
 from referral_bus.contracts.message import Code, Message, Millis, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import (
     Channel,
     DeclineReason,
@@ -251,6 +252,8 @@ class AdoptReference(Submission):
     protocol: Protocol | None = None
     policy: Policy | None = None
     calendar: Calendar | None = None
+    taxonomy: Taxonomy | None = None
+    crosswalk: Crosswalk | None = None
 
     @model_validator(mode="after")
     def _content_is_of_its_kind(self) -> Self:
@@ -260,6 +263,8 @@ class AdoptReference(Submission):
             "protocol",
             "policy",
             "calendar",
+            "taxonomy",
+            "crosswalk",
         ):
             if (getattr(self, kind) is not None) != (self.kind == kind):
                 raise ValueError(

@@ -26,6 +26,7 @@ from referral_bus.contracts.inbox import Places, Sealed, Submission
 from referral_bus.contracts.message import Code, Message, Millis, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import (
     CancelReason,
     Channel,
@@ -179,12 +180,18 @@ class Eliminated(Part):
 
 
 class Judged(Part):
-    """One service as it was judged: a verdict per criterion in the order need, area, age, language, capacity; the integer score
-    parts in the policy's order, lower is better (empty for a miss)."""
+    """One service as it was judged: a verdict per criterion in the order need, area, age, language, criteria, reach, hours, capacity; the
+    integer score parts in the policy's order, lower is better (empty for a miss)."""
 
     service: ServiceId
     verdicts: Annotated[list[Verdict], Field(max_length=8)]
-    score: Annotated[list[int], Field(max_length=8)]
+    score: Annotated[list[int], Field(max_length=10)]
+    mapping: Code | None = None
+    """The mapping between vocabularies by which the need found the service, ``name@version``; None: by its own code or a narrower one."""
+    confidence: Annotated[int, Field(ge=0, le=1000)] = 1000
+    """How sure that mapping is, in thousandths."""
+    because: Annotated[list[Code], Field(max_length=10)] = Field(default_factory=list)
+    """The kinds of fact for which its own criteria say no, or are unknown."""
 
 
 class Certificate(Part):
@@ -196,7 +203,7 @@ class Certificate(Part):
     policy: Code
     policy_version: Version
     considered: Annotated[int, Field(ge=0)]
-    eliminated: Annotated[list[Eliminated], Field(max_length=8)]
+    eliminated: Annotated[list[Eliminated], Field(max_length=12)]
     best: Annotated[list[Judged], Field(max_length=20)]
     misses: Annotated[list[Judged], Field(max_length=20)]
     digest: Hash
@@ -474,6 +481,8 @@ class ReferenceAdopted(Event):
     protocol: Protocol | None = None
     policy: Policy | None = None
     calendar: Calendar | None = None
+    taxonomy: Taxonomy | None = None
+    crosswalk: Crosswalk | None = None
 
 
 class RulesActivated(Event):

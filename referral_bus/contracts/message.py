@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Millis = Annotated[int, Field(ge=0, le=253_402_300_799_999, description="Epoch milliseconds, UTC")]
 """A moment: epoch milliseconds, UTC, up to the end of year 9999."""
 
-Code = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+Code = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
 """A code out of a vocabulary, or an id somebody else gave."""
 
 Text = Annotated[str, Field(min_length=1, max_length=512)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from referral_bus.contracts.ids import OrganisationId, Region
 from referral_bus.contracts.message import Code, Message, Millis, Part, Text
+from referral_bus.contracts.places import ReachLimit
 from referral_bus.contracts.vocabulary import (
     STEPS,
     URGENCIES,
@@ -21,8 +23,18 @@ from referral_bus.contracts.vocabulary import (
 )
 
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
-Criterion = Literal["need", "area", "age", "language", "capacity"]
-RankBy = Literal["certainty", "needs_covered", "load", "freshness", "lottery"]
+RankBy = Literal[
+    "certainty",
+    "needs_covered",
+    "mapping",
+    "wait",
+    "reach",
+    "language",
+    "load",
+    "freshness",
+    "reliability",
+    "lottery",
+]
 
 
 class Organisation(Message):
@@ -148,6 +160,13 @@ class Protocol(Message):
         return next((step for step in self.steps if step.step == name), None)
 
 
+class TrustStep(Part):
+    """A count of places that is this many hours old, or older, is believed so much, in thousandths."""
+
+    hours: Annotated[int, Field(ge=0, le=8760)]
+    thousandths: Annotated[int, Field(ge=0, le=1000)]
+
+
 class Policy(Message):
     """How candidates are ranked: by these, first to last, and the lottery in the end."""
 
@@ -155,13 +174,29 @@ class Policy(Message):
 
     policy: Code
     version: Version = 1
-    rank_by: Annotated[list[RankBy], Field(min_length=1, max_length=5)]
+    rank_by: Annotated[list[RankBy], Field(min_length=1, max_length=10)]
     best: Annotated[int, Field(ge=1, le=20)] = 3
     """How many of the best candidates a certificate shows."""
     misses: Annotated[int, Field(ge=0, le=20)] = 3
     """How many of the nearest misses a certificate shows."""
     seed: Annotated[str, Field(min_length=8, max_length=128)]
-    """The lottery's seed, published with the policy: anyone can draw again."""
+    """The lottery's seed, published with the policy: anyone can draw again. Nobody can steer the draw by it, since each also depends on the
+    hash of the region's event before the decision, which nobody knows beforehand."""
+    reach: Annotated[list[ReachLimit], Field(max_length=9)] = Field(default_factory=list)
+    """How far a person can be expected to go, by urgency and means of travel; without any, distance rules nobody out."""
+    opens_within: OfferLimits | None = None
+    """How soon a service must be open, by urgency; None: opening hours rule nobody out."""
+    trust: Annotated[list[TrustStep], Field(max_length=20)] = Field(default_factory=list)
+    """How much a count of places is believed by its age; without any step, freshness is the age itself."""
+    window_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    """Routine referrals in mode *match* are gathered for so long and decided together; 0: each on its arrival."""
+
+    @model_validator(mode="after")
+    def _trust_falls(self) -> Self:
+        for former, later in pairwise(self.trust):
+            if former.hours >= later.hours or former.thousandths < later.thousandths:
+                raise ValueError("trust: steps go from young to old, and trust never grows with age")
+        return self
 
 
 class RegionTable(Message):

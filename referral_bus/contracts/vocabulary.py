@@ -142,7 +142,9 @@ FactStatus = Literal["stated", "unknown", "not_said"]
 """Unknown (asked, nobody knows) and not said (not asked, or not answered) are two things, and neither is a no."""
 
 Verdict = Literal["yes", "no", "unknown"]
-ReferenceKind = Literal["organisation", "agreement", "protocol", "policy", "rules", "calendar"]
+ReferenceKind = Literal[
+    "organisation", "agreement", "protocol", "policy", "rules", "calendar", "taxonomy", "crosswalk"
+]
 
 REFUSALS: Final[dict[str, str]] = {
     "id_reused": "This submission id was used before with another body. Use a new id.",
@@ -180,6 +182,7 @@ REFUSALS: Final[dict[str, str]] = {
     "already_acknowledged": "The offer was acknowledged, or a question about it asked, before.",
     "offers_used_up": "The referral was offered as often as its protocol allows.",
     "unknown_calendar": "The protocol counts by a calendar that is not adopted in this region. Publish the calendar first.",
+    "criteria_unmeetable": "Nobody could meet the service's criteria: they contradict each other.",
     "capacity_below_held": "Fewer places are reported than are held for open offers. Answer the offers first.",
     "capacity_above_total": "More places are reported available than there are.",
     "capacity_outdated": "A later report for this unit was received before, or this one is older than a day.",

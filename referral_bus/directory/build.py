@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Final
 
+from pydantic import ValidationError
+
+from referral_bus.contracts.criteria import Criterion, Document, Eligibility, Expression, holds
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.ids import service_id, unit_id
+from referral_bus.contracts.localtime import UtcOffset
+from referral_bus.contracts.places import MICRO, MOST_POINTS, Place, Polygon
 from referral_bus.contracts.reference import Organisation
-from referral_bus.contracts.services import AgeRange, OpeningHours, ServiceDefinition, Unit
-from referral_bus.directory.hours import Span, opening_hours, spans
+from referral_bus.contracts.services import AgeRange, Cost, OpeningHours, Schedule, ServiceDefinition, Unit
+from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
+from referral_bus.directory.geojson import polygons
+from referral_bus.directory.hours import Span, hours_of, opening_hours
 from referral_bus.directory.languages import language_tags
 from referral_bus.directory.links import Links
 from referral_bus.directory.model import Assumptions, Import
+from referral_bus.directory.requirements import cost, documents
 from referral_bus.directory.rows import Row, Rows
-from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, codes_by_name, terms
+from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, codes_by_name, terms, trait_of
 from referral_bus.directory.values import (
     Unusable,
     digest,
     is_code,
     local_id,
     name_code,
+    number,
     organisation_id,
     shown,
     whole_number,
 )
+from referral_bus.directory.zones import offsets
 
 ASSUMED_PLACES: Final = "places"
 ASSUMED_TERMS: Final = "terms"
@@ -36,13 +46,20 @@ PLACE: Final = "place"
 UNNAMED: Final = "unnamed"
 """The vocabulary of a term that says none."""
 
+_NO_ROOM: Final = "the service has as many of these as one can have"
 _LONGEST_NAME: Final = 512
 _OLDEST: Final = 150
 _MOST_TERMS: Final = 50
 _MOST_AREAS: Final = 500
 _MOST_LANGUAGES: Final = 100
 _MOST_HOURS: Final = 50
+_MOST_SCHEDULES: Final = 50
 _MOST_UNITS: Final = 20
+_MOST_PLACES_OF: Final = 50
+_MOST_COSTS: Final = 20
+_MOST_POLYGONS: Final = 100
+_YEARS_OF_CLOCK: Final = 10
+"""For how many years a service's wall clock is told."""
 _MOST_PLACES: Final = 1_000_000
 _ACTIVE: Final = ("", "active")
 _NOT_ACTIVE: Final = ("inactive", "defunct", "temporarily closed")
@@ -62,6 +79,11 @@ class _Builder:
         self._organisations: dict[str, Organisation] = {}
         self._organisation_ids = set(self._links.ids_on_the_bus.values())
         self._units: set[str] = set()
+        self._offsets: list[UtcOffset] = []
+        if assumptions.zone is not None and assumptions.today is not None:
+            first = assumptions.today.year
+            self._offsets = offsets(assumptions.zone, first, first + _YEARS_OF_CLOCK)
+        self._eligible: dict[str, Expression | None] = {}
 
     def result(self) -> Import:
         for id_, row in self._links.organisations.items():
@@ -73,21 +95,36 @@ class _Builder:
             self._links.attributes(),
         )
         schedules, languages = self._links.nearest("schedules"), self._links.nearest("languages")
-        services = [
-            ServiceDefinition(
-                service=service_id(self._assumptions.region, local_id(id_)),
-                organisation=self._provider(row).organisation,
-                name=self._name(row),
-                active=self._active(row),
-                terms=self._terms(attributes.get(id_, ())),
-                ages=self._ages(row),
-                areas=self._areas(areas.get(id_, ())),
-                languages=self._languages(languages.get(id_, ())),
-                hours=self._hours(row, schedules.get(id_, ())),
-                units=self._units_of(id_, capacities.get(id_, ())),
+        costs, required = self._links.of_service("cost_options"), self._links.of_service("required_documents")
+        self._eligible = {id_: self._who(found) for id_, found in self._links.eligibility().items()}
+        services: list[ServiceDefinition] = []
+        for id_, row in self._links.services.items():
+            names, borders = self._areas(areas.get(id_, ()))
+            hours, others = self._hours(row, schedules.get(id_, ()))
+            services.append(
+                ServiceDefinition(
+                    service=service_id(self._assumptions.region, local_id(id_)),
+                    organisation=self._provider(row).organisation,
+                    name=self._name(row),
+                    active=self._active(row),
+                    terms=self._terms(attributes.get(id_, ())),
+                    ages=self._ages(row),
+                    areas=names,
+                    languages=self._languages(languages.get(id_, ())),
+                    hours=hours,
+                    units=self._units_of(id_, capacities.get(id_, ())),
+                    eligibility=self._eligibility(id_, row),
+                    documents=self._documents(required.get(id_, ())),
+                    costs=self._costs(costs.get(id_, ())),
+                    program=self._program(row),
+                    places=self._places(self._links.locations_of.get(id_, ())),
+                    remote=self._is_remote(self._links.locations_of.get(id_, ())),
+                    polygons=borders,
+                    schedules=others,
+                    offsets=self._offsets if hours or others else [],
+                )
             )
-            for id_, row in self._links.services.items()
-        ]
+        taxonomies = self._taxonomies(services)
         for row in self._links.services.values():
             self._rows.use(row)
         files = self._rows.close()
@@ -98,6 +135,7 @@ class _Builder:
             problems=self._rows.problems,
             files=files,
             assumed=dict(self._assumed),
+            taxonomies=taxonomies,
         )
 
     def _add_organisation(self, id_: str, name: str) -> Organisation:
@@ -157,19 +195,49 @@ class _Builder:
             return None
         return AgeRange(minimum=minimum, maximum=maximum)
 
-    def _areas(self, found: Sequence[Row]) -> list[str] | None:
+    def _areas(self, found: Sequence[Row]) -> tuple[list[str] | None, list[Polygon]]:
+        """The areas served by name and those served by their borders."""
         areas: list[str] = []
+        borders: list[Polygon] = []
         for row in found:
-            try:
-                area = name_code(row["name"])
-            except Unusable as why:
-                self._rows.leave_out(row, f"the area's name {why}")
+            unusable: list[str] = []
+            named: str | None = None
+            drawn: list[Polygon] = []
+            if row["name"] or not row["extent"]:
+                try:
+                    named = name_code(row["name"])
+                except Unusable as why:
+                    unusable.append(f"the area's name {why}")
+            if row["extent"]:
+                try:
+                    drawn = self._borders(row, borders)
+                except Unusable as why:
+                    unusable.append(str(why))
+            if named is None and not drawn:
+                self._rows.leave_out(row, "; ".join(unusable))
                 continue
-            if area in areas:
-                self._rows.use(row)
-            elif self._room(row, areas, _MOST_AREAS):
-                areas.append(area)
-        return areas or None
+            if named is not None and named not in areas:
+                if len(areas) >= _MOST_AREAS and not drawn:
+                    self._rows.leave_out(row, _NO_ROOM)
+                    continue
+                areas += [named] if len(areas) < _MOST_AREAS else []
+            borders += drawn
+            self._rows.use(row)
+            for reason in unusable:
+                self._rows.note(row, reason)
+        return areas or None, borders
+
+    def _borders(self, row: Row, taken: Sequence[Polygon]) -> list[Polygon]:
+        kind = row["extent_type"].casefold()
+        if kind not in ("", "geojson"):
+            raise Unusable(f"the extent is of type {shown(kind)}; the bus reads geojson")
+        drawn = polygons(row["extent"])
+        points = sum(len(ring.points) // 2 for one in (*taken, *drawn) for ring in one.rings)
+        if len(taken) + len(drawn) > _MOST_POLYGONS or points > MOST_POINTS:
+            raise Unusable(
+                f"the service's extents have more than {_MOST_POLYGONS} polygons or {MOST_POINTS} points; simplify them"
+            )
+        return drawn
 
     def _languages(self, found: Sequence[Row]) -> list[str] | None:
         languages: list[str] = []
@@ -190,30 +258,135 @@ class _Builder:
                     )
         return languages or None
 
-    def _hours(self, service: Row, found: Sequence[Row]) -> list[OpeningHours] | None:
+    def _hours(self, service: Row, found: Sequence[Row]) -> tuple[list[OpeningHours] | None, list[Schedule]]:
+        """The hours of a plain week, and those that are none."""
         week: list[Span] = []
+        others: list[Schedule] = []
         for row in found:
             try:
-                week += spans(row)
+                told = hours_of(row, self._assumptions.today)
             except Unusable as why:
                 self._rows.leave_out(row, str(why))
-            else:
+                continue
+            if isinstance(told, list):
+                week += told
                 self._rows.use(row)
+            elif told in others:
+                self._rows.use(row)
+            elif self._room(row, others, _MOST_SCHEDULES):
+                others.append(told)
         hours = opening_hours(week)
         if len(hours) > _MOST_HOURS:
             self._rows.note(
                 service, f"the service has more than {_MOST_HOURS} different hours; the first are used"
             )
-        return hours[:_MOST_HOURS] or None
+        return hours[:_MOST_HOURS] or None, others
+
+    def _places(self, found: Sequence[Row]) -> list[Place]:
+        places: list[Place] = []
+        for row in found:
+            if not row["latitude"] and not row["longitude"]:
+                continue
+            try:
+                place = Place(
+                    latitude=round(number(row["latitude"], -90, 90) * MICRO),
+                    longitude=round(number(row["longitude"], -180, 180) * MICRO),
+                )
+            except Unusable as why:
+                self._rows.note(row, f"latitude, longitude: {why}; where it is, is taken as not stated")
+                continue
+            if place not in places and len(places) < _MOST_PLACES_OF:
+                places.append(place)
+        return places
+
+    @staticmethod
+    def _is_remote(found: Sequence[Row]) -> bool:
+        return any(row["location_type"].casefold() == "virtual" for row in found)
+
+    def _costs(self, found: Sequence[Row]) -> list[Cost]:
+        costs: list[Cost] = []
+        for row in found:
+            today = self._assumptions.today
+            if today is not None and row["valid_to"] and row["valid_to"][:10] < today.isoformat():
+                self._rows.leave_out(row, f"the price was valid to {shown(row['valid_to'])}")
+                continue
+            try:
+                told = cost(row)
+            except Unusable as why:
+                self._rows.leave_out(row, str(why))
+                continue
+            if told in costs:
+                self._rows.use(row)
+            elif self._room(row, costs, _MOST_COSTS):
+                costs.append(told)
+        return costs
+
+    def _documents(self, found: Sequence[Row]) -> list[Document]:
+        needed: list[Document] = []
+        for row in found:
+            if not row["document"]:
+                self._rows.leave_out(row, "the row names no document")
+                continue
+            told, said = documents(row["document"])
+            self._rows.use(row)
+            needed += [document for document in told if document not in needed]
+            if said is not None:
+                self._rows.note(row, said)
+        return needed
+
+    def _program(self, service: Row) -> str | None:
+        program = self._links.programs.get(service["program_id"])
+        if program is None:
+            if service["program_id"]:
+                self._rows.note(
+                    service, f"program_id {shown(service['program_id'])} is not among the programs"
+                )
+            return None
+        self._rows.use(program)
+        return local_id(program["id"])
+
+    def _eligibility(self, id_: str, service: Row) -> Eligibility | None:
+        """Who is eligible, at the three levels the directory says it at."""
+        levels = (
+            self._eligible.get(id_),
+            self._eligible.get(service["program_id"]),
+            self._eligible.get(service["organization_id"]),
+        )
+        if levels == (None, None, None):
+            return None
+        return Eligibility(service=levels[0], program=levels[1], organisation=levels[2])
+
+    def _who(self, found: Sequence[Row]) -> Expression | None:
+        """Attributes that say who is eligible, as one criterion: any of their traits is enough."""
+        traits: list[str] = []
+        for row in found:
+            try:
+                need, used = self._need(row)
+            except Unusable as why:
+                self._rows.leave_out(row, str(why))
+                continue
+            trait = trait_of(need.code) if need.vocabulary == OPEN_ELIGIBILITY else None
+            if trait is None:
+                self._rows.leave_out(
+                    row, f"the term {shown(need.code)} says of nobody what the bus places people by"
+                )
+                continue
+            for one in (row, *used):
+                self._rows.use(one)
+            if trait not in traits:
+                traits.append(trait)
+        return holds(Criterion(kind="trait", one_of=traits)) if traits else None
 
     def _terms(self, found: Sequence[Row]) -> list[Need]:
         needs: list[Need] = []
         for row in found:
             try:
-                need = self._need(row)
+                need, used = self._need(row)
             except Unusable as why:
                 self._rows.leave_out(row, str(why))
                 continue
+            for one in used:
+                self._rows.use(one)
             if need in needs:
                 self._rows.use(row)
             elif self._room(row, needs, _MOST_TERMS):
@@ -223,12 +396,17 @@ class _Builder:
             return list(self._assumptions.terms)
         return needs
 
-    def _need(self, attribute: Row) -> Need:
+    def _need(self, attribute: Row) -> tuple[Need, list[Row]]:
+        """The term an attribute names, and the rows it stands in."""
         term = self._links.terms.get(attribute["taxonomy_term_id"])
         if term is None:
             raise Unusable(
                 f"taxonomy_term_id {shown(attribute['taxonomy_term_id'])} is not among the taxonomy terms"
             )
+        taxonomy = self._links.taxonomies.get(term["taxonomy_id"])
+        return self._need_of(term), [term] if taxonomy is None else [term, taxonomy]
+
+    def _need_of(self, term: Row) -> Need:
         taxonomy = self._links.taxonomies.get(term["taxonomy_id"])
         vocabulary = term["taxonomy"] or (taxonomy["name"] if taxonomy is not None else "")
         code = term["code"] or term["id"]
@@ -239,15 +417,60 @@ class _Builder:
                     f"Open Eligibility has no term {shown(code)}, and not just one named "
                     f"{shown(term['name'])}"
                 )
-            need = Need(vocabulary=OPEN_ELIGIBILITY, code=known)
-        elif is_code(code):
-            need = Need(vocabulary=name_code(vocabulary or UNNAMED), code=code)
-        else:
-            raise Unusable(f"the term's code {shown(code)} is no code: letters, digits and . _ : / - only")
-        self._rows.use(term)
-        if taxonomy is not None:
-            self._rows.use(taxonomy)
-        return need
+            return Need(vocabulary=OPEN_ELIGIBILITY, code=known)
+        if is_code(code):
+            return Need(vocabulary=name_code(vocabulary or UNNAMED), code=code)
+        raise Unusable(f"the term's code {shown(code)} is no code: letters, digits and . _ : / - only")
+
+    def _taxonomies(self, services: Iterable[ServiceDefinition]) -> list[Taxonomy]:
+        """The directory's own vocabularies, as far as its services are coded by them: those terms and all that is above them. One without
+        a hierarchy says no more than its codes do."""
+        used = {(term.vocabulary, term.code) for service in services for term in service.terms}
+        found: dict[str, dict[str, TaxonomyTerm]] = {}
+        for row in self._links.terms.values():
+            below = self._coded(row)
+            if below is None or below not in used or below[0] == OPEN_ELIGIBILITY:
+                continue
+            self._climb(row, below, found.setdefault(below[0], {}))
+        taxonomies: list[Taxonomy] = []
+        for vocabulary, terms_of in sorted(found.items()):
+            if not any(term.parent for term in terms_of.values()):
+                continue
+            try:
+                taxonomies.append(
+                    Taxonomy(taxonomy=vocabulary, terms=[terms_of[code] for code in sorted(terms_of)])
+                )
+            except ValidationError as error:
+                self._rows.about(
+                    next(iter(self._links.terms.values())).file,
+                    f"the hierarchy of {shown(vocabulary)} can't be used: {error.errors()[0]['msg']}",
+                )
+        return taxonomies
+
+    def _climb(self, row: Row, term: tuple[str, str], found: dict[str, TaxonomyTerm]) -> None:
+        """Take a term and those above it."""
+        vocabulary, code = term
+        while code not in found:
+            above = self._links.terms.get(row["parent_id"])
+            parent = None if above is None else self._coded(above)
+            if row["parent_id"] and (parent is None or parent[0] != vocabulary):
+                self._rows.note(row, f"parent_id {shown(row['parent_id'])} is no term of its taxonomy")
+                parent = None
+            found[code] = TaxonomyTerm(
+                code=code, parent=parent[1] if parent else None, name=self._name(row) or None
+            )
+            self._rows.use(row)
+            if above is None or parent is None:
+                return
+            row, code = above, parent[1]
+
+    def _coded(self, term: Row) -> tuple[str, str] | None:
+        """Vocabulary and code of a term of the directory; None for one that has none the bus can carry."""
+        try:
+            need = self._need_of(term)
+        except Unusable:
+            return None
+        return need.vocabulary, need.code
 
     def _units_of(self, service: str, found: Sequence[Row]) -> list[Unit]:
         units: list[Unit] = []
@@ -296,7 +519,7 @@ class _Builder:
     def _room(self, row: Row, taken: Sized, most: int) -> bool:
         """Whether a service can have one more of these. The row is used, or left out."""
         if len(taken) >= most:
-            self._rows.leave_out(row, "the service has as many of these as one can have")
+            self._rows.leave_out(row, _NO_ROOM)
             return False
         self._rows.use(row)
         return True

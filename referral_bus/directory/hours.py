@@ -1,20 +1,24 @@
-"""Schedules of HSDS as the opening hours of the bus: RRULE weeks of 2.x and 3.x, weekdays of 1.x."""
+"""Schedules of HSDS as the opening hours of the bus: RRULE (RFC 5545) of 2.x and 3.x, weekdays of 1.x."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, Literal, get_args
+from datetime import date
+from typing import Final, get_args
 
-from referral_bus.contracts.services import OpeningHours
+from pydantic import ValidationError
+
+from referral_bus.contracts.localtime import Day
+from referral_bus.contracts.services import OpeningHours, Schedule
 from referral_bus.directory.rows import Row
 from referral_bus.directory.values import Unusable
 
-Day = Literal["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 DAYS: Final[tuple[Day, ...]] = get_args(Day)
 MIDNIGHT: Final = 1440
 _NAMES: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_NOT_KNOWN: Final = ("byweekno", "byyearday", "bymonth", "bysetpos", "count")
 _TIME: Final = re.compile(
     r"(\d{1,2})(?::?(\d{2}))?(?::\d{2}(?:\.\d+)?)?\s*(?:([ap])\.?m\.?)?\s*(?:z|[+-]\d{2}:?\d{2})?",
     re.IGNORECASE,
@@ -24,28 +28,53 @@ Span = tuple[Day, int, int]
 """A day and the minutes after midnight at which it opens and closes."""
 
 
-def spans(row: Row) -> list[Span]:
-    """The days and times of a schedule's row. Raises Unusable for what is no plain week."""
-    if (frequency := row["freq"].upper()) not in ("", "WEEKLY", "DAILY"):
-        raise Unusable(f"the schedule repeats {frequency[:20]!r}; the bus knows weeks only")
-    if row["interval"] not in ("", "1", "1.0"):
-        raise Unusable("the schedule skips weeks (interval); the bus knows every week only")
-    for column in ("valid_to", "until"):
+def hours_of(row: Row, today: date | None) -> list[Span] | Schedule:
+    """What a schedule's row says: the days and times of a plain week that lasts, or else a schedule.
+
+    Raises Unusable for what is neither, and for what ended before ``today``.
+    """
+    frequency = row["freq"].upper() or "WEEKLY"
+    if frequency not in ("DAILY", "WEEKLY", "MONTHLY"):
+        raise Unusable(f"the schedule repeats {frequency[:20]!r}; the bus knows days, weeks and months")
+    for column in _NOT_KNOWN:
         if row[column]:
-            raise Unusable(
-                f"the schedule ends on {row[column][:20]!r} ({column}); the bus knows lasting hours only"
-            )
-    days = list(DAYS) if frequency == "DAILY" and not row["byday"] else _days(row["byday"])
+            raise Unusable(f"the schedule says {column}, which the bus does not know")
+    every = _count(row["interval"] or "1", "interval")
+    if frequency == "DAILY" and every > 1:
+        raise Unusable("the schedule skips days (interval); the bus knows weeks and months that are skipped")
+    starts = _day_of(row, "valid_from")
+    if every > 1:
+        starts = _day_of(row, "dtstart") or starts
+    ends = min((day for day in (_day_of(row, "valid_to"), _day_of(row, "until")) if day), default=None)
+    if ends is not None and today is not None and ends < today.isoformat():
+        raise Unusable(f"the schedule ended on {ends}")
+    if starts is not None and today is not None and every == 1 and starts <= today.isoformat():
+        starts = None
+    month_days = [_count(part, "bymonthday") for part in _parts(row["bymonthday"])]
+    days, nth = _days_and_places(row["byday"], frequency) if not month_days or row["byday"] else ([], [])
     if not row["opens_at"] or not row["closes_at"]:
         raise Unusable(
             "the schedule states no opening and closing time (opens_at, closes_at), as for a closed day"
         )
     opens, closes = minutes(row["opens_at"]), minutes(row["closes_at"])
-    if opens < closes:
-        return [(day, opens, closes) for day in days]
-    if closes == opens:
+    if opens == closes:
         raise Unusable("the schedule opens and closes at the same time")
-    return [part for day in days for part in _past_midnight(day, opens, closes)]
+    if frequency != "MONTHLY" and every == 1 and not month_days and starts is None and ends is None:
+        return _week(days, opens, closes)
+    try:
+        return Schedule(
+            frequency="monthly" if frequency == "MONTHLY" else "weekly",
+            opens=opens,
+            closes=closes,
+            days=days,
+            nth=nth,
+            month_days=month_days,
+            every=every,
+            starts=starts,
+            ends=ends,
+        )
+    except ValidationError as error:
+        raise Unusable(f"the schedule can't be used: {error.errors()[0]['msg']}") from None
 
 
 def opening_hours(found: Iterable[Span]) -> list[OpeningHours]:
@@ -74,8 +103,59 @@ def minutes(text: str) -> int:
     return hour * 60 + minute
 
 
+def _week(days: list[Day], opens: int, closes: int) -> list[Span]:
+    if opens < closes:
+        return [(day, opens, closes) for day in days]
+    return [part for day in days for part in _past_midnight(day, opens, closes)]
+
+
+def _days_and_places(text: str, frequency: str) -> tuple[list[Day], list[int]]:
+    """Days of the week, and which of them in a month (``1MO,3MO``: the first and third Monday)."""
+    if frequency == "DAILY" and not text:
+        return list(DAYS), []
+    if frequency != "MONTHLY":
+        return _days(text), []
+    found: dict[Day, set[int]] = defaultdict(set)
+    for part in _parts(text):
+        place = re.match(r"([+-]?\d)?(?=[A-Za-z])", part)
+        if place is None:
+            raise Unusable(f"{part[:20]!r} is no day of a month; write 1MO")
+        found[_day(part[place.end() :])].add(int(place[1] or 0))
+    if not found:
+        raise Unusable("the schedule names no day (byday, bymonthday)")
+    counted, *others = found.values()
+    if any(other != counted for other in others) or (0 in counted and len(counted) > 1):
+        raise Unusable("the schedule counts its days differently (byday); give each its own row")
+    return sorted(found, key=DAYS.index), sorted(counted - {0})
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+
+
+def _count(text: str, column: str) -> int:
+    try:
+        number = int(text.removesuffix(".0"))
+    except ValueError:
+        raise Unusable(f"{column} {text[:20]!r} is not a whole number") from None
+    if not -31 <= number <= 60 or number == 0 or (column == "interval" and number < 1):
+        raise Unusable(f"{column} {number} is out of range")
+    return number
+
+
+def _day_of(row: Row, column: str) -> str | None:
+    """A date as ``YYYY-MM-DD``; iCalendar's ``20260131T000000Z`` is one as well."""
+    text = row[column]
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(re.split("[T ]", text)[0]).isoformat()
+    except ValueError:
+        raise Unusable(f"{column} {text[:20]!r} is not a date; write YYYY-MM-DD") from None
+
+
 def _days(text: str) -> list[Day]:
-    days = [_day(part) for part in re.split(r"[,;\s]+", text.strip()) if part]
+    days = [_day(part) for part in _parts(text)]
     if not days:
         raise Unusable("the schedule names no day (byday, weekday)")
     return days

@@ -25,6 +25,7 @@ class Links:
         self.units = self._by_id("units")
         self.terms = self._by_id("taxonomy_terms")
         self.taxonomies = self._by_id("taxonomies")
+        self.programs = self._by_id("programs", "name")
         self.ids_on_the_bus = self._ids_on_the_bus()
         """The ids on the bus that organisations of the directory were given, by their ids in the
         directory."""
@@ -35,6 +36,8 @@ class Links:
                 self.places_of[place["organization_id"]].append(place)
         self._service_at: dict[str, str] = {}
         self._services_at_location: dict[str, dict[str, None]] = defaultdict(dict)
+        self.locations_of: dict[str, list[Row]] = defaultdict(list)
+        """The locations of a service."""
         self._link_services_with_locations()
 
     def areas(self) -> dict[str, list[Row]]:
@@ -43,11 +46,23 @@ class Links:
 
     def capacities(self) -> dict[str, list[Row]]:
         """The service capacities by service."""
-        return self._belonging("service_capacities", lambda row: [self._known(row["service_id"])])
+        return self.of_service("service_capacities")
+
+    def of_service(self, table: str) -> dict[str, list[Row]]:
+        """The rows of a table that name a service, by service."""
+        return self._belonging(table, lambda row: [self._known(row["service_id"])])
 
     def attributes(self) -> dict[str, list[Row]]:
-        """The attributes by the service they describe."""
+        """The attributes by the service they describe; those that say who is eligible are not among them."""
         return self._belonging("attributes", self._by_description)
+
+    def eligibility(self) -> dict[str, list[Row]]:
+        """The attributes that say who is eligible, by the service, program or organisation they describe."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self._rows.readable("attributes"):
+            if says_who_is_eligible(row) and self._is_described(row["link_id"]):
+                found[row["link_id"]].append(row)
+        return found
 
     def nearest(self, table: str) -> dict[str, list[Row]]:
         """Of the rows of a table, by service, those about the service itself; where there are none, those of
@@ -124,6 +139,8 @@ class Links:
                 self._services_at_location[location][service] = None
             if location in self.locations:
                 self._rows.use(self.locations[location])
+                if self.locations[location] not in self.locations_of[service]:
+                    self.locations_of[service].append(self.locations[location])
             elif location:
                 self._rows.note(row, f"location_id {shown(location)} is not among the locations")
 
@@ -160,10 +177,20 @@ class Links:
             raise Unusable("it is about a telephone line, and the bus decides nothing by telephones")
         raise Unusable("the row names no service (service_id)")
 
+    def _is_described(self, id_: str) -> bool:
+        return id_ in self.services or id_ in self.programs or id_ in self.organisations
+
     def _by_description(self, row: Row) -> list[str]:
         described, entity = row["link_id"], row["link_entity"]
+        if says_who_is_eligible(row) and self._is_described(described):
+            return []
         if described in self.services:
             return [described]
         if entity in ("organization", "location", "service_at_location"):
             raise Unusable(f"it describes a {entity}; the bus uses what describes services")
         raise Unusable(f"link_id {shown(described)} is not among the services that can be used")
+
+
+def says_who_is_eligible(attribute: Row) -> bool:
+    """Whether an attribute's term names who a service is for, and not what it helps with."""
+    return "eligib" in attribute["link_type"].casefold()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.ids import Region
 from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabularies import Taxonomy
+from referral_bus.directory.zones import offsets
 
 BUS_SCHEME: Final = "org.referralbus.organisation"
 """The ``identifier_scheme`` of an HSDS ``organization_identifier`` that holds an organisation's id on the
@@ -33,6 +36,19 @@ class Assumptions(BaseModel):
     terms: Annotated[tuple[Need, ...], Field(max_length=50)] = ()
     """What a service with no taxonomy term is taken to help with. Without any, such a service is never
     offered a referral."""
+    zone: str | None = None
+    """The IANA time zone that the directory's opening hours are told in, as ``America/Chicago``. Without one it is unknown
+    whether a service is open at a moment."""
+    today: date | None = None
+    """The day of the import: what ended before it is left out, and the zone's clock is given from its year on. Without it nothing
+    has ended, and there is no clock."""
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, zone: str | None) -> str | None:
+        if zone is not None:
+            offsets(zone, 2000, 2000)
+        return zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +80,7 @@ class FileCount:
 @dataclass(frozen=True, slots=True)
 class Import:
     """What a directory gives the bus. ``assumed``: how many services each assumption was used for, by what
-    was assumed."""
+    was assumed. ``taxonomies``: the vocabularies of its own that services are coded by, where they have a hierarchy."""
 
     region: str
     services: list[ServiceDefinition]
@@ -72,3 +88,4 @@ class Import:
     problems: list[Problem]
     files: list[FileCount]
     assumed: dict[str, int]
+    taxonomies: list[Taxonomy] = field(default_factory=list)

@@ -33,6 +33,9 @@ _TABLES: Final = {
     "service_at_location": "service_at_locations",
     "services_at_location": "service_at_locations",
     "organization_identifier": "organization_identifiers",
+    "cost_option": "cost_options",
+    "required_document": "required_documents",
+    "program": "programs",
 }
 _OLD_COLUMNS: Final = {
     "service_areas": {"service_area": "name"},

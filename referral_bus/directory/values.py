@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -66,6 +67,17 @@ def whole_number(text: str, most: int) -> int:
     if not 0 <= number <= most:
         raise Unusable(f"{shown(text)} is not between 0 and {most}")
     return int(number)
+
+
+def number(text: str, least: int, most: int) -> Decimal:
+    """A decimal number from ``least`` to ``most``. Raises Unusable."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise Unusable(f"{shown(text)} is not a number") from None
+    if not value.is_finite() or not least <= value <= most:
+        raise Unusable(f"{shown(text)} is not between {least} and {most}")
+    return value
 
 
 def shown(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.contracts.delivery import DELIVERIES
 from referral_bus.contracts.disclosure import Disclosed
@@ -11,6 +12,7 @@ from referral_bus.contracts.inbox import SUBMISSIONS
 from referral_bus.contracts.ledger import EVENTS
 from referral_bus.contracts.message import Message
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 
 MESSAGES: tuple[type[Message], ...] = (
     Facts,
@@ -20,6 +22,9 @@ MESSAGES: tuple[type[Message], ...] = (
     *EVENTS,
     Organisation,
     Agreement,
+    Calendar,
+    Taxonomy,
+    Crosswalk,
     Protocol,
     Policy,
     RegionTable,

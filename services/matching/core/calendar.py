@@ -35,7 +35,7 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 class Week(NamedTuple):
-    """The opening hours of a week, in milliseconds after midnight before Monday by the wall clock."""
+    """The working hours of a week, in milliseconds after midnight before Monday by the wall clock."""
 
     opens: tuple[int, ...]
     """When the place opens, in order; the first is 0, for no time at all if need be."""
@@ -166,7 +166,7 @@ def _week(hours: Iterable[OpeningHours]) -> Week:
 def _stretches(calendar: Calendar) -> Iterator[tuple[int, int, bool]]:
     """Where each stretch begins, what the wall clock is ahead of UTC there, and whether it is a holiday; from the epoch on."""
     holidays = [(date.fromisoformat(day).toordinal() - _EPOCH_DAY) * _DAY for day in calendar.holidays]
-    changes = [(offset.from_, offset.minutes * _MINUTE) for offset in calendar.offsets]
+    changes = [(offset.since, offset.minutes * _MINUTE) for offset in calendar.offsets]
     changes[0] = (0, changes[0][1])
     for (start, shift), (end, _) in zip(changes, [*changes[1:], (_NEVER, 0)], strict=True):
         at = start

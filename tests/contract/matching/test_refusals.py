@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from referral_bus.contracts.criteria import Criterion, Eligibility, holds
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
     AcknowledgeOffer,
@@ -271,6 +272,13 @@ def _accepted_for_next_year(world: World) -> list[Event]:
 def _declined_until(world: World) -> list[Event]:
     body = DeclineOffer(task=task_id(offered(world), 1), reason="not_eligible", until=world.now + DAY)
     return world.send(body, "shelter")
+
+
+def _for_nobody(world: World) -> list[Event]:
+    older = holds(Criterion(kind="age", minimum=60))
+    return world.send(
+        publish(offers("beds", ages={"maximum": 50}, eligibility=Eligibility(service=older))), "shelter"
+    )
 
 
 def _counted_long_ago(world: World) -> list[Event]:
@@ -546,6 +554,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
         lambda w: w.send(tried(accepted(w), w.now - 365 * DAY), "shelter"),
     ),
     ("capacity_outdated", "counted too long ago", _counted_long_ago),
+    ("criteria_unmeetable", "for people who are old and young", _for_nobody),
     ("already_started", "started twice", _started_twice),
     ("capacity_below_held", "fewer than are held", _below_held),
     ("capacity_above_total", "more than there are", _above_total),

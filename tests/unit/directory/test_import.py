@@ -184,8 +184,8 @@ def test_a_row_with_missing_cells_is_used_as_far_as_it_goes(tmp_path: Path) -> N
         ("languages", "id,phone_id,language\na,7,Spanish\n", "about a telephone line"),
         (
             "schedules",
-            "id,service_id,freq,byday,opens_at,closes_at\na,7,MONTHLY,1MO,09:00,10:00\n",
-            "knows weeks only",
+            "id,service_id,freq,byday,opens_at,closes_at\na,7,YEARLY,1MO,09:00,10:00\n",
+            "knows days, weeks and months",
         ),
         (
             "schedules",
@@ -209,8 +209,8 @@ def test_a_row_with_missing_cells_is_used_as_far_as_it_goes(tmp_path: Path) -> N
         ),
         (
             "schedules",
-            "id,service_id,byday,opens_at,closes_at,valid_to\na,7,MO,09:00,10:00,2005-01-01\n",
-            "lasting hours only",
+            "id,service_id,byday,opens_at,closes_at,count\na,7,MO,09:00,10:00,3\n",
+            "says count, which the bus does not know",
         ),
         (
             "service_capacity",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from referral_bus.contracts.facts import Facts, Need, NumberFact
-from referral_bus.contracts.inbox import AcceptOffer, SubmitReferral, Tick
+from referral_bus.contracts.inbox import AcknowledgeOffer, SubmitReferral, Tick
 from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, Meta, OfferAccepted
 from referral_bus.log.port import Record
 from referral_bus.wire.codec import MAXIMUM_BYTES, Codec
@@ -110,10 +110,10 @@ def test_bytes_left_over_are_refused() -> None:
 
 
 def test_an_invalid_field_is_named_and_its_value_is_not_shown() -> None:
-    schema = {"type": "record", "name": "AcceptOffer", "fields": [{"name": "task", "type": "string"}]}
+    schema = {"type": "record", "name": "AcknowledgeOffer", "fields": [{"name": "task", "type": "string"}]}
     out = BytesIO()
     fastavro.schemaless_writer(out, schema, {"task": "Jane Roe"})
-    frame = b"\x00" + CODEC.schema_id(AcceptOffer).to_bytes(4, "big")
+    frame = b"\x00" + CODEC.schema_id(AcknowledgeOffer).to_bytes(4, "big")
     with pytest.raises(WireError, match="look at task") as caught:
         CODEC.decode(frame + out.getvalue())
     assert "Jane" not in str(caught.value)

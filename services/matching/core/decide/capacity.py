@@ -6,6 +6,7 @@ from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.inbox import PublishService, ReportCapacity
 from referral_bus.contracts.ledger import CapacityChanged, Event, ServicePublished
 from services.matching.core.counting import moved_since
+from services.matching.core.criteria import unmeetable
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
 from services.matching.core.state import COUNT_MS
 
@@ -50,4 +51,6 @@ def publish(asked: Asked, body: PublishService) -> list[Event]:
         known = state.units.get(unit.unit)
         if known is not None and known.service != definition.service:
             return refused("not_your_service", unit.unit)
+    if unmeetable(definition):
+        return refused("criteria_unmeetable", definition.service)
     return [ServicePublished(definition=definition)]

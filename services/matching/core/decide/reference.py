@@ -37,6 +37,8 @@ def adopt(asked: Asked, body: AdoptReference) -> list[Event]:
             protocol=body.protocol,
             policy=body.policy,
             calendar=body.calendar,
+            taxonomy=body.taxonomy,
+            crosswalk=body.crosswalk,
         )
     ]
 

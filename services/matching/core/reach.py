@@ -1,0 +1,181 @@
+"""How far it is from a person to a service, and whether that is within reach. Whole numbers only: the same on every machine.
+
+A distance is that of the haversine formula on a sphere of the earth's mean radius. A place becomes a point on a sphere whose radius is
+2^32 units (one is 1.5 mm); the square of the straight line between two such points is the formula's ``4 sin^2(d / 2R)``, exactly in whole
+numbers, and the arc above the line follows from it by a series. Sines come from a series in whole numbers as well: a machine's own
+floating-point functions may differ in the last digit, and a metre more or less would decide otherwise at a limit. The earth is no
+sphere: the figure is within 0.6 % of the way along an ellipsoid, and both are shorter than any road.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import isqrt
+from typing import Final, NamedTuple
+
+from referral_bus.contracts.facts import Facts
+from referral_bus.contracts.places import Place, ReachLimit, Travel
+from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabulary import Urgency
+from services.matching.core.eligibility import Letter
+
+EARTH_RADIUS_M: Final = 6_371_009
+"""The mean radius of the earth (IUGG), in metres."""
+
+_UNIT_BITS: Final = 32
+_UNIT: Final = 1 << _UNIT_BITS
+_BITS: Final = 96
+"""Binary places that angles and their sines are reckoned with."""
+_ONE: Final = 1 << _BITS
+_PI: Final = 0x3243F6A8885A308D313198A2E0370734 >> (124 - _BITS)
+"""Pi with that many binary places."""
+_HALF_TURN: Final = 180_000_000
+
+
+class Point(NamedTuple):
+    """A place on the sphere of 2^32 units."""
+
+    x: int
+    y: int
+    z: int
+
+
+class Travelling(NamedTuple):
+    """Where a person is and how they get about; None where that is not stated."""
+
+    point: Point | None
+    travel: Travel | None
+
+
+class Reaching(NamedTuple):
+    """How a service is reached: where it is, how far it comes to people, and whether it is given from afar."""
+
+    points: tuple[Point, ...]
+    comes: int | None
+    remote: bool
+
+
+def point(latitude: int, longitude: int) -> Point:
+    """The point of a place in micro-degrees."""
+    sin_north, cos_north = _sine(latitude), _sine(latitude + _HALF_TURN // 2)
+    sin_east, cos_east = _sine(longitude), _sine(longitude + _HALF_TURN // 2)
+    shift = 2 * _BITS - _UNIT_BITS
+    return Point(
+        _rounded(cos_north * cos_east, shift),
+        _rounded(cos_north * sin_east, shift),
+        _rounded(sin_north, _BITS - _UNIT_BITS),
+    )
+
+
+def metres(a: Point, b: Point) -> int:
+    """The distance in whole metres, rounded to the nearest."""
+    x, y, z = a.x - b.x, a.y - b.y, a.z - b.z
+    straight = x * x + y * y + z * z
+    if straight <= 2 * _UNIT * _UNIT:
+        return _arc(straight)
+    # More than a quarter of the way round: the rest of half the way is the way to the point opposite, and better told by it.
+    x, y, z = a.x + b.x, a.y + b.y, a.z + b.z
+    return _HALF_WAY_ROUND - _arc(x * x + y * y + z * z)
+
+
+def travelling(facts: Facts) -> Travelling:
+    """What of the facts reach is judged by."""
+    place = facts.place
+    known = place.latitude is not None and place.longitude is not None
+    at = point(place.latitude, place.longitude) if known else None  # type: ignore[arg-type]
+    return Travelling(at, facts.travel.value)
+
+
+def reaching(definition: ServiceDefinition) -> Reaching:
+    """What of a definition reach is judged by."""
+    points = tuple(dict.fromkeys(_point_of(place) for place in definition.places))
+    return Reaching(points, definition.reach_m, definition.remote)
+
+
+def distance(person: Travelling, service: Reaching) -> int | None:
+    """Metres to the nearest of the service's places; 0 for one that is given from afar, None where either place is not stated."""
+    if service.remote:
+        return 0
+    at = person.point
+    if at is None or not service.points:
+        return None
+    return min(metres(at, there) for there in service.points)
+
+
+def limits(reach: Iterable[ReachLimit], urgency: Urgency) -> dict[Travel, int]:
+    """How far one goes in this urgency by each way of travelling."""
+    return {limit.travel: limit.metres for limit in reach if limit.urgency == urgency}
+
+
+def judge_reach(
+    away: int | None, travel: Travel | None, comes: int | None, furthest: dict[Travel, int]
+) -> Letter:
+    """Whether a distance is within reach, if the person goes or the provider comes.
+
+    Who travels how nobody knows reaches what a person on any way reaches, and may reach what a person on some way does. A way without a
+    limit goes any distance.
+    """
+    if away is None:
+        return "u"
+    if comes is not None and away <= comes:
+        return "y"
+    if travel is not None:
+        return "y" if away <= furthest.get(travel, away) else "n"
+    ways = [away <= furthest.get(way, away) for way in _WAYS]
+    return "y" if all(ways) else "u" if any(ways) else "n"
+
+
+_WAYS: Final[Sequence[Travel]] = ("walk", "transit", "car")
+
+
+@lru_cache(maxsize=4096)
+def _point_at(latitude: int, longitude: int) -> Point:
+    return point(latitude, longitude)
+
+
+def _point_of(place: Place) -> Point:
+    return _point_at(place.latitude, place.longitude)
+
+
+def _sine(angle: int) -> int:
+    """The sine of an angle in micro-degrees, with _BITS binary places."""
+    angle = (angle + _HALF_TURN) % (2 * _HALF_TURN) - _HALF_TURN
+    if angle > _HALF_TURN // 2:
+        angle = _HALF_TURN - angle
+    elif angle < -_HALF_TURN // 2:
+        angle = -_HALF_TURN - angle
+    x = angle * _PI // _HALF_TURN
+    square = x * x >> _BITS
+    term = total = x
+    n = 1
+    while term not in (0, -1):
+        n += 2
+        term = -(term * square >> _BITS) // ((n - 1) * n)
+        total += term
+    return total
+
+
+def _rounded(value: int, shift: int) -> int:
+    """The value without its last ``shift`` binary places, rounded to the nearest, away from zero at the middle: so that what lies
+    opposite each other stays so."""
+    half = 1 << (shift - 1)
+    return (value + half) >> shift if value >= 0 else -((-value + half) >> shift)
+
+
+def _arc(straight: int) -> int:
+    """The arc in metres above a straight line, given by its square; for arcs up to a quarter of the way round."""
+    # The half angle's sine, with 64 binary places: half the line's length, of a radius of 2^32 units.
+    sine = isqrt(straight << 2 * (63 - _UNIT_BITS))
+    square = sine * sine >> 64
+    # asin(s) = s + s^3/6 + 3 s^5/40 + ...: each term is the one before times s^2 (2k-1)^2 / (2k (2k+1)).
+    term = total = sine
+    k = 0
+    while term:
+        k += 1
+        term = (term * square >> 64) * (2 * k - 1) ** 2 // (2 * k * (2 * k + 1))
+        total += term
+    return (total * EARTH_RADIUS_M + (1 << 62)) >> 63
+
+
+_HALF_WAY_ROUND: Final = (_PI * EARTH_RADIUS_M + (_ONE >> 1)) >> _BITS
