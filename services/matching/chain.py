@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
-from referral_bus.contracts.ledger import EVENTS, GENESIS_HASH, Admitted, Entry, Event, Meta
+from referral_bus.contracts.ledger import EVENTS, Admitted, Entry, Event, Meta
 from referral_bus.log.port import Outgoing
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
@@ -26,9 +26,13 @@ class LedgerDamaged(Exception):
 class Chain:
     """One region's chain. What is appended or taken changes its state at once."""
 
-    def __init__(self, state: Region, prev_hash: bytes = GENESIS_HASH) -> None:
+    def __init__(self, state: Region) -> None:
         self.state = state
-        self.prev_hash = prev_hash
+
+    @property
+    def prev_hash(self) -> bytes:
+        """The hash of the region's last event."""
+        return self.state.last_hash
 
     def take(self, entry: Entry, value: bytes) -> None:
         """The region's next event, as read. Raises LedgerDamaged where it doesn't follow the one before."""
@@ -40,7 +44,7 @@ class Chain:
                 f"region {state.region}: the event before sequence {meta.sequence} is not the one it was written after"
             )
         fold(state, entry)
-        self.prev_hash = sha256(value).digest()
+        state.last_hash = sha256(value).digest()
 
     def append(
         self, codec: Codec, events: Sequence[Event], admitted: Admitted | None, decided_through: int, now: int
@@ -52,7 +56,7 @@ class Chain:
             meta = Meta(
                 region=state.region,
                 sequence=state.sequence + 1,
-                prev_hash=self.prev_hash,
+                prev_hash=state.last_hash,
                 decided_through=decided_through,
                 now=now,
                 rules=state.rules,
@@ -61,7 +65,7 @@ class Chain:
             entry = Entry(meta, event)
             value = codec.encode_entry(entry)
             fold(state, entry)
-            self.prev_hash = sha256(value).digest()
+            state.last_hash = sha256(value).digest()
             written.append((entry, value))
             admitted = None
         return written

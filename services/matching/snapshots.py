@@ -278,6 +278,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         regional["region"],
         now=regional["now"],
         sequence=regional["sequence"],
+        last_hash=bytes.fromhex(regional["prev_hash"]),
         decided_through=regional["decided_through"],
         rules=regional["rules"],
         policy=None if regional["policy"] is None else Policy.model_validate(regional["policy"]),
@@ -317,7 +318,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
     for key, digest, sequence, at in tables["answered"]:
         state.answered[bytes.fromhex(key)] = Answered(bytes.fromhex(digest), sequence, at)
     state.due.extend(Due(*row) for row in tables["due"])
-    return Chain(state, bytes.fromhex(regional["prev_hash"]))
+    return Chain(state)
 
 
 _PROTOCOL_OF_CLOSED: Final = Closed._fields.index("protocol")

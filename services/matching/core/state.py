@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ids import referral_of
-from referral_bus.contracts.ledger import Admitted, ReferralAmended, ReferralOpened
+from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Organisation, Policy, Protocol
 from referral_bus.contracts.vocabulary import (
     URGENCIES,
@@ -263,6 +263,8 @@ class Region:
     region: str
     now: int = 0
     sequence: int = 0
+    last_hash: bytes = GENESIS_HASH
+    """The hash of the region's last event. Lots are drawn from it, since nobody knows it before that event is written."""
     decided_through: int = -1
     rules: int = FIRST
     organisations: dict[str, Organisation] = field(default_factory=dict)
