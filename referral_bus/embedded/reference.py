@@ -1,4 +1,4 @@
-"""What a bus on one machine is given to begin with: its regions, operations, and the standard protocol and policy."""
+"""What a bus on one machine is given to begin with: its regions, operations, the protocols that are shipped, and the standard policy."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ from typing import Final
 from referral_bus.access.tokens import issue_token
 from referral_bus.client.bus import Bus
 from referral_bus.client.errors import Conflict
-from referral_bus.contracts.reference import OfferLimits, Organisation, Policy, Protocol, RegionTable
+from referral_bus.contracts.reference import Organisation, Policy, RegionTable
 from referral_bus.embedded.bus import LocalBus
+from referral_bus.protocols import OFFICE_HOURS, shipped
 
 OPERATIONS: Final = "operations"
 """The organisation that publishes reference data."""
 
-_MINUTE_MS: Final = 60_000
-_HOUR_MS: Final = 60 * _MINUTE_MS
 _THERE: Final = "version_not_risen"
 """How intake says that this version or a later one was published before."""
-
-STANDARD_PROTOCOL: Final = Protocol(
-    protocol="standard",
-    offer_limits=OfferLimits(crisis=30 * _MINUTE_MS, urgent=4 * _HOUR_MS, routine=48 * _HOUR_MS),
-    maximum_offers=5,
-    parking_ms=5 * _MINUTE_MS,
-)
-"""One simple procedure: a service has half an hour, four hours or two days to answer, and five are asked at most."""
 
 STANDARD_POLICY: Final = Policy(
     policy="standard",
@@ -57,7 +48,8 @@ async def publish_defaults(bus: LocalBus, regions: list[str]) -> None:
                 roles=["operations"],
                 home_region=regions[0],
             ),
-            STANDARD_PROTOCOL,
+            OFFICE_HOURS,
+            *shipped(),
             STANDARD_POLICY,
         ):
             try:
