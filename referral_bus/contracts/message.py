@@ -36,6 +36,12 @@ class Message(Part):
 
     @classmethod
     @cache
+    def holds_sealed(cls) -> bool:
+        """Whether anything in it is sealed, at any depth: by its field's name, which then begins with ``sealed_``."""
+        return "'sealed_" in str(cls.model_json_schema())
+
+    @classmethod
+    @cache
     def event_type(cls) -> str:
         """The CloudEvents ``type``."""
         return f"{cls.schema_name()}.v1"

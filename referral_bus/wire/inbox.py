@@ -40,9 +40,7 @@ def submission_record(
         subject=about,
         schema_id=codec.schema_id(type(body)),
         partitionkey=region,
-        dataclassification="sealed"
-        if hasattr(body, "sealed_facts") or hasattr(body, "sealed_note")
-        else "internal",
+        dataclassification="sealed" if body.holds_sealed() else "internal",
         correlationid=correlation,
         bodydigest=digest,
     )

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
 
-from referral_bus.contracts.ledger import EVENTS, Admitted, Entry, Event, Meta
+from referral_bus.contracts.ledger import Admitted, Entry, Event, Meta
 from referral_bus.log.port import Outgoing
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
 from services.matching.core.fold import fold
 from services.matching.core.state import Region
-
-_SEALED: Final = frozenset(
-    event for event in EVENTS if event.model_fields.keys() & {"sealed_facts", "sealed_note"}
-)
-"""Events that hold something sealed themselves. Asked once, since asking a model for a field it lacks is slow."""
 
 
 class LedgerDamaged(Exception):
@@ -93,7 +87,7 @@ def ledger_record(
         subject=getattr(event, "referral", None) or region,
         schema_id=codec.schema_id(type(event)),
         partitionkey=region,
-        dataclassification="sealed" if meta.submission is not None or type(event) in _SEALED else "internal",
+        dataclassification="sealed" if meta.submission is not None or event.holds_sealed() else "internal",
         correlationid=correlation,
         causationid=cause,
     )
