@@ -1,4 +1,4 @@
-"""``refbus verify`` and ``refbus explain``: what matching decided, decided again and put into words."""
+"""``refbus verify``, ``explain`` and ``whatif``: what matching decided, decided again, put into words, and lived under another policy."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import typer
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
 from referral_bus.cli.home import Home, local_settings
 from referral_bus.cli.party import Organisation, Rejected
 from referral_bus.contracts.disclosure import Disclosed
+from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabulary import DataClass
 from referral_bus.disclosure.releases import Releases
 from referral_bus.disclosure.rules import Standing, may_disclose
@@ -37,6 +39,7 @@ from services.matching.explain import History, NotThere, region_in, sentences, t
 from services.matching.facts import FactsOpener
 from services.matching.recompute import Recomputed, recompute
 from services.matching.verify import Report, verify_ledger, whole_ledger
+from services.matching.whatif import Comparison, compare, comparison_as_json, comparison_lines
 
 console = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -101,6 +104,52 @@ async def _verify(home: Path) -> Report:
                 sight.opener,
                 lambda share: bar.update(task, completed=share),
             )
+
+
+def whatif(
+    policy: Annotated[
+        Path, typer.Option(help="The other policy, as a JSON file in the form it would be published.")
+    ],
+    since: Annotated[
+        str, typer.Option("--from", help="When the stretch begins, as 2026-05-01 or 2026-05-01T08:00Z.")
+    ],
+    until: Annotated[str, typer.Option("--to", help="When it ends.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    home: Home = Path(".refbus"),
+) -> None:
+    """Live a stretch of the ledger again under another policy: who would have been served, how soon, and what differs by language, area and
+    urgency. Nothing is changed, and no group of fewer than five people is shown."""
+    try:
+        other = Policy.model_validate_json(policy.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Rejected(f"{policy} can't be read: {error.strerror}.") from None
+    except ValidationError as error:
+        raise Rejected(
+            f"{policy} is no policy: {error.errors()[0]['msg']} (at {error.errors()[0]['loc']})."
+        ) from None
+    compared = asyncio.run(_whatif(home, other, _moment(since), _moment(until)))
+    if not compared:
+        raise Rejected("Nothing was decided in that stretch.")
+    if as_json:
+        print(json.dumps({region: comparison_as_json(one) for region, one in compared}, indent=2))
+        return
+    for region, one in compared:
+        for line in comparison_lines(region, one):
+            console.print(line, markup=False, highlight=False)
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Rejected(f"{text[:40]!r} is no time: write 2026-05-01, or 2026-05-01T08:00Z.") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+async def _whatif(home: Path, policy: Policy, since: int, until: int) -> list[tuple[str, Comparison]]:
+    async with _sight(home) as sight:
+        topic = topics.ledger(sight.settings.bus)
+        return await compare(sight.log, topic, sight.codec, sight.opener.open, policy, since, until)
 
 
 def _as_json(report: Report) -> dict[str, object]:

@@ -90,7 +90,7 @@ class Verifier:
         if region in self._lost:
             return
         group = self._open.setdefault(region, [])
-        if group and _begins(entry):
+        if group and begins(entry):
             await self._decide_again(region, group)
             group = self._open[region] = []
         group.append(Recorded(entry, value, where))
@@ -179,7 +179,8 @@ class Verifier:
         return values
 
 
-def _begins(entry: Entry) -> bool:
+def begins(entry: Entry) -> bool:
+    """Whether a decision begins with this event."""
     return entry.meta.submission is not None or isinstance(entry.event, SubmissionResumed | ReferralCalled)
 
 
