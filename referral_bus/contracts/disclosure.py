@@ -21,9 +21,10 @@ class Disclosed(Message):
     subject: SubjectId
     referral: ReferralId
     recipient: OrganisationId
-    data_classes: Annotated[list[DataClass], Field(min_length=1, max_length=4)]
+    data_classes: Annotated[list[DataClass], Field(min_length=1, max_length=5)]
     purpose: Purpose
     grant: Code
-    """Why it was allowed: ``own_referral``, ``offered``, ``was_offered``, ``accepted``, or ``agreement:<id>``."""
+    """Why it was allowed: ``own_referral``, ``offered``, ``was_offered``, ``accepted``, ``asked``, ``escalated``, ``was_own``, or
+    ``agreement:<id>``."""
     channel: Channel
     at: Millis

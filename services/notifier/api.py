@@ -31,7 +31,7 @@ from services.notifier.subscriptions import (
 logger = logging.getLogger(__name__)
 
 _TYPES = frozenset(event.event_type() for event in EVENTS)
-_ROLES: tuple[HearingRole, ...] = ("agency", "provider")
+_ROLES: tuple[HearingRole, ...] = ("agency", "provider", "operations")
 _LONGEST_NUMBER = 19
 _RETRY_SECONDS = 5
 
@@ -139,7 +139,7 @@ class Doors:
         app.add_exception_handler(PoolTimeout, _unavailable)
 
     async def subscribe(self, request: SubscriptionRequest, caller: CallerOf) -> NewSubscription:
-        """Subscribe to what the organisation hears from now on, as an agency or as a provider."""
+        """Subscribe to what the organisation hears from now on, as an agency, as a provider, or as operations."""
         _in_role(caller, request.role)
         unknown = [name for name in request.types or [] if name not in _TYPES]
         if unknown:
@@ -221,8 +221,6 @@ class Doors:
         if role is not None:
             _in_role(caller, role)
         roles = tuple(one for one in _ROLES if caller.has(one) and role in (None, one))
-        if not roles:
-            raise Problem(403, "no_role", "The token carries neither of the roles 'agency' and 'provider'.")
         wanted = await self._subscriptions.stream_filter(caller.organisation, roles)
         return await self._streams.open(wanted, None if last_event_id is None else int(last_event_id))
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from referral_bus.contracts.ledger import (
     Entry,
+    Escalated,
     KeyDestroyed,
     ReferenceAdopted,
     ReferralOpened,
@@ -28,6 +29,7 @@ from referral_bus.runtime import metrics
 from services.notifier import hearing, standing, tables
 from services.notifier.bell import Bell
 from services.notifier.hearing import Heard, Sender
+from services.notifier.reports import report
 from services.notifier.standing import ReferralStanding
 
 # Locked in an order all processes keep.
@@ -142,13 +144,14 @@ def _fresh(
 
 async def _reflect(connection: AsyncConnection, entries: Sequence[Entry]) -> list[_Told]:
     """Fold the events into the standings and the reference data. Returns who hears what, in order."""
-    about = {getattr(entry.event, "referral", None) for entry in entries}
+    about = {hearing.about(entry.event) for entry in entries}
     known = await load_standings(connection, {referral for referral in about if referral is not None})
     changed: dict[str, ReferralStanding] = {}
     told: list[_Told] = []
     for entry in entries:
         event, region = entry.event, entry.meta.region
-        before: ReferralStanding | None = None
+        before = known.get(hearing.about(event) or "")
+        roles = await _roles(connection, entry) if hearing.needs_roles(entry) else {}
         parked: Sender | None = None
         match event:
             case ReferralOpened():
@@ -161,19 +164,51 @@ async def _reflect(connection: AsyncConnection, entries: Sequence[Entry]) -> lis
                     if one.subject == event.subject:
                         known[referral] = changed[referral] = standing.erased(one)
             case SubmissionParked():
-                await _park(connection, entry, event)
-            case SubmissionRefused() if event.parked is not None:
-                parked = await _unpark(connection, region, event.parked)
-            case _:
-                referral = getattr(event, "referral", "")
-                before = known.get(referral)
-                if before is not None:
-                    known[referral] = changed[referral] = standing.after(before, event)
+                await _park(connection, entry, event, hearing.sender(entry, before, roles))
+            case SubmissionRefused():
+                if event.parked is not None:
+                    parked = await _unpark(connection, region, event.parked)
+            case _ if before is not None:
+                known[before.referral] = changed[before.referral] = standing.after(before, event)
+                await _keep_report(connection, entry, before.subject)
         told += [
-            _Told(heard, region, entry.meta.sequence) for heard in hearing.hearers(entry, before, parked)
+            _Told(heard, region, entry.meta.sequence)
+            for heard in hearing.hearers(entry, before, parked, roles)
         ]
     await _save(connection, changed.values())
     return told
+
+
+async def _roles(connection: AsyncConnection, entry: Entry) -> hearing.Roles:
+    """The roles of whoever hears of the event: its sender, whom it is escalated to, or all of operations."""
+    event, admitted = entry.event, entry.meta.submission
+    organisations = tables.organisations.c
+    concerned = organisations.organisation == (None if admitted is None else admitted.source)
+    if isinstance(event, Escalated):
+        concerned = (
+            organisations.roles.contains(["operations"])
+            if event.to is None
+            else organisations.organisation == event.to
+        )
+    rows = await connection.execute(select(organisations.organisation, organisations.roles).where(concerned))
+    return {row.organisation: frozenset(row.roles) for row in rows}
+
+
+async def _keep_report(connection: AsyncConnection, entry: Entry, subject: str) -> None:
+    said = report(entry.event)
+    if said is not None:
+        await connection.execute(
+            insert(tables.reports)
+            .values(
+                region=entry.meta.region,
+                sequence=entry.meta.sequence,
+                subject=subject,
+                at=entry.meta.now,
+                codes=dict(said.codes),
+                sealed_text=said.sealed_text,
+            )
+            .on_conflict_do_nothing()
+        )
 
 
 async def load_standings(
@@ -206,8 +241,9 @@ async def _erase(connection: AsyncConnection, subject: str) -> None:
     await connection.execute(
         update(tables.standings)
         .where(tables.standings.c.subject == subject)
-        .values(sealed_facts=None, sealed_identity=None, sealed_note=None)
+        .values(sealed_facts=None, sealed_identity=None)
     )
+    await connection.execute(delete(tables.reports).where(tables.reports.c.subject == subject))
 
 
 async def _adopt(connection: AsyncConnection, event: ReferenceAdopted) -> None:
@@ -217,6 +253,7 @@ async def _adopt(connection: AsyncConnection, event: ReferenceAdopted) -> None:
         values: dict[str, Any] = {
             "version": organisation.version,
             "kind": organisation.kind,
+            "roles": list(organisation.roles),
             "encryption_key": organisation.encryption_key,
         }
     elif event.agreement is not None:
@@ -238,8 +275,9 @@ async def _adopt(connection: AsyncConnection, event: ReferenceAdopted) -> None:
     )
 
 
-async def _park(connection: AsyncConnection, entry: Entry, event: SubmissionParked) -> None:
-    by = hearing.sender(entry)
+async def _park(
+    connection: AsyncConnection, entry: Entry, event: SubmissionParked, by: Sender | None
+) -> None:
     if by is not None:
         await connection.execute(
             insert(tables.parked)

@@ -86,6 +86,13 @@ class Notices:
             result = await connection.execute(
                 delete(tables.notices).where(tables.notices.c.at < before, ~pending.exists())
             )
+            heard = select(tables.notices.c.number).where(
+                tables.notices.c.region == tables.reports.c.region,
+                tables.notices.c.sequence == tables.reports.c.sequence,
+            )
+            await connection.execute(
+                delete(tables.reports).where(tables.reports.c.at < before, ~heard.exists())
+            )
             await connection.execute(delete(tables.parked).where(tables.parked.c.until < before))
         return result.rowcount
 

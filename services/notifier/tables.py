@@ -37,6 +37,7 @@ organisations = Table(
     Column("organisation", Text, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
     Column("encryption_key", Text, nullable=True),
 )
 
@@ -60,13 +61,27 @@ standings = Table(
     Column("offers", JSONB, nullable=False),
     Column("accepted_task", Text, nullable=True),
     Column("accepted_by", Text, nullable=True),
-    Column("outcome", Text, nullable=True),
+    Column("part_of", Text, nullable=True),
     Column("sealed_facts", LargeBinary, nullable=True),
     Column("sealed_identity", LargeBinary, nullable=True),
-    Column("sealed_note", LargeBinary, nullable=True),
     Index("standings_subject", "subject"),
 )
 """Where each referral stands, as far as telling about it needs. ``offers``: open offers, provider by task."""
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("region", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("codes", JSONB, nullable=False),
+    Column("sealed_text", LargeBinary, nullable=True),
+    Index("reports_subject", "subject"),
+    Index("reports_at", "at"),
+)
+"""What a party said in an event that is shown to another: an outcome, how it is later, a question, its answer. Kept no longer than the
+notices of the event."""
 
 parked = Table(
     "parked",
@@ -119,7 +134,7 @@ subscriptions = Table(
     Column("sealed_secret", LargeBinary, nullable=True),
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("channel in ('webhook', 'sse', 'feed')", name="subscriptions_channel"),
-    CheckConstraint("role in ('agency', 'provider')", name="subscriptions_role"),
+    CheckConstraint("role in ('agency', 'provider', 'operations')", name="subscriptions_role"),
     CheckConstraint(
         "(channel = 'webhook') = (url is not null and sealed_secret is not null)",
         name="subscriptions_webhook",

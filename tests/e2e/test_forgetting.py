@@ -117,11 +117,12 @@ async def _gone(whole: WholeBus, referral: str, subject: str, token: str) -> Non
     assert (
         await whole.rows(
             "select 1 from notifier.standings where referral = :referral"
-            " and coalesce(sealed_facts, sealed_identity, sealed_note) is not null",
+            " and coalesce(sealed_facts, sealed_identity) is not null",
             referral=referral,
         )
         == []
     )
+    assert await whole.rows("select 1 from notifier.reports where subject = :subject", subject=subject) == []
     notice = await _accepted(whole, referral)
     assert notice is None or open_notice(notice, whole.keys["harbor"].private) is None
     report = json.loads(await asyncio.to_thread(refbus, "verify", "--json", "--home", whole.home))

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 
 from referral_bus.access.tokens import issue_token
-from referral_bus.contracts.facts import Facts, Identity, Need
+from referral_bus.contracts.facts import Facts, Identity, Need, Note
 from referral_bus.contracts.ids import referral_id, task_id
 from referral_bus.contracts.ledger import (
     GENESIS_HASH,
@@ -53,6 +53,7 @@ PARTIES: dict[str, tuple[OrganisationKind, list[Role]]] = {
     "hospital": ("hospital", ["agency"]),
     "shelter": ("provider", ["provider"]),
     "clinic": ("provider", ["provider"]),
+    "operations": ("operations", ["operations"]),
 }
 NAME = "Quentin Featherstonehaugh"
 
@@ -153,11 +154,27 @@ class World:
                 ReferenceAdopted(kind="organisation", reference=name, version=1, organisation=organisation)
             )
 
-    async def opened(self, agency: str = "hospital", subject: str = SUBJECT) -> ReferralOpened:
-        """A referral just opened (not yet on the ledger), its sections sealed."""
-        self._count += 1
+    async def _keys_of(self, subject: str) -> SubjectKeys:
         keys = (await self.keys.ensure([subject]))[subject]
         assert isinstance(keys, SubjectKeys)
+        return keys
+
+    async def sealed_text(self, words: str, subject: str = SUBJECT) -> bytes:
+        """Free text about a person, as a party sends it."""
+        return self.sealer.seal((await self._keys_of(subject)).identity, subject, Note(text=words))
+
+    async def sealed_facts(self, need: str, subject: str = SUBJECT) -> bytes:
+        """Facts that say the person needs this."""
+        facts = Facts(needs=[Need(code=need)])
+        return self.sealer.seal((await self._keys_of(subject)).facts, subject, facts)
+
+    async def opened(
+        self, agency: str = "hospital", subject: str = SUBJECT, part_of: str | None = None
+    ) -> ReferralOpened:
+        """A referral just opened (not yet on the ledger), its sections sealed; a part of another has no identity of its own."""
+        self._count += 1
+        keys = await self._keys_of(subject)
+        identity = self.sealer.seal(keys.identity, subject, Identity(name=NAME))
         return ReferralOpened(
             referral=referral_id(REGION, self.bus, agency, f"s-{self._count}"),
             subject=subject,
@@ -166,8 +183,9 @@ class World:
             purpose="care_coordination",
             protocol="simple",
             protocol_version=1,
-            sealed_facts=self.sealer.seal(keys.facts, subject, Facts(needs=[Need(code="emergency-shelter")])),
-            sealed_identity=self.sealer.seal(keys.identity, subject, Identity(name=NAME)),
+            sealed_facts=await self.sealed_facts("emergency-shelter", subject),
+            sealed_identity=identity if part_of is None else None,
+            part_of=part_of,
         )
 
     def offered(self, opened: ReferralOpened, provider: str = "shelter", attempt: int = 1) -> OfferMade:
@@ -243,9 +261,13 @@ class World:
                         task.result()
                 yield health
             finally:
+                failed = [task for task in tasks if task.done() and not task.cancelled()]
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                for task in failed:
+                    # What ended it says more than what was waited for in vain.
+                    task.result()
 
     async def reflected(self) -> None:
         """Wait until SQL reflects all that was put on the ledger."""

@@ -243,8 +243,8 @@ async def test_a_forgotten_person_leaves_no_sealed_bytes_and_is_shown_no_more(
         await until(lambda: receiver.received)
     notice = Notice.model_validate(json.loads(receiver.received[0].body)["data"])
     assert (kind(notice), notice.disclosed) == ("OfferMade", None)
-    rows = await world.rows("select sealed_facts, sealed_identity, sealed_note from notifier.standings")
-    assert [tuple(row) for row in rows] == [(None, None, None)]
+    rows = await world.rows("select sealed_facts, sealed_identity from notifier.standings")
+    assert [tuple(row) for row in rows] == [(None, None)]
 
 
 async def test_a_fault_of_our_own_counts_as_a_failure_and_is_given_up_in_the_end(
