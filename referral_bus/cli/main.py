@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from referral_bus.cli import demo, directory, doctor, local, party, privacy
+from referral_bus.cli import demo, directory, doctor, local, party, privacy, saying
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.log.port import LogError
 from referral_bus.runtime.settings import SettingsError
@@ -26,6 +26,8 @@ app = typer.Typer(
 local.register(app)
 demo.register(app)
 party.register(app)
+app.add_typer(saying.respond, name="respond")
+app.add_typer(saying.referral, name="referral")
 directory.register(app)
 privacy.register(app)
 doctor.register(app)

@@ -1,15 +1,13 @@
-"""``refbus token|submit|respond|follow``: the bus as agencies and providers use it, from the command line."""
+"""``refbus token|submit|follow``: the bus as agencies and providers use it, from the command line."""
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import typer
 from pydantic import ValidationError
@@ -23,7 +21,7 @@ from referral_bus.client.notices import open_notice
 from referral_bus.client.sync import SyncBus
 from referral_bus.client.tokens import RenewedToken, TokenSource
 from referral_bus.contracts.requests import ReferralRequest
-from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, Role, WithdrawReason
+from referral_bus.contracts.vocabulary import Mode, Role, Urgency
 from referral_bus.demo.settle import key_of
 from referral_bus.sealing.jwe import JweError
 
@@ -59,20 +57,9 @@ class Rejected(Exception):
     """A command can't do what was asked; the message says why and what to do."""
 
 
-class Action(StrEnum):
-    """What can be said about an offer or a referral."""
-
-    accept = "accept"
-    decline = "decline"
-    start = "start"
-    outcome = "outcome"
-    withdraw = "withdraw"
-
-
 def register(app: typer.Typer) -> None:
     app.command()(token)
     app.command()(submit)
-    app.command()(respond)
     app.command()(follow)
 
 
@@ -104,8 +91,20 @@ def submit(
     age: Annotated[int | None, typer.Option(help="Age in years.", min=0, max=150)] = None,
     area: Annotated[str | None, typer.Option(help="The area, as the region names it.")] = None,
     language: Annotated[list[str] | None, typer.Option(help="BCP 47 tag; may be repeated.")] = None,
-    urgency: Annotated[str, typer.Option(help="crisis, urgent or routine.")] = "routine",
-    region: Annotated[str | None, typer.Option(help="Left out: the agency's home region.")] = None,
+    urgency: Annotated[Urgency, typer.Option(help="How soon help is needed.")] = "routine",
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="The bus chooses; --service names it; several are asked at once; or the person waits for a place."
+        ),
+    ] = "match",
+    service: Annotated[str | None, typer.Option(help="The service (sv-...) to ask, in mode direct.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="The procedure to follow. Left out: the region's usual one.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Left out: that of the service, else the agency's home region.")
+    ] = None,
     id: Key = None,
     token: Token = None,
     intake: Intake = None,
@@ -115,51 +114,30 @@ def submit(
     if (file is None) == (not need):
         raise Rejected("Give either a file with the referral as JSON, or --need CODE with the other options.")
     content = (
-        _file(file)
+        json_of(file)
         if file is not None
-        else _content(need or [], subject, name, age, area, language, urgency, region)
+        else _content(
+            need or [],
+            subject,
+            name,
+            age,
+            area,
+            language,
+            urgency=urgency,
+            mode=mode,
+            service=service,
+            protocol=protocol,
+            region=region,
+        )
     )
     try:
         request = ReferralRequest.model_validate(content)
     except ValidationError as error:
         raise Rejected(
-            f"This is not a referral: {_faults(error)}. Correct it; intake's /docs shows the form."
+            f"This is not a referral: {faults(error)}. Correct it; intake's /docs shows the form."
         ) from None
     with connected(home, organisation, ("agency",), token, intake=intake) as bus:
-        _say(bus.submit(request, id=id))
-
-
-def respond(
-    action: Annotated[Action, typer.Argument(help="What to say.")],
-    about: Annotated[
-        str, typer.Argument(help="The offer (tk-...) to accept or decline, else the referral (rf-...).")
-    ],
-    organisation: Organisation,
-    reason: Annotated[str | None, typer.Option(help="Why, for decline and withdraw.")] = None,
-    result: Annotated[str, typer.Option(help="What came of it, for outcome.")] = "need_met",
-    note: Annotated[
-        str | None, typer.Option(help="Free text with an outcome; it travels and rests sealed.")
-    ] = None,
-    id: Key = None,
-    token: Token = None,
-    intake: Intake = None,
-    home: Home = Path(".refbus"),
-) -> None:
-    """Answer an offer, report the start or the outcome of a service, or withdraw a referral."""
-    role: Role = "agency" if action is Action.withdraw else "provider"
-    with connected(home, organisation, (role,), token, intake=intake) as bus:
-        match action:
-            case Action.accept:
-                answer = bus.accept(about, id=id)
-            case Action.decline:
-                answer = bus.decline(about, _one_of(DeclineReason, "--reason", reason), id=id)
-            case Action.start:
-                answer = bus.start(about, time.time_ns() // 1_000_000, id=id)
-            case Action.outcome:
-                answer = bus.outcome(about, _one_of(OutcomeResult, "--result", result), note, id=id)
-            case Action.withdraw:
-                answer = bus.withdraw(about, _one_of(WithdrawReason, "--reason", reason), id=id)
-        _say(answer)
+        say(bus.submit(request, id=id))
 
 
 def follow(
@@ -180,7 +158,7 @@ def follow(
     home: Home = Path(".refbus"),
 ) -> None:
     """Print an organisation's notices as they happen, until Ctrl-C."""
-    only = None if role is None else _one_of(Role, "--role", role)
+    only = None if role is None else one_of(Role, "--role", role)
     own = key_of(home, organisation)
     private = _text(key) if key is not None else _text(own) if own.exists() else None
     try:
@@ -195,17 +173,17 @@ def line_of(heard: Heard, private_jwk: str | None = None) -> str:
     """A notice as a line for people: local time, what happened, to which referral; what is disclosed where
     there is a key for it."""
     notice = heard.notice
-    parts = [
-        datetime.fromtimestamp(notice.at / 1000, UTC).astimezone().strftime("%H:%M:%S"),
-        f"[{heard.id}]",
-        _words(notice.type),
-        notice.task or notice.referral or "",
-    ]
+    name = notice.type.split(".")[-2] if notice.type.count(".") >= 2 else notice.type
+    said, moment = _WORDS.get(name, (_words(name), "until"))
+    at = _local(notice.at)
+    parts = [f"{at:%H:%M:%S}", f"[{heard.id}]", said, notice.task or notice.referral or ""]
     if notice.reason is not None:
         parts.append(f"({notice.reason})")
     if notice.expires_at is not None:
-        until = datetime.fromtimestamp(notice.expires_at / 1000, UTC).astimezone()
-        parts.append(f"answer until {until:%H:%M:%S}")
+        then = _local(notice.expires_at)
+        parts.append(
+            f"{moment} {then:%H:%M:%S}" if then.date() == at.date() else f"{moment} {then:%Y-%m-%d %H:%M}"
+        )
     if private_jwk is not None:
         try:
             shown = open_notice(notice, private_jwk)
@@ -254,7 +232,7 @@ def development_token(
 
 def roles_of(text: str) -> tuple[Role, ...]:
     """Roles out of a comma-separated list."""
-    return tuple(_one_of(Role, "--roles", role.strip()) for role in text.split(","))
+    return tuple(one_of(Role, "--roles", role.strip()) for role in text.split(","))
 
 
 @contextmanager
@@ -291,7 +269,8 @@ def connected(
             raise Rejected(f"{error.detail}{where} ({error.code})") from None
 
 
-def _say(answer: Answer) -> None:
+def say(answer: Answer) -> None:
+    """Print the bus's answer as JSON."""
     print(json.dumps(answer.model_dump(mode="json"), indent=2))
 
 
@@ -302,8 +281,7 @@ def _content(
     age: int | None,
     area: str | None,
     language: list[str] | None,
-    urgency: str,
-    region: str | None,
+    **how: str | None,
 ) -> dict[str, Any]:
     if subject is None:
         raise Rejected("Give --subject: the agency's own reference for the person.")
@@ -314,15 +292,14 @@ def _content(
         facts["area"] = {"status": "stated", "value": area}
     if language:
         facts["languages"] = {"status": "stated", "values": language}
-    content: dict[str, Any] = {"subject": subject, "urgency": urgency, "facts": facts}
+    content: dict[str, Any] = {"subject": subject, "facts": facts}
     if name is not None:
         content["identity"] = {"name": name}
-    if region is not None:
-        content["region"] = region
-    return content
+    return content | {key: value for key, value in how.items() if value is not None}
 
 
-def _file(path: Path) -> Any:
+def json_of(path: Path) -> Any:
+    """What stands in a JSON file, or comes by standard input where it is called '-'. Raises Rejected."""
     text = sys.stdin.read(_LONGEST_FILE + 1) if str(path) == "-" else _text(path)
     try:
         return json.loads(text)
@@ -341,20 +318,44 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _faults(error: ValidationError) -> str:
+def faults(error: ValidationError) -> str:
     """The fields that are wrong, without what stands in them: it may concern a person."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
 
 
-def _one_of(literal: Any, option: str, value: str | None) -> Any:
+def one_of(literal: Any, option: str, value: str | int | None) -> Any:
+    """The value, if it is one of a vocabulary's. Raises Rejected."""
     allowed = get_args(literal)
     if value not in allowed:
-        raise Rejected(f"{option} takes one of: {', '.join(allowed)}.")
+        raise Rejected(f"{option} takes one of: {', '.join(map(str, allowed))}.")
     return value
 
 
-def _words(event_type: str) -> str:
-    """``org.referralbus.ledger.OfferMade.v1`` as ``offer made``."""
-    name = event_type.split(".")[-2] if event_type.count(".") >= 2 else event_type
+_WORDS: Final = {
+    "OfferMade": ("offer made", "answer until"),
+    "ReferralWaitlisted": ("referral waits for a place", "looked at anew"),
+    "TaskCancelled": ("offer or acceptance ended", "until"),
+    "InformationAsked": ("the provider asks for more", "until"),
+    "InformationGiven": ("the agency answered", "until"),
+    "ServiceProposed": ("another service proposed", "until"),
+    "TaskHeld": ("service put on hold", "until"),
+    "TaskResumed": ("service goes on", "until"),
+    "NoShowReported": ("the person did not come", "until"),
+    "ContactReported": ("tried to reach the person", "until"),
+    "HandoffConfirmed": ("handover confirmed", "until"),
+    "FollowUpDue": ("time to ask how it is", "until"),
+    "FollowedUp": ("how it is was reported", "until"),
+    "Reminded": ("reminder: act", "before"),
+    "Escalated": ("not done in time", "due"),
+}
+"""What is said of an event whose name isn't plain enough, and before its moment."""
+
+
+def _words(name: str) -> str:
+    """``OfferAccepted`` as ``offer accepted``."""
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
+
+
+def _local(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC).astimezone()

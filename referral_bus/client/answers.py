@@ -16,7 +16,7 @@ Row = dict[str, Any]
 class Answer(BaseModel):
     """A submission was taken: it is on the log and will be decided. ``token`` is for ``after=`` of the
     queries, ``follow`` the path on the query API where what becomes of it can be seen, ``referral`` the id of
-    the referral it opens or speaks of."""
+    the referral it opens or speaks of, ``parts`` those of the referrals it is split into."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -24,6 +24,7 @@ class Answer(BaseModel):
     region: str
     token: str
     referral: str | None = None
+    parts: tuple[str, ...] = ()
     follow: str | None = None
 
 

@@ -20,18 +20,47 @@ from referral_bus.client.events import new_id
 from referral_bus.client.notices import notice_of
 from referral_bus.client.sse import server_sent
 from referral_bus.client.tokens import TokenSource
-from referral_bus.contracts.message import Part
+from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.facts import Facts, Identity
+from referral_bus.contracts.message import Message, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
 from referral_bus.contracts.requests import (
-    CapacityRequest,
-    DeclineRequest,
-    OutcomeRequest,
+    AcceptBody,
+    AmendBody,
+    AnswerBody,
+    AskBody,
+    CapacityBody,
+    ContactBody,
+    DeclineBody,
+    FollowUpBody,
+    HandoffBody,
+    HoldBody,
+    NoShowBody,
+    OutcomeBody,
+    PartRequest,
+    ProposeBody,
     ReferralRequest,
-    StartRequest,
-    WithdrawRequest,
+    ReopenBody,
+    SplitBody,
+    StartBody,
+    TransferBody,
+    WithdrawBody,
 )
 from referral_bus.contracts.services import ServiceDefinition
-from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, Role, WithdrawReason
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
+from referral_bus.contracts.vocabulary import (
+    Channel,
+    DeclineReason,
+    FollowUpDay,
+    HoldReason,
+    Means,
+    OutcomeCause,
+    OutcomeResult,
+    ReopenReason,
+    Role,
+    Urgency,
+    WithdrawReason,
+)
 from referral_bus.wire.cloudevents import BATCH
 
 logger = logging.getLogger(__name__)
@@ -49,6 +78,9 @@ _REFERENCE: dict[type[Part], str] = {
     Agreement: "agreement",
     Protocol: "protocol",
     Policy: "policy",
+    Calendar: "calendar",
+    Taxonomy: "taxonomy",
+    Crosswalk: "crosswalk",
     Rules: "rules",
     RegionTable: "regions",
 }
@@ -96,12 +128,54 @@ class Bus:
 
     async def submit(self, request: ReferralRequest, *, id: str | None = None) -> Answer:
         """Ask for help for a person. Keep ``id`` and give it again to repeat safely."""
-        return await self._say("POST", "/v1/referrals", request.model_dump(mode="json"), id)
+        return await self._say("POST", "/v1/referrals", _body(request), id)
+
+    async def amend(
+        self,
+        referral: str,
+        *,
+        urgency: Urgency | None = None,
+        facts: Facts | None = None,
+        identity: Identity | None = None,
+        id: str | None = None,
+    ) -> Answer:
+        """Correct a referral: what is given replaces what was said before."""
+        body = AmendBody(urgency=urgency, facts=facts, identity=identity)
+        return await self._of_referral(referral, "amend", body, id)
+
+    async def hold(
+        self, referral: str, reason: HoldReason, until: int | None = None, *, id: str | None = None
+    ) -> Answer:
+        """Let it rest until a moment (epoch milliseconds UTC), or until it is resumed: as its agency before a
+        service has accepted it, as the provider that has accepted it afterwards."""
+        return await self._of_referral(referral, "hold", HoldBody(reason=reason, until=until), id)
+
+    async def resume(self, referral: str, *, id: str | None = None) -> Answer:
+        """Go on with what was put on hold."""
+        return await self._of_referral(referral, "resume", None, id)
+
+    async def transfer(self, referral: str, agency: str, *, id: str | None = None) -> Answer:
+        """Hand a referral to another agency, which follows it from then on."""
+        return await self._of_referral(referral, "transfer", TransferBody(agency=agency), id)
+
+    async def split(self, referral: str, parts: Sequence[PartRequest], *, id: str | None = None) -> Answer:
+        """Split a referral into referrals of their own. Their ids are in the answer's ``parts``, in the same
+        order."""
+        return await self._of_referral(referral, "split", SplitBody(parts=list(parts)), id)
+
+    async def reopen(
+        self, referral: str, reason: ReopenReason, facts: Facts, *, id: str | None = None
+    ) -> Answer:
+        """Take a closed referral up again, by facts given anew."""
+        return await self._of_referral(referral, "reopen", ReopenBody(reason=reason, facts=facts), id)
 
     async def withdraw(self, referral: str, reason: WithdrawReason, *, id: str | None = None) -> Answer:
         """Take a referral back."""
-        body = WithdrawRequest(referral=referral, reason=reason).model_dump(mode="json", exclude={"referral"})
-        return await self._say("POST", f"/v1/referrals/{_path(referral)}/withdraw", body, id)
+        return await self._of_referral(referral, "withdraw", WithdrawBody(reason=reason), id)
+
+    async def answer(self, task: str, answer: str, *, id: str | None = None) -> Answer:
+        """Answer what a provider asked about an offer. The text is sealed."""
+        return await self._of_offer(task, "answer", AnswerBody(answer=answer), id)
 
     async def forget(self, subject: str, *, organisation: str | None = None) -> Row:
         """Destroy the keys of a person, so that nothing sealed of them can be opened any more; it can't be
@@ -119,42 +193,91 @@ class Bus:
         )
         return await self._object("POST", "/v1/subjects/forget", json=body)
 
-    # What a provider says.
+    # What a provider says of an offer or a referral.
 
-    async def accept(self, task: str, *, id: str | None = None) -> Answer:
-        """Accept an offer."""
-        return await self._say("POST", f"/v1/offers/{_path(task)}/accept", {}, id)
+    async def acknowledge(self, task: str, *, id: str | None = None) -> Answer:
+        """Say that an offer was seen and will be answered."""
+        return await self._of_offer(task, "acknowledge", None, id)
 
-    async def decline(self, task: str, reason: DeclineReason, *, id: str | None = None) -> Answer:
-        """Decline an offer and say why."""
-        body = DeclineRequest(task=task, reason=reason).model_dump(mode="json", exclude={"task"})
-        return await self._say("POST", f"/v1/offers/{_path(task)}/decline", body, id)
+    async def accept(self, task: str, starts_at: int | None = None, *, id: str | None = None) -> Answer:
+        """Accept an offer; ``starts_at``, in epoch milliseconds UTC, says when the service begins."""
+        return await self._of_offer(task, "accept", AcceptBody(starts_at=starts_at), id)
+
+    async def decline(
+        self, task: str, reason: DeclineReason, until: int | None = None, *, id: str | None = None
+    ) -> Answer:
+        """Decline an offer and say why, or give back a person who was accepted. ``until``, in epoch milliseconds
+        UTC, goes with the reasons ``full_until`` and ``person_not_ready``."""
+        return await self._of_offer(task, "decline", DeclineBody(reason=reason, until=until), id)
+
+    async def ask(self, task: str, question: str, *, id: str | None = None) -> Answer:
+        """Ask the agency for more before answering an offer. The text is sealed."""
+        return await self._of_offer(task, "ask", AskBody(question=question), id)
+
+    async def propose(self, task: str, service: str, *, id: str | None = None) -> Answer:
+        """Propose another service, instead of an offer or to take over a person who was accepted."""
+        return await self._of_offer(task, "propose", ProposeBody(service=service), id)
+
+    async def contact(
+        self, referral: str, channel: Channel, reached: bool, tried_at: int, *, id: str | None = None
+    ) -> Answer:
+        """Say that it was tried to reach the person; ``tried_at`` in epoch milliseconds UTC."""
+        body = ContactBody(channel=channel, reached=reached, tried_at=tried_at)
+        return await self._of_referral(referral, "contacts", body, id)
+
+    async def no_show(self, referral: str, missed_at: int, *, id: str | None = None) -> Answer:
+        """Say that the person did not come; ``missed_at`` in epoch milliseconds UTC."""
+        return await self._of_referral(referral, "no-show", NoShowBody(missed_at=missed_at), id)
 
     async def start(self, referral: str, started_at: int, *, id: str | None = None) -> Answer:
         """Say that the service began; ``started_at`` in epoch milliseconds UTC."""
-        body = StartRequest(referral=referral, started_at=started_at).model_dump(
-            mode="json", exclude={"referral"}
-        )
-        return await self._say("POST", f"/v1/referrals/{_path(referral)}/start", body, id)
+        return await self._of_referral(referral, "start", StartBody(started_at=started_at), id)
 
     async def outcome(
-        self, referral: str, result: OutcomeResult, note: str | None = None, *, id: str | None = None
+        self,
+        referral: str,
+        result: OutcomeResult,
+        note: str | None = None,
+        cause: OutcomeCause | None = None,
+        *,
+        id: str | None = None,
     ) -> Answer:
-        """Say what came of it. The note is sealed."""
-        body = OutcomeRequest(referral=referral, result=result, note=note).model_dump(
-            mode="json", exclude={"referral"}
-        )
-        return await self._say("POST", f"/v1/referrals/{_path(referral)}/outcome", body, id)
+        """Say what came of it, and why. The note is sealed. Said again, it is a correction."""
+        body = OutcomeBody(result=result, note=note, cause=cause)
+        return await self._of_referral(referral, "outcome", body, id)
+
+    # What either of them says.
+
+    async def confirm_handoff(
+        self, referral: str, means: Means, confirmed_at: int, *, id: str | None = None
+    ) -> Answer:
+        """Confirm that the person was handed over from agency to provider; ``confirmed_at`` in epoch milliseconds
+        UTC."""
+        body = HandoffBody(means=means, confirmed_at=confirmed_at)
+        return await self._of_referral(referral, "handoff", body, id)
+
+    async def follow_up(
+        self,
+        referral: str,
+        days: FollowUpDay,
+        result: OutcomeResult,
+        note: str | None = None,
+        *,
+        id: str | None = None,
+    ) -> Answer:
+        """Say how it is so many days after the referral was completed. The note is sealed."""
+        body = FollowUpBody(days=days, result=result, note=note)
+        return await self._of_referral(referral, "follow-up", body, id)
+
+    # What a provider says of its services.
 
     async def report_capacity(
         self, unit: str, total: int, available: int, true_at: int, *, id: str | None = None
     ) -> Answer:
         """Say how many places a unit has and how many are free, counted at ``true_at`` (epoch milliseconds
         UTC)."""
-        report = CapacityRequest(unit=unit, total=total, available=available, true_at=true_at)
-        return await self._say(
-            "PUT", f"/v1/capacity/{_path(unit)}", report.model_dump(mode="json", exclude={"unit"}), id
-        )
+        report = CapacityBody(total=total, available=available, true_at=true_at)
+        return await self._say("PUT", f"/v1/capacity/{_path(unit)}", _body(report), id)
 
     async def publish_service(self, definition: ServiceDefinition, *, id: str | None = None) -> Answer:
         """Offer a service as described from now on."""
@@ -182,12 +305,14 @@ class Bus:
             )
         return [_result(result) for result in results]
 
-    async def publish(
-        self, message: Organisation | Agreement | Protocol | Policy | Rules | RegionTable
-    ) -> Row:
-        """Publish a version of reference data. Operations only."""
-        body = {"kind": _REFERENCE[type(message)], "content": message.model_dump(mode="json")}
-        return await self._object("POST", "/v1/reference", json=body)
+    async def publish(self, message: Message) -> Row:
+        """Publish a version of reference data. Operations only. Raises TypeError for what is no reference data."""
+        kind = _REFERENCE.get(type(message))
+        if kind is None:
+            raise TypeError(f"{type(message).__name__} is no reference data")
+        return await self._object(
+            "POST", "/v1/reference", json={"kind": kind, "content": message.model_dump(mode="json")}
+        )
 
     async def intake_key(self) -> str:
         """Intake's public key as a JWK (JSON text): outboxes are sealed to it."""
@@ -295,6 +420,12 @@ class Bus:
 
     # How it is asked.
 
+    async def _of_referral(self, referral: str, verb: str, body: Part | None, id: str | None) -> Answer:
+        return await self._say("POST", f"/v1/referrals/{_path(referral)}/{verb}", _body(body), id)
+
+    async def _of_offer(self, task: str, verb: str, body: Part | None, id: str | None) -> Answer:
+        return await self._say("POST", f"/v1/offers/{_path(task)}/{verb}", _body(body), id)
+
     async def _say(self, method: str, path: str, body: Row, id: str | None) -> Answer:
         headers = {"idempotency-key": new_id() if id is None else id}
         response = await self._request("intake", method, path, json=body, headers=headers)
@@ -350,6 +481,10 @@ class Bus:
 
     def _authorization(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self._token()}"}
+
+
+def _body(body: Part | None) -> Row:
+    return {} if body is None else body.model_dump(mode="json", exclude_none=True)
 
 
 def _path(part: str) -> str:

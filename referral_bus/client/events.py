@@ -26,5 +26,5 @@ def cloud_event(request: Part, organisation: str, id: str, sent_at: int) -> dict
         "type": REQUESTS[type(request)].event_type(),
         "time": format_time(sent_at),
         "datacontenttype": "application/json",
-        "data": request.model_dump(mode="json"),
+        "data": request.model_dump(mode="json", exclude_none=True),
     }

@@ -45,6 +45,11 @@ def referral_id(region: str, bus: str, source: str, submission: str) -> str:
     return f"rf-{region}-{short_hash(bus, source, submission)}"
 
 
+def part_id(region: str, bus: str, source: str, submission: str, number: int) -> str:
+    """The id of the ``number``-th part (1, 2, ...) that a submission splits a referral into."""
+    return f"rf-{region}-{short_hash(bus, source, submission, str(number))}"
+
+
 def task_id(referral: str, attempt: int) -> str:
     """The id of the ``attempt``-th task (1, 2, ...) of a referral."""
     return f"tk-{referral[3:]}-{attempt}"

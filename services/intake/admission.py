@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from referral_bus.contracts.requests import REQUESTS, OutcomeRequest, ReferralRequest
+from referral_bus.contracts.requests import REQUESTS, ReferralRequest
 from referral_bus.log.port import Appender, Outgoing
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
@@ -210,24 +210,25 @@ class Admission:
         return people
 
     async def _subjects(self, wanted: list[Wanted], results: dict[Key, Result]) -> dict[Key, str]:
+        """Of a new referral the agency's own reference says whose it is. Of another the referral itself does, whoever speaks: it may
+        have been handed to another agency."""
         subjects: dict[Key, str] = {}
-        reports: dict[Key, str] = {}
+        others: list[tuple[Key, str, str]] = []
         for one in wanted:
-            presented = one.routed.presented
-            match presented.request:
-                case ReferralRequest() as request:
-                    subjects[one.key] = subject_id(
-                        self._secrets.pseudonym_key, presented.organisation, request.subject
-                    )
-                case OutcomeRequest() as request:
-                    reports[one.key] = request.referral
-        if reports:
-            known = await self._admissions.subjects_of(sorted(set(reports.values())))
-            for key, referral in reports.items():
+            presented, about, referral = one.routed.presented, one.routed.about, one.routed.referral
+            if isinstance(presented.request, ReferralRequest):
+                subjects[one.key] = subject_id(
+                    self._secrets.pseudonym_key, presented.organisation, presented.request.subject
+                )
+            elif referral is not None:
+                others.append((one.key, referral, "referral" if about == referral else "task"))
+        if others:
+            known = await self._admissions.subjects_of(sorted({referral for _, referral, _ in others}))
+            for key, referral, field in others:
                 if referral in known:
                     subjects[key] = known[referral]
                 else:
-                    results[key] = Refused("unknown_referral", field="referral")
+                    results[key] = Refused("unknown_referral", field=field)
         return subjects
 
     async def _reserved(self, wanted: list[Wanted], people: dict[Key, Person]) -> dict[Key, Standing]:
@@ -253,6 +254,10 @@ class Admission:
     ) -> dict[Key, Result]:
         if not wanted:
             return {}
+        parts = {part: people[one.key].subject for one in wanted for part in one.routed.parts}
+        if parts:
+            # Before they can be heard of: what is said of a part is sealed for the same person.
+            await self._admissions.remember(parts)
         records = [
             self._record(one, self._as_reserved(one.routed, reserved[one.key]), people.get(one.key))
             for one in wanted
@@ -264,7 +269,9 @@ class Admission:
         results: dict[Key, Result] = {}
         for one in wanted:
             standing = reserved[one.key]
-            answer = answer_of(one.key[1], standing.region, *placed[one.key], standing.referral)
+            answer = answer_of(
+                one.key[1], standing.region, *placed[one.key], standing.referral, one.routed.parts
+            )
             results[one.key] = Admitted(answer, repeated=False)
         return results
 
@@ -313,7 +320,14 @@ def _answered_before(one: Wanted, standing: Standing) -> Result | None:
         return Refused("id_reused", field="id")
     if standing.partition is None or standing.offset is None:
         return None
-    answer = answer_of(one.key[1], standing.region, standing.partition, standing.offset, standing.referral)
+    answer = answer_of(
+        one.key[1],
+        standing.region,
+        standing.partition,
+        standing.offset,
+        standing.referral,
+        one.routed.parts,
+    )
     return Admitted(answer, repeated=True)
 
 

@@ -11,7 +11,8 @@ from referral_bus.contracts.ids import inbox_token
 
 class Answer(BaseModel):
     """The submission is on the inbox, on all in-sync replicas, and will be decided. ``token`` is for ``?after=`` of the queries;
-    ``follow`` is the path on the query API where what becomes of it is seen; ``referral`` is what it opens or speaks of."""
+    ``follow`` is the path on the query API where what becomes of it is seen; ``referral`` is what it opens or speaks of;
+    ``parts`` are the referrals it is split into, in the order in which they were given."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,6 +20,7 @@ class Answer(BaseModel):
     region: str
     token: str
     referral: str | None = None
+    parts: tuple[str, ...] | None = None
     follow: str
 
 
@@ -30,10 +32,22 @@ class Admitted:
     repeated: bool
 
 
-def answer_of(submission: str, region: str, partition: int, offset: int, referral: str | None) -> Answer:
+def answer_of(
+    submission: str,
+    region: str,
+    partition: int,
+    offset: int,
+    referral: str | None,
+    parts: tuple[str, ...] = (),
+) -> Answer:
     """The answer to a submission at this inbox position: the same whoever asks, and whenever."""
     token = inbox_token(region, partition, offset)
     view = f"/v1/referrals/{referral}" if referral is not None else "/v1/capacity"
     return Answer(
-        submission=submission, region=region, token=token, referral=referral, follow=f"{view}?after={token}"
+        submission=submission,
+        region=region,
+        token=token,
+        referral=referral,
+        parts=parts or None,
+        follow=f"{view}?after={token}",
     )

@@ -3,38 +3,17 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Header, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from referral_bus.access.caller import Caller
 from referral_bus.client.events import new_id
-from referral_bus.contracts.ids import (
-    OrganisationId,
-    ReferralId,
-    ServiceId,
-    SubjectId,
-    SubmissionId,
-    TaskId,
-    UnitId,
-)
-from referral_bus.contracts.inbox import Places
-from referral_bus.contracts.message import Millis, Part
-from referral_bus.contracts.requests import (
-    AcceptRequest,
-    CapacityRequest,
-    DeclineRequest,
-    OutcomeRequest,
-    ReferralRequest,
-    ServiceRequest,
-    StartRequest,
-    SubjectReference,
-    WithdrawRequest,
-)
-from referral_bus.contracts.services import ServiceDefinition
-from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, WithdrawReason
+from referral_bus.contracts.ids import OrganisationId, SubjectId
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.requests import SubjectReference
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.logs import correlation
 from referral_bus.web.caller import CallerOf
@@ -59,47 +38,11 @@ from services.intake.publishing import Publishing
 from services.intake.quotas import Quotas
 from services.intake.reach import Reach
 from services.intake.reference import identity
-from services.intake.refusals import Refused
+from services.intake.refusals import Refused, problem
+from services.intake.typed import Typed
 
 _ACCEPTED: Final = 202
 _MULTI_STATUS: Final = 207
-
-
-class WithdrawBody(Part):
-    """Why a referral is taken back."""
-
-    reason: WithdrawReason
-
-
-class AcceptBody(Part):
-    """Nothing more is said with an acceptance."""
-
-
-class DeclineBody(Part):
-    """Why an offer is declined."""
-
-    reason: DeclineReason
-
-
-class StartBody(Part):
-    """When the service began: epoch milliseconds, UTC."""
-
-    started_at: Millis
-
-
-class OutcomeBody(Part):
-    """What came of it. The note is sealed."""
-
-    result: OutcomeResult
-    note: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
-
-
-class CapacityBody(Part):
-    """Places counted at ``true_at``, epoch milliseconds UTC."""
-
-    total: Places
-    available: Places
-    true_at: Millis
 
 
 class PublicationRequest(BaseModel):
@@ -107,7 +50,17 @@ class PublicationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["organisation", "agreement", "protocol", "policy", "rules", "regions"]
+    kind: Literal[
+        "organisation",
+        "agreement",
+        "protocol",
+        "policy",
+        "calendar",
+        "taxonomy",
+        "crosswalk",
+        "rules",
+        "regions",
+    ]
     content: dict[str, Any]
 
 
@@ -153,13 +106,6 @@ class BatchAnswer(BaseModel):
     results: list[dict[str, Any]]
 
 
-_Key = Annotated[
-    SubmissionId | None,
-    Header(
-        alias="Idempotency-Key",
-        description="The submission's id. Send a repeat with the same: it is answered like the first, and nothing is done twice.",
-    ),
-]
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ProblemDetails, "content": {"application/problem+json": {}}, "description": said}
     for status, said in (
@@ -198,7 +144,7 @@ async def json_only(request: Request) -> None:
         request.headers.get("content-length") in (None, "0") and "transfer-encoding" not in request.headers
     )
     if not empty and media != "application/json" and not media.endswith("+json"):
-        raise _problem(Refused("unsupported_media_type", field="content-type"))
+        raise problem(Refused("unsupported_media_type", field="content-type"))
 
 
 class Doors:
@@ -234,17 +180,7 @@ class Doors:
             "dependencies": [Depends(json_only)],
         }
         router = APIRouter(prefix="/v1")
-        for tag, method, path, route in (
-            ("agencies", "POST", "/referrals", self.submit),
-            ("agencies", "POST", "/referrals/{referral}/withdraw", self.withdraw),
-            ("providers", "POST", "/offers/{task}/accept", self.accept),
-            ("providers", "POST", "/offers/{task}/decline", self.decline),
-            ("providers", "POST", "/referrals/{referral}/start", self.start),
-            ("providers", "POST", "/referrals/{referral}/outcome", self.outcome),
-            ("providers", "PUT", "/capacity/{unit}", self.report_capacity),
-            ("providers", "PUT", "/services/{service}", self.publish_service),
-        ):
-            router.add_api_route(path, route, methods=[method], tags=[tag], **taken)
+        Typed(self._say).install(router, taken)
         router.add_api_route(
             "/events",
             self.events,
@@ -292,59 +228,6 @@ class Doors:
         )
         app.include_router(router)
 
-    async def submit(self, body: ReferralRequest, caller: CallerOf, key: _Key = None) -> Response:
-        """Ask for help for a person. What concerns them is sealed before it goes anywhere."""
-        return await self._say(body, caller, key)
-
-    async def withdraw(
-        self, referral: ReferralId, body: WithdrawBody, caller: CallerOf, key: _Key = None
-    ) -> Response:
-        """Take a referral back."""
-        return await self._say(WithdrawRequest(referral=referral, reason=body.reason), caller, key)
-
-    async def accept(
-        self,
-        task: TaskId,
-        caller: CallerOf,
-        body: Annotated[AcceptBody | None, Body()] = None,
-        key: _Key = None,
-    ) -> Response:
-        """Accept an offer."""
-        return await self._say(AcceptRequest(task=task), caller, key)
-
-    async def decline(self, task: TaskId, body: DeclineBody, caller: CallerOf, key: _Key = None) -> Response:
-        """Decline an offer."""
-        return await self._say(DeclineRequest(task=task, reason=body.reason), caller, key)
-
-    async def start(
-        self, referral: ReferralId, body: StartBody, caller: CallerOf, key: _Key = None
-    ) -> Response:
-        """Say that the service began."""
-        return await self._say(StartRequest(referral=referral, started_at=body.started_at), caller, key)
-
-    async def outcome(
-        self, referral: ReferralId, body: OutcomeBody, caller: CallerOf, key: _Key = None
-    ) -> Response:
-        """Say what came of it."""
-        return await self._say(
-            OutcomeRequest(referral=referral, result=body.result, note=body.note), caller, key
-        )
-
-    async def report_capacity(
-        self, unit: UnitId, body: CapacityBody, caller: CallerOf, key: _Key = None
-    ) -> Response:
-        """Say how many places a unit has, and how many are free."""
-        report = CapacityRequest(unit=unit, total=body.total, available=body.available, true_at=body.true_at)
-        return await self._say(report, caller, key)
-
-    async def publish_service(
-        self, service: ServiceId, body: ServiceDefinition, caller: CallerOf, key: _Key = None
-    ) -> Response:
-        """Offer a service as described from now on."""
-        if body.service != service:
-            raise _problem(Refused("invalid", "service: another id than in the path.", field="service"))
-        return await self._say(ServiceRequest(definition=body), caller, key)
-
     async def events(self, request: Request, caller: CallerOf) -> Response:
         """CloudEvents 1.0 over HTTP in binary, structured or batch mode. The event's id is the submission's; of a batch each event
         gets its own result, and a bad one takes no other along. Where a batch as a whole can't be taken now, it is answered 429 or
@@ -372,9 +255,9 @@ class Doors:
         try:
             message = await self._publishing.publish(body.kind, body.content, caller)
         except Refused as refused:
-            raise _problem(refused) from None
+            raise problem(refused) from None
         except OUTAGES:
-            raise _problem(Refused("unavailable", retry_after=RETRY_SECONDS)) from None
+            raise problem(Refused("unavailable", retry_after=RETRY_SECONDS)) from None
         kind, reference = identity(message)
         return PublicationAnswer(kind=kind, reference=reference, version=message.version)
 
@@ -383,13 +266,13 @@ class Doors:
         try:
             subject = self._forgetting.subject_of(body.subject, body.organisation, caller)
         except Refused as refused:
-            raise _problem(refused) from None
+            raise problem(refused) from None
         return await self._forgotten(subject, caller)
 
     async def forget_subject(self, subject: SubjectId, caller: CallerOf) -> ForgetAnswer:
         """The same by the bus's pseudonym, which does not say whose person it is: operations only."""
         if not caller.has("operations"):
-            raise _problem(
+            raise problem(
                 Refused("role_missing", "An agency forgets by its own reference: POST /v1/subjects/forget.")
             )
         return await self._forgotten(subject, caller)
@@ -399,13 +282,13 @@ class Doors:
         # Each region writes it down for ever.
         wait = self._quotas.take(caller.organisation, self._forgetting.regions)
         if wait > 0:
-            raise _problem(Refused("quota_exceeded", retry_after=math.ceil(wait)))
+            raise problem(Refused("quota_exceeded", retry_after=math.ceil(wait)))
         try:
             tokens = await self._forgetting.forget(subject, caller)
         except Refused as refused:
-            raise _problem(refused) from None
+            raise problem(refused) from None
         except OUTAGES:
-            raise _problem(Refused("unavailable", retry_after=RETRY_SECONDS)) from None
+            raise problem(Refused("unavailable", retry_after=RETRY_SECONDS)) from None
         return ForgetAnswer(subject=subject, tokens=tokens)
 
     async def _say(self, request: Part, caller: Caller, key: str | None) -> Response:
@@ -441,7 +324,7 @@ class Doors:
         done = [next(admitted) if result is None else result for result in results]
         for result in done:
             if isinstance(result, Refused) and result.reason == "unavailable":
-                raise _problem(result)
+                raise problem(result)
         return JSONResponse({"results": [_result(result) for result in done]}, _MULTI_STATUS)
 
     async def _admit(
@@ -455,7 +338,7 @@ class Doors:
             refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
             for one in requests:
                 count(one.door, refused)
-            raise _problem(refused)
+            raise problem(refused)
         speaker = Speaker(caller.organisation, caller.roles)
         return await self._admission.admit(requests, speaker, correlations)
 
@@ -466,16 +349,16 @@ class Doors:
         refused = Refused("unavailable", away, retry_after=RETRY_SECONDS)
         for one in requests:
             count(one.door, refused)
-        raise _problem(refused)
+        raise problem(refused)
 
     def _turned_away(self, door: Door, refused: Refused) -> Problem:
         count(door, refused)
-        return _problem(refused)
+        return problem(refused)
 
 
 def _answered(result: Admitted | Refused) -> Response:
     if isinstance(result, Refused):
-        raise _problem(result)
+        raise problem(result)
     return Response(
         result.answer.model_dump_json(exclude_none=True), _ACCEPTED, media_type="application/json"
     )
@@ -483,15 +366,5 @@ def _answered(result: Admitted | Refused) -> Response:
 
 def _result(result: Admitted | Refused) -> dict[str, Any]:
     if isinstance(result, Refused):
-        return _problem(result).body()
+        return problem(result).body()
     return {"status": _ACCEPTED, **result.answer.model_dump(exclude_none=True)}
-
-
-def _problem(refused: Refused) -> Problem:
-    return Problem(
-        refused.status,
-        refused.reason,
-        refused.detail,
-        field=refused.field,
-        retry_after=refused.retry_after or None,
-    )

@@ -6,16 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from referral_bus.contracts.ids import referral_id, referral_of, region_of
+from referral_bus.contracts.ids import part_id, referral_id, referral_of, region_of
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.requests import (
     AcceptRequest,
+    AcknowledgeRequest,
+    AmendRequest,
+    AnswerRequest,
+    AskRequest,
     CapacityRequest,
+    ContactRequest,
     DeclineRequest,
+    FollowUpRequest,
+    HandoffRequest,
+    HoldRequest,
+    NoShowRequest,
     OutcomeRequest,
+    ProposeRequest,
     ReferralRequest,
+    ReopenRequest,
+    ResumeRequest,
     ServiceRequest,
+    SplitRequest,
     StartRequest,
+    TransferRequest,
     WithdrawRequest,
 )
 from referral_bus.contracts.vocabulary import Role
@@ -30,16 +44,31 @@ HORIZON_MS: Final = 90 * 24 * 3_600_000
 CLOCK_SKEW_MS: Final = 10 * 60_000
 """How far ahead of intake's clock a sender's may be."""
 
-_ROLE: Final[dict[type[Part], Role]] = {
-    ReferralRequest: "agency",
-    WithdrawRequest: "agency",
-    AcceptRequest: "provider",
-    DeclineRequest: "provider",
-    StartRequest: "provider",
-    OutcomeRequest: "provider",
-    CapacityRequest: "provider",
-    ServiceRequest: "provider",
+_ROLES: Final[dict[type[Part], tuple[Role, ...]]] = {
+    ReferralRequest: ("agency",),
+    AmendRequest: ("agency",),
+    HoldRequest: ("agency", "provider"),
+    ResumeRequest: ("agency", "provider"),
+    TransferRequest: ("agency",),
+    SplitRequest: ("agency",),
+    ReopenRequest: ("agency",),
+    WithdrawRequest: ("agency",),
+    AcknowledgeRequest: ("provider",),
+    AcceptRequest: ("provider",),
+    DeclineRequest: ("provider",),
+    AskRequest: ("provider",),
+    AnswerRequest: ("agency",),
+    ProposeRequest: ("provider",),
+    StartRequest: ("provider",),
+    NoShowRequest: ("provider",),
+    ContactRequest: ("provider",),
+    HandoffRequest: ("agency", "provider"),
+    OutcomeRequest: ("provider",),
+    FollowUpRequest: ("agency", "provider"),
+    CapacityRequest: ("provider",),
+    ServiceRequest: ("provider",),
 }
+"""The roles of which one is needed; what it may be said about, matching judges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +84,15 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A request that may be admitted: its region and partition, the id it is about, and the referral it belongs to."""
+    """A request that may be admitted: its region and partition, the id it is about, the referral it belongs to, and the parts it
+    splits that into."""
 
     presented: Presented
     region: str
     partition: int
     about: str
     referral: str | None
+    parts: tuple[str, ...] = ()
 
 
 def check(
@@ -74,7 +105,7 @@ def check(
     partition = reference.partition_of(region)
     if partition is None:
         raise Refused("unknown_region", field="region")
-    return Routed(presented, region, partition, about, referral)
+    return Routed(presented, region, partition, about, referral, _parts(presented, region, bus))
 
 
 def _speaks_for_itself(
@@ -85,9 +116,9 @@ def _speaks_for_itself(
     organisation = reference.organisations.get(speaker)
     if organisation is None:
         raise Refused("unknown_organisation", field="source")
-    role = _ROLE[type(presented.request)]
-    if role not in roles or role not in organisation.roles:
-        raise Refused("role_missing", f"It takes the role {role}.")
+    wanted = _ROLES[type(presented.request)]
+    if not any(role in roles and role in organisation.roles for role in wanted):
+        raise Refused("role_missing", f"It takes the role {' or '.join(wanted)}.")
     if isinstance(presented.request, ServiceRequest) and presented.request.definition.organisation != speaker:
         raise Refused("not_yourself", field="definition.organisation")
 
@@ -104,12 +135,33 @@ def _place(presented: Presented, reference: Reference, bus: str) -> tuple[str, s
     request = presented.request
     match request:
         case ReferralRequest():
-            region = request.region or reference.organisations[presented.organisation].home_region
+            region = request.region or _usual_region(request, reference, presented.organisation)
             referral = referral_id(region, bus, presented.organisation, presented.id)
             return region, referral, referral
-        case WithdrawRequest() | StartRequest() | OutcomeRequest():
+        case (
+            AmendRequest()
+            | HoldRequest()
+            | ResumeRequest()
+            | TransferRequest()
+            | SplitRequest()
+            | ReopenRequest()
+            | WithdrawRequest()
+            | StartRequest()
+            | NoShowRequest()
+            | ContactRequest()
+            | HandoffRequest()
+            | OutcomeRequest()
+            | FollowUpRequest()
+        ):
             return region_of(request.referral), request.referral, request.referral
-        case AcceptRequest() | DeclineRequest():
+        case (
+            AcknowledgeRequest()
+            | AcceptRequest()
+            | DeclineRequest()
+            | AskRequest()
+            | AnswerRequest()
+            | ProposeRequest()
+        ):
             return region_of(request.task), request.task, referral_of(request.task)
         case CapacityRequest():
             return region_of(request.unit), request.unit, None
@@ -119,3 +171,21 @@ def _place(presented: Presented, reference: Reference, bus: str) -> tuple[str, s
                 raise Refused("region_mismatch", field="definition.units")
             return region, request.definition.service, None
     raise TypeError(f"{type(request).__name__} is no request of the bus")
+
+
+def _usual_region(request: ReferralRequest, reference: Reference, agency: str) -> str:
+    """Only the named service's own region can offer it."""
+    if request.service is not None:
+        return region_of(request.service)
+    return reference.organisations[agency].home_region
+
+
+def _parts(presented: Presented, region: str, bus: str) -> tuple[str, ...]:
+    """The same for a repeat, like the referral a submission opens."""
+    request = presented.request
+    if not isinstance(request, SplitRequest):
+        return ()
+    return tuple(
+        part_id(region, bus, presented.organisation, presented.id, number)
+        for number in range(1, len(request.parts) + 1)
+    )

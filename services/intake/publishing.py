@@ -9,7 +9,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from referral_bus.access.caller import Caller
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.log import topics
 from referral_bus.log.port import Appender, Log, Outgoing
 from referral_bus.runtime.clock import Clock
@@ -18,7 +20,7 @@ from referral_bus.sealing.jwe import JweError, key_id
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
 from services.intake.outages import RETRY_SECONDS
-from services.intake.reference import LONGEST_ID, Published, ReferenceView, identity
+from services.intake.reference import LONGEST_ID, Published, ReferenceView, identity, needed
 from services.intake.refusals import Refused, faults_of, invalid
 
 KINDS: Final[dict[str, type[Published]]] = {
@@ -26,6 +28,9 @@ KINDS: Final[dict[str, type[Published]]] = {
     "agreement": Agreement,
     "protocol": Protocol,
     "policy": Policy,
+    "calendar": Calendar,
+    "taxonomy": Taxonomy,
+    "crosswalk": Crosswalk,
     "rules": Rules,
     "regions": RegionTable,
 }
@@ -92,6 +97,14 @@ class Publishing:
         former = self._view.reference.current.get((kind, id))
         if former is not None and former.message.version >= message.version:
             raise Refused("version_not_risen", field="content.version")
+        for field, named in needed(message).items():
+            if named not in self._view.reference.current:
+                # Every region would refuse it, where nobody looks.
+                raise Refused(
+                    "invalid",
+                    f"content.{field}: no such {named[0]} is published. Publish that first.",
+                    field=f"content.{field}",
+                )
         if isinstance(message, Organisation):
             self._check_organisation(message)
         elif isinstance(message, RegionTable):

@@ -10,9 +10,11 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.inbox import AdoptReference
 from referral_bus.contracts.message import Message
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.log.port import Log, LogError, Partition, Record
 from referral_bus.runtime.health import Health
 from referral_bus.wire import Codec, Envelope, WireError
@@ -23,7 +25,9 @@ logger = logging.getLogger(__name__)
 LONGEST_ID = 64
 """Characters of a reference id: it becomes part of a submission id."""
 
-Published = Organisation | Agreement | Protocol | Policy | Rules | RegionTable
+Published = (
+    Organisation | Agreement | Protocol | Policy | Calendar | Taxonomy | Crosswalk | Rules | RegionTable
+)
 
 PART = "reference"
 """The view's name in the health report."""
@@ -44,6 +48,12 @@ def identity(message: Published) -> tuple[str, str]:
             return "protocol", message.protocol
         case Policy():
             return "policy", message.policy
+        case Calendar():
+            return "calendar", message.calendar
+        case Taxonomy():
+            return "taxonomy", message.taxonomy
+        case Crosswalk():
+            return "crosswalk", message.crosswalk
         case Rules():
             return "rules", message.rules
         case RegionTable():
@@ -59,6 +69,14 @@ def adoption(message: Published) -> AdoptReference | None:
     return AdoptReference.model_validate(
         {"kind": kind, "reference": reference, "version": message.version, **content}
     )
+
+
+def needed(message: Published) -> dict[str, tuple[str, str]]:
+    """What a region must have adopted before it adopts this: kind and id, by the field that names it."""
+    if not isinstance(message, Protocol):
+        return {}
+    named = {"calendar": ("calendar", message.calendar), "escalate_to": ("organisation", message.escalate_to)}
+    return {field: (kind, id) for field, (kind, id) in named.items() if id is not None}
 
 
 @dataclass(frozen=True, slots=True)

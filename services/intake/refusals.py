@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from referral_bus.contracts.vocabulary import REFUSALS
+from referral_bus.web.problems import Problem
 
 _LONGEST_DETAIL = 500
 
@@ -57,6 +58,17 @@ class Refused(Exception):
         self.retry_after = retry_after
         """Seconds after which trying again makes sense; 0 where it does not."""
         super().__init__(f"{reason}: {self.detail}")
+
+
+def problem(refused: Refused) -> Problem:
+    """The refusal as HTTP answers it."""
+    return Problem(
+        refused.status,
+        refused.reason,
+        refused.detail,
+        field=refused.field,
+        retry_after=refused.retry_after or None,
+    )
 
 
 def invalid(errors: Iterable[Any], prefix: str = "") -> Refused:

@@ -1,4 +1,5 @@
-"""The relay of reference data: what is published once is put to every region's inbox, in the order of the reference topic.
+"""The relay of reference data: what is published once is put to every region's inbox, in the order of the reference topic, but for what
+names something else: that follows what it names.
 
 One process relays at a time: it holds an advisory lock on the very connection it writes its positions with, so who loses the one loses
 the other. Where two relay nonetheless, regions recognise the repeat by the submission's id.
@@ -26,7 +27,7 @@ from referral_bus.sealing.secrets import Secrets
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
 from services.intake.outages import OUTAGES
-from services.intake.reference import Publication, ReferenceView, adoption, identity
+from services.intake.reference import Publication, ReferenceView, adoption, identity, needed
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +120,10 @@ class Relay:
             return
         # A position beyond the topic's end is of another log: the region is put everything.
         start = position if position < seen else 0
+        # What is named may have a later version than what names it: to a region that is put everything it would come too late.
         due = sorted(
             (one for one in self._view.reference.current.values() if start <= one.offset < seen),
-            key=lambda one: one.offset,
+            key=lambda one: (bool(needed(one.message)), one.offset),
         )
         records = [record for one in due if (record := self._record(one, region, partition)) is not None]
         for at in range(0, len(records), _AT_ONCE):

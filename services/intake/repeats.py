@@ -6,7 +6,7 @@ repeat finds no position and appends again; matching recognises that. The first 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,13 @@ _SUBJECTS = text(
     "SELECT referral, subject FROM intake.referrals WHERE referral = ANY(CAST(:referrals AS text[]))"
 )
 
+_REMEMBER = text("""
+INSERT INTO intake.referrals (referral, subject)
+SELECT referral, subject FROM unnest(CAST(:referrals AS text[]), CAST(:subjects AS text[])) AS t(referral, subject)
+ORDER BY referral
+ON CONFLICT (referral) DO NOTHING
+""")
+
 _PRUNE = text(
     "DELETE FROM intake.admissions WHERE admitted_at < now() - CAST(:days AS integer) * INTERVAL '1 day'"
 )
@@ -133,6 +140,13 @@ class Admissions:
         async with self._engine.connect() as connection:
             rows = await connection.execute(_SUBJECTS, {"referrals": list(referrals)})
             return {row[0]: row[1] for row in rows}
+
+    async def remember(self, subjects: Mapping[str, str]) -> None:
+        """Keep whose the referrals are that another is split into."""
+        async with self._engine.connect() as connection:
+            await connection.execute(
+                _REMEMBER, {"referrals": list(subjects), "subjects": list(subjects.values())}
+            )
 
     async def prune(self, days: int) -> int:
         """Delete what is older than the horizon of repeats; returns how many rows."""

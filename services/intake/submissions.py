@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from referral_bus.contracts.facts import Note
-from referral_bus.contracts.inbox import PublishService, ReportOutcome, Submission, SubmitReferral
-from referral_bus.contracts.requests import REQUESTS, OutcomeRequest, ReferralRequest, ServiceRequest
+from referral_bus.contracts.facts import Facts, Identity, Note
+from referral_bus.contracts.inbox import (
+    AmendReferral,
+    AnswerQuestion,
+    AskForInformation,
+    PublishService,
+    ReferralPart,
+    ReopenReferral,
+    ReportFollowUp,
+    ReportOutcome,
+    SplitReferral,
+    Submission,
+    SubmitReferral,
+)
+from referral_bus.contracts.requests import (
+    REQUESTS,
+    AmendRequest,
+    AnswerRequest,
+    AskRequest,
+    FollowUpRequest,
+    OutcomeRequest,
+    ReferralRequest,
+    ReopenRequest,
+    ServiceRequest,
+    SplitRequest,
+)
 from referral_bus.sealing.port import SubjectKeys
 from referral_bus.sealing.sections import Sealer
 from services.intake.checks import Routed
@@ -22,34 +45,86 @@ class Person:
 
 def concerns_a_person(routed: Routed) -> bool:
     """Whether there is something to seal in it."""
-    request = routed.presented.request
-    return isinstance(request, ReferralRequest) or (
-        isinstance(request, OutcomeRequest) and request.note is not None
-    )
+    match routed.presented.request:
+        case ReferralRequest() | SplitRequest() | ReopenRequest() | AskRequest() | AnswerRequest():
+            return True
+        case AmendRequest() as request:
+            return request.facts is not None or request.identity is not None
+        case OutcomeRequest() | FollowUpRequest() as request:
+            return request.note is not None
+    return False
 
 
 def submission_of(routed: Routed, person: Person | None, sealer: Sealer) -> Submission:
     """The submission of a request. ``person`` is given for whatever :func:`concerns_a_person`."""
+    if person is not None:
+        return _sealed(routed, person, sealer)
+    request = routed.presented.request
+    if isinstance(request, ServiceRequest):
+        return PublishService(definition=request.definition)
+    # What is sealed in a submission is called otherwise than what is clear in its request: nothing clear fits in here.
+    return REQUESTS[type(request)].model_validate(request.model_dump(exclude_none=True))
+
+
+def _sealed(routed: Routed, person: Person, sealer: Sealer) -> Submission:
+    def sealed(content: Facts | Identity) -> bytes:
+        key = person.keys.facts if isinstance(content, Facts) else person.keys.identity
+        return sealer.seal(key, person.subject, content)
+
+    def text(said: str) -> bytes:
+        # Free text can name anyone.
+        return sealer.seal(person.keys.identity, person.subject, Note(text=said))
+
     request = routed.presented.request
     match request:
-        case ReferralRequest() if person is not None and routed.referral is not None:
-            identity = request.identity
+        case ReferralRequest() if routed.referral is not None:
             return SubmitReferral(
                 referral=routed.referral,
                 region=routed.region,
                 subject=person.subject,
                 urgency=request.urgency,
                 purpose=request.purpose,
-                sealed_facts=sealer.seal(person.keys.facts, person.subject, request.facts),
-                sealed_identity=None
-                if identity is None
-                else sealer.seal(person.keys.identity, person.subject, identity),
+                sealed_facts=sealed(request.facts),
+                sealed_identity=None if request.identity is None else sealed(request.identity),
+                mode=request.mode,
+                service=request.service,
+                protocol=request.protocol,
             )
-        case OutcomeRequest():
-            note = None
-            if request.note is not None and person is not None:
-                note = sealer.seal(person.keys.identity, person.subject, Note(text=request.note))
-            return ReportOutcome(referral=request.referral, result=request.result, sealed_note=note)
-        case ServiceRequest():
-            return PublishService(definition=request.definition)
-    return REQUESTS[type(request)].model_validate(request.model_dump())
+        case AmendRequest():
+            return AmendReferral(
+                referral=request.referral,
+                urgency=request.urgency,
+                sealed_facts=None if request.facts is None else sealed(request.facts),
+                sealed_identity=None if request.identity is None else sealed(request.identity),
+            )
+        case SplitRequest():
+            return SplitReferral(
+                referral=request.referral,
+                parts=[
+                    ReferralPart(referral=name, urgency=part.urgency, sealed_facts=sealed(part.facts))
+                    for name, part in zip(routed.parts, request.parts, strict=True)
+                ],
+            )
+        case ReopenRequest():
+            return ReopenReferral(
+                referral=request.referral, reason=request.reason, sealed_facts=sealed(request.facts)
+            )
+        case AskRequest():
+            return AskForInformation(task=request.task, sealed_question=text(request.question))
+        case AnswerRequest():
+            return AnswerQuestion(task=request.task, sealed_answer=text(request.answer))
+        case OutcomeRequest() if request.note is not None:
+            return ReportOutcome(
+                referral=request.referral,
+                result=request.result,
+                sealed_note=text(request.note),
+                cause=request.cause,
+            )
+        case FollowUpRequest() if request.note is not None:
+            return ReportFollowUp(
+                referral=request.referral,
+                days=request.days,
+                result=request.result,
+                sealed_note=text(request.note),
+            )
+    raise TypeError(f"{type(request).__name__} concerns nobody")

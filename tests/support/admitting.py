@@ -23,9 +23,33 @@ from referral_bus.client import Bus
 from referral_bus.contracts.facts import Facts, Identity, Need, NumberFact
 from referral_bus.contracts.inbox import AdoptReference, Submission
 from referral_bus.contracts.ledger import Received
-from referral_bus.contracts.message import Message
+from referral_bus.contracts.message import Message, Part
 from referral_bus.contracts.reference import Organisation, RegionTable
-from referral_bus.contracts.requests import ReferralRequest
+from referral_bus.contracts.requests import (
+    AcceptRequest,
+    AcknowledgeRequest,
+    AmendRequest,
+    AnswerRequest,
+    AskRequest,
+    CapacityRequest,
+    ContactRequest,
+    DeclineRequest,
+    FollowUpRequest,
+    HandoffRequest,
+    HoldRequest,
+    NoShowRequest,
+    OutcomeRequest,
+    PartRequest,
+    ProposeRequest,
+    ReferralRequest,
+    ReopenRequest,
+    ResumeRequest,
+    ServiceRequest,
+    SplitRequest,
+    StartRequest,
+    TransferRequest,
+    WithdrawRequest,
+)
 from referral_bus.contracts.services import ServiceDefinition, Unit
 from referral_bus.contracts.vocabulary import OrganisationKind, Role
 from referral_bus.embedded.ports import free_ports
@@ -99,6 +123,41 @@ def definition(**changed: Any) -> ServiceDefinition:
     return ServiceDefinition(**content)
 
 
+FACTS = Facts(age=NumberFact(status="stated", value=35), needs=[Need(code="grief-support")])
+SAID: list[tuple[str, str, Part]] = [
+    ("hospital", REFERRAL, AmendRequest(referral=REFERRAL, facts=FACTS, identity=Identity(name=NAME))),
+    ("hospital", REFERRAL, HoldRequest(referral=REFERRAL, reason="hospital_stay", until=2)),
+    ("hospital", REFERRAL, ResumeRequest(referral=REFERRAL)),
+    ("hospital", REFERRAL, TransferRequest(referral=REFERRAL, agency="school")),
+    (
+        "hospital",
+        REFERRAL,
+        SplitRequest(referral=REFERRAL, parts=[PartRequest(urgency="crisis", facts=FACTS)] * 2),
+    ),
+    ("hospital", REFERRAL, ReopenRequest(referral=REFERRAL, reason="need_returned", facts=FACTS)),
+    ("hospital", REFERRAL, WithdrawRequest(referral=REFERRAL, reason="other")),
+    ("hospital", TASK, AnswerRequest(task=TASK, answer=NOTE)),
+    ("shelter", TASK, AcknowledgeRequest(task=TASK)),
+    ("shelter", TASK, AskRequest(task=TASK, question=NOTE)),
+    ("shelter", TASK, AcceptRequest(task=TASK, starts_at=2)),
+    ("shelter", TASK, DeclineRequest(task=TASK, reason="full_until", until=2)),
+    ("shelter", TASK, ProposeRequest(task=TASK, service=SERVICE)),
+    ("shelter", REFERRAL, StartRequest(referral=REFERRAL, started_at=1)),
+    ("shelter", REFERRAL, NoShowRequest(referral=REFERRAL, missed_at=1)),
+    ("shelter", REFERRAL, ContactRequest(referral=REFERRAL, tried_at=1, channel="letter", reached=False)),
+    ("shelter", REFERRAL, HandoffRequest(referral=REFERRAL, means="phone", confirmed_at=1)),
+    (
+        "shelter",
+        REFERRAL,
+        OutcomeRequest(referral=REFERRAL, result="not_met", note=NOTE, cause="moved_away"),
+    ),
+    ("shelter", REFERRAL, FollowUpRequest(referral=REFERRAL, days=30, result="need_met", note=NOTE)),
+    ("shelter", UNIT, CapacityRequest(unit=UNIT, total=1, available=1, true_at=1)),
+    ("shelter", SERVICE, ServiceRequest(definition=definition())),
+]
+"""Each request besides a referral with all it can hold: who may say it, of what, and what is said."""
+
+
 def now() -> int:
     return time.time_ns() // 1_000_000
 
@@ -164,7 +223,7 @@ class World:
             for name in PARTIES:
                 await bus.publish(organisation(name))
             for message in more:
-                await bus.publish(message)  # type: ignore[arg-type]
+                await bus.publish(message)
 
     @asynccontextmanager
     async def running(self, **changed: Any) -> AsyncIterator[Health]:

@@ -13,6 +13,7 @@ import pytest
 from referral_bus.client import cloud_event
 from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.contracts.inbox import SubmitReferral
+from referral_bus.contracts.requests import REQUESTS
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.log import topics
 from referral_bus.log.port import Outgoing
@@ -48,6 +49,10 @@ async def test_random_requests_on_every_route_are_answered_and_never_fail(world:
     for operation in ("POST /v1/referrals", "POST /v1/reference", "PUT /v1/services/{service}"):
         assert {400, 422} & seen[operation], (operation, seen)
     assert {"POST /v1/events", "PUT /v1/capacity/{unit}", "POST /v1/offers/{task}/accept"} <= seen.keys()
+    said = [route for route in seen if route.startswith(("POST /v1/referrals/", "POST /v1/offers/"))]
+    assert len(said) == len(REQUESTS) - 3, (
+        "all but submitting, capacity and services are said of a referral or an offer"
+    )
 
 
 async def test_garbage_in_an_outbox_is_refused_record_by_record_and_stops_nothing(world: World) -> None:

@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
+from referral_bus.client import Refused
 from referral_bus.contracts.inbox import AdoptReference
 from referral_bus.contracts.reference import OfferLimits, Protocol, RegionTable, Rules
 from referral_bus.embedded.ports import free_ports
 from referral_bus.log import topics
+from referral_bus.protocols import OFFICE_HOURS
 from tests.support.admitting import OPERATIONS, PARTIES, World, organisation, until
 
 LIMITS = OfferLimits(crisis=1000, urgent=1000, routine=1000)
@@ -65,6 +68,38 @@ async def test_a_region_that_comes_later_is_put_all_that_is_in_force(world: Worl
             return (await put_to(world)).get("west") == [*PUBLISHED, "protocol.standard.v2"]
 
         await until(there)
+
+
+async def test_what_a_protocol_names_is_put_to_a_region_before_it_though_a_later_version_was_published_after(
+    world: World,
+) -> None:
+    bound = protocol(1).model_copy(update={"calendar": "office-hours", "escalate_to": "hospital"})
+    async with world.running():
+        await world.publish(OFFICE_HOURS, bound)
+        async with world.client(OPERATIONS) as bus:
+            await bus.publish(OFFICE_HOURS.model_copy(update={"version": 2}))
+            await bus.publish(organisation("hospital", version=2))
+            await bus.publish(RegionTable(version=2, partitions={"north": 0, "south": 1, "west": 1}))
+
+        async def there() -> bool:
+            return len((await put_to(world)).get("west", [])) == len(PARTIES) + 2
+
+        await until(there)
+        west = (await put_to(world))["west"]
+    assert west[-1] == "protocol.standard.v1"
+    assert {"calendar.office-hours.v2", "organisation.hospital.v2"} <= set(west)
+
+
+async def test_a_protocol_that_names_what_is_not_published_is_refused_where_somebody_sees_it(
+    world: World,
+) -> None:
+    async with world.running():
+        await world.publish()
+        async with world.client(OPERATIONS) as bus:
+            for field, name in (("calendar", "office-hours"), ("escalate_to", "nobody")):
+                with pytest.raises(Refused, match="Publish that first") as refused:
+                    await bus.publish(protocol(1).model_copy(update={field: name}))
+                assert (refused.value.code, refused.value.field) == ("invalid", f"content.{field}")
 
 
 async def test_two_processes_put_nothing_twice_and_either_goes_on_without_the_other(world: World) -> None:

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import json
 
+from referral_bus.contracts.facts import Identity
+from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
     AcceptOffer,
+    AcknowledgeOffer,
+    AmendReferral,
+    AnswerQuestion,
+    AskForInformation,
+    ConfirmHandoff,
     DeclineOffer,
+    HoldReferral,
+    ProposeService,
     PublishService,
+    ReopenReferral,
     ReportCapacity,
+    ReportContact,
+    ReportFollowUp,
+    ReportNoShow,
     ReportOutcome,
     ReportServiceStart,
+    ResumeReferral,
+    SplitReferral,
     SubmitReferral,
+    TransferReferral,
     WithdrawReferral,
 )
+from referral_bus.contracts.requests import PartRequest
 from referral_bus.log import topics
 from referral_bus.sealing.jwe import open_with, seal_to
 from referral_bus.wire.envelope import Envelope
 from tests.support.admitting import (
+    FACTS,
     NAME,
     NOTE,
     REFERENCE,
-    REFERRAL,
-    TASK,
+    SERVICE,
     UNIT,
     World,
     definition,
@@ -38,37 +55,69 @@ async def test_what_each_route_takes_is_on_the_inbox_before_it_is_answered(world
             at = now()
             submitted = await hospital.submit(referral(), id="r-1")
             assert submitted.referral is not None
+            opened = submitted.referral
+            task = task_id(opened, 1)
+            part = PartRequest(urgency="urgent", facts=FACTS)
+            split = await hospital.split(opened, [part, part])
             answers = [
                 submitted,
+                split,
                 await shelter.publish_service(definition()),
                 await shelter.report_capacity(UNIT, 4, 3, at),
-                await shelter.accept(TASK),
-                await shelter.decline(TASK, "no_capacity"),
-                await shelter.start(submitted.referral, at),
-                await shelter.outcome(submitted.referral, "need_met", NOTE),
-                await shelter.outcome(submitted.referral, "need_met"),
-                await hospital.withdraw(submitted.referral, "moved_away"),
+                await shelter.acknowledge(task),
+                await shelter.ask(task, NOTE),
+                await hospital.answer(task, NOTE),
+                await shelter.propose(task, SERVICE),
+                await shelter.accept(task, at),
+                await shelter.decline(task, "full_until", at),
+                await shelter.contact(opened, "phone", False, at),
+                await shelter.no_show(opened, at),
+                await shelter.confirm_handoff(opened, "phone", at),
+                await shelter.start(opened, at),
+                await shelter.hold(opened, "hospital_stay"),
+                await shelter.resume(opened),
+                await shelter.outcome(opened, "need_met", NOTE),
+                await shelter.outcome(split.parts[1], "not_met", NOTE, "moved_away"),
+                await shelter.follow_up(opened, 30, "need_met", NOTE),
+                await hospital.amend(opened, urgency="crisis", identity=Identity(name=NAME)),
+                await hospital.transfer(opened, "shelter"),
+                await hospital.reopen(opened, "need_returned", FACTS),
+                await hospital.withdraw(opened, "moved_away"),
             ]
         said = await world.said()
         records = await world.records(topics.inbox(world.bus))
     assert [type(body) for body in said] == [
         SubmitReferral,
+        SplitReferral,
         PublishService,
         ReportCapacity,
+        AcknowledgeOffer,
+        AskForInformation,
+        AnswerQuestion,
+        ProposeService,
         AcceptOffer,
         DeclineOffer,
+        ReportContact,
+        ReportNoShow,
+        ConfirmHandoff,
         ReportServiceStart,
+        HoldReferral,
+        ResumeReferral,
         ReportOutcome,
         ReportOutcome,
+        ReportFollowUp,
+        AmendReferral,
+        TransferReferral,
+        ReopenReferral,
         WithdrawReferral,
     ]
     assert all(answer.region == "north" and answer.token.startswith("north.0.") for answer in answers)
     assert submitted.submission == "r-1"
-    assert submitted.follow == f"/v1/referrals/{submitted.referral}?after={submitted.token}"
-    assert [answer.referral for answer in answers[3:5]] == [REFERRAL, REFERRAL]
-    assert answers[2].follow == f"/v1/capacity?after={answers[2].token}"
+    assert submitted.follow == f"/v1/referrals/{opened}?after={submitted.token}"
+    assert {answer.referral for answer in answers[4:]} == {opened, split.parts[1]}
+    assert answers[3].follow == f"/v1/capacity?after={answers[3].token}"
     everything = repr(records)
-    assert not any(clear in everything for clear in (NAME, REFERENCE, NOTE))
+    assert not any(clear in everything for clear in (NAME, REFERENCE, NOTE, FACTS.needs[0].code))
     by_offset = {f"north.0.{one.offset}": Envelope.from_headers(one.headers).type for one in records}
     assert by_offset[submitted.token] == SubmitReferral.event_type()
 
@@ -110,6 +159,9 @@ async def test_the_documents_of_the_api_name_every_route_and_answer(world: World
         ("POST", "/v1/offers/{task}/decline"),
         ("POST", "/v1/referrals/{referral}/start"),
         ("POST", "/v1/referrals/{referral}/outcome"),
+        ("POST", "/v1/referrals/{referral}/split"),
+        ("POST", "/v1/referrals/{referral}/no-show"),
+        ("POST", "/v1/offers/{task}/ask"),
         ("PUT", "/v1/capacity/{unit}"),
         ("PUT", "/v1/services/{service}"),
         ("POST", "/v1/reference"),

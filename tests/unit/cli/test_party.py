@@ -8,9 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 from referral_bus.access.tokens import TokenVerifier, jwks_of, new_signing_key
-from referral_bus.cli import party
+from referral_bus.cli import party, saying
 from referral_bus.client.answers import Heard
 from referral_bus.contracts.feed import Notice
+from referral_bus.contracts.ledger import EVENTS, Event
 from referral_bus.sealing.jwe import new_encryption_keys, seal_to
 
 
@@ -18,6 +19,8 @@ from referral_bus.sealing.jwe import new_encryption_keys, seal_to
 def app() -> typer.Typer:
     made = typer.Typer()
     party.register(made)
+    made.add_typer(saying.respond, name="respond")
+    made.add_typer(saying.referral, name="referral")
     return made
 
 
@@ -80,9 +83,8 @@ def test_a_referral_that_is_none_is_told_by_field_and_not_by_value(
         ("submit",),
         ("submit", "--need", "1130"),
         ("submit", "missing.json"),
+        ("submit", "--need", "1130", "--subject", "s", "--mode", "direct"),
         ("token", "food-bank", "--roles", "king"),
-        ("respond", "decline", "tk-north-aaaaaaaaaaaaaaaaaaaa-1", "--as", "food-bank"),
-        ("respond", "withdraw", "rf-north-aaaaaaaaaaaaaaaaaaaa", "--as", "line-211", "--reason", "because"),
     ],
 )
 def test_what_is_missing_or_wrong_is_a_sentence(
@@ -107,5 +109,31 @@ def test_a_notice_is_a_line_for_people() -> None:
 
     line = party.line_of(Heard("12", notice))
     assert "[12] offer made tk-north-aaaaaaaaaaaaaaaaaaaa-1 answer until" in line
+    assert line.count(":") == 4, "what is due on the same day needs no date"
     assert '{"facts": {"age": 7}}' in party.line_of(Heard("12", notice), keys.private)
     assert "[sealed: " in party.line_of(Heard("12", notice), new_encryption_keys().private)
+
+
+def test_what_is_due_another_day_is_said_with_its_date() -> None:
+    notice = Notice(
+        organisation="food-bank",
+        type="org.referralbus.ledger.Reminded.v1",
+        region="north",
+        sequence=1,
+        at=1_700_000_000_000,
+        task="tk-north-aaaaaaaaaaaaaaaaaaaa-1",
+        reason="start",
+        expires_at=1_700_000_000_000 + 3 * 86_400_000,
+    )
+    assert " reminder: act tk-north-aaaaaaaaaaaaaaaaaaaa-1 (start) before 2023-11-1" in party.line_of(
+        Heard("1", notice)
+    )
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
+def test_every_event_has_words(event: type[Event]) -> None:
+    notice = Notice(
+        organisation="food-bank", type=event.event_type(), region="north", sequence=1, at=1_700_000_000_000
+    )
+    words = party.line_of(Heard("7", notice)).split("[7] ")[1]
+    assert words == words.lower() and "." not in words and len(words) > 6

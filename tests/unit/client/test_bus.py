@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,8 @@ from referral_bus.client import (
 )
 from referral_bus.client import retry as retrying
 from referral_bus.contracts.facts import Facts, Identity, Need
-from referral_bus.contracts.requests import AcceptRequest, ReferralRequest
+from referral_bus.contracts.requests import AcceptRequest, PartRequest, ReferralRequest
+from referral_bus.protocols import OFFICE_HOURS
 
 ANSWER = {
     "submission": "s-1",
@@ -35,6 +37,7 @@ REQUEST = ReferralRequest(
     facts=Facts(needs=[Need(code="food")]),
     identity=Identity(name="A Person"),
 )
+REFERRAL = "rf-north-aaaaaaaaaaaaaaaaaaaa"
 TASK = "tk-north-aaaaaaaaaaaaaaaaaaaa-1"
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -184,6 +187,104 @@ async def test_a_query_names_the_token_it_is_to_reflect() -> None:
 
     assert (page.items, page.cursor) == ([{"referral": "rf"}], "next")
     assert str(seen[0]) == "http://queries/v1/inbox?after=north.0.7&limit=10"
+
+
+SAID: list[tuple[Callable[[Bus], Any], str, dict[str, Any]]] = [
+    (lambda bus: bus.amend(REFERRAL, urgency="crisis"), "referrals/{}/amend", {"urgency": "crisis"}),
+    (
+        lambda bus: bus.hold(REFERRAL, "in_custody", 7),
+        "referrals/{}/hold",
+        {"reason": "in_custody", "until": 7},
+    ),
+    (lambda bus: bus.resume(REFERRAL), "referrals/{}/resume", {}),
+    (lambda bus: bus.transfer(REFERRAL, "school"), "referrals/{}/transfer", {"agency": "school"}),
+    (lambda bus: bus.withdraw(REFERRAL, "moved_away"), "referrals/{}/withdraw", {"reason": "moved_away"}),
+    (lambda bus: bus.answer(TASK, "Yes."), "offers/{}/answer", {"answer": "Yes."}),
+    (lambda bus: bus.acknowledge(TASK), "offers/{}/acknowledge", {}),
+    (lambda bus: bus.accept(TASK), "offers/{}/accept", {}),
+    (lambda bus: bus.accept(TASK, 7), "offers/{}/accept", {"starts_at": 7}),
+    (lambda bus: bus.decline(TASK, "other"), "offers/{}/decline", {"reason": "other"}),
+    (
+        lambda bus: bus.decline(TASK, "full_until", 7),
+        "offers/{}/decline",
+        {"reason": "full_until", "until": 7},
+    ),
+    (lambda bus: bus.ask(TASK, "Pets?"), "offers/{}/ask", {"question": "Pets?"}),
+    (lambda bus: bus.propose(TASK, "sv-north-b"), "offers/{}/propose", {"service": "sv-north-b"}),
+    (
+        lambda bus: bus.contact(REFERRAL, "visit", True, 7),
+        "referrals/{}/contacts",
+        {"channel": "visit", "reached": True, "tried_at": 7},
+    ),
+    (lambda bus: bus.no_show(REFERRAL, 7), "referrals/{}/no-show", {"missed_at": 7}),
+    (lambda bus: bus.start(REFERRAL, 7), "referrals/{}/start", {"started_at": 7}),
+    (
+        lambda bus: bus.outcome(REFERRAL, "not_met", "Left.", "person_left"),
+        "referrals/{}/outcome",
+        {"result": "not_met", "note": "Left.", "cause": "person_left"},
+    ),
+    (
+        lambda bus: bus.confirm_handoff(REFERRAL, "phone", 7),
+        "referrals/{}/handoff",
+        {"means": "phone", "confirmed_at": 7},
+    ),
+    (
+        lambda bus: bus.follow_up(REFERRAL, 90, "need_met"),
+        "referrals/{}/follow-up",
+        {"days": 90, "result": "need_met"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("say", "route", "body"), SAID, ids=[route for _, route, _ in SAID])
+async def test_what_is_said_of_a_referral_or_an_offer_goes_to_its_route_and_nothing_unsaid_with_it(
+    say: Callable[[Bus], Any], route: str, body: dict[str, Any]
+) -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(202, json=ANSWER)
+
+    await say(bus(handler))
+    about = TASK if route.startswith("offers") else REFERRAL
+    assert (seen[0].method, seen[0].url.path) == ("POST", "/v1/" + route.format(about))
+    assert json.loads(seen[0].content) == body
+
+
+async def test_a_split_gives_the_ids_of_its_parts_and_a_reopening_the_facts_anew() -> None:
+    seen: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        return httpx.Response(202, json={**ANSWER, "parts": ["rf-north-b", "rf-north-c"]})
+
+    facts = Facts(needs=[Need(code="food")])
+    part = PartRequest(urgency="urgent", facts=facts)
+    answer = await bus(handler).split(REFERRAL, [part, part])
+    await bus(handler).reopen(REFERRAL, "need_returned", facts)
+
+    assert answer.parts == ("rf-north-b", "rf-north-c")
+    assert [PartRequest.model_validate(one) for one in seen[0]["parts"]] == [part, part]
+    assert (seen[1]["reason"], Facts.model_validate(seen[1]["facts"])) == ("need_returned", facts)
+
+
+def test_what_a_program_says_asynchronously_it_can_say_synchronously_too() -> None:
+    said = {name for name in vars(Bus) if not name.startswith("_")} - {"close"}
+    assert said <= set(vars(SyncBus))
+
+
+async def test_each_kind_of_reference_data_is_published_as_what_it_is_and_nothing_else_is() -> None:
+    seen: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        return httpx.Response(201, json={})
+
+    await bus(handler).publish(OFFICE_HOURS)
+    assert seen == [{"kind": "calendar", "content": OFFICE_HOURS.model_dump(mode="json")}]
+    with pytest.raises(TypeError, match="Facts"):
+        await bus(handler).publish(REQUEST.facts)
 
 
 async def test_an_address_that_was_not_given_is_said() -> None:

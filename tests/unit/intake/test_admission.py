@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,24 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from referral_bus.contracts.ids import referral_id
-from referral_bus.contracts.inbox import AcceptOffer, ReportOutcome, SubmitReferral
+from referral_bus.contracts.inbox import (
+    AcceptOffer,
+    AmendReferral,
+    ReportOutcome,
+    SplitReferral,
+    SubmitReferral,
+)
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.reference import RegionTable
-from referral_bus.contracts.requests import AcceptRequest, OutcomeRequest
+from referral_bus.contracts.requests import (
+    REQUESTS,
+    AcceptRequest,
+    AmendRequest,
+    AskRequest,
+    OutcomeRequest,
+    PartRequest,
+    SplitRequest,
+)
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition, Record
@@ -34,11 +48,14 @@ from services.intake.reference import ReferenceView
 from services.intake.refusals import Refused
 from services.intake.repeats import Reservation, Standing
 from tests.support.admitting import (
+    FACTS,
     NAME,
     NOTE,
     PARTIES,
     REFERENCE,
+    REFERRAL,
     REGIONS,
+    SAID,
     TASK,
     organisation,
     referral,
@@ -68,6 +85,10 @@ class MemoryAdmissions:
             if one.subject is not None and one.referral is not None:
                 self.subjects.setdefault(one.referral, one.subject)
         return {key: self.stood[key] for key in keys}
+
+    async def remember(self, subjects: Mapping[str, str]) -> None:
+        self._step("remember")
+        self.subjects = {**subjects, **self.subjects}
 
     async def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
         self._step("find")
@@ -218,6 +239,102 @@ async def test_a_note_is_sealed_with_the_identity_key_of_the_referrals_subject(b
     key = (await border.keys.fetch([subject], "identity"))[subject]
     assert Sealer(CODEC).open_note(key, subject, body.sealed_note).text == NOTE
     assert NOTE not in repr(record)
+
+
+@pytest.mark.parametrize(
+    ("by", "about", "request_"), SAID, ids=[type(request).__name__ for _, _, request in SAID]
+)
+async def test_nothing_clear_of_a_person_is_left_in_any_submission_and_the_rest_is_what_was_said(
+    border: Border, by: str, about: str, request_: Part
+) -> None:
+    subject = subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)
+    border.admissions.subjects[REFERRAL] = subject
+    assert answers(await border.say(request_, by=by))
+    [record] = await border.inbox()
+    body = received(record, CODEC)[1].body
+    assert type(body) is REQUESTS[type(request_)]
+    sealed = any(
+        name in type(request_).model_fields for name in ("facts", "parts", "question", "answer", "note")
+    )
+    assert Envelope.from_headers(record.headers).dataclassification == ("sealed" if sealed else "internal")
+    assert not any(
+        clear in record.value for clear in (NAME.encode(), NOTE.encode(), FACTS.needs[0].code.encode())
+    )
+
+    keys = {
+        section: (await border.keys.fetch([subject], section)).get(subject)
+        for section in ("facts", "identity")
+    }
+    opened = clear(body.model_dump(), subject, keys)
+    assert opened == clear(request_.model_dump(), subject, keys)
+
+
+def clear(said: Any, subject: str, keys: dict[Any, Any]) -> Any:
+    """What was said, with what is sealed in it opened; without the ids of parts, which nobody says."""
+    sealer = Sealer(CODEC)
+    if isinstance(said, list):
+        return [clear({k: v for k, v in one.items() if k != "referral"}, subject, keys) for one in said]
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        sealed = name.removeprefix("sealed_")
+        if name == sealed or value is None:
+            found[sealed] = clear(value, subject, keys) if name == "parts" else value
+        elif sealed == "facts":
+            found[sealed] = sealer.open_facts(keys["facts"], subject, value).model_dump()
+        elif sealed == "identity":
+            found[sealed] = sealer.open_identity(keys["identity"], subject, value).model_dump()
+        else:
+            found[sealed] = sealer.open_note(keys["identity"], subject, value).text
+    return found
+
+
+async def test_whoever_speaks_of_a_referral_what_they_say_is_sealed_for_the_person_it_is_about(
+    border: Border,
+) -> None:
+    [opened] = answers(await border.say(referral()))
+    await border.publish(organisation("clinic", roles=["agency"]))
+    amended = AmendRequest(referral=opened.referral, facts=FACTS)
+    presented = Presented("c-1", "clinic", border.clock.now(), amended, "api")
+    answers(await border.admission.admit([presented], Speaker("clinic", frozenset({"agency"})), [None]))
+    body = received((await border.inbox())[-1], CODEC)[1].body
+    subject = subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)
+    assert isinstance(body, AmendReferral) and body.sealed_facts is not None
+    key = (await border.keys.fetch([subject], "facts"))[subject]
+    assert Sealer(CODEC).open_facts(key, subject, body.sealed_facts) == FACTS
+
+
+async def test_a_note_on_a_part_is_sealed_for_the_person_of_the_whole(border: Border) -> None:
+    [whole] = answers(await border.say(referral(), ids=["s-1"]))
+    parts = [PartRequest(urgency="urgent", facts=FACTS)] * 2
+    split = SplitRequest(referral=whole.referral, parts=parts)
+    [answer] = answers(await border.say(split, ids=["s-2"]))
+    [again] = answers(await border.say(split, ids=["s-2"]))
+    assert answer == again and len(set(answer.parts)) == 2
+    report = OutcomeRequest(referral=answer.parts[1], result="need_met", note=NOTE)
+    assert reasons(await border.say(report, by="shelter", ids=["o-1"])) == [None]
+    subject = subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)
+    bodies = [received(record, CODEC)[1].body for record in await border.inbox()]
+    said, reported = bodies[1:]
+    assert isinstance(said, SplitReferral) and [part.referral for part in said.parts] == list(answer.parts)
+    assert isinstance(reported, ReportOutcome) and reported.sealed_note is not None
+    key = (await border.keys.fetch([subject], "identity"))[subject]
+    assert Sealer(CODEC).open_note(key, subject, reported.sealed_note).text == NOTE
+
+
+async def test_a_split_that_died_before_it_was_heard_is_taken_up_by_its_repeat(border: Border) -> None:
+    [whole] = answers(await border.say(referral(), ids=["s-1"]))
+    split = SplitRequest(referral=whole.referral, parts=[PartRequest(urgency="urgent", facts=FACTS)] * 2)
+    border.admissions.fails = "remember"
+    assert reasons(await border.say(split, ids=["s-2"])) == ["unavailable"]
+    [answer] = answers(await border.say(split, ids=["s-2"]))
+    assert all(part in border.admissions.subjects for part in answer.parts)
+
+
+async def test_a_question_about_an_offer_nobody_was_made_is_refused(border: Border) -> None:
+    [refused] = await border.say(AskRequest(task=TASK, question=NOTE), by="shelter")
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.field) == ("unknown_referral", "task")
+    assert NOTE not in refused.detail
 
 
 async def test_a_note_about_a_referral_that_was_never_admitted_is_refused(border: Border) -> None:

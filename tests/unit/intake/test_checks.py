@@ -9,32 +9,25 @@ import pytest
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.reference import RegionTable
-from referral_bus.contracts.requests import (
-    REQUESTS,
-    AcceptRequest,
-    CapacityRequest,
-    DeclineRequest,
-    OutcomeRequest,
-    ServiceRequest,
-    StartRequest,
-    WithdrawRequest,
-)
+from referral_bus.contracts.requests import REQUESTS, AcceptRequest, ServiceRequest, SplitRequest
 from referral_bus.contracts.services import Unit
 from services.intake.checks import CLOCK_SKEW_MS, HORIZON_MS, Presented, Routed, check
 from services.intake.reference import Publication, Reference
 from services.intake.refusals import Refused
-from tests.support.admitting import PARTIES, REFERRAL, REGIONS, TASK, UNIT, definition, organisation, referral
+from tests.support.admitting import (
+    PARTIES,
+    REFERRAL,
+    REGIONS,
+    SAID,
+    TASK,
+    definition,
+    organisation,
+    referral,
+)
 
 NOW = 10 * HORIZON_MS
-REQUESTED: list[tuple[str, Part, str, str | None]] = [
-    ("hospital", WithdrawRequest(referral=REFERRAL, reason="other"), REFERRAL, REFERRAL),
-    ("shelter", AcceptRequest(task=TASK), TASK, REFERRAL),
-    ("shelter", DeclineRequest(task=TASK, reason="other"), TASK, REFERRAL),
-    ("shelter", StartRequest(referral=REFERRAL, started_at=1), REFERRAL, REFERRAL),
-    ("shelter", OutcomeRequest(referral=REFERRAL, result="need_met"), REFERRAL, REFERRAL),
-    ("shelter", CapacityRequest(unit=UNIT, total=1, available=1, true_at=1), UNIT, None),
-    ("shelter", ServiceRequest(definition=definition()), definition().service, None),
-]
+EITHERS = {"HoldRequest", "ResumeRequest", "HandoffRequest", "FollowUpRequest"}
+"""What both may say: the agency of a referral, and the provider that has accepted it."""
 
 
 def published(
@@ -69,15 +62,29 @@ def refusal(*args: Any, **changed: Any) -> tuple[str, str | None]:
 
 
 def test_every_request_of_the_contract_is_among_those_tested() -> None:
-    assert {type(request) for _, request, _, _ in REQUESTED} | {type(referral())} == set(REQUESTS)
+    assert {type(request) for _, _, request in SAID} | {type(referral())} == set(REQUESTS)
 
 
-@pytest.mark.parametrize(("by", "request_", "about", "of"), REQUESTED, ids=lambda one: type(one).__name__)
-def test_a_response_finds_its_region_by_the_id_it_speaks_of(
-    by: str, request_: Part, about: str, of: str | None
-) -> None:
+@pytest.mark.parametrize(("by", "about", "request_"), SAID, ids=lambda one: type(one).__name__)
+def test_a_response_finds_its_region_by_the_id_it_speaks_of(by: str, about: str, request_: Part) -> None:
     routed = said(request_, by)
+    of = REFERRAL if about in (REFERRAL, TASK) else None
     assert (routed.region, routed.partition, routed.about, routed.referral) == ("north", 0, about, of)
+
+
+def test_a_referral_to_a_named_service_goes_to_that_services_region() -> None:
+    direct = referral(mode="direct", service="sv-south-beds")
+    assert said(direct).region == "south"
+    assert said(referral(mode="direct", service="sv-south-beds", region="north")).region == "north"
+
+
+def test_the_parts_of_a_split_have_ids_of_its_region_that_a_repeat_gives_again() -> None:
+    split = next(request for _, _, request in SAID if isinstance(request, SplitRequest))
+    parts = said(split).parts
+    assert said(split).parts == parts != said(split, id="s-2").parts
+    assert len({*parts, REFERRAL}) == 3 and all(part.startswith("rf-north-") for part in parts)
+    assert said(split.model_copy(update={"parts": split.parts * 2})).parts[:2] == parts
+    assert said(referral()).parts == ()
 
 
 def test_a_referral_goes_to_the_agencys_home_region_unless_it_names_another() -> None:
@@ -92,14 +99,21 @@ def test_the_same_submission_opens_the_same_referral_and_another_another() -> No
     assert said(referral()).referral != said(referral(), id="s-2").referral
 
 
-@pytest.mark.parametrize(("by", "request_", "about", "of"), REQUESTED, ids=lambda one: type(one).__name__)
-def test_each_request_takes_its_role_of_token_and_record_alike(
-    by: str, request_: Part, about: str, of: str | None
-) -> None:
+@pytest.mark.parametrize(("by", "about", "request_"), SAID, ids=lambda one: type(one).__name__)
+def test_each_request_takes_its_role_of_token_and_record_alike(by: str, about: str, request_: Part) -> None:
     other = "shelter" if by == "hospital" else "hospital"
     assert refusal(request_, by, roles=["operations"]) == ("role_missing", None)
-    if not isinstance(request_, ServiceRequest):
-        assert refusal(request_, other, roles=["agency", "provider"]) == ("role_missing", None)
+    if isinstance(request_, ServiceRequest):
+        return
+    if type(request_).__name__ in EITHERS:
+        assert said(request_, other).about == about
+        return
+    assert refusal(request_, other, roles=["agency", "provider"]) == ("role_missing", None)
+
+
+def test_what_either_may_say_takes_one_role_that_token_and_record_agree_on() -> None:
+    resume = next(request for _, _, request in SAID if type(request).__name__ == "ResumeRequest")
+    assert refusal(resume, "hospital", roles=["provider"]) == ("role_missing", None)
 
 
 def test_an_organisation_speaks_only_for_itself() -> None:

@@ -11,10 +11,11 @@ from referral_bus.contracts.reference import RegionTable, Rules
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing
+from referral_bus.protocols import OFFICE_HOURS, shipped
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
-from services.intake.reference import Publication, Published, Reference, ReferenceView, adoption
+from services.intake.reference import Publication, Published, Reference, ReferenceView, adoption, needed
 from services.intake.settings import IntakeSettings
 from tests.support.admitting import REGIONS, organisation, until
 
@@ -54,8 +55,20 @@ def test_the_region_table_is_intakes_own_and_is_put_to_no_region() -> None:
     assert adoption(RegionTable(version=1, partitions=REGIONS)) is None
     adopted = adoption(organisation("hospital"))
     assert adopted is not None and adopted.organisation == organisation("hospital")
+    hours = adoption(OFFICE_HOURS)
+    assert hours is not None and (hours.kind, hours.calendar) == ("calendar", OFFICE_HOURS)
     rules = adoption(Rules(rules="matching", version=1))
     assert rules is not None and (rules.kind, rules.version) == ("rules", 1)
+
+
+def test_a_protocol_needs_the_calendar_and_whom_it_names_and_nothing_else_needs_anything() -> None:
+    plain, named = shipped()[0], shipped()[1].model_copy(update={"escalate_to": "county"})
+    assert needed(plain.model_copy(update={"calendar": None, "escalate_to": None})) == {}
+    assert needed(named) == {
+        "calendar": ("calendar", "office-hours"),
+        "escalate_to": ("organisation", "county"),
+    }
+    assert needed(OFFICE_HOURS) == needed(organisation("hospital")) == {}
 
 
 async def test_the_view_is_ready_at_the_end_passes_over_what_it_cannot_read_and_goes_on(
