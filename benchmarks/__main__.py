@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Final
 
 import uvloop
@@ -15,20 +16,32 @@ from rich.console import Console
 from benchmarks.report import Figure
 from benchmarks.stage import Scale, Stage, staged
 
-FIGURES: Final = ("latency", "throughput", "intake", "projections", "rebuild", "memory")
+FIGURES: Final = (
+    "latency",
+    "throughput",
+    "intake",
+    "projections",
+    "rebuild",
+    "memory",
+    "assignment",
+    "windows",
+)
 """Each a module with a ``measure``."""
+
+PURE: Final = frozenset({"assignment", "windows"})
+"""Those that measure the core alone: they need neither a broker nor a database."""
 
 WIDTH: Final = 110
 """Columns the tables need, also where nothing says how wide the terminal is."""
 
-Measuring = Callable[[Stage, Scale], Awaitable[Figure]]
+Measuring = Callable[[Stage | None, Scale], Awaitable[Figure]]
 
 
 async def run(names: list[str], scale: Scale, console: Console) -> None:
     for name in names:
         measuring: Measuring = importlib.import_module(f"benchmarks.{name}").measure
         # A broker for each figure: what one has left on the disk and in the page cache does not weigh on the next.
-        async with staged() as stage:
+        async with nullcontext() if name in PURE else staged() as stage:
             figure = await measuring(stage, scale)
         figure.show(console)
         console.print(f"[dim]{figure.save()}[/dim]\n")
