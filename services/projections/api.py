@@ -12,24 +12,35 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.ids import ReferralId
 from referral_bus.contracts.inbox import SubmitReferral
-from referral_bus.contracts.vocabulary import REFUSALS, DataClass, Role
+from referral_bus.contracts.vocabulary import REFUSALS, Role
 from referral_bus.log.port import LogError
 from referral_bus.runtime.clock import Clock
 from referral_bus.sealing.port import KeyStoreError
 from referral_bus.web.caller import CallerOf
 from referral_bus.web.problems import Problem
 from services.projections import cursors
-from services.projections.queries import CAPACITY, CASELOAD, INBOX, QUEUE, SUBMISSIONS, Found, Order, Queries
+from services.projections.disclosed import happened, head, is_offered, task_shown, wait_shown
+from services.projections.queries import (
+    CAPACITY,
+    CASELOAD,
+    INBOX,
+    QUEUE,
+    SUBMISSIONS,
+    Found,
+    Order,
+    Queries,
+    Whose,
+)
 from services.projections.reflected import LONGEST_SECONDS, Reflected
-from services.projections.showing import Showing, View
+from services.projections.showing import Said, Showing, View
+from services.projections.views.waits import WaitsFor
 
 logger = logging.getLogger(__name__)
 
-Show = Literal["facts", "identity", "outcome"]
+Show = Literal["facts", "identity", "outcome", "exchange"]
 MOST_ROWS = 200
 _RETRY_SECONDS = 5
-_OUTCOME_TOLD = "outcome_reported"
-"""The close reason that says that there is an outcome."""
+_HOUR_MS = 3_600_000
 
 
 class Happened(BaseModel):
@@ -39,6 +50,9 @@ class Happened(BaseModel):
     type: str
     at: int
     task: str | None
+    correction: bool = Field(
+        description="It corrects the record after the end: a start reported late, or an outcome reported anew."
+    )
     detail: dict[str, Any]
 
 
@@ -53,15 +67,44 @@ class ReferralRow(BaseModel):
     urgency: str
     purpose: str
     status: str
-    standing: Literal["opened", "offered", "accepted", "started", "closed"]
+    standing: Literal[
+        "opened", "offered", "waitlisted", "accepted", "started", "on-hold", "split", "closed"
+    ] = Field(
+        description="Where it stands. An accepted service that rests is on-hold while the status stays active."
+    )
     reason: str | None = Field(description="Why it was closed, where the caller may know.")
     outcome: str | None = Field(description="What came of it, where the caller may know.")
+    corrected: bool = Field(description="The outcome was corrected, where the caller may know.")
     attempts: int | None
     task: str | None
     service: str | None
     accepted_by: str | None
+    mode: str | None = Field(description="How a service is found, for the agency.")
+    protocol: str
+    protocol_version: int
+    part_of: str | None = Field(
+        description="The referral that was split into this and others, for the agency."
+    )
+    parts: list[str] | None = Field(description="What it was split into, for the agency.")
+    hold_reason: str | None = Field(description="Why it rests, for the agency.")
+    held_until: int | None = Field(description="Until when it rests, for the agency.")
+    waits_for: list[str] | None = Field(
+        description="The services that would take the person if they had a place, for the agency."
+    )
+    review_at: int | None = Field(description="When it is matched anew while it waits, for the agency.")
     opened_at: int
+    reopened_at: int | None
     changed_at: int
+
+
+class Written(BaseModel):
+    """What a party wrote with the event at that sequence. ``withheld`` says why the text is not there."""
+
+    sequence: int
+    kind: Literal["note", "question", "answer"]
+    task: str | None
+    text: str | None
+    withheld: str | None
 
 
 class Timeline(ReferralRow):
@@ -70,7 +113,15 @@ class Timeline(ReferralRow):
     events: list[Happened]
     facts: dict[str, Any] | None = None
     identity: dict[str, Any] | None = None
-    note: dict[str, Any] | None = Field(default=None, description="The note that came with the outcome.")
+    note: dict[str, Any] | None = Field(
+        default=None, description="The note that came with the outcome that counts."
+    )
+    notes: list[Written] | None = Field(
+        default=None, description="All notes on outcomes and follow-ups, corrected ones too."
+    )
+    exchange: list[Written] | None = Field(
+        default=None, description="What providers asked about their offers, and what the agency answered."
+    )
     withheld: dict[str, str] = Field(default_factory=dict)
 
 
@@ -93,12 +144,21 @@ class TaskRow(BaseModel):
     unit: str
     urgency: str
     purpose: str
+    transfer: bool = Field(
+        description="Another provider has the person, and proposed this service to take them over."
+    )
     status: str
     business_status: str
+    reason: str | None = Field(description="Why it was declined or cancelled.")
     expires_at: int
     offered_at: int
+    acknowledged_at: int | None
     accepted_at: int | None
+    starts_at: int | None = Field(description="When the provider said the service would start.")
+    handed_over_at: int | None
     started_at: int | None
+    held_until: int | None
+    missed: int = Field(description="How often the person did not come.")
     ended_at: int | None
     outcome: str | None
 
@@ -111,19 +171,25 @@ class InboxPage(BaseModel):
 
 
 class Waiting(BaseModel):
-    """What waits for somebody. ``due_at`` is null where no limit is set. Times in epoch milliseconds, UTC."""
+    """What waits for somebody. ``due_at`` is null where no limit is set, or none is known yet. Times in epoch milliseconds, UTC."""
 
-    task: str
+    task: str | None
     referral: str
     region: str
     agency: str
-    provider: str
-    service: str
+    provider: str | None
+    service: str | None
     urgency: str
-    waits_for: Literal["answer", "start", "outcome"]
+    waits_for: WaitsFor
+    step: str | None = Field(description="What an escalation is about.")
+    party: str | None = Field(description="The organisation that must act; null: operations.")
     waits_since: int
     due_at: int | None
     overdue: bool
+    reminded: int | None = Field(
+        description="After how many per cent of its time the last reminder went out."
+    )
+    escalated_at: int | None
 
 
 class QueuePage(BaseModel):
@@ -133,8 +199,38 @@ class QueuePage(BaseModel):
     cursor: str | None
 
 
+class PlaceInLine(BaseModel):
+    """Where a referral stands in line at a service: 1 is who comes next."""
+
+    service: str
+    place: int
+
+
+class WaitingInLine(BaseModel):
+    """A referral that waits for a place. ``since`` is when it was taken up, by which the line is ordered within an urgency. Times in epoch
+    milliseconds, UTC."""
+
+    referral: str
+    region: str
+    agency: str
+    urgency: str
+    since: int
+    review_at: int
+    lines: list[PlaceInLine] | None = Field(description="For the agency alone.")
+
+
+class WaitingListPage(BaseModel):
+    """Referrals that wait for a place, latest opened first."""
+
+    items: list[WaitingInLine]
+    cursor: str | None
+
+
 class UnitRow(BaseModel):
-    """A unit's places. ``held`` for open offers; ``counted_at`` is when its provider last counted, in epoch milliseconds, UTC."""
+    """A unit's places. ``held`` for open offers; ``counted_at`` is when its provider last counted, in epoch milliseconds, UTC.
+
+    ``kept`` and ``broken`` say how the service answered what it was offered: accepted, or declined for want of a place, or not at all.
+    """
 
     unit: str
     region: str
@@ -146,8 +242,15 @@ class UnitRow(BaseModel):
     total: int
     taken: int
     held: int
-    free: int
+    overbook: int = Field(description="How many more than there are the provider lets be promised.")
+    free: int = Field(description="What may still be promised, overbooking included.")
     counted_at: int
+    stale_hours: int = Field(description="Whole hours since the provider last counted.")
+    trust: int | None = Field(
+        description="How far a count of this age is believed, in thousandths; null where the region's policy says nothing."
+    )
+    kept: int
+    broken: int
 
 
 class CapacityPage(BaseModel):
@@ -206,6 +309,7 @@ class Doors:
         router.add_api_route("/caseload", self.caseload, methods=["GET"])
         router.add_api_route("/inbox", self.inbox, methods=["GET"])
         router.add_api_route("/queue", self.queue, methods=["GET"])
+        router.add_api_route("/waiting-list", self.waiting_list, methods=["GET"])
         router.add_api_route("/capacity", self.capacity, methods=["GET"])
         router.add_api_route("/submissions", self.submissions, methods=["GET"])
         app.include_router(router)
@@ -221,12 +325,13 @@ class Doors:
         self,
         referral: Annotated[ReferralId, Path()],
         caller: CallerOf,
-        show: Annotated[list[Show] | None, Query(max_length=3)] = None,
+        show: Annotated[list[Show] | None, Query(max_length=4)] = None,
     ) -> Timeline:
         """Where a referral stands and what happened to it.
 
         ``show`` opens what is sealed of the person, where the caller may see it; each showing is recorded before the answer
-        leaves. ``show=outcome`` opens the note that came with the outcome.
+        leaves. ``show=outcome`` opens the notes that came with outcomes and follow-ups, ``show=exchange`` what providers asked and the
+        agency answered: a provider sees what is about its own attempts.
         """
         row = await self._queries.referral(referral)
         if row is None:
@@ -236,11 +341,11 @@ class Doors:
         if not view.shows("status") and not caller.has("operations"):
             raise await self._nothing(caller, referral)
         events = await self._queries.events(referral, row["sequence"])
-        timeline = Timeline(
-            **_referral(view, tasks).model_dump(), events=_happened(view, tasks, events, caller)
+        timeline = Timeline.model_validate(
+            {**head(view, tasks), "events": happened(view, tasks, events, caller)}
         )
         if show:
-            await self._open(view, timeline, show)
+            await self._open(view, timeline, row["part_of"], show)
         await self._showing.record([view])
         return timeline
 
@@ -249,7 +354,11 @@ class Doors:
         agency = _own_or_all(caller, "agency")
         rows = await self._queries.caseload(agency, _behind(CASELOAD, cursor), limit)
         views = await self._showing.views(caller, [(row, ()) for row in rows])
-        items = [_referral(view, ()) for view in views if view.shows("status") or agency is None]
+        items = [
+            ReferralRow.model_validate(head(view, ()))
+            for view in views
+            if view.shows("status") or agency is None
+        ]
         await self._showing.record(views)
         return CaseloadPage(items=items, cursor=_following(CASELOAD, rows, limit))
 
@@ -258,29 +367,73 @@ class Doors:
         provider = _own_or_all(caller, "provider")
         rows = await self._queries.inbox(provider, _behind(INBOX, cursor), limit)
         views = await self._showing.views(caller, [(row, _offered_to([row])) for row in rows])
-        items = [_task(view) for view in views if view.shows("status") or provider is None]
+        items = [
+            TaskRow.model_validate(task_shown(view))
+            for view in views
+            if view.shows("status") or provider is None
+        ]
         await self._showing.record(views)
         return InboxPage(items=items, cursor=_following(INBOX, rows, limit))
 
-    async def queue(self, caller: CallerOf, limit: Limit = 50, cursor: Cursor = None) -> QueuePage:
-        """What waits for somebody in the caller's referrals and tasks, overdue first; for operations in all."""
-        organisation, everything = caller.organisation, caller.has("operations")
+    async def queue(
+        self,
+        caller: CallerOf,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        mine: Annotated[
+            bool, Query(description="Only what the caller's organisation itself must do.")
+        ] = False,
+    ) -> QueuePage:
+        """What waits for somebody in the caller's referrals and tasks, overdue first, and what was escalated to it; for operations all."""
+        everything = caller.has("operations")
+        whose = Whose(caller.organisation, caller.has("agency"), caller.has("provider"), mine)
         rows = await self._queries.queue(
-            organisation if caller.has("agency") and not everything else None,
-            organisation if caller.has("provider") and not everything else None,
-            _behind(QUEUE, cursor),
-            limit,
+            None if everything else whose, _behind(QUEUE, cursor), limit, to_operations=everything and mine
         )
-        views = await self._showing.views(caller, [(row, _offered_to([row])) for row in rows])
+        views = await self._showing.views(caller, [(row, _waiting_at(row)) for row in rows], escalations=True)
         now = self._clock.now()
-        items = [_waiting(view.referral, now) for view in views if view.shows("status") or everything]
+        items = [
+            Waiting.model_validate(wait_shown(view, now))
+            for view in views
+            if view.shows("status") or everything
+        ]
         await self._showing.record(views)
         return QueuePage(items=items, cursor=_following(QUEUE, rows, limit))
 
+    async def waiting_list(
+        self, caller: CallerOf, limit: Limit = 50, cursor: Cursor = None
+    ) -> WaitingListPage:
+        """The agency's referrals that wait for a place, each with its place in line; nothing of who else waits. For operations all, without
+        their places."""
+        agency = _own_or_all(caller, "agency")
+        rows = await self._queries.waiting_list(agency, _behind(CASELOAD, cursor), limit)
+        views = await self._showing.views(caller, [(row, ()) for row in rows])
+        places = await self._queries.places([row["referral"] for row in rows if agency is not None])
+        items = [
+            WaitingInLine.model_validate(
+                {
+                    **view.referral,
+                    "since": view.referral["reopened_at"] or view.referral["opened_at"],
+                    "lines": [
+                        PlaceInLine(service=service, place=places[view.referral["referral"], service])
+                        for service in view.referral["waits_for"]
+                        if (view.referral["referral"], service) in places
+                    ]
+                    if view.as_agency
+                    else None,
+                }
+            )
+            for view in views
+            if view.shows("status") or agency is None
+        ]
+        await self._showing.record(views)
+        return WaitingListPage(items=items, cursor=_following(CASELOAD, rows, limit))
+
     async def capacity(self, _: CallerOf, limit: Limit = 50, cursor: Cursor = None) -> CapacityPage:
-        """Units with their places: in all, taken, held and free. For every party: nothing of a person is in it."""
-        rows = await self._queries.capacity(_behind(CAPACITY, cursor), limit)
-        return CapacityPage(items=[UnitRow(**row) for row in rows], cursor=_following(CAPACITY, rows, limit))
+        """Units with their places: in all, taken, held and free, how old the count is and how far the service keeps to it. For every
+        party: nothing of a person is in it."""
+        rows, now = await self._queries.capacity(_behind(CAPACITY, cursor), limit), self._clock.now()
+        return CapacityPage(items=[_unit(row, now) for row in rows], cursor=_following(CAPACITY, rows, limit))
 
     async def submissions(self, caller: CallerOf, limit: Limit = 50, cursor: Cursor = None) -> SubmissionPage:
         """What the caller's organisation sent that was refused, or had to wait for what it refers to."""
@@ -290,16 +443,22 @@ class Doors:
             cursor=_following(SUBMISSIONS, rows, limit),
         )
 
-    async def _open(self, view: View, timeline: Timeline, show: Sequence[Show]) -> None:
-        sealed = await self._queries.sections(timeline.referral)
+    async def _open(self, view: View, timeline: Timeline, part_of: str | None, show: Sequence[Show]) -> None:
+        sections = await self._queries.sections(timeline.referral, part_of)
         for name in dict.fromkeys(show):
-            data: DataClass = name
+            if name == "exchange":
+                timeline.exchange = _written(await self._showing.said(view, name, sections))
+                if not timeline.exchange:
+                    timeline.withheld[name] = _why_nothing(view)
+                continue
             field = "note" if name == "outcome" else name
-            content = await self._showing.opened(view, data, sealed)
+            content = await self._showing.opened(view, name, sections)
             if isinstance(content, str):
                 timeline.withheld[field] = content
             else:
                 setattr(timeline, field, content)
+            if name == "outcome" and content != "not_granted":
+                timeline.notes = _written(await self._showing.said(view, name, sections))
 
     async def _nothing(self, caller: Caller, referral: str) -> Problem:
         """What to say of a referral that is not there for the caller: more, where it is the caller's own that was refused."""
@@ -337,64 +496,29 @@ def _following(order: Order, rows: Sequence[Found], limit: int) -> str | None:
 
 
 def _offered_to(tasks: Sequence[Found]) -> list[str]:
-    return [task["provider"] for task in tasks if task["business_status"] == "offered"]
+    return [task["provider"] for task in tasks if is_offered(task)]
 
 
-def _referral(view: View, tasks: Sequence[Found]) -> ReferralRow:
-    """The head of a referral. A provider sees its own attempt of it, not how many there were before."""
-    row = dict(view.referral)
-    if view.as_agency or not view.as_provider:
-        shown = {name: row[name] for name in ("attempts", "task", "service", "accepted_by")}
-    else:
-        own = [task for task in tasks if task["provider"] == view.recipient]
-        last = own[-1]
-        shown = {
-            "attempts": None,
-            "task": last["task"],
-            "service": last["service"],
-            "accepted_by": row["accepted_by"] if row["accepted_by"] == view.recipient else None,
-        }
-    told = row["outcome"] is not None and view.shows("outcome")
-    known = view.as_agency or view.as_provider
-    return ReferralRow(
-        **{
-            **row,
-            **shown,
-            "subject": row["subject"] if view.as_agency else None,
-            "outcome": row["outcome"] if told else None,
-            "reason": row["reason"] if known and (told or row["reason"] != _OUTCOME_TOLD) else None,
-        }
-    )
+def _waiting_at(row: Found) -> list[str]:
+    """To whom the task that waits is offered, while it is."""
+    return [row["provider"]] if row["waits_for"] in ("acknowledge", "answer", "information") else []
 
 
-def _happened(view: View, tasks: Sequence[Found], events: Sequence[Found], caller: Caller) -> list[Happened]:
-    """The events as far as the caller may know of them: a provider of its own attempts alone, operations without any detail."""
-    told = view.shown.get("outcome") is not None
-    own = {task["task"] for task in tasks if task["provider"] == caller.organisation}
-    found: list[Happened] = []
-    for event in events:
-        detail = dict(event["detail"])
-        if not (view.as_agency or view.as_provider):
-            detail = {}
-        elif (
-            not view.as_agency
-            and (event["type"] == "MatchDecided" or (event["task"] is not None and event["task"] not in own))
-        ) or (event["type"] == "OutcomeReported" and not told):
-            continue
-        elif event["type"] == "ReferralClosed" and detail["reason"] == _OUTCOME_TOLD and not told:
-            detail["reason"] = None
-        found.append(Happened(**{**event, "detail": detail}))
-    return found
+def _written(said: Sequence[Said]) -> list[Written]:
+    return [Written(**one._asdict()) for one in said]
 
 
-def _task(view: View) -> TaskRow:
-    row = view.referral
-    told = row["outcome"] is not None and view.shows("outcome")
-    return TaskRow(**{**row, "outcome": row["outcome"] if told else None})
+def _why_nothing(view: View) -> str:
+    return "none_given" if view.as_agency or view.as_provider else "not_granted"
 
 
-def _waiting(row: Found, now: int) -> Waiting:
-    return Waiting(**row, overdue=row["due_at"] is not None and row["due_at"] < now)
+def _unit(row: Found, now: int) -> UnitRow:
+    hours = max(0, now - row["counted_at"]) // _HOUR_MS
+    steps = row["trust"] or []
+    trust = 1000 if steps else None
+    for since, thousandths in steps:
+        trust = thousandths if hours >= since else trust
+    return UnitRow.model_validate({**row, "stale_hours": hours, "trust": trust})
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:

@@ -10,8 +10,9 @@ from typing import Final
 from referral_bus.contracts.ledger import (
     EVENTS,
     GENESIS_HASH,
+    CapacityLent,
+    CapacityRequested,
     Entry,
-    OfferMade,
     ReferralOpened,
 )
 from referral_bus.log.port import Partition, Record
@@ -101,8 +102,10 @@ def _made_within(entries: Iterable[Entry]) -> set[Need]:
         event = entry.event
         if isinstance(event, ReferralOpened):
             made.add(Need("referrals", "referral", event.referral))
-        elif isinstance(event, OfferMade):
+        elif isinstance(event, CapacityRequested):
             made.add(Need("tasks", "task", event.task))
+        elif isinstance(event, CapacityLent):
+            made.add(Need("lent", "task", event.task))
     return made
 
 

@@ -20,6 +20,10 @@ class Known:
     def __init__(self) -> None:
         self._rows: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in KEYS}
         self._changed: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in KEYS}
+        self._found_by: dict[str, dict[str, dict[Any, dict[tuple[Any, ...], None]]]] = {
+            name: {} for name in KEYS
+        }
+        """Keys by value, for each column that was asked for."""
 
     def row(self, table: str, *key: Any) -> Row | None:
         """The row with this key, in the order of the key's columns."""
@@ -27,22 +31,36 @@ class Known:
 
     def rows(self, table: str, column: str, value: Any) -> Iterator[Row]:
         """The rows with this value, of those that were asked for or put."""
-        return (row for row in self._rows[table].values() if row[column] == value)
+        by_value = self._found_by[table].get(column)
+        if by_value is None:
+            by_value = self._found_by[table][column] = {}
+            for key, row in self._rows[table].items():
+                by_value.setdefault(row[column], {})[key] = None
+        return iter([self._rows[table][key] for key in by_value.get(value, ())])
 
     def take(self, table: str, rows: Iterable[Row]) -> None:
         """Rows as they are stored."""
         for row in rows:
-            self._rows[table][tuple(row[column] for column in KEYS[table])] = row
+            self._set(table, tuple(row[column] for column in KEYS[table]), row)
 
     def put(self, change: Put) -> None:
         """A row as an event has made it."""
         table, row = change
         key = tuple([row[column] for column in KEYS[table]])
-        self._rows[table][key] = self._changed[table][key] = row
+        self._set(table, key, row)
+        self._changed[table][key] = row
 
     def changes(self) -> list[Put]:
         """Each row that was put, as it is in the end."""
         return [Put(table, row) for table, rows in self._changed.items() for row in rows.values()]
+
+    def _set(self, table: str, key: tuple[Any, ...], row: Row) -> None:
+        former = self._rows[table].get(key)
+        self._rows[table][key] = row
+        for column, by_value in self._found_by[table].items():
+            if former is not None and former[column] != row[column]:
+                del by_value[former[column]][key]
+            by_value.setdefault(row[column], {})[key] = None
 
 
 class Damaged(Exception):

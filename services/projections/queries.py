@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, literal_column, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.contracts.reference import Agreement
-from referral_bus.contracts.vocabulary import OrganisationKind
+from referral_bus.contracts.vocabulary import URGENCIES, OrganisationKind
 from services.projections.cursors import Key
 from services.projections.tables import SERVING
 
 Found = dict[str, Any]
-"""A row by column; beside a task those columns of its referral that say who may see it."""
+"""A row by column; beside a task, or what waits, those columns of its referral that say who may see it."""
 
 _NEVER: Final = 2**63 - 1
 """In the order of the queue, the due time of what has none."""
 
-_referrals, _tasks, _units, _submissions = (
+_referrals, _tasks, _waits, _units, _submissions = (
     SERVING.referrals.c,
     SERVING.tasks.c,
+    SERVING.waits.c,
     SERVING.units.c,
     SERVING.submissions.c,
 )
-_BESIDE_TASK: Final = (
+_BESIDE: Final = (
     _referrals.subject,
     _referrals.erased,
     _referrals.agency,
@@ -58,9 +59,9 @@ INBOX: Final = Order(
     latest_first=True,
 )
 QUEUE: Final = Order(
-    (func.coalesce(_tasks.due_at, literal_column(str(_NEVER))), _tasks.waits_since, _tasks.task),
+    (func.coalesce(_waits.due_at, literal_column(str(_NEVER))), _waits.since, _waits.wait),
     (int, int, str),
-    lambda row: [_NEVER if row["due_at"] is None else row["due_at"], row["waits_since"], row["task"]],
+    lambda row: [_NEVER if row["due_at"] is None else row["due_at"], row["since"], row["wait"]],
 )
 CAPACITY: Final = Order((_units.unit,), (str,), lambda row: [row["unit"]])
 SUBMISSIONS: Final = Order(
@@ -69,6 +70,26 @@ SUBMISSIONS: Final = Order(
     lambda row: [row["at"], row["place"]],
     latest_first=True,
 )
+
+
+class Whose(NamedTuple):
+    """Whose queue is asked for: an organisation's, in the roles it has; ``mine``: only what the organisation itself must do."""
+
+    organisation: str
+    agency: bool
+    provider: bool
+    mine: bool = False
+
+    def condition(self) -> ColumnElement[bool]:
+        """What of the queue that is. An escalation waits for whom it was escalated to, and is nobody else's."""
+        name, of = self.organisation, []
+        if self.agency:
+            own = _waits.whose == "agency" if self.mine else _waits.whose != "target"
+            of.append(and_(_referrals.agency == name, own))
+        if self.provider:
+            own = _waits.whose == "provider" if self.mine else _waits.whose != "target"
+            of.append(and_(_waits.provider == name, own))
+        return or_(and_(_waits.whose == "target", _waits.target == name), *of)
 
 
 class Queries:
@@ -101,15 +122,21 @@ class Queries:
             .order_by(events.sequence)
         )
 
-    async def sections(self, referral: str) -> dict[str, bytes]:
-        """What is sealed of a referral's person, by section."""
+    async def sections(self, referral: str, part_of: str | None) -> list[Found]:
+        """What is sealed of a referral's person, in the order in which it was given: each with the attempt it is about, and whose that is.
+        The identity of a part may stand with the whole it is ``part_of``."""
         sections = SERVING.sections.c
-        rows = await self._all(
-            select(sections.section, sections.sealed).where(
-                sections.referral == referral, sections.sealed.is_not(None)
+        wanted = (
+            select(sections.referral, sections.section, sections.task, sections.sealed, _tasks.provider)
+            .join(SERVING.tasks, _tasks.task == sections.task, isouter=True)
+            .where(
+                or_(
+                    sections.referral == referral,
+                    and_(sections.referral == part_of, sections.section == "identity"),
+                )
             )
         )
-        return {row["section"]: row["sealed"] for row in rows}
+        return await self._all(wanted)
 
     async def caseload(self, agency: str | None, behind: Sequence[Key] | None, limit: int) -> list[Found]:
         """The referrals of an agency, or of all."""
@@ -118,27 +145,97 @@ class Queries:
             wanted = wanted.where(_referrals.agency == agency)
         return await self._page(wanted, CASELOAD, behind, limit)
 
+    async def waiting_list(self, agency: str | None, behind: Sequence[Key] | None, limit: int) -> list[Found]:
+        """The referrals of an agency, or of all, that wait for a place to come free."""
+        wanted = select(SERVING.referrals).where(_referrals.waits_for.is_not(None))
+        if agency is not None:
+            wanted = wanted.where(_referrals.agency == agency)
+        return await self._page(wanted, CASELOAD, behind, limit)
+
+    async def places(self, referrals: Collection[str]) -> dict[tuple[str, str], int]:
+        """How many are before each of these in line at each service it waits for, and it: 1 is who comes next."""
+        if not referrals:
+            return {}
+        lined_up = (
+            func.jsonb_array_elements_text(_referrals.waits_for).table_valued("service").render_derived()
+        )
+        urgency = case({name: number for number, name in enumerate(URGENCIES)}, value=_referrals.urgency)
+        # As matching lines them up: by urgency, then by how long ago each was taken up.
+        order = (urgency, func.coalesce(_referrals.reopened_at, _referrals.opened_at), _referrals.referral)
+        lines = (
+            select(
+                _referrals.referral,
+                lined_up.c.service,
+                func.row_number().over(partition_by=lined_up.c.service, order_by=order).label("place"),
+            )
+            .select_from(SERVING.referrals)
+            .join(lined_up, literal(True))
+            .where(_referrals.waits_for.is_not(None))
+            .subquery()
+        )
+        rows = await self._all(select(lines).where(lines.c.referral.in_(referrals)))
+        return {(row["referral"], row["service"]): row["place"] for row in rows}
+
     async def inbox(self, provider: str | None, behind: Sequence[Key] | None, limit: int) -> list[Found]:
         """The tasks that are offered to a provider or that it accepted, or all providers' such."""
-        wanted = _with_referral().where(
-            or_(_tasks.business_status == "offered", _tasks.accepted_at.is_not(None))
+        wanted = (
+            select(SERVING.tasks, *_BESIDE)
+            .join(SERVING.referrals, _referrals.referral == _tasks.referral)
+            .where(
+                or_(
+                    and_(_tasks.status == "requested", _tasks.business_status != "reserving"),
+                    _tasks.accepted_at.is_not(None),
+                )
+            )
         )
         if provider is not None:
             wanted = wanted.where(_tasks.provider == provider)
         return await self._page(wanted, INBOX, behind, limit)
 
     async def queue(
-        self, agency: str | None, provider: str | None, behind: Sequence[Key] | None, limit: int
+        self,
+        whose: Whose | None,
+        behind: Sequence[Key] | None,
+        limit: int,
+        *,
+        to_operations: bool = False,
     ) -> list[Found]:
-        """What waits for somebody, earliest due first, then what has no limit, longest waiting first. Of all, unless a party is given."""
-        wanted = _with_referral().where(_tasks.waits_for.is_not(None))
-        if agency is not None or provider is not None:
-            wanted = wanted.where(or_(_referrals.agency == agency, _tasks.provider == provider))
+        """What waits for somebody, earliest due first, then what has no limit, longest waiting first. Of all, unless said whose;
+        ``to_operations``: only what was escalated to operations."""
+        wanted = (
+            select(SERVING.waits, *_BESIDE)
+            .join(SERVING.referrals, _referrals.referral == _waits.referral)
+            .where(_waits.done_at.is_(None))
+        )
+        if whose is not None:
+            wanted = wanted.where(whose.condition())
+        if to_operations:
+            wanted = wanted.where(_waits.whose == "target", _waits.target.is_(None))
         return await self._page(wanted, QUEUE, behind, limit)
 
     async def capacity(self, behind: Sequence[Key] | None, limit: int) -> list[Found]:
-        """Units with their places, by id."""
-        return await self._page(select(SERVING.units), CAPACITY, behind, limit)
+        """Units with their places, by id; how their services answered so far, and how the region's policy trusts a count by its age."""
+        reliability, policies = SERVING.reliability.c, SERVING.policies.c
+        answers = (
+            select(
+                reliability.service,
+                func.sum(reliability.kept).label("kept"),
+                func.sum(reliability.broken).label("broken"),
+            )
+            .group_by(reliability.service)
+            .subquery()
+        )
+        wanted = (
+            select(
+                SERVING.units,
+                func.coalesce(answers.c.kept, 0).label("kept"),
+                func.coalesce(answers.c.broken, 0).label("broken"),
+                policies.trust,
+            )
+            .join(answers, answers.c.service == _units.service, isouter=True)
+            .join(SERVING.policies, policies.region == _units.region, isouter=True)
+        )
+        return await self._page(wanted, CAPACITY, behind, limit)
 
     async def submissions(self, organisation: str, behind: Sequence[Key] | None, limit: int) -> list[Found]:
         """What an organisation sent that was refused or had to wait."""
@@ -194,9 +291,3 @@ class Queries:
     async def _all(self, wanted: Select[Any]) -> list[Found]:
         async with self._engine.connect() as connection:
             return [dict(row) for row in (await connection.execute(wanted)).mappings()]
-
-
-def _with_referral() -> Select[Any]:
-    return select(SERVING.tasks, *_BESIDE_TASK).join(
-        SERVING.referrals, _referrals.referral == _tasks.referral
-    )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.disclosure import Disclosed
@@ -24,7 +25,22 @@ from services.projections.queries import Found, Queries
 logger = logging.getLogger(__name__)
 
 Withheld = Literal["not_granted", "erased", "none_given", "unreadable"]
-_KEY_OF: dict[str, Section] = {"facts": "facts", "identity": "identity", "note": "identity"}
+SaidKind = Literal["note", "question", "answer"]
+_SAID: dict[DataClass, frozenset[SaidKind]] = {
+    "outcome": frozenset({"note"}),
+    "exchange": frozenset({"question", "answer"}),
+}
+"""What was written with events, by the class of data it is."""
+
+
+class Said(NamedTuple):
+    """What a party wrote with an event, or why it is not shown."""
+
+    sequence: int
+    kind: SaidKind
+    task: str | None
+    text: str | None
+    withheld: Withheld | None
 
 
 class View:
@@ -38,6 +54,7 @@ class View:
         kind: OrganisationKind | None,
         agreements: Sequence[Agreement],
         at: int,
+        escalated_to: Iterable[str] = (),
     ) -> None:
         self.referral = referral
         self.shown: dict[DataClass, str] = {}
@@ -52,6 +69,7 @@ class View:
             purpose=referral["purpose"],
             offered_to=frozenset(offered_to),
             accepted_by=referral["accepted_by"],
+            escalated_to=frozenset(escalated_to),
         )
 
     @property
@@ -71,13 +89,19 @@ class View:
         stands_with = organisation == standing.accepted_by or organisation in standing.offered_to
         return stands_with and self._caller.has("provider")
 
-    def shows(self, data: DataClass) -> bool:
-        """Whether this class of data may be shown; if so, it is taken for shown."""
-        if not (self.as_agency or self.as_provider):
+    @property
+    def as_target(self) -> bool:
+        """Whether an overdue step was escalated to the caller, which takes no other part in the referral here."""
+        escalated = self._caller.organisation in self._standing.escalated_to
+        return escalated and not (self.as_agency or self.as_provider)
+
+    def shows(self, data: DataClass, asked_by: str | None = None) -> bool:
+        """Whether this class of data may be shown; if so, it is taken for shown. ``asked_by`` is whose question it is about, if any."""
+        if not (self.as_agency or self.as_provider or (self.as_target and data == "status")):
             return False
         grant = may_disclose(
             data,
-            self._standing,
+            self._standing if asked_by is None else replace(self._standing, asked_by=asked_by),
             self._caller.organisation,
             self._standing.purpose,
             self._at,
@@ -125,8 +149,11 @@ class Showing:
         self._releases = releases
         self._clock = clock
 
-    async def views(self, caller: Caller, referrals: Sequence[tuple[Found, Iterable[str]]]) -> list[View]:
-        """Each referral (or task with its referral's columns) and the providers it is offered to, as the caller may see it now."""
+    async def views(
+        self, caller: Caller, referrals: Sequence[tuple[Found, Iterable[str]]], *, escalations: bool = False
+    ) -> list[View]:
+        """Each referral (or task, or what waits, with its referral's columns) and the providers it is offered to, as the caller may see
+        it now. ``escalations``: whether a row may be one, and names whom it was escalated to."""
         at = self._clock.now()
         kinds = await self._queries.kinds({(row["region"], row["agency"]) for row, _ in referrals})
         agreements = await self._queries.agreements(caller.organisation) if referrals else {}
@@ -138,31 +165,55 @@ class Showing:
                 kinds.get((row["region"], row["agency"])),
                 agreements.get(row["region"], []),
                 at,
+                {row["target"]} - {None} if escalations else (),
             )
             for row, offered_to in referrals
         ]
 
-    async def opened(self, view: View, data: DataClass, sealed: dict[str, bytes]) -> Any | Withheld:
-        """The content of a sealed class (``outcome``: its note) as JSON, or why there is none."""
+    async def opened(self, view: View, data: DataClass, sections: Sequence[Found]) -> Any | Withheld:
+        """The content of a sealed class (``outcome``: the note of the outcome that counts) as JSON, or why there is none."""
         if not view.shows(data):
             return "not_granted"
         if data == "outcome" and view.referral["outcome"] is None:
             view.hides(data)
             return "none_given"
-        section = "note" if data == "outcome" else data
-        result = await self._content(view.referral["subject"], section, sealed.get(section))
+        section = f"note.{view.referral['outcome_at']}" if data == "outcome" else data
+        # A part's own identity, if it was given one, comes before that of the whole.
+        given = sorted(
+            (row for row in sections if row["section"] == section),
+            key=lambda row: bool(row["referral"] != view.referral["referral"]),
+        )
+        result = await self._content(view.referral["subject"], data, given[0]["sealed"] if given else None)
         if isinstance(result, str) and data != "outcome":
             view.hides(data)
         return result
 
-    async def _content(self, subject: str | None, section: str, sealed: bytes | None) -> Any | Withheld:
+    async def said(self, view: View, data: DataClass, sections: Sequence[Found]) -> list[Said]:
+        """What was written with the referral's events, of this class, in order; as a provider only what is about its own attempts."""
+        found: list[Said] = []
+        for row in sections:
+            kind, _, sequence = row["section"].partition(".")
+            own = view.as_agency or row["provider"] == view.recipient
+            if kind not in _SAID[data] or not own or not view.shows(data, row["provider"]):
+                continue
+            content = await self._content(view.referral["subject"], data, row["sealed"])
+            text, withheld = (None, content) if isinstance(content, str) else (content["text"], None)
+            found.append(Said(int(sequence), kind, row["task"], text, withheld))
+        if data == "exchange" and all(one.text is None for one in found):
+            view.hides(data)
+        return sorted(found)
+
+    async def _content(
+        self, subject: str | None, data: DataClass, sealed: bytes | None
+    ) -> dict[str, Any] | Withheld:
         if subject is None:
             return "erased"
         if sealed is None:
             return "none_given"
+        section: Section = "facts" if data == "facts" else "identity"
         try:
-            key = (await self._keys.fetch([subject], _KEY_OF[section])).get(subject)
-            match section:
+            key = (await self._keys.fetch([subject], section)).get(subject)
+            match data:
                 case "facts":
                     return self._sealer.open_facts(key, subject, sealed).model_dump(mode="json")
                 case "identity":

@@ -48,11 +48,13 @@ from tests.support.deciding import (
     HOUSING,
     MINUTE,
     OPERATIONS,
+    POLICY,
     PROVIDERS,
     REGION,
     World,
     offers,
     organisation,
+    policy,
     protocol,
     service_of,
     subject_of,
@@ -116,9 +118,9 @@ PROTOCOLS: Final = (
 
 
 class Lives:
-    """One region of the real core, and parties that act at random."""
+    """One region of the real core, and parties that act at random. ``windows``: routine referrals are gathered and decided together."""
 
-    def __init__(self, codec: Codec, seed: int) -> None:
+    def __init__(self, codec: Codec, seed: int, *, windows: bool = False) -> None:
         self.draw = random.Random(seed)
         self.world = World(codec)
         self.submitted = 0
@@ -128,6 +130,9 @@ class Lives:
         self.world.send(calendar, OPERATIONS)
         for one in PROTOCOLS:
             self.world.send(protocol(one), OPERATIONS)
+        if windows:
+            gathering = POLICY.model_copy(update={"version": 2, "window_ms": 10 * MINUTE})
+            self.world.send(policy(gathering), OPERATIONS)
         for local, provider in SERVICES.items():
             total = self.draw.randint(1, 3)
             places = Unit(

@@ -35,7 +35,7 @@ from referral_bus.contracts.ledger import (
     SubmissionRepeated,
     SubmissionResumed,
 )
-from referral_bus.contracts.reference import Agreement, Organisation
+from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, TrustStep
 from referral_bus.contracts.services import ServiceDefinition, Unit
 from referral_bus.contracts.vocabulary import DataClass, OrganisationKind, Role
 from referral_bus.log.port import Outgoing, Partition, Record
@@ -150,6 +150,20 @@ class Region:
         return ReferenceAdopted(
             kind="agreement", reference=agreement.agreement, version=1, agreement=agreement
         )
+
+    def follows(self, protocol: Protocol) -> ReferenceAdopted:
+        return ReferenceAdopted(
+            kind="protocol", reference=protocol.protocol, version=protocol.version, protocol=protocol
+        )
+
+    def trusts(self, *steps: tuple[int, int]) -> ReferenceAdopted:
+        policy = Policy(
+            policy="plain",
+            rank_by=["lottery"],
+            seed="published",
+            trust=[TrustStep(hours=hours, thousandths=thousandths) for hours, thousandths in steps],
+        )
+        return ReferenceAdopted(kind="policy", reference="plain", version=1, policy=policy)
 
     def published(
         self, service: str = "beds", provider: str = "shelter", total: int = 5, units: Sequence[str] = ()

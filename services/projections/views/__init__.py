@@ -15,11 +15,13 @@ from services.projections.known import Known
 from services.projections.views import (
     capacity,
     parties,
+    protocols,
     referrals,
     sections,
     submissions,
     tasks,
     timeline,
+    waits,
 )
 from services.projections.views.need import Need
 
@@ -34,10 +36,12 @@ class View(NamedTuple):
 
 
 VIEWS: Final = (
+    View("protocols", protocols.needs, None, protocols.changes),
     View("timeline", timeline.needs, None, timeline.changes),
     View("referrals", referrals.needs, None, referrals.changes),
     View("sections", sections.needs, None, sections.changes),
     View("tasks", tasks.needs, None, tasks.changes),
+    View("waits", waits.needs, None, waits.changes),
     View("capacity", capacity.needs, capacity.further, capacity.changes),
     View("parties", parties.needs, None, parties.changes),
     View("submissions", submissions.needs, None, submissions.changes),

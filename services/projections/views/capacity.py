@@ -1,27 +1,53 @@
-"""Places by unit: in all, taken, held for open offers, free, and when they were last counted.
+"""Places by unit, and how services answered what was offered to them with a place they said they had.
 
-``free`` below zero would be a place sold twice: it is shown as it is.
+A count says what was true when the provider counted: who was accepted or left since is counted in, as matching does it. ``free`` is what
+may still be promised: the total and what the provider lets be overbooked, less what is taken and held. Below zero it would be a place sold
+twice: it is shown as it is.
+
+A unit is counted on the ledger of its own region alone, places that are lent to other regions included: what another region believes of it
+is no count of places. How a service answers is counted in each region that makes it offers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
+from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import (
     CapacityChanged,
+    CapacityFreed,
+    CapacityLent,
+    CapacityTaken,
     Entry,
+    Event,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
     OfferMade,
-    ReferralClosed,
+    OutcomeReported,
     ReferralWithdrawn,
+    ServiceProposed,
     ServicePublished,
+    TaskCancelled,
 )
 from referral_bus.store.rows import Put, Row
 from services.projections.known import Known
 from services.projections.views.need import Need, the
+from services.projections.views.tasks import TAKEN
+
+COUNT_MS: Final = 24 * 3_600_000
+"""How old a count may be when it arrives: what was taken and freed since is remembered for so long."""
+
+_OF_A_TASK = (
+    OfferAccepted
+    | OfferDeclined
+    | OfferExpired
+    | ServiceProposed
+    | TaskCancelled
+    | ReferralWithdrawn
+    | OutcomeReported
+)
 
 
 def needs(entry: Entry) -> Iterator[Need]:
@@ -30,70 +56,129 @@ def needs(entry: Entry) -> Iterator[Need]:
     match event:
         case ServicePublished():
             yield Need("units", "service", event.definition.service)
-        case CapacityChanged() | OfferMade():
+        case CapacityChanged():
             yield Need("units", "unit", event.unit)
-        case OfferAccepted() | OfferDeclined() | OfferExpired():
+        case OfferMade():
+            yield Need("units", "unit", event.unit)
+            yield Need("reliability", "service", event.service)
+        case CapacityLent():
+            yield Need("units", "unit", event.unit)
+        case CapacityTaken() | CapacityFreed():
+            yield Need("units", "unit", event.unit)
+            yield Need("lent", "task", event.task)
+        case _ if isinstance(event, _OF_A_TASK) and event.task is not None:
             yield Need("tasks", "task", event.task)
-        case ReferralWithdrawn() if event.task is not None:
-            yield Need("tasks", "task", event.task)
-        case ReferralClosed():
-            yield Need("referrals", "referral", event.referral)
 
 
 def further(entry: Entry, known: Known) -> Iterator[Need]:
-    """The unit of a task or of a referral that was accepted."""
+    """The unit and the service of a task."""
     event = entry.event
-    match event:
-        case OfferAccepted() | OfferDeclined() | OfferExpired() | ReferralWithdrawn() if (
-            event.task is not None
-        ):
-            row = known.row("tasks", event.task)
-        case ReferralClosed():
-            row = known.row("referrals", event.referral)
-        case _:
-            return
-    if row is not None and row["unit"] is not None:
+    if not isinstance(event, _OF_A_TASK) or event.task is None:
+        return
+    row = known.row("tasks", event.task)
+    if row is not None:
         yield Need("units", "unit", row["unit"])
+        yield Need("reliability", "service", row["service"])
 
 
 def changes(entry: Entry, known: Known) -> Iterator[Put]:
-    """The rows of the units the event counts in."""
-    event = entry.event
+    """The rows of the units and services the event counts in."""
+    event, now = entry.event, entry.meta.now
     match event:
         case ServicePublished():
-            yield from _published(event, entry.meta.region, entry.meta.now, known)
+            yield from _published(event, entry.meta.region, now, known)
         case CapacityChanged():
             unit = the(known, "units", event.unit)
-            yield _counted(
-                unit, total=event.total, taken=event.total - event.available, counted_at=event.true_at
-            )
-        case OfferMade():
+            since = sum(places for at, places in unit["moved"] if at > event.true_at)
+            taken = max(0, event.total - event.available + since)
+            yield _counted(unit, total=event.total, taken=taken, counted_at=event.true_at)
+        case OfferMade() if _is_here(event.unit, entry):
             unit = the(known, "units", event.unit)
             yield _counted(unit, held=unit["held"] + 1)
-        case OfferAccepted():
-            unit = _unit_of(event.task, known)
-            yield _counted(unit, held=unit["held"] - 1, taken=unit["taken"] + 1)
-        case OfferDeclined() | OfferExpired():
-            unit = _unit_of(event.task, known)
-            yield _counted(unit, held=unit["held"] - 1)
-        case ReferralWithdrawn() if event.task is not None:
-            if the(known, "tasks", event.task)["accepted_at"] is None:
-                unit = _unit_of(event.task, known)
+        case CapacityLent() | CapacityTaken() | CapacityFreed():
+            yield from _lent(event, entry, known)
+        case _ if isinstance(event, _OF_A_TASK) and event.task is not None:
+            task = the(known, "tasks", event.task)
+            if _is_here(task["unit"], entry):
+                yield from _moved(event, task, now, known)
+            kept = _kept(event)
+            if kept is not None:
+                yield _answered(task, kept, known)
+
+
+def _is_here(unit: str, entry: Entry) -> bool:
+    return region_of(unit) == entry.meta.region
+
+
+def _lent(event: CapacityLent | CapacityTaken | CapacityFreed, entry: Entry, known: Known) -> Iterator[Put]:
+    """A place is held or taken for a task of another region, or free again."""
+    unit, now = the(known, "units", event.unit), entry.meta.now
+    match event:
+        case CapacityLent():
+            loan = {"task": event.task, "region": entry.meta.region, "unit": event.unit, "until": event.until}
+            yield Put("lent", {**loan, "state": "held"})
+            yield _counted(unit, held=unit["held"] + 1)
+        case CapacityTaken():
+            yield Put("lent", {**the(known, "lent", event.task), "state": "taken"})
+            yield _taken({**unit, "held": unit["held"] - 1}, now, 1)
+        case CapacityFreed():
+            row = the(known, "lent", event.task)
+            yield Put("lent", {**row, "state": "freed"})
+            if row["state"] == "taken":
+                yield _taken(unit, now, -1)
+            else:
                 yield _counted(unit, held=unit["held"] - 1)
-        case ReferralClosed():
-            referral = the(known, "referrals", event.referral)
-            if referral["accepted_task"] is not None:
-                unit = the(known, "units", referral["unit"])
-                yield _counted(unit, taken=max(0, unit["taken"] - 1))
 
 
-def _unit_of(task: str, known: Known) -> Row:
-    return the(known, "units", the(known, "tasks", task)["unit"])
+def _moved(event: Event, task: Row, now: int, known: Known) -> Iterator[Put]:
+    unit = the(known, "units", task["unit"])
+    match event:
+        case OfferAccepted():
+            yield _taken({**unit, "held": unit["held"] - 1}, now, 1)
+        case _ if task["status"] == "requested":
+            yield _counted(unit, held=unit["held"] - 1)
+        case ServiceProposed():
+            return
+        case _ if task["status"] in TAKEN:
+            yield _taken(unit, now, -1)
+
+
+def _kept(event: Event) -> bool | None:
+    """Whether the service had the place it said it had, where the answer tells."""
+    match event:
+        case OfferAccepted():
+            return True
+        case OfferExpired():
+            return False
+        case OfferDeclined() if event.reason in ("no_capacity", "full_until"):
+            return False
+        case _:
+            return None
+
+
+def _answered(task: Row, kept: bool, known: Known) -> Put:
+    former = known.row("reliability", task["region"], task["service"])
+    counts = {"kept": 0, "broken": 0} if former is None else former
+    return Put(
+        "reliability",
+        {
+            "region": task["region"],
+            "service": task["service"],
+            "kept": counts["kept"] + kept,
+            "broken": counts["broken"] + (not kept),
+        },
+    )
+
+
+def _taken(unit: Row, now: int, places: int) -> Put:
+    """Places were taken, or became free."""
+    moved = [*(one for one in unit["moved"] if one[0] > now - COUNT_MS), [now, places]]
+    return _counted({**unit, "moved": moved}, taken=max(0, unit["taken"] + places))
 
 
 def _counted(unit: Row, **counts: int) -> Put:
     row = {**unit, **counts}
-    row["free"] = row["total"] - row["taken"] - row["held"]
+    row["free"] = row["total"] + row["overbook"] - row["taken"] - row["held"]
     return Put("units", row)
 
 
@@ -113,14 +198,17 @@ def _published(event: ServicePublished, region: str, now: int, known: Known) -> 
     for unit in named.values():
         there = known.row("units", unit.unit)
         if there is not None:
-            yield Put("units", {**there, **described, "name": unit.name, "offered": definition.active})
+            again = {**there, **described, "name": unit.name, "offered": definition.active}
+            yield _counted(again, overbook=unit.overbook)
             continue
         fresh = {
             **described,
             "unit": unit.unit,
             "name": unit.name,
             "offered": definition.active,
+            "overbook": unit.overbook,
             "held": 0,
             "counted_at": now,
+            "moved": [],
         }
         yield _counted(fresh, total=unit.total, taken=unit.total - unit.available)

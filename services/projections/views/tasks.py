@@ -1,37 +1,80 @@
-"""Each attempt to have a referral fulfilled: the provider's inbox, and the queue of what waits for somebody.
+"""Each attempt to have a referral fulfilled: the provider's inbox.
 
-``status`` is FHIR's Task.status and moves only as the protocol's transitions allow; ``business_status`` says it in the bus's own
-words. ``waits_for`` names what has to come next (``answer``, ``start``, ``outcome``), ``due_at`` until when, where a limit is set.
+``status`` is FHIR's Task.status and ``business_status`` the field's word for where the task stands. Both move just as matching's own fold
+moves them; a test folds the same ledgers with both. What somebody must do about a task, and by when, is in :mod:`waits`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
+    CapacityRequested,
     Entry,
     Event,
+    HandoffConfirmed,
+    InformationAsked,
+    InformationGiven,
+    NoShowReported,
     OfferAccepted,
+    OfferAcknowledged,
     OfferDeclined,
     OfferExpired,
     OfferMade,
     OutcomeReported,
     ReferralWithdrawn,
+    ServiceProposed,
     ServiceStarted,
+    TaskCancelled,
+    TaskHeld,
+    TaskResumed,
 )
-from referral_bus.store.rows import Put
+from referral_bus.contracts.vocabulary import BusinessStatus, CancelReason, TaskStatus
+from referral_bus.store.rows import Put, Row
 from services.projections.known import Known
 from services.projections.views.need import Need, the
 
-_LATER = OfferAccepted | OfferDeclined | OfferExpired | ReferralWithdrawn | ServiceStarted | OutcomeReported
-_DONE: dict[str, Any] = {"waits_for": None, "waits_since": None, "due_at": None}
+TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
+"""The person was accepted and the service is not over."""
+
+_CANCELLED_AS: Final[dict[CancelReason, BusinessStatus]] = {
+    "taken_elsewhere": "taken-elsewhere",
+    "transferred": "transferred",
+    "held": "withdrawn",
+    "split": "withdrawn",
+    "given_back": "given-back",
+    "time_over": "expired",
+    "withdrawn": "withdrawn",
+    "closed": "withdrawn",
+    "no_place": "no-place",
+    "no_answer": "no-answer",
+}
+_LATER = (
+    OfferAcknowledged
+    | AcceptanceClaimed
+    | OfferAccepted
+    | OfferDeclined
+    | OfferExpired
+    | InformationAsked
+    | InformationGiven
+    | ServiceProposed
+    | TaskCancelled
+    | ReferralWithdrawn
+    | ServiceStarted
+    | TaskHeld
+    | TaskResumed
+    | NoShowReported
+    | HandoffConfirmed
+    | OutcomeReported
+)
 
 
 def needs(entry: Entry) -> Iterator[Need]:
-    """The task's row."""
+    """The task's row. An offer may be made for a task that waited for another region to hold the place."""
     event = entry.event
-    if isinstance(event, _LATER) and event.task is not None:
+    if isinstance(event, _LATER | OfferMade) and event.task is not None:
         yield Need("tasks", "task", event.task)
 
 
@@ -39,7 +82,11 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
     """The task's row as it is after the event."""
     event, now = entry.event, entry.meta.now
     match event:
-        case OfferMade():
+        case OfferMade() if (reserved := known.row("tasks", event.task)) is not None:
+            made = {"business_status": "offered", "expires_at": event.expires_at, "offered_at": now}
+            yield Put("tasks", {**reserved, **made})
+        case OfferMade() | CapacityRequested():
+            offered = isinstance(event, OfferMade)
             yield Put(
                 "tasks",
                 {
@@ -49,52 +96,77 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
                     "provider": event.provider,
                     "service": event.service,
                     "unit": event.unit,
+                    "transfer": event.transfer,
                     "status": "requested",
-                    "business_status": "offered",
+                    "business_status": "offered" if offered else "reserving",
                     "reason": None,
-                    "expires_at": event.expires_at,
+                    "expires_at": event.expires_at if isinstance(event, OfferMade) else event.until,
                     "offered_at": now,
+                    "acknowledged_at": None,
                     "accepted_at": None,
+                    "starts_at": None,
+                    "handed_over_at": None,
                     "started_at": None,
+                    "held_until": None,
+                    "missed": 0,
                     "ended_at": None,
-                    "waits_for": "answer",
-                    "waits_since": now,
-                    "due_at": event.expires_at,
                 },
             )
         case _ if isinstance(event, _LATER) and event.task is not None:
-            yield Put("tasks", {**the(known, "tasks", event.task), **_change(event, now)})
+            row = the(known, "tasks", event.task)
+            yield Put("tasks", {**row, **_change(event, row, now)})
 
 
-def _change(event: Event, now: int) -> dict[str, Any]:
+def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
     match event:
+        case OfferAcknowledged():
+            return {"business_status": "acknowledged", "acknowledged_at": now}
+        case InformationAsked():
+            return {"business_status": "screening", "acknowledged_at": row["acknowledged_at"] or now}
+        case InformationGiven():
+            return {"business_status": "acknowledged"}
+        case AcceptanceClaimed():
+            return {"business_status": "accepting"}
         case OfferAccepted():
-            return {
-                "status": "accepted",
-                "business_status": "accepted",
-                "accepted_at": now,
-                "waits_for": "start",
-                "waits_since": now,
-                "due_at": None,
-            }
+            scheduled = event.starts_at is not None
+            said = {"accepted_at": now, "starts_at": event.starts_at}
+            return _now("accepted", "scheduled" if scheduled else "accepted") | said
         case OfferDeclined():
-            return {**_ended("rejected", "declined", now), "reason": event.reason}
+            return _ended("rejected", "declined", now, event.reason)
         case OfferExpired():
             return _ended("cancelled", "expired", now)
+        case ServiceProposed():
+            # Who has accepted keeps the person until the proposed service accepts.
+            return _ended("rejected", "proposed-elsewhere", now) if row["status"] == "requested" else {}
+        case TaskCancelled():
+            return _ended("cancelled", _CANCELLED_AS[event.reason], now, event.because or event.reason)
         case ReferralWithdrawn():
-            return _ended("cancelled", "withdrawn", now)
+            error = event.reason == "entered_in_error"
+            return _ended("entered-in-error" if error else "cancelled", "withdrawn", now, event.reason)
         case ServiceStarted():
-            return {
-                "status": "in-progress",
-                "business_status": "started",
-                "started_at": event.started_at,
-                "waits_for": "outcome",
-                "waits_since": now,
-                "due_at": None,
-            }
+            said = {"started_at": event.started_at}
+            return said if event.late else _now("in-progress", "started") | said
+        case TaskHeld():
+            return _now("on-hold", "on-hold") | {"held_until": event.until}
+        case TaskResumed():
+            begun = row["started_at"] is not None
+            return _now("in-progress", "started" if begun else "accepted") | {"held_until": None}
+        case NoShowReported():
+            return {"business_status": "no-show", "missed": row["missed"] + 1}
+        case HandoffConfirmed() if event.complete:
+            return {"business_status": "handed-over", "handed_over_at": event.confirmed_at}
+        case OutcomeReported() if event.corrects is None:
+            met = event.result in ("need_met", "partly_met")
+            return _ended("completed", "completed", now) if met else _ended("failed", "failed", now)
         case _:
-            return _ended("completed", "completed", now)
+            return {}
 
 
-def _ended(status: str, business_status: str, now: int) -> dict[str, Any]:
-    return {"status": status, "business_status": business_status, "ended_at": now, **_DONE}
+def _now(status: TaskStatus, business_status: BusinessStatus) -> dict[str, Any]:
+    return {"status": status, "business_status": business_status}
+
+
+def _ended(
+    status: TaskStatus, business_status: BusinessStatus, now: int, reason: str | None = None
+) -> dict[str, Any]:
+    return _now(status, business_status) | {"ended_at": now, "held_until": None, "reason": reason}

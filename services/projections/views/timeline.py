@@ -1,83 +1,143 @@
-"""What happened to a referral: one row for each of its events, without anything of the person."""
+"""What happened to a referral: one row for each of its events, without anything of the person.
+
+What an event shows is named here, field by field: a field that is added to an event is not shown until somebody decides that it may be.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
+    CapacityRequested,
+    CapacityReturned,
+    ContactReported,
     Entry,
+    Escalated,
     Event,
+    FollowedUp,
+    FollowUpDue,
+    HandoffConfirmed,
+    InformationAsked,
+    InformationGiven,
     MatchDecided,
+    NoShowReported,
     OfferAccepted,
+    OfferAcknowledged,
     OfferDeclined,
     OfferExpired,
     OfferMade,
     OutcomeReported,
+    ReferralAmended,
+    ReferralCalled,
     ReferralClosed,
+    ReferralHeld,
     ReferralOpened,
+    ReferralQueued,
+    ReferralReopened,
+    ReferralResumed,
+    ReferralSplit,
+    ReferralTransferred,
+    ReferralWaitlisted,
     ReferralWithdrawn,
+    Reminded,
+    ServiceProposed,
     ServiceStarted,
+    TaskCancelled,
+    TaskHeld,
+    TaskResumed,
 )
 from referral_bus.store.rows import Put
 from services.projections.known import Known
-from services.projections.views.need import Need
+from services.projections.views.need import Need, the
+
+SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
+    ReferralOpened: (
+        "agency",
+        "urgency",
+        "purpose",
+        "protocol",
+        "protocol_version",
+        "mode",
+        "service",
+        "part_of",
+    ),
+    ReferralAmended: ("urgency",),
+    ReferralHeld: ("reason", "until"),
+    ReferralResumed: (),
+    ReferralWaitlisted: ("services", "review"),
+    ReferralQueued: ("until",),
+    ReferralCalled: ("service",),
+    ReferralTransferred: ("former", "agency"),
+    ReferralSplit: ("parts",),
+    ReferralReopened: ("reason",),
+    MatchDecided: ("attempt", "service"),
+    OfferMade: ("provider", "service", "unit", "expires_at", "transfer"),
+    CapacityRequested: ("provider", "service", "unit", "until", "transfer"),
+    AcceptanceClaimed: ("provider", "starts_at"),
+    CapacityReturned: ("unit",),
+    OfferAcknowledged: ("provider",),
+    OfferAccepted: ("provider", "starts_at"),
+    OfferDeclined: ("provider", "reason", "until"),
+    OfferExpired: ("provider",),
+    TaskCancelled: ("provider", "reason", "because"),
+    InformationAsked: ("provider",),
+    InformationGiven: ("provider",),
+    ServiceProposed: ("provider", "service"),
+    ReferralWithdrawn: ("reason",),
+    ServiceStarted: ("started_at", "late"),
+    TaskHeld: ("reason", "until"),
+    TaskResumed: (),
+    NoShowReported: ("missed_at",),
+    ContactReported: ("tried_at", "channel", "reached"),
+    HandoffConfirmed: ("by", "means", "confirmed_at", "complete"),
+    OutcomeReported: ("result", "cause", "corrects"),
+    FollowUpDue: ("days", "provider"),
+    FollowedUp: ("days", "by", "result"),
+    Reminded: ("step", "party", "percent", "due"),
+    Escalated: ("step", "to", "due"),
+    ReferralClosed: ("status", "reason", "result"),
+}
+"""The fields of each event about a referral that its timeline shows."""
+
+_AFTERWARDS = FollowUpDue | FollowedUp
 
 
-def needs(_: Entry) -> Iterator[Need]:
-    """Nothing: an event's row follows from the event alone."""
-    return iter(())
+def needs(entry: Entry) -> Iterator[Need]:
+    """Whose service a follow-up asks after; any other event's row follows from the event alone."""
+    if isinstance(entry.event, _AFTERWARDS):
+        yield Need("referrals", "referral", entry.event.referral)
 
 
-def changes(entry: Entry, _: Known) -> Iterator[Put]:
+def changes(entry: Entry, known: Known) -> Iterator[Put]:
     """The event's row, where it is about one referral."""
     event, meta = entry.event, entry.meta
-    detail = _detail(event)
-    if detail is None:
+    fields = SHOWN.get(type(event))
+    if fields is None:
         return
+    referral: str = getattr(event, "referral")  # noqa: B009 - what has an entry above is about a referral
+    task: str | None = (
+        the(known, "referrals", referral)["accepted_task"]
+        if isinstance(event, _AFTERWARDS)
+        else getattr(event, "task", None)
+    )
+    detail: dict[str, Any] = {field: getattr(event, field) for field in fields}
+    if isinstance(event, ReferralAmended):
+        detail["facts"] = event.sealed_facts is not None
+        detail["identity"] = event.sealed_identity is not None
+    corrects = (isinstance(event, ServiceStarted) and event.late) or (
+        isinstance(event, OutcomeReported) and event.corrects is not None
+    )
     yield Put(
         "events",
         {
-            "referral": getattr(event, "referral"),  # noqa: B009 - what has a detail is about a referral
+            "referral": referral,
             "sequence": meta.sequence,
             "type": type(event).__name__,
             "at": meta.now,
-            "task": getattr(event, "task", None),
+            "task": task,
+            "correction": corrects,
             "detail": detail,
         },
     )
-
-
-def _detail(event: Event) -> dict[str, Any] | None:
-    match event:
-        case ReferralOpened():
-            return {
-                "agency": event.agency,
-                "urgency": event.urgency,
-                "purpose": event.purpose,
-                "protocol": event.protocol,
-                "protocol_version": event.protocol_version,
-            }
-        case MatchDecided():
-            return {"attempt": event.attempt, "service": event.service}
-        case OfferMade():
-            return {
-                "provider": event.provider,
-                "service": event.service,
-                "unit": event.unit,
-                "expires_at": event.expires_at,
-            }
-        case OfferAccepted() | OfferExpired():
-            return {"provider": event.provider}
-        case OfferDeclined():
-            return {"provider": event.provider, "reason": event.reason}
-        case ReferralWithdrawn():
-            return {"reason": event.reason}
-        case ServiceStarted():
-            return {"started_at": event.started_at}
-        case OutcomeReported():
-            return {"result": event.result}
-        case ReferralClosed():
-            return {"status": event.status, "reason": event.reason}
-        case _:
-            return None

@@ -36,6 +36,7 @@ def referral(**changed: Any) -> Found:
         "purpose": "care_coordination",
         "accepted_by": None,
         "outcome": None,
+        "outcome_at": None,
     }
     return {**row, **changed}
 
@@ -53,6 +54,10 @@ def view(
     )
 
 
+def escalated(organisation: str, *roles: Role, to: str) -> View:
+    return View(referral(), (), Caller(organisation, frozenset(roles)), "hospital", (), START, {to})
+
+
 def seen(one: View) -> set[DataClass]:
     return {data for data in CLASSES if one.shows(data)}
 
@@ -60,9 +65,9 @@ def seen(one: View) -> set[DataClass]:
 @pytest.mark.parametrize(
     ("one", "classes"),
     [
-        (view("hospital", "agency"), {"status", "facts", "identity", "outcome"}),
-        (view("hospital", "agency", kind="police"), {"status", "facts", "identity"}),
-        (view("hospital", "agency", kind=None), {"status", "facts", "identity"}),
+        (view("hospital", "agency"), {"status", "facts", "identity", "outcome", "exchange"}),
+        (view("hospital", "agency", kind="police"), {"status", "facts", "identity", "exchange"}),
+        (view("hospital", "agency", kind=None), {"status", "facts", "identity", "exchange"}),
         (view("shelter", "provider", offered_to=("shelter",)), {"status", "facts"}),
         (view("shelter", "provider", accepted_by="shelter"), {"status", "facts", "identity", "outcome"}),
         (view("shelter", "provider", offered_to=("clinic",)), set()),
@@ -128,6 +133,34 @@ def test_of_an_erased_person_nothing_is_left_to_record() -> None:
     assert one.releases() == []
 
 
+@pytest.mark.parametrize(
+    ("one", "asked_by", "grant"),
+    [
+        (view("hospital", "agency"), "shelter", "own_referral"),
+        (view("hospital", "agency", kind="police"), "shelter", "own_referral"),
+        (view("shelter", "provider", offered_to=("shelter",)), "shelter", "asked"),
+        (view("shelter", "provider", accepted_by="shelter"), "shelter", "asked"),
+        (view("shelter", "provider", offered_to=("shelter", "clinic")), "clinic", None),
+        (view("shelter", "provider"), "shelter", None),
+        (view("hospital", "provider"), "shelter", None),
+        (view("operations", "operations"), "shelter", None),
+        (escalated("court", "agency", to="court"), "court", None),
+    ],
+)
+def test_an_exchange_is_for_the_agency_and_who_asked_while_it_has_a_part(
+    one: View, asked_by: str, grant: str | None
+) -> None:
+    assert one.shows("exchange", asked_by) is (grant is not None)
+    assert one.shown.get("exchange") == grant
+
+
+def test_whom_a_step_was_escalated_to_sees_where_it_stands_in_any_role_and_nothing_else() -> None:
+    told = escalated("court", "agency", to="court")
+    assert (seen(told), told.shown) == ({"status"}, {"status": "escalated"})
+    assert seen(escalated("court", "provider", to="court")) == {"status"}
+    assert seen(escalated("court", "agency", to="clinic")) == set()
+
+
 class OneKey:
     """A key store with one person in it, or whose key was destroyed."""
 
@@ -158,13 +191,16 @@ async def test_what_could_not_be_opened_says_why_and_is_not_recorded_as_shown(
     key: bytes | Destroyed | None, sealed: dict[str, bytes], changed: dict[str, Any], why: str
 ) -> None:
     one = view("hospital", "agency", **changed)
-    assert await showing(key).opened(one, "facts", sealed) == why
+    sections = [
+        {"referral": one.referral["referral"], "section": name, "sealed": of} for name, of in sealed.items()
+    ]
+    assert await showing(key).opened(one, "facts", sections) == why
     assert "facts" not in one.shown
 
 
 async def test_an_outcome_that_was_not_reported_is_not_recorded_as_shown() -> None:
     one = view("hospital", "agency")
-    assert await showing(KEY).opened(one, "outcome", {}) == "none_given"
+    assert await showing(KEY).opened(one, "outcome", []) == "none_given"
     assert one.shown == {}
 
 

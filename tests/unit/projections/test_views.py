@@ -56,6 +56,11 @@ class World:
     async def see(self, *events: Any) -> None:
         await self.views.of(self.region, *events)
 
+    def waiting(self, task: str) -> dict[str, Any]:
+        """What waits of a task, and by when."""
+        rows = [row for row in self.views.table("waits") if row["task"] == task and row["done_at"] is None]
+        return {str(row["waits_for"]): row["due_at"] for row in rows}
+
     def places(self, unit: str = "beds") -> tuple[Any, ...]:
         row = self.views.row("units", unit=f"un-north-{unit}")
         return tuple(row[name] for name in ("total", "taken", "held", "free"))
@@ -90,7 +95,7 @@ async def test_an_offer_waits_for_the_providers_answer_until_it_expires(world: W
     await world.see(opened, world.region.matched(opened), offer)
     task = world.views.row("tasks", task=offer.task)
     assert (task["status"], task["business_status"]) == ("requested", "offered")
-    assert (task["waits_for"], task["due_at"]) == ("answer", offer.expires_at)
+    assert world.waiting(offer.task) == {"answer": offer.expires_at}
     assert world.views.row("referrals", referral=opened.referral)["standing"] == "offered"
 
 
@@ -99,12 +104,13 @@ async def test_an_accepted_task_waits_for_its_start_and_a_started_one_for_its_ou
     offer = world.region.offered(opened)
     await world.see(opened, offer, accepted(offer))
     task = world.views.row("tasks", task=offer.task)
-    assert (task["status"], task["waits_for"], task["due_at"]) == ("accepted", "start", None)
+    assert (task["status"], world.waiting(offer.task)) == ("accepted", {"start": None})
     referral = world.views.row("referrals", referral=opened.referral)
     assert (referral["standing"], referral["accepted_by"]) == ("accepted", "shelter")
     await world.see(started(offer))
     task = world.views.row("tasks", task=offer.task)
-    assert (task["status"], task["waits_for"], task["started_at"]) == ("in-progress", "outcome", START)
+    assert (task["status"], task["started_at"]) == ("in-progress", START)
+    assert world.waiting(offer.task) == {"outcome": None}
 
 
 async def test_a_completed_task_waits_for_nobody_and_its_referral_keeps_who_served(world: World) -> None:
@@ -112,7 +118,8 @@ async def test_a_completed_task_waits_for_nobody_and_its_referral_keeps_who_serv
     offer = world.region.offered(opened)
     await world.see(opened, offer, accepted(offer), started(offer), *completed(offer, SEALED))
     task = world.views.row("tasks", task=offer.task)
-    assert (task["status"], task["business_status"], task["waits_for"]) == ("completed", "completed", None)
+    assert (task["status"], task["business_status"]) == ("completed", "completed")
+    assert world.waiting(offer.task) == {}
     referral = world.views.row("referrals", referral=opened.referral)
     assert (referral["status"], referral["reason"], referral["outcome"]) == (
         "completed",
@@ -120,7 +127,8 @@ async def test_a_completed_task_waits_for_nobody_and_its_referral_keeps_who_serv
         "need_met",
     )
     assert (referral["standing"], referral["accepted_by"]) == ("closed", "shelter")
-    assert world.views.row("sections", referral=opened.referral, section="note")["sealed"] == SEALED
+    note = world.views.row("sections", referral=opened.referral, section=f"note.{referral['outcome_at']}")
+    assert (note["sealed"], note["task"]) == (SEALED, offer.task)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +143,7 @@ async def test_an_offer_that_came_to_nothing_leaves_the_referral_open(
     await world.see(opened, offer, end(offer))
     task = world.views.row("tasks", task=offer.task)
     assert (task["status"], task["business_status"], task["reason"]) == (status, word, reason)
-    assert task["waits_for"] is None
+    assert world.waiting(offer.task) == {}
     row = world.views.row("referrals", referral=opened.referral)
     assert (row["standing"], row["task"], row["accepted_by"]) == ("opened", None, None)
 
@@ -145,7 +153,8 @@ async def test_a_withdrawn_referral_ends_its_task(world: World) -> None:
     offer = world.region.offered(opened)
     await world.see(opened, offer, *withdrawn(opened.referral, offer.task))
     task = world.views.row("tasks", task=offer.task)
-    assert (task["status"], task["business_status"], task["waits_for"]) == ("cancelled", "withdrawn", None)
+    assert (task["status"], task["business_status"]) == ("cancelled", "withdrawn")
+    assert world.waiting(offer.task) == {}
     row = world.views.row("referrals", referral=opened.referral)
     assert (row["status"], row["standing"], row["reason"]) == ("revoked", "closed", "withdrawn")
 
@@ -157,7 +166,7 @@ async def test_the_timeline_has_a_row_for_each_event_of_the_referral_and_nothing
     await world.see(opened, world.region.matched(opened), other, offer, declined(offer))
     rows = [row for row in world.views.table("events") if row["referral"] == opened.referral]
     assert [row["type"] for row in rows] == ["ReferralOpened", "MatchDecided", "OfferMade", "OfferDeclined"]
-    assert rows[-1]["detail"] == {"provider": "shelter", "reason": "no_capacity"}
+    assert rows[-1]["detail"] == {"provider": "shelter", "reason": "no_capacity", "until": None}
     assert "sealed" not in str(rows) and opened.subject not in str(rows)
 
 
@@ -409,7 +418,7 @@ async def test_places_are_counted_as_an_independent_audit_counts_them(seed: int)
     }
     open_offers = [row for row in views.table("tasks") if row["business_status"] == "offered"]
     assert sum(row["held"] for row in views.table("units")) == len(open_offers)  # type: ignore[misc]
-    waiting = [row for row in views.table("tasks") if row["waits_for"] is not None]
+    waiting = [row for row in views.table("waits") if row["done_at"] is None]
     standing = [
         row for row in views.table("referrals") if row["standing"] in ("offered", "accepted", "started")
     ]
