@@ -21,28 +21,31 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import Admitted
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.reference import Organisation, Policy, Protocol
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.wire.schemas import SCHEMAS
 from services.matching.chain import Chain
+from services.matching.core.places import Reliability
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import (
     Answered,
     Closed,
     Due,
+    Lent,
     Parked,
     Referral,
     Region,
-    Reliability,
     Task,
     Unit,
 )
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -194,6 +197,9 @@ def _regional(state: Region) -> dict[str, Any]:
         "policy": None if state.policy is None else _dumped(state.policy),
         "erased": sorted(state.erased),
         "ready": list(state.ready),
+        "window": list(state.window),
+        "window_ends": state.window_ends,
+        "assigned": dict(state.assigned),
         "split_off": list(state.split_off),
         "freed": list(state.freed),
     }
@@ -218,11 +224,15 @@ def _rows(state: Region) -> dict[str, list[Row]]:
         "calendars": [[_dumped(calendar)] for calendar in state.calendars.values()],
         "organisations": [[_dumped(one)] for one in state.organisations.values()],
         "versions": [[kind, reference, version] for (kind, reference), version in state.versions.items()],
+        "taxonomies": [[_dumped(one)] for one in state.vocabularies.taxonomies.values()],
+        "crosswalks": [[_dumped(one)] for one in state.vocabularies.crosswalks.values()],
         "services": [[_dumped(definition)] for definition in state.catalogue.definitions.values()],
         "units": [
             [u.unit, u.service, u.total, u.taken, u.held, u.counted_at, u.overbook, u.moved]
             for u in state.units.values()
         ],
+        "lent": [[task, *one] for task, one in state.lent.items()],
+        "short": [[unit, sorted(regions)] for unit, regions in state.short.items()],
         "reliability": [[service, *one] for service, one in state.reliability.items()],
         "referrals": [
             [
@@ -236,6 +246,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.mode,
                 r.target,
                 r.opened_at,
+                r.unaccepted_since,
                 r.tasks,
                 r.before,
                 r.round_from,
@@ -285,6 +296,9 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         erased=set(regional["erased"]),
     )
     state.ready.extend(regional["ready"])
+    state.window.extend(regional["window"])
+    state.window_ends = regional["window_ends"]
+    state.assigned.update(regional["assigned"])
     state.split_off.extend(regional["split_off"])
     state.freed.extend(regional["freed"])
     state.versions.update({(kind, reference): version for kind, reference, version in tables["versions"]})
@@ -293,11 +307,22 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         state.organisations[known.organisation] = known
     for (calendar,) in tables["calendars"]:
         state.keep(Calendar.model_validate(calendar))
+    for (taxonomy,) in tables["taxonomies"]:
+        state.vocabularies.put_taxonomy(Taxonomy.model_validate(taxonomy))
+    for (crosswalk,) in tables["crosswalks"]:
+        state.vocabularies.put_crosswalk(Crosswalk.model_validate(crosswalk))
     for (definition,) in tables["services"]:
         state.catalogue.put(ServiceDefinition.model_validate(definition))
     for row in tables["units"]:
         unit = state.units[row[0]] = Unit(*row)
         unit.moved = tuple((at, places) for at, places in unit.moved)
+    for task, *row in tables["lent"]:
+        lent = state.lent[task] = Lent(*row)
+        if not lent.taken:
+            key = (lent.unit, region_of(task))
+            state.promised[key] = state.promised.get(key, 0) + 1
+    for unit_id, regions in tables["short"]:
+        state.short[unit_id] = frozenset(regions)
     for service, kept, broken in tables["reliability"]:
         state.reliability[service] = Reliability(kept, broken)
     protocols = [Protocol.model_validate(row[0]) for row in tables["followed"]]
@@ -335,6 +360,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         mode,
         target,
         opened_at,
+        unaccepted_since,
         tasks,
         before,
         round_from,
@@ -352,6 +378,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         mode=mode,
         target=target,
         opened_at=opened_at,
+        unaccepted_since=unaccepted_since,
         tasks=tuple(Task(*task) for task in tasks),
         before=before,
         round_from=round_from,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import fields
 from functools import cache
 from hashlib import sha256
@@ -19,22 +20,37 @@ from referral_bus.contracts.facts import Facts, Identity, ListFact, Need, Number
 from referral_bus.contracts.ids import referral_id, region_of, service_id, short_hash, task_id, unit_id
 from referral_bus.contracts.inbox import (
     AcceptOffer,
+    AcknowledgeOffer,
     AdoptReference,
+    AnswerQuestion,
+    AskForInformation,
+    ConfirmHandoff,
     DeclineOffer,
     ForgetSubject,
+    HoldReferral,
+    ProposeService,
     PublishService,
+    ReferralPart,
+    ReopenReferral,
     ReportCapacity,
+    ReportContact,
+    ReportFollowUp,
+    ReportNoShow,
     ReportOutcome,
     ReportServiceStart,
+    ResumeReferral,
+    SplitReferral,
     Submission,
     SubmitReferral,
     Tick,
+    TransferReferral,
     WithdrawReferral,
 )
 from referral_bus.contracts.ledger import (
     Admitted,
     Entry,
     Event,
+    OfferMade,
     Received,
     ReferralCalled,
     SubmissionRefused,
@@ -42,7 +58,14 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.contracts.reference import OfferLimits, Organisation, Policy, Protocol
 from referral_bus.contracts.services import ServiceDefinition, Unit
-from referral_bus.contracts.vocabulary import DeclineReason, Urgency, WithdrawReason
+from referral_bus.contracts.vocabulary import (
+    DeclineReason,
+    FollowUpDay,
+    OutcomeResult,
+    ReopenReason,
+    Urgency,
+    WithdrawReason,
+)
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition, Record
@@ -66,7 +89,7 @@ from services.matching.core.decide import (
     wanted_for,
 )
 from services.matching.core.rules import SUPPORTED
-from services.matching.core.state import Region
+from services.matching.core.state import Region, Task
 from services.matching.facts import FactsOpener
 from services.matching.partition import PartitionWork
 from services.matching.snapshots import Snapshots
@@ -115,21 +138,21 @@ def spoken(*languages: str) -> ListFact:
     return ListFact(status="stated", values=list(languages))
 
 
-def of(agency: str = "police", number: int = 1) -> str:
+def of(agency: str = "police", number: int = 1, region: str = REGION) -> str:
     """The id of an agency's referral."""
-    return referral_id(REGION, BUS, agency, f"s-{number}")
+    return referral_id(region, BUS, agency, f"s-{number}")
 
 
 def subject_of(number: int) -> str:
     return f"sj-{short_hash('person', str(number), length=26)}"
 
 
-def service_of(local: str) -> str:
-    return service_id(REGION, local)
+def service_of(local: str, region: str = REGION) -> str:
+    return service_id(region, local)
 
 
-def unit_of(local: str) -> str:
-    return unit_id(REGION, local)
+def unit_of(local: str, region: str = REGION) -> str:
+    return unit_id(region, local)
 
 
 def offers(
@@ -140,20 +163,21 @@ def offers(
     total: int = 1,
     available: int | None = None,
     units: Sequence[Unit] | None = None,
+    region: str = REGION,
     **more: Any,
 ) -> ServiceDefinition:
     """A service that takes everybody with the needs, with one unit unless others are given."""
     free = total if available is None else available
     return ServiceDefinition.model_validate(
         {
-            "service": service_of(local),
+            "service": service_of(local, region),
             "organisation": organisation,
             "name": f"Service {local}",
             "terms": [Need(code=need) for need in needs],
             "ages": {},
             "areas": ["*"],
             "languages": ["*"],
-            "units": units or [Unit(unit=unit_of(local), name="places", total=total, available=free)],
+            "units": units or [Unit(unit=unit_of(local, region), name="places", total=total, available=free)],
             **more,
         }
     )
@@ -190,20 +214,66 @@ def withdraw(referral: str, reason: WithdrawReason = "moved_away") -> WithdrawRe
     return WithdrawReferral(referral=referral, reason=reason)
 
 
-def accept(referral: str, attempt: int = 1) -> AcceptOffer:
-    return AcceptOffer(task=task_id(referral, attempt))
+def hold(referral: str, until: int | None = None) -> HoldReferral:
+    return HoldReferral(referral=referral, reason="person_asked", until=until)
 
 
-def decline(referral: str, attempt: int = 1, reason: DeclineReason = "no_capacity") -> DeclineOffer:
-    return DeclineOffer(task=task_id(referral, attempt), reason=reason)
+def go_on(referral: str) -> ResumeReferral:
+    return ResumeReferral(referral=referral)
+
+
+def transfer(referral: str, agency: str = "hospital") -> TransferReferral:
+    return TransferReferral(referral=referral, agency=agency)
+
+
+def acknowledge(referral: str, attempt: int = 1) -> AcknowledgeOffer:
+    return AcknowledgeOffer(task=task_id(referral, attempt))
+
+
+def accept(referral: str, attempt: int = 1, starts_at: int | None = None) -> AcceptOffer:
+    return AcceptOffer(task=task_id(referral, attempt), starts_at=starts_at)
+
+
+def decline(
+    referral: str, attempt: int = 1, reason: DeclineReason = "no_capacity", until: int | None = None
+) -> DeclineOffer:
+    return DeclineOffer(task=task_id(referral, attempt), reason=reason, until=until)
+
+
+def ask(referral: str, attempt: int = 1) -> AskForInformation:
+    return AskForInformation(task=task_id(referral, attempt), sealed_question=b"a sealed question")
+
+
+def reply(referral: str, attempt: int = 1) -> AnswerQuestion:
+    return AnswerQuestion(task=task_id(referral, attempt), sealed_answer=b"a sealed answer")
+
+
+def propose(referral: str, local: str, attempt: int = 1) -> ProposeService:
+    return ProposeService(task=task_id(referral, attempt), service=service_of(local))
+
+
+def no_show(referral: str, at: int = START) -> ReportNoShow:
+    return ReportNoShow(referral=referral, missed_at=at)
+
+
+def contact(referral: str, at: int = START) -> ReportContact:
+    return ReportContact(referral=referral, tried_at=at, channel="phone", reached=False)
+
+
+def handoff(referral: str, at: int = START) -> ConfirmHandoff:
+    return ConfirmHandoff(referral=referral, means="in_person", confirmed_at=at)
+
+
+def follow_up(referral: str, days: FollowUpDay = 30) -> ReportFollowUp:
+    return ReportFollowUp(referral=referral, days=days, result="need_met")
 
 
 def start(referral: str, at: int = START) -> ReportServiceStart:
     return ReportServiceStart(referral=referral, started_at=at)
 
 
-def outcome(referral: str) -> ReportOutcome:
-    return ReportOutcome(referral=referral, result="need_met")
+def outcome(referral: str, result: OutcomeResult = "need_met") -> ReportOutcome:
+    return ReportOutcome(referral=referral, result=result)
 
 
 def report(local: str, total: int, available: int, at: int) -> ReportCapacity:
@@ -217,9 +287,17 @@ def forget(subject: str) -> ForgetSubject:
 class World:
     """A region and its clock. Every submission is appended ``step`` milliseconds after the one before, unless a test says when."""
 
-    def __init__(self, codec: Codec, *, adopted: bool = True, supported: frozenset[int] = SUPPORTED) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        adopted: bool = True,
+        supported: frozenset[int] = SUPPORTED,
+        region: str = REGION,
+    ) -> None:
         self.codec = codec
-        self.chain = Chain(Region(REGION))
+        self.region = region
+        self.chain = Chain(Region(region))
         self.now = START
         self.step = 1
         self.entries: list[tuple[Entry, bytes]] = []
@@ -269,16 +347,40 @@ class World:
         number: int = 1,
         person: int | None = None,
         urgency: Urgency = "urgent",
+        **more: Any,
     ) -> SubmitReferral:
         subject = subject_of(number if person is None else person)
         return SubmitReferral(
-            referral=of(agency, number),
-            region=REGION,
+            referral=of(agency, number, self.region),
+            region=self.region,
             subject=subject,
             urgency=urgency,
             purpose="care_coordination",
             sealed_facts=self.seal(facts, subject),
+            **more,
         )
+
+    def parts_of(self, referral: str, parts: Sequence[tuple[int, Facts]]) -> SplitReferral:
+        """The agency splits a referral into parts, each with its number and facts."""
+        known = self.state.referrals.get(referral)
+        subject = subject_of(1) if known is None else known.subject
+        return SplitReferral(
+            referral=referral,
+            parts=[
+                ReferralPart(
+                    referral=of(number=number), urgency="urgent", sealed_facts=self.seal(facts, subject)
+                )
+                for number, facts in parts
+            ],
+        )
+
+    def reopening(
+        self, referral: str, facts: Facts = HOUSING, reason: ReopenReason = "need_returned"
+    ) -> ReopenReferral:
+        """The agency takes a closed referral up again."""
+        closed = self.state.closed.get(referral)
+        subject = subject_of(1) if closed is None else closed.subject
+        return ReopenReferral(referral=referral, reason=reason, sealed_facts=self.seal(facts, subject))
 
     def received(
         self,
@@ -337,11 +439,29 @@ class World:
     def tick(self, at: int | None = None) -> list[Event]:
         """A tick, repeated until nothing is due."""
         due = self.now if at is None else at
-        return self.send(Tick(region=REGION, due=due), "matching", at=due, id=f"tick.{REGION}.{due}")
+        return self.send(
+            Tick(region=self.region, due=due), "matching", at=due, id=f"tick.{self.region}.{due}"
+        )
+
+    def follow(self, **changes: Any) -> Protocol:
+        """Adopt a next version of the protocol, with these changes."""
+        version = self.state.versions["protocol", PROTOCOL.protocol] + 1
+        content = Protocol.model_validate({**PROTOCOL.model_dump(), "version": version, **changes})
+        self.send(protocol(content), OPERATIONS)
+        return content
 
     def publish(self, *definitions: ServiceDefinition) -> None:
         for definition in definitions:
             self.send(publish(definition), definition.organisation)
+
+    def publish_in_order(self, *named: str, **more: Any) -> None:
+        """Publish services that rank in the order they are named in: each has a heavier load than the one before. A name may begin with its
+        provider: ``clinic:rooms``."""
+        version = self.state.versions["policy", POLICY.policy] + 1
+        self.send(policy(POLICY.model_copy(update={"version": version, "rank_by": ["load"]})), OPERATIONS)
+        for number, name in enumerate(named):
+            provider, _, local = name.rpartition(":")
+            self.publish(offers(local, provider or "shelter", total=10, available=10 - number, **more))
 
     def refer(self, facts: Facts = HOUSING, *, agency: str = "police", number: int = 1, **more: Any) -> str:
         """Submit a referral and return its id."""
@@ -356,13 +476,22 @@ class World:
         self.send(accept(referral), task.provider)
         return referral
 
+    def task(self, referral: str, attempt: int = 1) -> Task:
+        """The attempt of an open referral."""
+        return self.state.referrals[referral].attempt(attempt)
+
+    def places(self, local: str = "beds") -> tuple[int, int, int]:
+        """Free, held and taken places of a unit."""
+        unit = self.state.units[unit_of(local)]
+        return unit.free, unit.held, unit.taken
+
     def again(self) -> list[bytes]:
         """The ledger's bytes, decided again from what the ledger itself carries."""
-        return decided_again(self.entries, self.codec, self.open, self._supported)
+        return decided_again(self.entries, self.codec, self.open, self._supported, self.region)
 
     def folded(self) -> Chain:
         """A chain that has read the ledger as it was written, through its bytes."""
-        chain = Chain(Region(REGION))
+        chain = Chain(Region(self.region))
         for _, value in self.entries:
             chain.take(self.codec.decode_entry(value), value)
         return chain
@@ -373,9 +502,10 @@ def decided_again(
     codec: Codec,
     opened: Callable[[Iterable[WantedFacts], int], AllOpened],
     supported: frozenset[int] = SUPPORTED,
+    region: str = REGION,
 ) -> list[bytes]:
     """Decide again at each entry that carries or resumes a submission; nothing else of the recorded events is looked at."""
-    chain, values = Chain(Region(REGION)), []
+    chain, values = Chain(Region(region)), []
     for entry, _ in entries:
         state, admitted = chain.state, entry.meta.submission
         if admitted is not None:
@@ -408,18 +538,27 @@ def picture(state: Region) -> dict[str, Any]:
     seen["catalogue"] = (
         dict(catalogue.definitions),
         dict(catalogue._profiles),
-        {need: list(services) for need, services in catalogue._by_need.items() if services},
+        dict(catalogue._needs),
     )
+    state.look_at_places()
+    vocabularies = state.vocabularies
+    seen["vocabularies"] = (dict(vocabularies.taxonomies), dict(vocabularies.crosswalks))
+    seen["places"] = state.places.digest()
     for name in ("units", "referrals", "parked", "closed", "organisations", "protocols", "calendars"):
-        seen[name] = {key: repr(value) for key, value in seen[name].items()}
-    for name in ("versions", "erased", "answered", "reliability", "hours"):
+        seen[name] = {key: copy(value) for key, value in seen[name].items()}
+    for name in ("versions", "erased", "answered", "reliability", "hours", "lent", "promised", "short"):
         seen[name] = seen[name].copy()
     for name in ("waiting", "waitlist"):
         seen[name] = {what: list(line) for what, line in seen[name].items()}
-    for name in ("ready", "split_off", "freed"):
+    for name in ("window", "ready", "split_off", "freed"):
         seen[name] = list(seen[name])
     seen["due"] = sorted({due for due in state.due if state._still_due(due)})
     return seen
+
+
+def offers_in(events: Iterable[Event]) -> list[OfferMade]:
+    """The offers that were made."""
+    return [event for event in events if isinstance(event, OfferMade)]
 
 
 def kinds(events: Iterable[Event]) -> list[str]:

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from typing import Final, Literal, NamedTuple
 
 from referral_bus.contracts.calendar import Calendar
-from referral_bus.contracts.ids import referral_of
+from referral_bus.contracts.ids import referral_of, region_of
 from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Organisation, Policy, Protocol
 from referral_bus.contracts.vocabulary import (
@@ -25,7 +25,9 @@ from referral_bus.contracts.vocabulary import (
 )
 from services.matching.core.calendar import BusinessTime, prepare
 from services.matching.core.catalogue import Catalogue
+from services.matching.core.places import Places, Reliability
 from services.matching.core.rules import FIRST
+from services.matching.core.vocabularies import Vocabularies
 
 DAY_MS: Final = 24 * 3_600_000
 HORIZON_MS: Final = 90 * DAY_MS
@@ -72,11 +74,26 @@ class Task(NamedTuple):
     overdue: bool = False
     transfer: bool = False
     """Proposed by the provider that has accepted, which keeps the person until this one is accepted."""
+    held_until: int | None = None
+    """Until when the accepted service rests."""
+    step_ends: int = 0
+    """When the step that comes next, the start or the outcome, is overdue; 0 where the protocol sets no time."""
+    answer_by: int = 0
+    """Until when the service's own region may answer, where it is another and is asked for something."""
+    starts_at: int | None = None
+    """From when on the provider takes the person, as it said when it accepted and its region was asked for the place."""
+    again: bool = False
+    """It had no place when it was to be asked, and has one since."""
 
     @property
     def is_open(self) -> bool:
         """Whether the offer waits for its answer, and holds a place."""
         return self.status in _OPEN
+
+    @property
+    def waits_for_region(self) -> bool:
+        """Whether another region must answer first: for a place to be held, or to be taken."""
+        return self.business in ("reserving", "accepting")
 
     @property
     def is_taken(self) -> bool:
@@ -99,6 +116,8 @@ class Referral:
     target: str | None = None
     """The service its agency named."""
     opened_at: int = 0
+    unaccepted_since: int | None = None
+    """Since when it could have been accepted and was not; None while it is accepted, rests or is split."""
     tasks: tuple[Task, ...] = ()
     before: int = 0
     round_from: int = 0
@@ -118,6 +137,7 @@ class Referral:
     confirmed: frozenset[str] = frozenset()
     """The parties that confirmed the warm handoff."""
     started: bool = False
+    """The provider that has accepted it reported the start."""
     outcome_at: int | None = None
     """The sequence of the outcome, and the attempt that had it, between it and the referral's end."""
     outcome_of: int = 0
@@ -135,6 +155,7 @@ class Referral:
             mode=event.mode,
             target=event.service,
             opened_at=now,
+            unaccepted_since=now,
             part_of=event.part_of,
         )
 
@@ -164,9 +185,38 @@ class Referral:
         return self.tasks[number - 1 - self.before]
 
     @property
+    def limit(self) -> int | None:
+        """When it has gone without an acceptance for too long; None where that can't happen now."""
+        limits = self.protocol.referral_limits
+        if limits is None or self.unaccepted_since is None:
+            return None
+        length: int = getattr(limits, self.urgency)
+        return self.unaccepted_since + length
+
+    @property
     def tried(self) -> frozenset[str]:
         """The services it is not to be offered to in this round."""
-        return self.never.union(task.service for task in self.tasks[self.round_from :])
+        return self.never.union(task.service for task in self.tasks[self.round_from :] if not task.again)
+
+    @property
+    def offered(self) -> int:
+        """How often it was offered since it was opened or reopened. A service that had no place after all was not asked."""
+        return sum(task.business not in ("no-place", "no-answer") for task in self.tasks)
+
+    def with_task(self, number: int, task: Task) -> Referral:
+        """The referral with a task of this attempt instead of its own."""
+        place = number - 1 - self.before
+        return replace(self, tasks=(*self.tasks[:place], task, *self.tasks[place + 1 :]))
+
+    def called_by(self, service: str) -> Referral:
+        """The referral, to be offered to a service that has a place now, also where it had none when it was to be asked."""
+        return replace(
+            self,
+            tasks=tuple(
+                task._replace(again=True) if task.service == service and task.business == "no-place" else task
+                for task in self.tasks
+            ),
+        )
 
 
 class Closed(NamedTuple):
@@ -203,6 +253,7 @@ class Closed(NamedTuple):
             sealed_facts=sealed_facts,
             mode="match" if self.mode == "direct" else self.mode,
             opened_at=now,
+            unaccepted_since=now,
             before=self.attempts,
             never=self.never,
         )
@@ -217,6 +268,14 @@ class Parked:
     until: int
 
 
+class Lent(NamedTuple):
+    """A place of this region for a task of another: held until ``until`` (epoch milliseconds), or taken."""
+
+    unit: str
+    until: int
+    taken: bool = False
+
+
 class Answered(NamedTuple):
     """A submission that was answered: what of it recognises a repeat, where the answer stands, and when it was admitted (or sent, if
     the sender says that it was later)."""
@@ -226,12 +285,19 @@ class Answered(NamedTuple):
     at: int
 
 
-DueKind = Literal["offer", "parked", "remind", "step", "hold", "review", "limit", "follow_up"]
+DueKind = Literal[
+    "offer", "window", "parked", "remind", "step", "hold", "review", "limit", "follow_up", "reserve", "lent"
+]
 
 
 class Due(NamedTuple):
     """Something that falls due. ``about`` is a referral, ``number`` its attempt (a sequence where a submission is parked, days where a
-    follow-up is due); of a reminder or a step also which one, after what share of its time, and when all of it is over."""
+    follow-up is due, 0 where the referral itself rests); of a reminder or a step also which one, after what share of its time, and when all
+    of it is over. Where a place is lent, ``about`` is the other region's task.
+
+    What is not due any more never is again: whoever looks for what is due lets go of it, and may look at any time. What begins anew falls
+    due by a time of its own.
+    """
 
     at: int
     kind: DueKind
@@ -240,13 +306,6 @@ class Due(NamedTuple):
     step: StepName | Literal[""] = ""
     percent: int = 0
     end: int = 0
-
-
-class Reliability(NamedTuple):
-    """How a service answered what was offered to it with a place it said it had."""
-
-    kept: int = 0
-    broken: int = 0
 
 
 class Call(NamedTuple):
@@ -278,7 +337,17 @@ class Region:
     """The adopted version of each piece of reference data, by kind and id."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     units: dict[str, Unit] = field(default_factory=dict)
+    lent: dict[str, Lent] = field(default_factory=dict)
+    """Places held or taken for tasks of other regions, by task."""
+    promised: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many places of a unit are held for another region, by both."""
+    short: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By unit: the other regions that were last told that no place is free. They are told when one is."""
+    vocabularies: Vocabularies = field(default_factory=Vocabularies)
+    """How codes of one vocabulary stand for those of another."""
     reliability: dict[str, Reliability] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
+    """How full all services are, as last looked at."""
     referrals: dict[str, Referral] = field(default_factory=dict)
     closed: dict[str, Closed] = field(default_factory=dict)
     """Referrals that were closed not so long ago that they are forgotten."""
@@ -291,10 +360,16 @@ class Region:
     """Parked submissions whose wait is over because what they waited for has come."""
     waitlist: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
     """Who waits for a place at a service, first in line first: by urgency, then by how long ago the referral was opened."""
+    window: list[str] = field(default_factory=list)
+    """Referrals that are decided together when their window closes."""
+    window_ends: int = 0
+    """When that is."""
+    assigned: dict[str, str] = field(default_factory=dict)
+    """The service each referral of a closed window is to be offered to, until it is called."""
     split_off: deque[str] = field(default_factory=deque)
-    """Parts of a split referral that were not matched yet."""
+    """Parts of a split referral, and referrals of a closed window, that were not matched yet."""
     freed: deque[str] = field(default_factory=deque)
-    """Services at which a place has come free that somebody may wait for."""
+    """Services at which a place has come free, by the decision that was made last, that somebody may wait for."""
     answered: dict[bytes, Answered] = field(default_factory=dict)
     due: list[Due] = field(default_factory=list)
     """A heap of what falls due; some of it was settled meanwhile."""
@@ -303,6 +378,10 @@ class Region:
         """Count by this version of a calendar from now on."""
         self.calendars[calendar.calendar] = calendar
         self.hours[calendar.calendar] = prepare(calendar)
+
+    def look_at_places(self) -> None:
+        """Bring :attr:`places` up to date."""
+        self.places.refresh(self.catalogue, self.units, self.reliability)
 
     def first_answer(self, admitted: Admitted, now: int) -> Answered | None:
         """How a submission of the same source and id was answered, if that is within the horizon."""
@@ -324,7 +403,10 @@ class Region:
         """Let go of what is beyond the horizon. It changes no decision: those look at the horizon themselves."""
         oldest = self.now - CLOSED_MS
         if any(one.at < oldest for one in self.closed.values()):
-            self.closed = {name: one for name, one in self.closed.items() if one.at >= oldest}
+            asked = {due.about for due in self.due if due.kind == "follow_up" and self._still_due(due)}
+            self.closed = {
+                name: one for name, one in self.closed.items() if one.at >= oldest or name in asked
+            }
         oldest = self.now - HORIZON_MS
         if any(one.at < oldest for one in self.answered.values()):
             self.answered = {key: one for key, one in self.answered.items() if one.at >= oldest}
@@ -338,7 +420,10 @@ class Region:
         due = self.next_due()
         if due is None or (due.kind, due.about) != (kind, about):
             raise ValueError(f"{about} has no {kind} that is due first")
-        return heappop(self.due)
+        # The same may be there more than once: what was interrupted and began anew can end at the same moment.
+        while self.due and self.due[0] == due:
+            heappop(self.due)
+        return due
 
     def next_due(self) -> Due | None:
         """What falls due first. What was settled meanwhile is forgotten on the way."""
@@ -350,52 +435,64 @@ class Region:
         return None
 
     def _still_due(self, due: Due) -> bool:
+        if due.kind == "window":
+            return bool(self.window) and self.window_ends == due.at
         if due.kind == "parked":
             parked = self.parked.get(due.number)
             return parked is not None and parked.until == due.at
         if due.kind == "follow_up":
-            closed = self.was_closed(due.about, self.now)
+            # However late it is: a region that slept for months asks then.
+            closed = self.closed.get(due.about)
             return (
                 closed is not None
                 and closed.completed is not None
                 and due.number not in closed.followed
                 and due.at == closed.at + due.number * DAY_MS
             )
+        if due.kind == "lent":
+            lent = self.lent.get(due.about)
+            return lent is not None and not lent.taken and lent.until == due.at
         known = self.referrals.get(due.about)
         if known is None:
             return False
         match due.kind:
-            case "hold":
+            case "hold" if not due.number:
                 return known.on_hold and known.held_until == due.at
             case "review":
                 return known.waits_for is not None and known.review_at == due.at
             case "limit":
-                return known.before == due.number and known.acceptance is None and known.parts is None
+                return known.limit == due.at
         if not known.before < due.number <= known.before + len(known.tasks):
             return False
         task = known.attempt(due.number)
+        if due.kind == "hold":
+            return task.status == "on-hold" and task.held_until == due.at
+        if due.kind == "reserve":
+            return task.is_open and task.waits_for_region and task.answer_by == due.at
+        if task.waits_for_region:
+            return False
         match due.step:
             case "acknowledge":
                 return task.is_open and task.business == "offered"
             case "handoff":
                 return task.is_taken and not {known.agency, task.provider} <= known.confirmed
-            case "start":
-                return task.status == "accepted"
-            case "outcome":
-                return task.status == "in-progress"
+            case "start" | "outcome":
+                serving = (
+                    task.is_taken and task.status != "on-hold" and known.started == (due.step == "outcome")
+                )
+                return serving and task.step_ends == due.end
         return task.is_open and (due.kind == "remind" or not task.overdue)
 
     def next_call(self) -> Call | None:
         """Whose turn it is to be matched without anybody having said anything: a part that was split off, or the first in line for a
         place that has come free."""
         if self.split_off:
-            return Call(self.split_off[0], None)
-        while self.freed:
-            service = self.freed[0]
+            name = self.split_off[0]
+            return Call(name, self.assigned.get(name))
+        for service in self.freed:
             line = self.waitlist.get(service)
             if line and self._has_place(service):
                 return Call(line[0][2], service)
-            self.freed.popleft()
         return None
 
     def _has_place(self, service: str) -> bool:
@@ -403,6 +500,23 @@ class Region:
         if definition is None or not definition.active:
             return False
         return any(self.units[unit.unit].free > 0 for unit in definition.units)
+
+    def tried(self, known: Referral) -> frozenset[str]:
+        """The services a referral is not to be offered to in this round; none of a region that did not answer in it."""
+        silent = {
+            region_of(task.service)
+            for task in known.tasks[known.round_from :]
+            if task.business == "no-answer"
+        }
+        if not silent:
+            return known.tried
+        return known.tried.union(
+            service for service in self.catalogue.definitions if region_of(service) in silent
+        )
+
+    def room(self, unit: Unit, borrower: str) -> int:
+        """How many places of a unit another region may hold at once: those free, and those held for it."""
+        return max(0, unit.free + self.promised.get((unit.unit, borrower), 0))
 
     def lines_up(self, name: str, referral: Referral, services: tuple[str, ...]) -> None:
         """The referral waits for a place at any of these services."""
@@ -425,9 +539,21 @@ class Region:
         known = self.referrals.get(referral)
         if known is None:
             return None
-        number = int(task.rpartition("-")[2])
+        number = _attempt_of(task)
         there = known.before < number <= known.before + len(known.tasks)
         return (referral, known, number) if there else None
+
+    def is_over(self, task: str, now: int) -> bool:
+        """Whether the task was one of a referral that is closed, or was since reopened."""
+        referral = referral_of(task)
+        known = self.referrals.get(referral)
+        if known is None:
+            return self.was_closed(referral, now) is not None
+        return _attempt_of(task) <= known.before
+
+
+def _attempt_of(task: str) -> int:
+    return int(task.rpartition("-")[2])
 
 
 def _in_line(name: str, referral: Referral) -> tuple[int, int, str]:

@@ -14,8 +14,10 @@ from referral_bus.contracts.ledger import Certificate, MatchDecided
 from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.wire.codec import Codec
 from services.matching.core.eligibility import person_of
-from services.matching.core.match import digest, match, table
-from services.matching.core.ranking import hours_since, load, lottery, places_of
+from services.matching.core.match import Table, match, table
+from services.matching.core.places import Reliability, load, number_counted, unreliability
+from services.matching.core.ranking import lottery, named
+from services.matching.core.state import Region
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -110,8 +112,9 @@ def test_equals_are_ordered_by_the_lottery_which_differs_from_referral_to_referr
     world.publish(*(offers(local, total=100) for local in locals_))
     firsts = set()
     for number in range(1, 25):
+        draw = lottery(POLICY.seed, world.state.last_hash, of(number=number))
         certificate = certified(world, number=number)
-        lots = {local: lottery(POLICY.seed, of(number=number))(service_of(local)) for local in locals_}
+        lots = {local: draw(service_of(local)) for local in locals_}
         expected = sorted(locals_, key=lots.__getitem__)[:3]
         assert [one.service for one in certificate.best] == [service_of(local) for local in expected]
         assert [one.score[-1] for one in certificate.best] == [lots[local] for local in expected]
@@ -119,24 +122,30 @@ def test_equals_are_ordered_by_the_lottery_which_differs_from_referral_to_referr
     assert len(firsts) > 3
 
 
-def test_anyone_with_the_seed_draws_the_same_lot() -> None:
-    drawn = hashlib.sha256(b"a published seed\0rf-north-x\0sv-north-y").digest()
-    assert lottery("a published seed", "rf-north-x")("sv-north-y") == int.from_bytes(drawn[:6], "big")
+def test_anyone_with_the_seed_and_the_event_before_draws_the_same_lot() -> None:
+    before = hashlib.sha256(b"the event before").digest()
+    drawn = hashlib.sha256(b"a published seed\0" + before + b"\0rf-north-x\0sv-north-y").digest()
+    assert lottery("a published seed", before, "rf-north-x")("sv-north-y") == int.from_bytes(drawn[:6], "big")
 
 
 def test_what_a_policy_names_behind_the_lottery_cannot_matter() -> None:
-    behind = POLICY.model_copy(update={"rank_by": ["load", "lottery", "certainty"]})
-    assert places_of(behind) == places_of(POLICY.model_copy(update={"rank_by": ["load"]}))
-    only = POLICY.model_copy(update={"rank_by": ["lottery"]})
-    assert places_of(only) == ()
+    assert named(("load", "lottery", "certainty")) == named(("load",)) == ("load",)
+    assert named(("lottery",)) == ()
 
 
-def test_load_and_age_of_a_count_are_whole_and_bounded() -> None:
-    assert [load(*one) for one in ((0, 3), (1, 3), (3, 3), (0, 0))] == [0, 333, 1000, 1000]
-    assert hours_since(0, HOUR - 1) == 0
-    assert hours_since(0, HOUR) == 1
-    assert hours_since(0, 1000 * DAY) == 90 * 24
-    assert hours_since(HOUR, 0) == 0
+def test_load_is_whole_thousandths() -> None:
+    assert [load(*one) for one in ((0, 3), (1, 3), (3, 3), (0, 0), (4, 3))] == [0, 333, 1000, 1000, 1333]
+
+
+def test_the_newer_a_count_the_lower_its_number_by_hours_of_the_clock() -> None:
+    now = 500_000 * HOUR
+    ages = [number_counted(at) - number_counted(now) for at in (now, now - 1, now - HOUR, now - 100 * DAY, now + HOUR)]
+    assert ages == [0, 1, 1, 2400, -1]
+
+
+def test_who_was_never_asked_is_as_reliable_as_not_and_each_answer_moves_that() -> None:
+    asked = [Reliability(), Reliability(kept=1), Reliability(broken=1), Reliability(kept=8), Reliability(8, 2)]
+    assert [unreliability(one) for one in asked] == [500, 333, 666, 100, 250]
 
 
 def test_a_certificate_shows_as_many_as_its_policy_says(world: World) -> None:
@@ -169,6 +178,11 @@ def test_a_miss_has_no_score_and_a_candidate_one_part_more_than_it_is_ranked_by(
     assert [one.score for one in certificate.misses] == [[]]
 
 
+def digest(state: Region, now: int, *tried: str) -> bytes:
+    state.look_at_places()
+    return Table(state, POLICY, person_of(HOUSING), frozenset(tried), now).digest()
+
+
 def test_the_digest_of_the_whole_table_can_be_made_again(world: World) -> None:
     world.publish(
         offers("a"), offers("b", total=0), offers("c", ages=None, screens=False), offers("d", areas=None)
@@ -177,9 +191,17 @@ def test_the_digest_of_the_whole_table_can_be_made_again(world: World) -> None:
     certificate = certified(world)
     rows = table(before, POLICY, person_of(HOUSING), frozenset(), world.now)
     assert [row.profile.service for row in rows] == [service_of(one) for one in "abcd"]
-    assert digest(rows) == certificate.digest
-    lines = "".join(f"{row.profile.service} {row.verdicts} {row.rank}\n" for row in rows)
-    assert hashlib.sha256(lines.encode()).digest() == certificate.digest
+    assert digest(before, world.now) == certificate.digest
+    # By hand: the services in the order of their publication, the first being the lowest bit; c doesn't say the age, nor d the area.
+    counted = number_counted(world.now)
+    free = {"a": (1, 0), "b": (0, 1000), "c": (1, 0), "d": (1, 0)}
+    lines = "".join(f"{service_of(one)} {has} {full} {counted} 500\n" for one, (has, full) in free.items())
+    places = hashlib.sha256(hashlib.sha256(lines.encode()).digest()).digest()
+    verdicts = b"".join(
+        [bytes([0b1111]), b"area unknown", bytes([0b1000]), b"age unknown", bytes([0b0100])]
+    )
+    means = b"need 0 1000 None" + bytes([0b1111])
+    assert hashlib.sha256(places + verdicts + means).digest() == certificate.digest
 
 
 def test_the_digest_of_a_later_attempt_leaves_out_what_was_tried(world: World) -> None:
@@ -188,12 +210,9 @@ def test_the_digest_of_a_later_attempt_leaves_out_what_was_tried(world: World) -
     before, tried = world.folded().state, world.state.referrals[referral].tasks[0].service
     _, matched, _ = world.send(decline(referral), "shelter")
     assert isinstance(matched, MatchDecided)
-    assert matched.certificate.digest != digest(
-        table(before, POLICY, person_of(HOUSING), frozenset(), world.now)
-    )
     assert matched.certificate.considered == 2
-    rows = table(before, POLICY, person_of(HOUSING), frozenset({tried}), world.now)
-    assert digest(rows) == matched.certificate.digest
+    assert matched.certificate.digest != digest(before, world.now)
+    assert matched.certificate.digest == digest(before, world.now, tried)
 
 
 def test_a_certificate_holds_verdicts_and_no_facts(world: World) -> None:
@@ -226,7 +245,7 @@ def test_what_was_ruled_out_and_the_candidates_add_up_to_what_was_considered(
     facts = HOUSING if area else HOUSING.model_copy(update={"area": type(HOUSING.area)()})
     widest = POLICY.model_copy(update={"best": 20, "misses": 20})
     before = frozenset(service_of(f"s{number}") for number in tried)
-    found = match(world.state, widest, of(), facts, before, world.now)
+    found = match(world.state, widest, of(), facts, before, world.now, urgency="urgent")
     certificate = found.certificate
     assert certificate.considered == sum(one["active"] for one in services)
     assert (
@@ -256,6 +275,7 @@ def test_the_best_few_are_the_first_of_all(world: World, cut: int) -> None:
             HOUSING,
             frozenset(),
             0,
+            urgency="urgent",
         )
         for most in (cut, 20)
     )
@@ -281,7 +301,7 @@ def test_who_came_before_makes_no_difference_to_how_a_person_is_judged(
     bounds: list[tuple[int, int]],
     people: list[tuple[int | None, str | None, tuple[str, ...]]],
 ) -> None:
-    """People who are alike to every service share one judgement; this holds what alike means."""
+    """What is remembered of former people's languages and circumstances decides nothing else."""
     definitions = [
         offers(
             f"s{number}",
@@ -304,7 +324,8 @@ def test_who_came_before_makes_no_difference_to_how_a_person_is_judged(
         fresh = World(codec)
         fresh.publish(*definitions)
         one, other = (
-            match(world.state, POLICY, of(), facts, frozenset(), shared.now) for world in (shared, fresh)
+            match(world.state, POLICY, of(), facts, frozenset(), shared.now, urgency="urgent")
+            for world in (shared, fresh)
         )
         assert one.certificate == other.certificate
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
 from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, TextFact
 from referral_bus.contracts.ledger import MatchDecided
-from services.matching.core.catalogue import ALL, profile_of
-from services.matching.core.eligibility import judge_age, judge_area, judge_language, person_of
+from services.matching.core.catalogue import ALL, Answer, Catalogue, profile_of
+from services.matching.core.eligibility import CRITERIA, person_of
 from tests.support.deciding import HOUSING, World, offers, service_of, spoken, stated_age, stated_area
 
-RIVERSIDE = frozenset({"riverside", "hillside"})
+RIVERSIDE = ["riverside", "hillside"]
+
+
+def catalogue(**said: Any) -> Catalogue:
+    """One service of which this is said."""
+    one = Catalogue()
+    one.put(offers("beds", **said))
+    return one
+
+
+def letter(answer: Answer) -> str:
+    """What the one service answers."""
+    return "n" if answer.no else "u" if answer.unknown else "y"
 
 
 @pytest.mark.parametrize(
@@ -23,14 +36,15 @@ RIVERSIDE = frozenset({"riverside", "hillside"})
         (RIVERSIDE, None, "u"),
         (None, "riverside", "u"),
         (None, None, "u"),
-        (ALL, "harbour", "y"),
-        (ALL, None, "y"),
-        (frozenset(), "harbour", "n"),
-        (frozenset(), None, "u"),
+        (["*"], "harbour", "y"),
+        (["*"], None, "y"),
+        ([], "harbour", "n"),
+        ([], None, "u"),
     ],
 )
-def test_area(served: frozenset[str] | None, area: str | None, verdict: str) -> None:
-    assert judge_area(served, area) == verdict
+def test_area(served: list[str] | None, area: str | None, verdict: str) -> None:
+    one = catalogue(areas=served)
+    assert letter(one.on_area(one.active, area)) == verdict
 
 
 @pytest.mark.parametrize(
@@ -47,32 +61,36 @@ def test_area(served: frozenset[str] | None, area: str | None, verdict: str) -> 
         (None, 30, "u"),
         (None, None, "u"),
         ((0, 150), 0, "y"),
+        ((0, 150), 1000, "n"),
+        (None, 1000, "u"),
     ],
 )
 def test_age(served: tuple[int, int] | None, age: int | None, verdict: str) -> None:
-    assert judge_age(served, age) == verdict
+    one = catalogue(ages=None if served is None else {"minimum": served[0], "maximum": served[1]})
+    assert letter(one.on_age(one.active, age)) == verdict
 
 
 @pytest.mark.parametrize(
     ("served", "spoken", "verdict"),
     [
-        ({"en"}, ("en",), "y"),
-        ({"en"}, ("es", "en"), "y"),
-        ({"en", "es"}, ("fr",), "n"),
-        ({"es"}, ("es-mx",), "y"),
-        ({"es-mx"}, ("es",), "y"),
-        ({"es-mx"}, ("es-ar",), "n"),
-        ({"e"}, ("es",), "n"),
-        ({"en"}, None, "u"),
+        (["en"], ("en",), "y"),
+        (["en"], ("es", "en"), "y"),
+        (["en", "es"], ("fr",), "n"),
+        (["es"], ("es-mx",), "y"),
+        (["es-mx"], ("es",), "y"),
+        (["es-mx"], ("es-ar",), "n"),
+        (["e"], ("es",), "n"),
+        (["en"], None, "u"),
         (None, ("en",), "u"),
         (None, None, "u"),
-        (ALL, ("fr",), "y"),
-        (ALL, None, "y"),
-        (set(), ("en",), "n"),
+        (["*"], ("fr",), "y"),
+        (["*"], None, "y"),
+        ([], ("en",), "n"),
     ],
 )
-def test_language(served: set[str] | None, spoken: tuple[str, ...] | None, verdict: str) -> None:
-    assert judge_language(served if served is None or served is ALL else frozenset(served), spoken) == verdict
+def test_language(served: list[str] | None, spoken: tuple[str, ...] | None, verdict: str) -> None:
+    one = catalogue(languages=served)
+    assert letter(one.on_languages(one.active, spoken)) == verdict
 
 
 @pytest.mark.parametrize("status", ["unknown", "not_said"])
@@ -83,7 +101,7 @@ def test_what_nobody_knows_and_what_was_not_said_are_both_open(status: str) -> N
         area=TextFact(status=status),
         needs=[Need(code="housing")],
     )
-    assert person_of(facts)[1:] == (None, None, None)
+    assert person_of(facts)[1:4] == (None, None, None)
 
 
 def test_languages_are_compared_without_case(world: World) -> None:
@@ -124,7 +142,7 @@ def test_a_service_is_offered_to_on_no_no_and_on_unknown_only_where_it_screens(
     world.publish(
         offers("beds", areas=AREAS[area], ages=AGES[age], languages=LANGUAGES[language], screens=screens)
     )
-    assert verdicts(world, HOUSING) == ["yes", area, age, language, "yes"]
+    assert verdicts(world, HOUSING) == ["yes", area, age, language, "yes", "yes", "yes", "yes"]
     said = {area, age, language}
     is_offered = "no" not in said and (screens or "unknown" not in said)
     assert (world.state.units["un-north-beds"].held == 1) is is_offered
@@ -159,4 +177,6 @@ def test_the_same_code_in_another_vocabulary_is_another_need(world: World) -> No
 def test_a_person_outside_all_criteria_is_a_miss_with_each_no_named(world: World) -> None:
     world.publish(offers("beds", areas=["harbour"], ages={"maximum": 17}, languages=["fr"], total=0))
     facts = HOUSING.model_copy(update={"area": stated_area("riverside"), "age": stated_age(40)})
-    assert verdicts(world, facts) == ["yes", "no", "no", "no", "no"]
+    assert verdicts(world, facts) == [
+        "yes" if name in ("need", "criteria", "reach", "hours") else "no" for name in CRITERIA
+    ]

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,23 +19,39 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from referral_bus.contracts.facts import Facts, Need, NumberFact
+from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import AcceptOffer, DeclineOffer, Submission, Tick
 from referral_bus.contracts.ledger import (
+    ELSEWHERE,
+    EVENTS,
     GENESIS_HASH,
+    Escalated,
     Event,
+    FollowedUp,
+    FollowUpDue,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
     OfferMade,
+    OutcomeReported,
     Received,
+    ReferralCalled,
     ReferralClosed,
+    ReferralHeld,
     ReferralOpened,
+    ReferralReopened,
+    ReferralResumed,
+    ReferralSplit,
     ReferralWithdrawn,
+    RulesActivated,
+    ServiceProposed,
     SubmissionParked,
     SubmissionRefused,
     SubmissionResumed,
+    TaskCancelled,
 )
-from referral_bus.contracts.vocabulary import REFUSALS
+from referral_bus.contracts.reference import Protocol
+from referral_bus.contracts.vocabulary import DECLINES, REFUSALS, URGENCIES
 from referral_bus.wire.codec import Codec
 from services.matching.chain import Chain
 from services.matching.core.decide import decide, wanted_facts
@@ -64,11 +81,13 @@ from tests.support.deciding import (
     publish,
     report,
     rules,
+    service_of,
     start,
     stated_area,
     subject_of,
     withdraw,
 )
+from tests.support.talking import OF_AGENCY, OF_OFFERS, OF_SERVICE, SAYINGS, Saying
 
 CODEC = Codec.load()
 PARTIES = ["police", "hospital", "shelter", "clinic", "pantry", "court", "un-habitat"]
@@ -80,12 +99,33 @@ PEOPLE: list[Facts] = [
     HOUSING.model_copy(update={"age": NumberFact(status="unknown"), "area": stated_area("harbour")}),
 ]
 JUMPS = [0, 0, 1, 1, 1000, MINUTE, 10 * MINUTE, HOUR, DAY, 50 * DAY, -1, -MINUTE]
+_HOURLY = {"crisis": HOUR, "urgent": HOUR, "routine": 2 * HOUR}
+_DAILY = {"crisis": DAY, "urgent": DAY, "routine": 2 * DAY}
+PROTOCOLS: list[dict[str, Any]] = [
+    {"maximum_offers": 1},
+    {"maximum_offers": 6, "follow_up_days": [30, 90], "offer_reminders": [50]},
+    {"maximum_offers": 9, "broadcast_width": 2, "silence": "escalates", "referral_limits": _DAILY},
+    {
+        "maximum_offers": 9,
+        "referral_limits": _HOURLY,
+        "waitlist_review_ms": HOUR,
+        "follow_up_days": [30],
+        "steps": [
+            {"step": "acknowledge", "limits": {"crisis": 1000, "urgent": 1000, "routine": 1000}},
+            {"step": "handoff", "limits": _HOURLY, "reminders": [50]},
+            {"step": "start", "limits": _DAILY, "reminders": [10, 90]},
+            {"step": "outcome", "limits": _DAILY},
+        ],
+    },
+]
+"""What a next version of the protocol may be."""
 
 parties = st.sampled_from(PARTIES)
 numbers = st.integers(1, 5)
 locals_ = st.sampled_from(["a", "b", "c"])
 few = st.integers(0, 3)
 urgencies = st.sampled_from(["crisis", "urgent", "routine"])
+modes = st.sampled_from(["match", "match", "broadcast", "broadcast", "waitlist", "waitlist", "direct"])
 ids = st.none() | st.sampled_from([f"id-{number}" for number in range(4)])
 
 
@@ -100,8 +140,14 @@ class Anybody(RuleBasedStateMachine):
         self.seen = self.referred = 0
         self.carried: Counter[int] = Counter()
         self.open: dict[str, OfferMade] = {}
-        self.acceptances: Counter[str] = Counter()
-        self.offered: dict[str, list[str]] = {}
+        self.escalated: set[str] = set()
+        self.taken: dict[str, OfferMade] = {}
+        self.attempts: Counter[str] = Counter()
+        self.never: dict[str, set[str]] = {}
+        self.round: dict[str, set[str]] = {}
+        self.parts: dict[str, set[str]] = {}
+        self.outcomes: set[str] = set()
+        self.to_follow_up: set[tuple[str, int]] = set()
         self.parked: set[int] = set()
         self.read()
 
@@ -112,10 +158,57 @@ class Anybody(RuleBasedStateMachine):
 
     # What is said
 
-    @rule(agency=st.sampled_from(["police", "hospital"]), facts=st.sampled_from(PEOPLE), urgency=urgencies)
-    def refers(self, agency: str, facts: Facts, urgency: Any) -> None:
+    @rule(agency=st.sampled_from(["police", "hospital"]), facts=st.sampled_from(PEOPLE), urgency=urgencies,
+          mode=modes, local=locals_)  # fmt: skip
+    def refers(self, agency: str, facts: Facts, urgency: Any, mode: Any, local: str) -> None:
         self.referred += 1
-        self.send(self.world.submission(facts, agency=agency, number=self.referred, urgency=urgency), agency)
+        named = {"service": service_of(local)} if mode == "direct" else {}
+        body = self.world.submission(
+            facts, agency=agency, number=self.referred, urgency=urgency, mode=mode, **named
+        )
+        self.send(body, agency)
+
+    @rule(who=parties, chosen=st.integers(0, 99), saying=st.sampled_from(SAYINGS), attempt=st.integers(1, 4))
+    def anybody_says_anything(self, who: str, chosen: int, saying: Saying, attempt: int) -> None:
+        self.send(saying(self.world, self.some(chosen), attempt), who)
+
+    @rule(chosen=st.integers(0, 99), saying=st.sampled_from(list(OF_AGENCY.values())))
+    def an_agency_says_something_of_its_own(self, chosen: int, saying: Saying) -> None:
+        name, state = self.some(chosen), self.world.state
+        known = state.referrals.get(name) or state.closed.get(name)
+        agency = "police" if known is None else known.agency
+        self.send(saying(self.world, name, 1 + chosen % 3), agency)
+
+    @rule(chosen=st.integers(0, 99), saying=st.sampled_from(list(OF_OFFERS.values())))
+    def a_provider_says_something_of_its_offer(self, chosen: int, saying: Saying) -> None:
+        made = list(self.open.values())
+        if made:
+            offer = made[chosen % len(made)]
+            attempt = int(offer.task.rpartition("-")[2])
+            self.send(saying(self.world, offer.referral, attempt), offer.provider)
+
+    @rule(
+        chosen=st.integers(0, 99),
+        saying=st.sampled_from([*OF_SERVICE.values(), OF_OFFERS["propose"], OF_OFFERS["decline until"]]),
+    )
+    def a_provider_says_something_of_its_service(self, chosen: int, saying: Saying) -> None:
+        taken = list(self.taken.values())
+        if taken:
+            offer = taken[chosen % len(taken)]
+            attempt = int(offer.task.rpartition("-")[2])
+            self.send(saying(self.world, offer.referral, attempt), offer.provider)
+
+    @rule(chosen=st.integers(0, 99), saying=st.sampled_from(list(OF_SERVICE.values())))
+    def a_provider_says_something_of_what_is_over(self, chosen: int, saying: Saying) -> None:
+        over = [(name, one) for name, one in self.world.state.closed.items() if one.provider]
+        if over:
+            name, closed = over[chosen % len(over)]
+            self.send(saying(self.world, name, 1), closed.provider or "shelter")
+
+    def some(self, chosen: int) -> str:
+        """Any referral, open or closed."""
+        names = [*self.world.state.referrals, *self.world.state.closed] or [of()]
+        return names[chosen % len(names)]
 
     @rule(agency=parties, number=numbers, person=numbers, readable=st.booleans(), id=ids, urgency=urgencies)
     def refers_somehow(
@@ -176,6 +269,26 @@ class Anybody(RuleBasedStateMachine):
         units = [*offers(unit, total=total).units, *offers(local, total=total).units]
         self.send(publish(offers(local, who, active=active, units=units, needs=needs, screens=screens)), who)
 
+    @rule(local=locals_, overbook=st.integers(0, 2), active=st.sampled_from([True, True, True, False]))
+    def publishes_what_is_there_anew(self, local: str, overbook: int, active: bool) -> None:
+        known = self.world.state.catalogue.definitions.get(service_of(local))
+        if known is not None:
+            units = [unit.model_copy(update={"overbook": overbook}) for unit in known.units]
+            again = known.model_copy(update={"units": units, "active": active})
+            self.send(publish(again), known.organisation)
+
+    @rule(changes=st.sampled_from(PROTOCOLS))
+    def the_protocol_changes(self, changes: dict[str, Any]) -> None:
+        version = self.world.state.versions["protocol", PROTOCOL.protocol] + 1
+        body = Protocol.model_validate({**PROTOCOL.model_dump(), "version": version, **changes})
+        self.send(protocol(body), OPERATIONS)
+
+    @rule(window_ms=st.sampled_from([0, MINUTE]))
+    def the_policy_changes(self, window_ms: int) -> None:
+        version = self.world.state.versions["policy", POLICY.policy] + 1
+        changes = {"version": version, "window_ms": window_ms}
+        self.send(policy(POLICY.model_copy(update=changes)), OPERATIONS)
+
     @rule(what=st.sampled_from(["organisation", "organisation", "protocol", "policy", "rules"]), who=parties,
           version=st.integers(1, 4), most=st.integers(1, 3), patience=st.sampled_from([0, MINUTE, HOUR]))  # fmt: skip
     def adopts(self, what: str, who: str, version: int, most: int, patience: int) -> None:
@@ -190,7 +303,8 @@ class Anybody(RuleBasedStateMachine):
 
     @rule(chosen=st.integers(0, 99), destroyed=st.booleans())
     def forgets(self, chosen: int, destroyed: bool) -> None:
-        subject = subject_of(chosen % (self.referred + 2))
+        # Seldom somebody who is on the bus: of people who are forgotten nothing more can be told.
+        subject = subject_of(chosen)
         if destroyed:
             self.world.destroyed.setdefault(subject, self.world.state.sequence)
         self.send(forget(subject), OPERATIONS)
@@ -212,7 +326,7 @@ class Anybody(RuleBasedStateMachine):
         world = self.world
         self.take(world.received(Tick(region=REGION, due=max(0, world.now + due)), "matching"))
         now = max(world.state.now, world.now)
-        assert all(offer.expires_at > now for offer in self.open.values())
+        assert all(offer.expires_at > now for task, offer in self.open.items() if task not in self.escalated)
         assert all(parked.until > now for parked in world.state.parked.values())
         due_next = world.state.next_due()
         assert due_next is None or due_next.at > now
@@ -261,25 +375,58 @@ class Anybody(RuleBasedStateMachine):
     def count(self, event: Event, sequence: int) -> None:
         match event:
             case ReferralOpened():
-                assert event.referral not in self.offered
-                self.offered[event.referral], self.acceptances[event.referral] = [], 0
+                assert event.referral not in self.round
+                self.begun(event.referral)
+            case ReferralReopened():
+                self.begun(event.referral)
+            case ReferralHeld():
+                assert not self.among(event.referral, self.open), "it rests and is on offer"
+            case ReferralResumed():
+                self.round[event.referral].clear()
+            case ReferralCalled() if event.service is None:
+                self.round[event.referral].clear()
+            case ReferralSplit():
+                self.parts[event.referral] = set(event.parts)
             case OfferMade():
-                assert event.service not in self.offered[event.referral], "offered twice to one service"
-                assert not any(one.referral == event.referral for one in self.open.values())
-                self.offered[event.referral].append(event.service)
-                most = self.world.state.referrals.get(event.referral)
-                assert most is None or len(self.offered[event.referral]) <= most.protocol.maximum_offers
+                assert event.service not in self.round[event.referral], "offered twice in a round"
+                assert event.service not in self.never[event.referral], (
+                    "offered where it never was to be again"
+                )
+                assert event.referral not in self.parts, "the whole of a split referral is on offer"
+                self.attempts[event.referral] += 1
+                assert event.task == task_id(event.referral, self.attempts[event.referral])
+                assert event.transfer == bool(self.among(event.referral, self.taken))
+                self.round[event.referral].add(event.service)
                 self.open[event.task] = event
-            case OfferAccepted() | OfferDeclined() | OfferExpired():
+            case OfferAccepted():
+                made = self.taken[event.task] = self.open.pop(event.task)
+                assert made.provider == event.provider
+            case OfferDeclined():
                 made = self.open.pop(event.task)
                 assert made.provider == event.provider
-                if isinstance(event, OfferAccepted):
-                    self.acceptances[event.referral] += 1
-                    assert self.acceptances[event.referral] == 1, "accepted twice"
-            case ReferralWithdrawn() if event.task is not None:
+                if DECLINES[event.reason].then == "never":
+                    self.never[event.referral].add(made.service)
+            case OfferExpired():
+                assert self.open.pop(event.task).expires_at <= self.reader.state.now
+            case ServiceProposed():
                 self.open.pop(event.task, None)
+            case TaskCancelled():
+                made = self.open.pop(event.task, None) or self.taken.pop(event.task)
+                if event.because is not None and DECLINES[event.because].then == "never":
+                    self.never[event.referral].add(made.service)
+            case ReferralWithdrawn() if event.task is not None:
+                assert self.open.pop(event.task, None) or self.taken.pop(event.task)
+            case OutcomeReported() if event.corrects is None:
+                del self.taken[event.task]
+                self.outcomes.add(event.referral)
+            case Escalated() if event.step == "accept":
+                self.escalated.add(event.task or "")
+            case FollowUpDue():
+                self.to_follow_up.remove((event.referral, event.days))
+            case FollowedUp():
+                self.to_follow_up.discard((event.referral, event.days))
             case ReferralClosed():
-                del self.offered[event.referral]
+                self.ended(event)
             case SubmissionParked():
                 self.parked.add(sequence)
             case SubmissionResumed():
@@ -290,13 +437,105 @@ class Anybody(RuleBasedStateMachine):
                 if event.parked is not None and resumed != SubmissionResumed(parked=event.parked):
                     self.parked.remove(event.parked)
 
+    def begun(self, referral: str) -> None:
+        self.round[referral] = set()
+        self.never.setdefault(referral, set())
+        self.parts.pop(referral, None)
+        self.outcomes.discard(referral)
+        self.to_follow_up = {one for one in self.to_follow_up if one[0] != referral}
+
+    def ended(self, event: ReferralClosed) -> None:
+        assert not self.among(event.referral, self.open), "closed with an open offer"
+        assert not self.among(event.referral, self.taken), "closed with a place taken"
+        del self.round[event.referral]
+        if event.referral in self.outcomes:
+            protocol = self.reader.state.closed[event.referral].protocol
+            self.to_follow_up |= {(event.referral, days) for days in protocol.follow_up_days}
+        for whole, parts in self.parts.items():
+            if whole in self.round:
+                parts.discard(event.referral)
+
+    @staticmethod
+    def among(referral: str, offers: dict[str, OfferMade]) -> list[OfferMade]:
+        return [offer for offer in offers.values() if offer.referral == referral]
+
     @invariant()
     def no_place_is_sold_twice(self) -> None:
         held = Counter(offer.unit for offer in self.open.values())
         for name, unit in self.world.state.units.items():
-            assert unit.free >= 0, f"{name} is below zero"
-            assert unit.taken >= 0
             assert unit.held == held[name], f"{name} holds other places than are on offer"
+            assert unit.taken >= 0
+            # Overbooking may be taken back once it was used, which makes no offer of what is not there.
+            assert unit.free >= 0 or unit.held == 0, f"{name} is below zero"
+
+    @invariant()
+    def at_most_one_service_has_accepted_a_referral(self) -> None:
+        assert max(Counter(offer.referral for offer in self.taken.values()).values(), default=0) <= 1
+        for name, known in self.world.state.referrals.items():
+            taken = [task_id(name, known.acceptance)] if known.acceptance else []
+            assert [offer.task for offer in self.among(name, self.taken)] == taken
+            assert [offer.task for offer in self.among(name, self.open)] == [
+                task_id(name, number) for number in known.offers
+            ]
+
+    @invariant()
+    def every_open_offer_ends_or_was_escalated(self) -> None:
+        due = {(one.about, one.number): one.at for one in self.world.state.due if one.kind == "offer"}
+        for task, offer in self.open.items():
+            number = int(task.rpartition("-")[2])
+            there = due.get((offer.referral, number))
+            assert (there is None) == (task in self.escalated)
+            assert there in (None, offer.expires_at)
+
+    @invariant()
+    def a_referral_that_goes_on_is_on_offer_taken_waiting_resting_gathered_or_split(self) -> None:
+        for name, known in self.world.state.referrals.items():
+            standing = [
+                bool(known.offers or known.acceptance),
+                known.waits_for is not None,
+                known.on_hold,
+                known.parts is not None,
+                name in self.world.state.window,
+            ]
+            assert sum(standing) == 1, f"{name} stands {standing}"
+
+    @invariant()
+    def the_lines_are_of_those_who_wait_in_their_order(self) -> None:
+        state = self.world.state
+        for service, line in state.waitlist.items():
+            names = [name for _, _, name in line]
+            assert sorted(names) == sorted(
+                name for name, known in state.referrals.items() if service in (known.waits_for or ())
+            )
+            standing = [
+                (URGENCIES.index(state.referrals[name].urgency), state.referrals[name].opened_at, name)
+                for name in names
+            ]
+            assert standing == sorted(standing) == line
+        in_line = {service for known in state.referrals.values() for service in known.waits_for or ()}
+        assert in_line == set(state.waitlist)
+        assert state.next_call() is None, "somebody is to be called and was not"
+
+    @invariant()
+    def a_whole_goes_on_for_as_long_as_its_parts(self) -> None:
+        state = self.world.state
+        for name, known in state.referrals.items():
+            if known.parts is not None:
+                assert known.parts
+                assert known.parts == self.parts[name]
+                assert all(state.referrals[part].part_of == name for part in known.parts)
+            if known.part_of in state.referrals:
+                whole = state.referrals[known.part_of]
+                assert whole.parts is not None
+                assert name in whole.parts
+
+    @invariant()
+    def just_what_is_over_with_an_outcome_is_to_be_followed_up(self) -> None:
+        state = self.world.state
+        due = {
+            (one.about, one.number) for one in state.due if one.kind == "follow_up" and state._still_due(one)
+        }
+        assert due == self.to_follow_up
 
     @invariant()
     def what_waits_is_what_was_parked(self) -> None:
@@ -304,6 +543,18 @@ class Anybody(RuleBasedStateMachine):
         assert set(state.parked) == self.parked
         assert not state.ready
         assert sorted(one for waiting in state.waiting.values() for one in waiting) == sorted(self.parked)
+
+    @rule()
+    def what_is_older_than_the_horizon_is_forgotten(self) -> None:
+        """As a snapshot does it. The bytes decided again, in the end, show that it changes no decision."""
+        self.reader.state.forget_old()
+        self.world.state.forget_old()
+
+    @rule()
+    def another_owner_takes_over_from_a_snapshot(self) -> None:
+        """A snapshot of whatever the region came to is that state, and the reader goes on from it."""
+        self.what_is_older_than_the_horizon_is_forgotten()
+        self.reader = asyncio.run(kept_and_read(self.reader))
 
     @invariant()
     def whoever_reads_the_ledger_comes_to_the_same_state(self) -> None:
@@ -315,18 +566,20 @@ class Anybody(RuleBasedStateMachine):
         hashes = [GENESIS_HASH, *(sha256(value).digest() for value in values)]
         assert [entry.meta.prev_hash for entry, _ in self.world.entries] == hashes[:-1]
         assert self.world.again() == values, "the ledger decided again is another"
-        asyncio.run(self.keep_and_read())
+        asyncio.run(kept_and_read(self.world.chain))
 
-    async def keep_and_read(self) -> None:
-        """A snapshot of whatever the region came to is that state."""
-        with TemporaryDirectory() as folder:
-            snapshots = Snapshots(Path(folder), BUS)
-            await snapshots.save(capture(Snapshot(0, 1, {REGION: self.world.chain})))
-            snapshot = await snapshots.load(0)
-        assert snapshot is not None
-        kept = snapshot.chains[REGION]
-        assert picture(kept.state) == picture(self.world.state)
-        assert kept.prev_hash == self.world.chain.prev_hash
+
+async def kept_and_read(chain: Chain) -> Chain:
+    """The chain as it comes out of a snapshot, which must be the same."""
+    with TemporaryDirectory() as folder:
+        snapshots = Snapshots(Path(folder), BUS)
+        await snapshots.save(capture(Snapshot(0, 1, {REGION: chain})))
+        snapshot = await snapshots.load(0)
+    assert snapshot is not None
+    kept = snapshot.chains[REGION]
+    assert picture(kept.state) == picture(chain.state)
+    assert kept.prev_hash == chain.prev_hash
+    return kept
 
 
 class TestAnybody(Anybody.TestCase):
@@ -339,3 +592,86 @@ class TestAnybody(Anybody.TestCase):
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
+
+
+INVARIANTS = [name for name, one in vars(Anybody).items() if hasattr(one, "hypothesis_stateful_invariant")]
+
+
+class Life:
+    """A long walk of the same machine, on which most of what is said makes sense: it comes further than a short one can."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.machine = Anybody()
+        self.machine.some_services()
+
+    def step(self) -> None:
+        draw, machine = self.random, self.machine
+        chosen, pick = draw.randrange(100), draw.choice
+        likely = [
+            lambda: machine.refers(
+                pick(["police", "hospital"]),
+                pick([HOUSING, *PEOPLE]),
+                pick(URGENCIES),
+                pick(["match", "match", "broadcast", "waitlist", "waitlist", "direct"]),
+                pick("abc"),
+            ),
+            lambda: machine.a_provider_says_something_of_its_offer(chosen, pick(list(OF_OFFERS.values()))),
+            lambda: machine.answers_what_was_offered(chosen, True),
+            lambda: machine.a_provider_says_something_of_its_service(chosen, self.of_service()),
+            lambda: machine.an_agency_says_something_of_its_own(chosen, pick(list(OF_AGENCY.values()))),
+            self.time_passes,
+            self.a_question_is_answered,
+            self.a_handoff_is_confirmed,
+        ]
+        unlikely = [
+            lambda: machine.a_provider_says_something_of_what_is_over(chosen, self.of_service()),
+            lambda: machine.anybody_says_anything(pick(PARTIES), chosen, pick(SAYINGS), draw.randint(1, 4)),
+            lambda: machine.counts_rightly(pick("abc"), draw.randint(1, 3), draw.randint(0, 3)),
+            lambda: machine.publishes_what_is_there_anew(
+                pick("abc"), draw.randint(0, 2), draw.random() < 0.8
+            ),
+            lambda: machine.the_protocol_changes(pick(PROTOCOLS)),
+            lambda: machine.the_policy_changes(pick([0, MINUTE])),
+            lambda: machine.repeats(chosen, draw.random() < 0.3, pick([0, HOUR, 91 * DAY])),
+            lambda: machine.forgets(chosen, draw.random() < 0.5),
+            lambda: machine.says_something_of_a_referral(
+                pick(PARTIES), pick(["police", "hospital"]), machine.referred + 1, 1, None, withdraw
+            ),
+            machine.another_owner_takes_over_from_a_snapshot,
+        ]
+        pick(likely if draw.random() < 0.85 else unlikely)()
+        for name in INVARIANTS:
+            getattr(machine, name)()
+
+    def a_question_is_answered(self) -> None:
+        for name, known in list(self.machine.world.state.referrals.items()):
+            for number in known.offers:
+                if known.attempt(number).business == "screening":
+                    self.machine.send(OF_AGENCY["reply"](self.machine.world, name, number), known.agency)
+
+    def a_handoff_is_confirmed(self) -> None:
+        for name, known in list(self.machine.world.state.referrals.items()):
+            if known.acceptance is not None and known.protocol.step("handoff") is not None:
+                who = self.random.choice([known.agency, known.attempt(known.acceptance).provider])
+                self.machine.send(OF_SERVICE["handoff"](self.machine.world, name, 1), who)
+
+    def of_service(self) -> Saying:
+        return self.random.choice([*OF_SERVICE.values(), OF_OFFERS["propose"], OF_OFFERS["decline"]])
+
+    def time_passes(self) -> None:
+        jumps = [1000, MINUTE, 5 * MINUTE, HOUR, 5 * HOUR, DAY, 30 * DAY, 60 * DAY, 400 * DAY, -HOUR]
+        self.machine.time_passes(self.random.choices(jumps, [18, 18, 18, 10, 10, 10, 2, 2, 1, 4])[0])
+        self.machine.ticks(0)
+
+
+def test_long_lives_come_by_every_event_and_keep_every_promise() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(12):
+        life = Life(seed)
+        for _ in range(250):
+            life.step()
+        life.machine.teardown()
+        seen.update(type(entry.event).__name__ for entry, _ in life.machine.world.entries)
+    # One region alone decides nothing of another's services.
+    assert set(seen) == {event.__name__ for event in EVENTS if event not in (*ELSEWHERE, RulesActivated)}

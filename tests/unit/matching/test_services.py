@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from referral_bus.contracts.ledger import CapacityChanged, OfferAccepted, OfferMade, ServicePublished
+from services.matching.core.bitmaps import members
 from tests.support.deciding import (
     MINUTE,
     World,
@@ -68,13 +69,14 @@ def test_publishing_again_brings_new_units_and_new_needs(world: World) -> None:
     more = [offers("beds", total=0).units[0], offers("cots", total=2).units[0]]
     world.publish(offers("beds", needs=["housing", "food"], units=more))
     assert free(world, "cots") == 2
-    [profile] = world.state.catalogue.meeting(["openeligibility food"])
+    [slot] = members(world.state.catalogue.coded("openeligibility food"))
+    profile = world.state.catalogue.profile(slot)
     assert profile.units == (unit_of("beds"), unit_of("cots"))
 
 
 def test_a_need_that_a_service_no_longer_meets_leads_to_it_no_longer(world: World) -> None:
     world.publish(offers("beds", needs=["housing", "food"]), offers("beds", needs=["food"]))
-    assert list(world.state.catalogue.meeting(["openeligibility housing"])) == []
+    assert world.state.catalogue.coded("openeligibility housing") == 0
 
 
 def test_a_unit_that_left_its_service_keeps_its_held_place_until_the_offer_ends(world: World) -> None:
@@ -89,7 +91,8 @@ def test_a_unit_that_left_its_service_keeps_its_held_place_until_the_offer_ends(
 def test_a_unit_named_twice_in_a_service_counts_once(world: World) -> None:
     unit = offers("beds", total=4, available=2).units[0]
     world.publish(offers("beds", units=[unit, unit]))
-    [profile] = world.state.catalogue.meeting(["openeligibility housing"])
+    [slot] = members(world.state.catalogue.coded("openeligibility housing"))
+    profile = world.state.catalogue.profile(slot)
     assert profile.units == (unit_of("beds"),)
 
 

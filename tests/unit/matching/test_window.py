@@ -13,6 +13,7 @@ from referral_bus.contracts.services import Unit as Places
 from services.matching.core.assignment import assign, is_optimal
 from services.matching.core.eligibility import person_of
 from services.matching.core.match import best_of, table
+from services.matching.core.ranking import lottery
 from services.matching.core.state import Region, Unit
 from services.matching.core.window import Problem, Waiting, problem
 
@@ -80,7 +81,8 @@ def test_a_referral_alone_is_offered_what_the_policy_ranks_best() -> None:
     )
     for age in (30, None):
         [one] = window(state, by, age)
-        order = [drawn.row.profile.service for drawn in best_of(one.rows, by, one.referral)]
+        draw = lottery(by.seed, GENESIS_HASH, one.referral)
+        order = [drawn.row.profile.service for drawn in best_of(one.rows, by, draw)]
         asked = problem([one], by, state.units, GENESIS_HASH)
         assert sorted(asked.costs[0], key=asked.costs[0].__getitem__) == order
         assert served(asked) == [order[0].removeprefix("sv-here-")]
@@ -130,7 +132,7 @@ def test_who_has_waited_longest_is_left_out_last_whatever_the_lots() -> None:
 def test_places_of_several_units_count_together_and_an_overbooked_one_gives_none() -> None:
     by = policy("load", "lottery")
     state = region(("one", 4, {}))
-    profile = next(state.catalogue.meeting([f"{NEED.vocabulary} {NEED.code}"]))
+    profile = state.catalogue.profile(0)
     state.units["un-here-second"] = Unit("un-here-second", profile.service, 2, 3, 0, NOW)
     [one] = window(state, by, 30)
     [row] = one.rows

@@ -13,6 +13,7 @@ from referral_bus.contracts import inbox
 from referral_bus.contracts.ids import referral_of
 from referral_bus.contracts.inbox import (
     AmendReferral,
+    AnswerCapacity,
     DeclineOffer,
     ProposeService,
     ReopenReferral,
@@ -30,7 +31,7 @@ from referral_bus.contracts.ledger import (
     SubmissionRepeated,
     SubmissionResumed,
 )
-from services.matching.core.decide import capacity, care, clock, offers, reference, referrals
+from services.matching.core.decide import capacity, care, clock, elsewhere, offers, reference, referrals
 from services.matching.core.decide.answers import AllOpened, Asked, FactsGone, Opened
 from services.matching.core.decide.offering import next_offers
 from services.matching.core.decide.parking import missing, park_or_refuse, unknown
@@ -74,6 +75,12 @@ _HANDLERS: Final[dict[type[Submission], Callable[[Asked, Any], list[Event]]]] = 
     inbox.PublishService: capacity.publish,
     inbox.AdoptReference: reference.adopt,
     inbox.ForgetSubject: reference.forget,
+    inbox.ListService: elsewhere.list_service,
+    inbox.ListCapacity: elsewhere.list_capacity,
+    inbox.RequestCapacity: elsewhere.lend,
+    inbox.AnswerCapacity: elsewhere.answer,
+    inbox.TakeCapacity: elsewhere.take,
+    inbox.ReturnCapacity: elsewhere.give_back,
 }
 
 
@@ -107,9 +114,18 @@ def wanted_facts(state: Region, received: Received, now: int) -> list[WantedFact
             wanted = _of(state, body.referral)
         case DeclineOffer() | ProposeService():
             wanted = _of(state, referral_of(body.task))
+        case AnswerCapacity() if body.answer in ("denied", "lost", "expired"):
+            wanted = _of(state, referral_of(body.task))
         case Tick():
             due = state.next_due()
-            matches = due is not None and due.at <= now and due.kind in ("offer", "hold", "review")
+            if due is not None and due.at <= now and due.kind == "window":
+                return [
+                    one
+                    for name in state.window
+                    for one in _of(state, name)
+                    if one.subject not in state.erased
+                ]
+            matches = due is not None and due.at <= now and due.kind in ("offer", "hold", "review", "reserve")
             wanted = _of(state, due.about) if due is not None and matches else []
         case _:
             return []
@@ -133,7 +149,7 @@ def decide(
     submission's append time; ``supported`` the rules this version of matching knows. A tick with nothing due gives no events."""
     admitted, body = received.admitted, received.body
     if isinstance(body, Tick):
-        return clock.tick(state, now, facts)
+        return elsewhere.with_what_follows(state, clock.tick(state, now, facts))
     first = state.first_answer(admitted, now)
     if first is not None:
         if first.digest == admitted.digest:
@@ -171,9 +187,12 @@ def resume(
 def call(state: Region, called: Call, now: int, facts: AllOpened) -> list[Event]:
     """The events that match a referral whose turn it is."""
     known = state.referrals[called.referral]
+    if called.service is not None:
+        known = known.called_by(called.service)
+    assigned = state.assigned.get(called.referral)
     return [
         ReferralCalled(referral=called.referral, service=called.service),
-        *next_offers(state, called.referral, known, now, facts),
+        *next_offers(state, called.referral, known, now, facts, assigned),
     ]
 
 
@@ -181,7 +200,7 @@ def _handled(asked: Asked, body: Submission) -> list[Event]:
     handler = _HANDLERS.get(type(body))
     if handler is None:
         raise TypeError(f"{type(body).__name__} is a submission this version of matching does not know")
-    return handler(asked, body)
+    return elsewhere.with_what_follows(asked.state, handler(asked, body))
 
 
 def _of(state: Region, referral: str, sealed: bytes | None = None) -> list[WantedFacts]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.inbox import PublishService, ReportCapacity
-from referral_bus.contracts.ledger import CapacityChanged, Event, ServicePublished
+from referral_bus.contracts.ledger import CapacityChanged, Event
 from services.matching.core.counting import moved_since
 from services.matching.core.criteria import unmeetable
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
+from services.matching.core.decide.elsewhere import offered_after_count, published
 from services.matching.core.state import COUNT_MS
 
 
 def count(asked: Asked, body: ReportCapacity) -> list[Event]:
     """Take the count, as it was when it was made: who was accepted or left since is counted in."""
     state, now = asked.state, asked.now
+    if region_of(body.unit) != state.region:
+        return refused("region_mismatch", body.unit)
     unit = state.units[body.unit]
     if state.catalogue.definitions[unit.service].organisation != asked.admitted.source:
         return refused("not_your_service", body.unit)
@@ -25,15 +28,14 @@ def count(asked: Asked, body: ReportCapacity) -> list[Event]:
         return refused("capacity_outdated", body.unit)
     if body.available + unit.overbook - moved_since(unit, body.true_at) < unit.held:
         return refused("capacity_below_held", body.unit)
-    return [
-        CapacityChanged(
-            unit=body.unit,
-            service=unit.service,
-            total=body.total,
-            available=body.available,
-            true_at=body.true_at,
-        )
-    ]
+    counted = CapacityChanged(
+        unit=body.unit,
+        service=unit.service,
+        total=body.total,
+        available=body.available,
+        true_at=body.true_at,
+    )
+    return [counted, *offered_after_count(state, unit, counted)]
 
 
 def publish(asked: Asked, body: PublishService) -> list[Event]:
@@ -51,6 +53,8 @@ def publish(asked: Asked, body: PublishService) -> list[Event]:
         known = state.units.get(unit.unit)
         if known is not None and known.service != definition.service:
             return refused("not_your_service", unit.unit)
+        if known is not None and known.held > max(0, known.total + unit.overbook - known.taken):
+            return refused("capacity_below_held", unit.unit)
     if unmeetable(definition):
         return refused("criteria_unmeetable", definition.service)
-    return [ServicePublished(definition=definition)]
+    return published(state, definition, asked.now)

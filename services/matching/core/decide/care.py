@@ -54,7 +54,7 @@ def start(asked: Asked, body: ReportServiceStart) -> list[Event]:
     found = _accepted(asked, body.referral)
     if isinstance(found, list):
         return found
-    if found.task.status == "in-progress":
+    if found.known.started:
         return refused("already_started", body.referral)
     wrong = _wrong_time(asked, body.started_at, found.known.opened_at)
     if wrong is not None:

@@ -12,9 +12,12 @@ from referral_bus.contracts.ledger import (
     ReferralResumed,
     Reminded,
     SubmissionRefused,
+    TaskResumed,
 )
 from services.matching.core.closing import closing
+from services.matching.core.decide import elsewhere
 from services.matching.core.decide.answers import AllOpened
+from services.matching.core.decide.gathering import close_window
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
 from services.matching.core.decide.parking import unknown
 from services.matching.core.state import Due, Region
@@ -33,6 +36,8 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
             return [SubmissionRefused(reason=reason, about=parked.waiting_for, parked=due.number)]
         case "follow_up":
             return [_follow_up(state, due)]
+        case "hold" if due.number:
+            return [TaskResumed(referral=name, task=task_id(name, due.number))]
         case "hold":
             known = state.referrals[name]
             return [
@@ -42,7 +47,7 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
         case "review":
             return [
                 ReferralCalled(referral=name),
-                *next_offers(state, name, state.referrals[name], now, facts),
+                *next_offers(state, name, new_round(state.referrals[name]), now, facts),
             ]
         case "limit":
             known = state.referrals[name]
@@ -50,12 +55,18 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
                 *cancelled(name, known, known.offers, "time_over"),
                 *closing(state, name, known, "revoked", "time_over"),
             ]
+        case "window":
+            return [] if state.policy is None else close_window(state, state.policy, now, facts)
         case "remind":
             return [_reminder(state, due)]
         case "offer":
             return _unanswered(state, due, now, facts)
         case "step":
             return [_escalated(state, due)]
+        case "reserve":
+            return elsewhere.give_up(state, due, now, facts)
+        case "lent":
+            return elsewhere.let_go(state, due)
 
 
 def _unanswered(state: Region, due: Due, now: int, facts: AllOpened) -> list[Event]:

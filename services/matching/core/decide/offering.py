@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from referral_bus.contracts.facts import Facts
-from referral_bus.contracts.ids import task_id
-from referral_bus.contracts.ledger import Event, MatchDecided, OfferMade, ReferralWaitlisted, TaskCancelled
+from referral_bus.contracts.ids import region_of, task_id
+from referral_bus.contracts.ledger import (
+    CapacityRequested,
+    Event,
+    MatchDecided,
+    OfferAccepted,
+    OfferMade,
+    ReferralWaitlisted,
+    TaskCancelled,
+)
 from referral_bus.contracts.vocabulary import CancelReason
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import AllOpened
@@ -14,18 +23,37 @@ from services.matching.core.match import Match, match
 from services.matching.core.state import Referral, Region
 from services.matching.core.timing import ends, limit_of
 
+MOST_ATTEMPTS: Final = 9_000
+"""To have one referral fulfilled, all in all: an attempt's number has four digits."""
 
-def next_offers(state: Region, name: str, known: Referral, now: int, facts: AllOpened) -> list[Event]:
-    """Offer the referral, as it stands, to whoever is best among those it was not offered to in this round; put it on the waiting list;
-    or close it, with the certificate that says why."""
+
+def next_offers(
+    state: Region,
+    name: str,
+    known: Referral,
+    now: int,
+    facts: AllOpened,
+    assigned: str | None = None,
+) -> list[Event]:
+    """Offer the referral, as it stands, to whoever is best among those it was not offered to in this round, or to the service its window
+    ``assigned`` it; put it on the waiting list; or close it, with the certificate that says why."""
     opened = facts.get(name)
     if state.policy is None or not isinstance(opened, Facts):
         return closing(state, name, known, "revoked", "facts_unavailable")
     attempts = len(known.tasks)
-    left = known.protocol.maximum_offers - attempts
+    left = min(known.protocol.maximum_offers - known.offered, MOST_ATTEMPTS - known.before - attempts)
     if left <= 0:
         return closing(state, name, known, "revoked", "offers_exhausted")
-    found = match(state, state.policy, name, opened, known.tried, now, only=known.target)
+    found = match(
+        state,
+        state.policy,
+        name,
+        opened,
+        state.tried(known),
+        now,
+        only=assigned or known.target,
+        urgency=known.urgency,
+    )
     if found.best:
         width = min(known.protocol.broadcast_width, left) if known.mode == "broadcast" else 1
         return offers(state, name, known, found, width, now)
@@ -42,19 +70,53 @@ def offers(
     """Offer it to the best that were found, as many as ``width``."""
     limit = limit_of(known.protocol.offer_limits, known.urgency)
     first = known.before + len(known.tasks) + 1
-    made = [
-        OfferMade(
-            referral=name,
-            task=task_id(name, first + number),
-            service=best.profile.service,
-            unit=best.unit,
-            provider=best.profile.provider,
-            expires_at=ends(state, known.protocol, best.profile.provider, now, limit),
-            transfer=transfer,
-        )
-        for number, best in enumerate(found.best[:width])
-    ]
+    made: list[Event] = []
+    for number, best in enumerate(found.best[:width]):
+        task, service, provider = task_id(name, first + number), best.profile.service, best.profile.provider
+        if region_of(service) == state.region:
+            expires_at = ends(state, known.protocol, provider, now, limit)
+            made.append(
+                OfferMade(
+                    referral=name,
+                    task=task,
+                    service=service,
+                    unit=best.unit,
+                    provider=provider,
+                    expires_at=expires_at,
+                    transfer=transfer,
+                )
+            )
+        else:
+            # The provider is to have all its time once the place is held.
+            until = ends(state, known.protocol, provider, now + known.protocol.elsewhere_ms, limit)
+            made.append(
+                CapacityRequested(
+                    referral=name,
+                    task=task,
+                    service=service,
+                    unit=best.unit,
+                    provider=provider,
+                    until=until,
+                    transfer=transfer,
+                )
+            )
     return [_decided(name, known, found), *made]
+
+
+def won(name: str, known: Referral, number: int, starts_at: int | None) -> list[Event]:
+    """The attempt is accepted: every other offer of the referral ends, and so does the service that kept the person so far."""
+    others = [other for other in known.offers if other != number]
+    former = known.acceptance
+    return [
+        OfferAccepted(
+            referral=name,
+            task=task_id(name, number),
+            provider=known.attempt(number).provider,
+            starts_at=starts_at,
+        ),
+        *(cancelled(name, known, [former], "transferred") if former is not None else ()),
+        *cancelled(name, known, others, "taken_elsewhere"),
+    ]
 
 
 def _decided(name: str, known: Referral, found: Match) -> MatchDecided:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from referral_bus.contracts.facts import Facts
-from referral_bus.contracts.ids import region_of
+from referral_bus.contracts.ids import referral_of, region_of
 from referral_bus.contracts.inbox import (
     AcceptOffer,
     AcknowledgeOffer,
@@ -16,10 +16,10 @@ from referral_bus.contracts.inbox import (
     ProposeService,
 )
 from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
     Event,
     InformationAsked,
     InformationGiven,
-    OfferAccepted,
     OfferAcknowledged,
     OfferDeclined,
     ReferralHeld,
@@ -28,7 +28,7 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.contracts.vocabulary import DECLINES
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
-from services.matching.core.decide.offering import cancelled, next_offers, offers
+from services.matching.core.decide.offering import next_offers, offers, won
 from services.matching.core.match import match
 from services.matching.core.state import Referral, Task
 
@@ -61,13 +61,14 @@ def accept(asked: Asked, body: AcceptOffer) -> list[Event]:
     longest = known.protocol.longest_hold_ms
     if body.starts_at is not None and not asked.now - CLOCK_SKEW_MS <= body.starts_at <= asked.now + longest:
         return refused("time_out_of_range", body.task)
-    accepted = OfferAccepted(referral=name, task=body.task, provider=task.provider, starts_at=body.starts_at)
-    others = [other for other in known.offers if other != number]
-    former = known.acceptance
+    if any(known.attempt(other).business == "accepting" for other in known.offers):
+        return refused("acceptance_pending", body.task)
+    if region_of(task.unit) == asked.state.region:
+        return won(name, known, number, body.starts_at)
     return [
-        accepted,
-        *(cancelled(name, known, [former], "transferred") if former is not None else ()),
-        *cancelled(name, known, others, "taken_elsewhere"),
+        AcceptanceClaimed(
+            referral=name, task=body.task, provider=task.provider, unit=task.unit, starts_at=body.starts_at
+        )
     ]
 
 
@@ -125,7 +126,7 @@ def answer(asked: Asked, body: AnswerQuestion) -> list[Event]:
     """The agency answers."""
     located = asked.state.task(body.task)
     if located is None:
-        return refused("referral_closed", body.task)
+        return _over(asked, body.task)
     name, known, number = located
     if known.agency != asked.admitted.source:
         return refused("not_your_referral", body.task)
@@ -148,31 +149,47 @@ def propose(asked: Asked, body: ProposeService) -> list[Event]:
     name, known, _, task = located
     if not (task.is_open or task.is_taken):
         return refused("offer_not_open", body.task)
-    if region_of(body.service) != state.region:
-        return refused("region_mismatch", body.service)
-    if not state.catalogue.active(body.service):
-        return refused("unknown_service", body.service)
-    if len(known.tasks) >= known.protocol.maximum_offers:
+    if not state.catalogue.is_active(body.service):
+        elsewhere = region_of(body.service) != state.region
+        return refused("region_mismatch" if elsewhere else "unknown_service", body.service)
+    if known.offered >= known.protocol.maximum_offers:
         return refused("offers_used_up", body.task)
     opened = facts.get(name)
     if state.policy is None or not isinstance(opened, Facts):
         return refused("facts_unreadable" if opened == "unreadable" else "subject_erased", body.task)
-    found = match(state, state.policy, name, opened, known.tried, now, only=body.service)
+    found = match(
+        state,
+        state.policy,
+        name,
+        opened,
+        state.tried(known),
+        now,
+        only=body.service,
+        urgency=known.urgency,
+    )
     if not found.best:
         return refused("service_unavailable", body.service)
     proposed = ServiceProposed(referral=name, task=body.task, provider=task.provider, service=body.service)
-    return [proposed, *offers(state, name, known, found, 1, now, transfer=task.is_taken)]
+    return [proposed, *offers(state, name, known, found, 1, now, transfer=known.acceptance is not None)]
+
+
+def _over(asked: Asked, task: str) -> list[Event]:
+    """The refusal where there is no such task any more: its referral is closed, or was and is reopened."""
+    reopened = referral_of(task) in asked.state.referrals
+    return refused("offer_not_open" if reopened else "referral_closed", task)
 
 
 def _of_provider(asked: Asked, task: str) -> _Found | list[Event]:
     """The task, if it is the sender's; else the refusal."""
     located = asked.state.task(task)
     if located is None:
-        return refused("referral_closed", task)
+        return _over(asked, task)
     name, known, number = located
     found = known.attempt(number)
     if found.provider != asked.admitted.source:
         return refused("not_your_offer", task)
+    if found.waits_for_region:
+        return refused("offer_not_open", task)
     return _Found(name, known, number, found)
 
 

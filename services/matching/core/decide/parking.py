@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from referral_bus.contracts.ids import referral_of
 from referral_bus.contracts.inbox import (
     AcceptOffer,
     AcknowledgeOffer,
     AdoptReference,
     AmendReferral,
+    AnswerCapacity,
     AnswerQuestion,
     AskForInformation,
     ConfirmHandoff,
     DeclineOffer,
     ForgetSubject,
     HoldReferral,
+    ListCapacity,
+    ListService,
     ProposeService,
     ReopenReferral,
     ReportCapacity,
@@ -24,8 +26,11 @@ from referral_bus.contracts.inbox import (
     ReportNoShow,
     ReportOutcome,
     ReportServiceStart,
+    RequestCapacity,
     ResumeReferral,
+    ReturnCapacity,
     SplitReferral,
+    TakeCapacity,
     Tick,
     TransferReferral,
     WithdrawReferral,
@@ -36,8 +41,19 @@ from services.matching.core.state import Region
 MOST_PARKED: Final = 10_000
 """Submissions one region keeps waiting at once; what comes beyond is refused at once."""
 
-_FROM_THE_BUS = (Tick, AdoptReference, ForgetSubject)
-"""Put to the region by intake or matching itself, for operations or on somebody's right; no organisation of the region sends them."""
+_FROM_THE_BUS = (
+    Tick,
+    AdoptReference,
+    ForgetSubject,
+    ListService,
+    ListCapacity,
+    RequestCapacity,
+    AnswerCapacity,
+    TakeCapacity,
+    ReturnCapacity,
+)
+"""Put to the region by intake or matching itself, for operations, on somebody's right or for another region; no organisation of the region
+sends them."""
 _OF_A_REFERRAL = (
     AmendReferral
     | HoldReferral
@@ -68,7 +84,7 @@ def missing(state: Region, received: Received, now: int) -> str | None:
         known = body.referral in state.referrals or state.was_closed(body.referral, now) is not None
         return None if known else body.referral
     if isinstance(body, _OF_A_TASK):
-        there = state.task(body.task) is not None or state.was_closed(referral_of(body.task), now) is not None
+        there = state.task(body.task) is not None or state.is_over(body.task, now)
         return None if there else body.task
     if isinstance(body, ReportCapacity):
         return None if body.unit in state.units else body.unit

@@ -20,6 +20,7 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     ReferralHeld,
     ReferralOpened,
+    ReferralQueued,
     ReferralReopened,
     ReferralResumed,
     ReferralSplit,
@@ -32,6 +33,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, Opened, refused
+from services.matching.core.decide.gathering import window_for
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
 from services.matching.core.state import Referral
 
@@ -52,7 +54,7 @@ def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
     protocol = state.protocol_for(body.urgency, body.protocol)
     if protocol is None:
         return refused("unknown_protocol", body.protocol or name)
-    if body.service is not None and not state.catalogue.active(body.service):
+    if body.service is not None and not state.catalogue.is_active(body.service):
         return refused("unknown_service", body.service)
     opened = ReferralOpened(
         referral=name,
@@ -67,6 +69,9 @@ def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
         mode=body.mode,
         service=body.service,
     )
+    until = window_for(state, body.urgency, body.mode, now)
+    if until is not None:
+        return [opened, ReferralQueued(referral=name, until=until)]
     return [opened, *next_offers(state, name, Referral.opened(opened, protocol, now), now, facts)]
 
 
@@ -141,14 +146,19 @@ def resume_referral(asked: Asked, body: ResumeReferral) -> list[Event]:
 
 
 def transfer(asked: Asked, body: TransferReferral) -> list[Event]:
-    """Another agency follows the referral from now on."""
+    """Another agency follows the referral from now on, and the parts of it that the former agency follows."""
     known = _own(asked, body.referral)
     if isinstance(known, list):
         return known
     organisation = asked.state.organisations.get(body.agency)
     if organisation is None or "agency" not in organisation.roles or body.agency == known.agency:
         return refused("not_an_agency", body.agency)
-    return [ReferralTransferred(referral=body.referral, former=known.agency, agency=body.agency)]
+    referrals = asked.state.referrals
+    parts = [part for part in sorted(known.parts or ()) if referrals[part].agency == known.agency]
+    return [
+        ReferralTransferred(referral=name, former=known.agency, agency=body.agency)
+        for name in (body.referral, *parts)
+    ]
 
 
 def split(asked: Asked, body: SplitReferral) -> list[Event]:
@@ -251,6 +261,7 @@ def _own(asked: Asked, name: str) -> Referral | list[Event]:
 
 def _unreadable(asked: Asked, about: str, subject: str, facts: Opened | None) -> SubmissionRefused | None:
     """Why nothing can be decided by these facts, if nothing can."""
-    if subject in asked.state.erased or facts == "erased":
-        return SubmissionRefused(reason="subject_erased", about=about)
-    return None if isinstance(facts, Facts) else SubmissionRefused(reason="facts_unreadable", about=about)
+    if isinstance(facts, Facts) and subject not in asked.state.erased:
+        return None
+    gone = facts is None or isinstance(facts, Facts) or facts == "erased"
+    return SubmissionRefused(reason="subject_erased" if gone else "facts_unreadable", about=about)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from referral_bus.contracts import ledger
 from referral_bus.contracts.inbox import Tick
 from referral_bus.contracts.ledger import Entry, Event, Meta, SubmissionRefused, SubmissionRepeated
-from services.matching.core.fold import capacity, reference, referrals, submissions, tasks
+from services.matching.core.fold import capacity, elsewhere, reference, referrals, submissions, tasks
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import Answered, Region, answer_key
 
@@ -29,6 +29,8 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.ReferralHeld: referrals.held,
     ledger.ReferralResumed: referrals.resumed,
     ledger.ReferralWaitlisted: referrals.waitlisted,
+    ledger.ReferralQueued: referrals.queued,
+    ledger.WindowClosed: referrals.window_closed,
     ledger.ReferralCalled: referrals.called,
     ledger.ReferralTransferred: referrals.transferred,
     ledger.ReferralSplit: referrals.split,
@@ -64,6 +66,16 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.SubmissionRepeated: _nothing,
     ledger.ReferenceAdopted: reference.adopted,
     ledger.KeyDestroyed: reference.key_destroyed,
+    ledger.CapacityRequested: elsewhere.requested,
+    ledger.AcceptanceClaimed: elsewhere.claimed,
+    ledger.CapacityReturned: _nothing,
+    ledger.CapacityLent: elsewhere.lent,
+    ledger.CapacityDenied: elsewhere.denied,
+    ledger.CapacityTaken: elsewhere.taken,
+    ledger.CapacityFreed: elsewhere.returned,
+    ledger.CapacityOffered: elsewhere.offered,
+    ledger.ServiceListed: elsewhere.listed,
+    ledger.CapacityListed: elsewhere.counted,
 }
 _TICK: Final = Tick.event_type()
 
@@ -75,6 +87,8 @@ def fold(state: Region, entry: Entry, supported: frozenset[int] = SUPPORTED) -> 
     state.now = max(state.now, meta.now)
     state.decided_through = meta.decided_through
     if meta.submission is not None:
+        # All that the decision before let be called was called.
+        state.freed.clear()
         _remember(state, meta, event)
     if isinstance(event, ledger.RulesActivated):
         reference.activated(state, meta, event, supported)

@@ -31,5 +31,6 @@ def published(state: Region, meta: Meta, event: ServicePublished) -> None:
 
 def freed(state: Region, unit: Unit) -> None:
     """The unit may have places again: whoever waits for one is to be called."""
+    state.places.change(unit.service)
     if unit.service in state.waitlist and unit.service not in state.freed:
         state.freed.append(unit.service)

@@ -20,6 +20,10 @@ def adopted(state: Region, _: Meta, event: ReferenceAdopted) -> None:
         state.policy = event.policy
     elif event.calendar is not None:
         state.keep(event.calendar)
+    elif event.taxonomy is not None:
+        state.vocabularies.put_taxonomy(event.taxonomy)
+    elif event.crosswalk is not None:
+        state.vocabularies.put_crosswalk(event.crosswalk)
 
 
 def activated(state: Region, meta: Meta, event: RulesActivated, supported: frozenset[int]) -> None:

@@ -11,16 +11,17 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     ReferralHeld,
     ReferralOpened,
+    ReferralQueued,
     ReferralReopened,
     ReferralResumed,
     ReferralSplit,
     ReferralTransferred,
     ReferralWaitlisted,
+    WindowClosed,
 )
 from services.matching.core.closing import result_of
 from services.matching.core.fold.submissions import wake
 from services.matching.core.state import DAY_MS, Closed, Due, Referral, Region
-from services.matching.core.timing import limit_of
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
@@ -38,72 +39,115 @@ def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
     state.referrals[event.referral] = known
     if event.part_of is not None:
         state.split_off.append(event.referral)
-    _limited(state, event.referral, known)
+    limited(state, event.referral, known)
     wake(state, event.referral)
 
 
 def reopened(state: Region, meta: Meta, event: ReferralReopened) -> None:
     known = state.closed.pop(event.referral).reopened(event.sealed_facts, meta.now)
     state.referrals[event.referral] = known
-    _limited(state, event.referral, known)
+    limited(state, event.referral, known)
 
 
-def _limited(state: Region, name: str, known: Referral) -> None:
-    limits = known.protocol.referral_limits
-    if limits is not None:
-        at = known.opened_at + limit_of(limits, known.urgency)
-        state.expects(Due(at, "limit", name, known.before))
+def limited(state: Region, name: str, known: Referral) -> None:
+    """Nobody has accepted the referral, and nobody may for ever."""
+    if known.limit is not None:
+        state.expects(Due(known.limit, "limit", name))
 
 
 def amended(state: Region, _: Meta, event: ReferralAmended) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
-    state.referrals[event.referral] = known.amended(event)
+    amended = state.referrals[event.referral] = known.amended(event)
+    if amended.limit != known.limit:
+        limited(state, event.referral, amended)
 
 
 def held(state: Region, _: Meta, event: ReferralHeld) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
-    known.on_hold, known.held_until = True, event.until
+    known.on_hold, known.held_until, known.unaccepted_since = True, event.until, None
+    _gathered_no_more(state, event.referral)
     if event.until is not None:
         state.expects(Due(event.until, "hold", event.referral))
 
 
-def resumed(state: Region, _: Meta, event: ReferralResumed) -> None:
+def resumed(state: Region, meta: Meta, event: ReferralResumed) -> None:
     known = state.referrals[event.referral]
     known.on_hold, known.held_until, known.round_from = False, None, len(known.tasks)
+    known.unaccepted_since = meta.now
+    limited(state, event.referral, known)
 
 
 def waitlisted(state: Region, _: Meta, event: ReferralWaitlisted) -> None:
     known = state.referrals[event.referral]
     state.lines_up(event.referral, known, tuple(event.services))
     known.review_at = event.review
+    for service in event.services:
+        # It has no place for who is first in line there, whatever came free: that is not to be asked for ever.
+        if service in state.freed:
+            state.freed.remove(service)
     state.expects(Due(event.review, "review", event.referral))
+
+
+def queued(state: Region, _: Meta, event: ReferralQueued) -> None:
+    if not state.window:
+        state.window_ends = event.until
+        state.expects(Due(event.until, "window", ""))
+    state.window.append(event.referral)
+
+
+def window_closed(state: Region, _: Meta, event: WindowClosed) -> None:
+    state.window.clear()
+    for placement in event.placements:
+        state.split_off.append(placement.referral)
+        if placement.service is not None:
+            state.assigned[placement.referral] = placement.service
+
+
+def _gathered_no_more(state: Region, name: str) -> None:
+    """It is not to be matched with others, nor because it was split off."""
+    if name in state.window:
+        state.window.remove(name)
+    if name in state.split_off:
+        state.split_off.remove(name)
+        state.assigned.pop(name, None)
 
 
 def called(state: Region, _: Meta, event: ReferralCalled) -> None:
     if state.split_off and state.split_off[0] == event.referral:
         state.split_off.popleft()
-    state.leaves_line(event.referral, state.referrals[event.referral])
+        state.assigned.pop(event.referral, None)
+    known = state.referrals[event.referral]
+    state.leaves_line(event.referral, known)
+    if event.service is None:
+        known.round_from = len(known.tasks)
+    else:
+        known.tasks = known.called_by(event.service).tasks
 
 
 def transferred(state: Region, _: Meta, event: ReferralTransferred) -> None:
     known = state.referrals[event.referral]
-    known.confirmed -= {known.agency}
+    number = known.acceptance
+    parties = {known.agency} if number is None else {known.agency, known.attempt(number).provider}
+    # A handoff that both confirmed is over, whoever follows the referral now.
+    over = number is not None and parties <= known.confirmed
+    known.confirmed = known.confirmed | {event.agency} if over else known.confirmed - {known.agency}
     known.agency = event.agency
 
 
 def split(state: Region, _: Meta, event: ReferralSplit) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
+    _gathered_no_more(state, event.referral)
     known.parts, known.on_hold, known.held_until = frozenset(event.parts), False, None
+    known.unaccepted_since = None
 
 
 def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
     known = state.referrals.pop(event.referral)
     state.leaves_line(event.referral, known)
-    if event.referral in state.split_off:
-        state.split_off.remove(event.referral)
+    _gathered_no_more(state, event.referral)
     completed = known.outcome_of or None
     provider = None if completed is None else known.attempt(completed).provider
     record = Closed(

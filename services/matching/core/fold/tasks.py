@@ -26,11 +26,20 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
 )
-from referral_bus.contracts.vocabulary import DECLINES, BusinessStatus, CancelReason, TaskStatus
+from referral_bus.contracts.vocabulary import (
+    DECLINES,
+    BusinessStatus,
+    CancelReason,
+    DeclineReason,
+    StepName,
+    TaskStatus,
+)
 from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
+from services.matching.core.fold.referrals import limited
 from services.matching.core.fold.submissions import wake
-from services.matching.core.state import Due, Referral, Region, Reliability, Task
+from services.matching.core.places import Reliability
+from services.matching.core.state import Due, Referral, Region, Task
 from services.matching.core.timing import limit_of, reminders, step_dues
 from services.matching.core.transitions import may_go
 
@@ -43,15 +52,27 @@ _CANCELLED_AS: dict[CancelReason, BusinessStatus] = {
     "time_over": "expired",
     "withdrawn": "withdrawn",
     "closed": "withdrawn",
+    "no_place": "no-place",
+    "no_answer": "no-answer",
 }
 
 
 def offered(state: Region, meta: Meta, event: OfferMade) -> None:
     known = state.referrals[event.referral]
-    task = Task(event.service, event.unit, event.provider, event.expires_at, transfer=event.transfer)
-    known.tasks = (*known.tasks, task)
-    state.units[event.unit].held += 1
-    attempt = known.before + len(known.tasks)
+    found = state.task(event.task)
+    if found is None:
+        task = Task(event.service, event.unit, event.provider, event.expires_at, transfer=event.transfer)
+        known.tasks = (*known.tasks, task)
+        state.units[event.unit].held += 1
+        state.places.change(event.service)
+        attempt = known.before + len(known.tasks)
+    else:
+        # Another region holds the place, which is counted since it was asked for.
+        attempt = found[2]
+        task = known.attempt(attempt)
+        if task.business != "reserving":
+            raise ValueError(f"{event.referral}: a task that is {task.business} can't be offered")
+        _put(known, attempt, task._replace(business="offered", expires_at=event.expires_at))
     due = Due(event.expires_at, "offer", event.referral, attempt, "accept", 0, event.expires_at)
     state.expects(due)
     protocol = known.protocol
@@ -70,15 +91,15 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
 
 
 def acknowledged(state: Region, _: Meta, event: OfferAcknowledged) -> None:
-    _change(state, event.task, "requested", "acknowledged")
+    _refine(state, event.task, "acknowledged", of_offer=True)
 
 
 def asked(state: Region, _: Meta, event: InformationAsked) -> None:
-    _change(state, event.task, "requested", "screening")
+    _refine(state, event.task, "screening", of_offer=True)
 
 
 def answered(state: Region, _: Meta, event: InformationGiven) -> None:
-    _change(state, event.task, "requested", "acknowledged")
+    _refine(state, event.task, "acknowledged", of_offer=True)
 
 
 def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
@@ -89,10 +110,10 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
     unit.held -= 1
     moved(unit, meta.now, 1)
     _answered_reliably(state, task.service, kept=True)
-    known.confirmed = frozenset()
+    known.confirmed, known.started, known.unaccepted_since = frozenset(), False, None
     if known.protocol.steps:
-        for step in ("handoff", "start"):
-            _expect(state, step_dues(state, known, step, task.provider, event.referral, number, meta.now))
+        _expect(state, step_dues(state, known, "handoff", task.provider, event.referral, number, meta.now))
+        _next_step(state, known, "start", event.referral, number, meta.now)
 
 
 def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
@@ -101,7 +122,7 @@ def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
     _release(state, task)
     if event.reason in ("no_capacity", "full_until"):
         _answered_reliably(state, task.service, kept=False)
-    _after(known, task, DECLINES[event.reason].then == "never", event.until is not None)
+    _after(known, task, event.reason)
 
 
 def expired(state: Region, _: Meta, event: OfferExpired) -> None:
@@ -123,8 +144,9 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
     _end(state, event.task, _CANCELLED_AS[event.reason], meta.now)
     if event.because is not None:
         known, number = _located(state, event.task)
-        then = DECLINES[event.because].then
-        _after(known, known.attempt(number), then == "never", then == "park")
+        _after(known, known.attempt(number), event.because)
+        known.unaccepted_since = meta.now
+        limited(state, event.referral, known)
 
 
 def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
@@ -138,31 +160,40 @@ def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
         record = state.closed[event.referral]
         state.closed[event.referral] = record._replace(started=True)
         return
-    known, number = _change(state, event.task, "in-progress", "started")
+    known, number = _located(state, event.task)
+    if known.attempt(number).status == "in-progress":
+        # It rested before it began, and in FHIR a task that goes on is in progress.
+        _refine(state, event.task, "started")
+    else:
+        _change(state, event.task, "in-progress", "started")
     known.started = True
-    if known.protocol.steps:
-        provider = known.attempt(number).provider
-        _expect(state, step_dues(state, known, "outcome", provider, event.referral, number, meta.now))
+    _next_step(state, known, "outcome", event.referral, number, meta.now)
 
 
 def held(state: Region, _: Meta, event: TaskHeld) -> None:
-    _change(state, event.task, "on-hold", "on-hold")
+    known, number = _change(state, event.task, "on-hold", "on-hold")
+    _put(known, number, known.attempt(number)._replace(held_until=event.until))
+    if event.until is not None:
+        state.expects(Due(event.until, "hold", event.referral, number))
 
 
-def resumed(state: Region, _: Meta, event: TaskResumed) -> None:
-    _change(state, event.task, "in-progress", "started")
+def resumed(state: Region, meta: Meta, event: TaskResumed) -> None:
+    """FHIR lets a task go on only as in progress; whether the service began is another thing, and its time runs anew."""
+    known, _ = _located(state, event.task)
+    business: BusinessStatus = "started" if known.started else "accepted"
+    known, number = _change(state, event.task, "in-progress", business)
+    _next_step(state, known, "outcome" if known.started else "start", event.referral, number, meta.now)
 
 
 def missed(state: Region, _: Meta, event: NoShowReported) -> None:
-    known, number = _located(state, event.task)
-    _change(state, event.task, known.attempt(number).status, "no-show")
+    _refine(state, event.task, "no-show")
 
 
 def handed_over(state: Region, _: Meta, event: HandoffConfirmed) -> None:
-    known, number = _located(state, event.task)
+    known = _located(state, event.task)[0]
     known.confirmed |= {event.by}
     if event.complete:
-        _change(state, event.task, known.attempt(number).status, "handed-over")
+        _refine(state, event.task, "handed-over")
 
 
 def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
@@ -225,10 +256,19 @@ def _located(state: Region, task: str) -> tuple[Referral, int]:
 def _change(state: Region, id: str, status: TaskStatus, business: BusinessStatus) -> tuple[Referral, int]:
     known, number = _located(state, id)
     task = known.attempt(number)
-    if status != task.status and not may_go(task.status, status):
+    if not may_go(task.status, status):
         raise ValueError(f"{referral_of(id)}: a task can't go from {task.status} to {status}")
     _put(known, number, task._replace(status=status, business=business))
     return known, number
+
+
+def _refine(state: Region, id: str, business: BusinessStatus, of_offer: bool = False) -> None:
+    """The business status changes, and the status does not: of an open offer, or of what was accepted."""
+    known, number = _located(state, id)
+    task = known.attempt(number)
+    if not (task.is_open if of_offer else task.is_taken):
+        raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
+    _put(known, number, task._replace(business=business))
 
 
 def _put(known: Referral, number: int, task: Task) -> None:
@@ -236,12 +276,18 @@ def _put(known: Referral, number: int, task: Task) -> None:
     known.tasks = (*known.tasks[:place], task, *known.tasks[place + 1 :])
 
 
-def _after(known: Referral, task: Task, never: bool, again: bool) -> None:
-    """What a provider's no means for later: not this service again, or the whole round anew."""
-    if never:
+def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
+    """What a provider's no means for later."""
+    if DECLINES[reason].then == "never":
         known.never |= {task.service}
-    if again:
-        known.round_from = len(known.tasks)
+
+
+def _next_step(state: Region, known: Referral, step: StepName, name: str, number: int, now: int) -> None:
+    """From now on the step, the start or the outcome, is waited for."""
+    task = known.attempt(number)
+    dues = list(step_dues(state, known, step, task.provider, name, number, now))
+    _put(known, number, task._replace(held_until=None, step_ends=dues[0].end if dues else 0))
+    _expect(state, dues)
 
 
 def _expect(state: Region, dues: Iterable[Due]) -> None:
@@ -251,4 +297,5 @@ def _expect(state: Region, dues: Iterable[Due]) -> None:
 
 def _answered_reliably(state: Region, service: str, kept: bool) -> None:
     former = state.reliability.get(service, Reliability())
+    state.places.change(service)
     state.reliability[service] = Reliability(former.kept + kept, former.broken + (not kept))

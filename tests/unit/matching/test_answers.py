@@ -1,0 +1,385 @@
+"""What a provider answers to an offer: acknowledging, asking, proposing another service, declining, giving back."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import AcceptOffer
+from referral_bus.contracts.ledger import (
+    InformationAsked,
+    InformationGiven,
+    OfferAccepted,
+    OfferAcknowledged,
+    OfferDeclined,
+    OfferMade,
+    ReferralClosed,
+    ReferralHeld,
+    ServiceProposed,
+    TaskCancelled,
+)
+from referral_bus.contracts.vocabulary import DECLINES, DeclineReason
+from services.matching.core.state import Reliability
+from tests.support.deciding import (
+    DAY,
+    HOUR,
+    MINUTE,
+    PROTOCOL,
+    World,
+    accept,
+    acknowledge,
+    ask,
+    decline,
+    kinds,
+    offers,
+    offers_in,
+    outcome,
+    propose,
+    refused,
+    reply,
+    service_of,
+    start,
+)
+
+REASONS: tuple[DeclineReason, ...] = get_args(DeclineReason)
+PARKING = [reason for reason in REASONS if DECLINES[reason].then == "park"]
+NEVER = [reason for reason in REASONS if DECLINES[reason].then == "never"]
+ELSEWHERE = [reason for reason in REASONS if DECLINES[reason].then == "elsewhere"]
+
+
+def offered(world: World) -> str:
+    world.publish(offers("beds"))
+    return world.refer()
+
+
+def moving(world: World) -> str:
+    """A person who was accepted by the first, which proposed the second."""
+    world.publish_in_order("first", "clinic:second", "pantry:third")
+    world.follow(maximum_offers=9)
+    referral = world.accepted()
+    world.send(propose(referral, "second"), "shelter")
+    return referral
+
+
+# Acknowledging and asking
+
+
+def test_an_acknowledged_offer_waits_for_its_answer_as_long_as_before(world: World) -> None:
+    referral = offered(world)
+    expires_at = world.task(referral).expires_at
+    assert world.send(acknowledge(referral), "shelter") == [
+        OfferAcknowledged(referral=referral, task=task_id(referral, 1), provider="shelter")
+    ]
+    task = world.task(referral)
+    assert (task.status, task.business, task.expires_at) == ("requested", "acknowledged", expires_at)
+    assert kinds(world.tick(expires_at))[0] == "OfferExpired"
+
+
+def test_a_question_and_its_answer_go_between_provider_and_agency_sealed_while_the_time_runs(
+    world: World,
+) -> None:
+    referral = offered(world)
+    task, expires_at = task_id(referral, 1), world.task(referral).expires_at
+    assert world.send(ask(referral), "shelter") == [
+        InformationAsked(
+            referral=referral, task=task, provider="shelter", sealed_question=b"a sealed question"
+        )
+    ]
+    assert world.task(referral).business == "screening"
+    assert world.send(reply(referral), "police") == [
+        InformationGiven(referral=referral, task=task, provider="shelter", sealed_answer=b"a sealed answer")
+    ]
+    assert world.task(referral).business == "acknowledged"
+    assert world.task(referral).expires_at == expires_at
+    assert kinds(world.send(ask(referral), "shelter")) == ["InformationAsked"]
+
+
+def test_an_answer_nobody_asked_for_or_from_somebody_else_is_refused(world: World) -> None:
+    referral = offered(world)
+    assert refused(world.send(reply(referral), "police")) == "nothing_asked"
+    world.send(ask(referral), "shelter")
+    assert refused(world.send(reply(referral), "hospital")) == "not_your_referral"
+    world.send(accept(referral), "shelter")
+    assert refused(world.send(reply(referral), "police")) == "nothing_asked"
+
+
+def test_a_question_after_the_answer_to_the_offer_is_refused(world: World) -> None:
+    referral = offered(world)
+    world.send(accept(referral), "shelter")
+    assert refused(world.send(ask(referral), "shelter")) == "offer_not_open"
+    assert refused(world.send(acknowledge(referral), "shelter")) == "offer_not_open"
+
+
+# Accepting
+
+
+def test_an_acceptance_may_say_when_the_service_starts(world: World) -> None:
+    referral = offered(world)
+    starts_at = world.now + DAY
+    assert world.send(accept(referral, starts_at=starts_at), "shelter") == [
+        OfferAccepted(referral=referral, task=task_id(referral, 1), provider="shelter", starts_at=starts_at)
+    ]
+    assert (world.task(referral).status, world.task(referral).business) == ("accepted", "scheduled")
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, PROTOCOL.longest_hold_ms + 1000])
+def test_a_start_in_the_past_or_too_far_ahead_is_refused(world: World, ahead: int) -> None:
+    referral = offered(world)
+    body = accept(referral, starts_at=world.now + ahead)
+    assert refused(world.send(body, "shelter")) == "time_out_of_range"
+    assert isinstance(world.send(accept(referral), "shelter")[0], OfferAccepted)
+
+
+# Declining
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_decline_says_why_and_frees_the_place(world: World, reason: DeclineReason) -> None:
+    referral = offered(world)
+    until = world.now + DAY if reason in PARKING else None
+    events = world.send(decline(referral, 1, reason, until), "shelter")
+    assert events[0] == OfferDeclined(
+        referral=referral, task=task_id(referral, 1), provider="shelter", reason=reason, until=until
+    )
+    assert world.places() == (1, 0, 0)
+
+
+@pytest.mark.parametrize("reason", ELSEWHERE)
+def test_after_a_decline_for_now_the_service_is_asked_again_only_in_a_new_round(
+    world: World, reason: DeclineReason
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(maximum_offers=9)
+    referral = world.refer()
+    [made] = offers_in(world.send(decline(referral, 1, reason), "shelter"))
+    assert made.service == service_of("second")
+    world.send(decline(referral, 2, PARKING[0], world.now + DAY), "clinic")
+    [again] = offers_in(world.tick(world.now + DAY))
+    assert again.service == service_of("first")
+
+
+@pytest.mark.parametrize("reason", NEVER)
+def test_after_a_decline_for_good_the_service_is_never_asked_again(
+    world: World, reason: DeclineReason
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(maximum_offers=9)
+    referral = world.refer()
+    world.send(decline(referral, 1, reason), "shelter")
+    world.send(decline(referral, 2, PARKING[0], world.now + DAY), "clinic")
+    [again] = offers_in(world.tick(world.now + DAY))
+    assert again.service == service_of("second")
+
+
+@pytest.mark.parametrize("reason", PARKING)
+def test_after_a_decline_until_a_date_the_referral_rests_and_goes_on_then(
+    world: World, reason: DeclineReason
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.refer()
+    until = world.now + DAY
+    events = world.send(decline(referral, 1, reason, until), "shelter")
+    assert events[1:] == [ReferralHeld(referral=referral, reason="declined", until=until)]
+    assert world.tick(until - 1) == []
+    [made] = offers_in(world.tick(until))
+    assert made.service == service_of("first")
+
+
+@pytest.mark.parametrize("reason", PARKING)
+def test_a_date_that_is_missing_over_or_too_far_ahead_is_refused_and_the_offer_stays(
+    world: World, reason: DeclineReason
+) -> None:
+    referral = offered(world)
+    assert refused(world.send(decline(referral, 1, reason), "shelter")) == "date_missing"
+    for until in (world.now - HOUR, world.now + PROTOCOL.longest_hold_ms + 1000):
+        body = decline(referral, 1, reason, until)
+        assert refused(world.send(body, "shelter")) == "time_out_of_range"
+    assert world.task(referral).is_open
+
+
+# Giving back
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_person_who_is_given_back_is_offered_to_the_next_and_the_place_is_free(
+    world: World, begun: bool
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.accepted()
+    if begun:
+        world.send(start(referral, world.now), "shelter")
+    events = world.send(decline(referral, 1, "could_not_reach"), "shelter")
+    assert events[0] == TaskCancelled(
+        referral=referral,
+        task=task_id(referral, 1),
+        provider="shelter",
+        reason="given_back",
+        because="could_not_reach",
+    )
+    [made] = offers_in(events)
+    assert (made.service, made.transfer) == (service_of("second"), False)
+    assert world.places("first") == (10, 0, 0)
+    assert world.task(referral).business == "given-back"
+
+
+def test_who_is_given_back_until_a_date_rests_and_goes_on_then(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    until = world.now + DAY
+    assert kinds(world.send(decline(referral, 1, "person_not_ready", until), "shelter")) == [
+        "TaskCancelled",
+        "ReferralHeld",
+    ]
+    assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+
+
+def test_who_is_given_back_for_good_is_not_offered_there_again(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    events = world.send(decline(referral, 1, "not_eligible"), "shelter")
+    assert events[-1] == ReferralClosed(referral=referral, status="revoked", reason="offers_exhausted")
+    assert world.send(world.reopening(referral), "police")[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="no_match"
+    )
+
+
+def test_the_start_at_the_next_provider_is_reported_anew(world: World) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.accepted()
+    world.send(start(referral), "shelter")
+    world.send(decline(referral), "shelter")
+    world.send(accept(referral, 2), "clinic")
+    world.send(outcome(referral), "clinic")
+    assert kinds(world.send(start(referral), "clinic")) == ["ServiceStarted"]
+
+
+def test_who_is_given_back_may_again_go_unaccepted_only_so_long(world: World) -> None:
+    world.follow(referral_limits={"crisis": HOUR, "urgent": HOUR, "routine": HOUR}, silence="escalates")
+    world.publish_in_order("first", "clinic:second")
+    referral = world.accepted()
+    assert world.tick(world.now + 5 * HOUR) == []
+    world.send(decline(referral), "shelter")
+    back_at = world.now
+    assert "ReferralClosed" not in kinds(world.tick(back_at + HOUR - 1))
+    assert world.tick(back_at + HOUR)[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="time_over"
+    )
+    assert world.again() == [value for _, value in world.entries]
+
+
+# Proposing another service
+
+
+def test_instead_of_the_offer_it_has_a_provider_may_propose_another_service(world: World) -> None:
+    world.publish_in_order("first", "clinic:second", "pantry:third")
+    referral = world.refer()
+    events = world.send(propose(referral, "third"), "shelter")
+    assert events[0] == ServiceProposed(
+        referral=referral, task=task_id(referral, 1), provider="shelter", service=service_of("third")
+    )
+    [made] = offers_in(events)
+    assert (made.service, made.transfer) == (service_of("third"), False)
+    assert (world.task(referral).status, world.task(referral).business) == ("rejected", "proposed-elsewhere")
+    assert world.places("first") == (10, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("local", "reason"),
+    [("nowhere", "unknown_service"), ("first", "service_unavailable"), ("full", "service_unavailable")],
+)
+def test_a_proposal_that_cannot_be_leaves_the_offer_open(world: World, local: str, reason: str) -> None:
+    world.publish_in_order("first")
+    world.publish(offers("full", "clinic", total=1, available=0))
+    referral = world.refer()
+    assert refused(world.send(propose(referral, local), "shelter")) == reason
+    assert isinstance(world.send(accept(referral), "shelter")[0], OfferAccepted)
+
+
+def test_a_person_who_was_accepted_stays_until_the_proposed_service_accepts(world: World) -> None:
+    referral = moving(world)
+    made = world.events[-1]
+    assert isinstance(made, OfferMade)
+    assert (made.service, made.transfer) == (service_of("second"), True)
+    assert world.task(referral, 1).is_taken
+    assert world.places("first") == (9, 0, 1)
+    assert world.send(accept(referral, 2), "clinic") == [
+        OfferAccepted(referral=referral, task=task_id(referral, 2), provider="clinic"),
+        TaskCancelled(referral=referral, task=task_id(referral, 1), provider="shelter", reason="transferred"),
+    ]
+    assert world.places("first") == (10, 0, 0)
+    assert world.task(referral, 1).business == "transferred"
+    assert kinds(world.send(outcome(referral), "clinic")) == ["OutcomeReported", "ReferralClosed"]
+
+
+@pytest.mark.parametrize("no", ["declined", "expired"])
+def test_a_transfer_that_is_declined_or_not_answered_leaves_everything_as_it_was(
+    world: World, no: str
+) -> None:
+    referral = moving(world)
+    events = (
+        world.send(decline(referral, 2, "full_until", world.now + DAY), "clinic")
+        if no == "declined"
+        else world.tick(world.now + 10 * MINUTE)
+    )
+    assert len(events) == 1
+    assert world.task(referral, 1).is_taken
+    assert not world.state.referrals[referral].on_hold
+    assert kinds(world.send(start(referral, world.now), "shelter")) == ["ServiceStarted"]
+
+
+def test_who_is_asked_to_take_a_person_over_may_propose_another_which_takes_them_over_as_well(
+    world: World,
+) -> None:
+    referral = moving(world)
+    [made] = offers_in(world.send(propose(referral, "third", 2), "clinic"))
+    assert (made.service, made.transfer) == (service_of("third"), True)
+    world.send(accept(referral, 3), "pantry")
+    assert [world.task(referral, number).business for number in (1, 2, 3)] == [
+        "transferred",
+        "proposed-elsewhere",
+        "accepted",
+    ]
+
+
+def test_an_outcome_ends_a_transfer_under_way(world: World) -> None:
+    referral = moving(world)
+    events = world.send(outcome(referral), "shelter")
+    assert kinds(events) == ["OutcomeReported", "TaskCancelled", "ReferralClosed"]
+    assert world.places("second")[1] == 0
+    assert refused(world.send(accept(referral, 2), "clinic")) == "referral_closed"
+
+
+def test_when_a_provider_gives_back_whom_it_wants_to_transfer_the_transfer_goes_on(world: World) -> None:
+    referral = moving(world)
+    assert kinds(world.send(decline(referral, 1), "shelter")) == ["TaskCancelled"]
+    world.send(decline(referral, 2), "clinic")
+    assert world.task(referral, 3).service == service_of("third")
+
+
+# How reliable a service is
+
+
+def test_what_a_service_says_of_its_places_is_tallied_by_how_it_answers(world: World) -> None:
+    world.publish(offers("beds", total=9))
+    for number in range(1, 7):
+        world.refer(number=number)
+    one, two, three, four, five, six = world.state.referrals
+    world.send(accept(one), "shelter")
+    world.send(accept(two), "shelter")
+    world.send(decline(three, 1, "no_capacity"), "shelter")
+    world.send(decline(four, 1, "full_until", world.now + DAY), "shelter")
+    world.send(decline(five, 1, "not_eligible"), "shelter")
+    assert world.state.reliability[service_of("beds")] == Reliability(kept=2, broken=2)
+    world.tick(world.now + 10 * MINUTE)
+    assert six not in world.state.referrals
+    assert world.state.reliability[service_of("beds")] == Reliability(kept=2, broken=3)
+
+
+def test_the_first_answer_counts_when_two_cross(world: World) -> None:
+    referral = offered(world)
+    body = AcceptOffer(task=task_id(referral, 1))
+    assert isinstance(world.send(body, "shelter", id="one")[0], OfferAccepted)
+    assert kinds(world.send(body, "shelter", id="one")) == ["SubmissionRepeated"]
+    assert refused(world.send(body, "shelter", id="two")) == "offer_not_open"

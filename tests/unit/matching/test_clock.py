@@ -1,0 +1,381 @@
+"""The protocol's clock: reminders, expiries, escalations and limits are events; a clock that is wrong does no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import AdoptReference
+from referral_bus.contracts.ledger import (
+    Escalated,
+    FollowUpDue,
+    OfferAccepted,
+    OfferExpired,
+    ReferralClosed,
+    Reminded,
+    TaskCancelled,
+)
+from tests.support.deciding import (
+    DAY,
+    HOUR,
+    MINUTE,
+    OPERATIONS,
+    START,
+    World,
+    accept,
+    acknowledge,
+    ask,
+    decline,
+    hold,
+    kinds,
+    of,
+    offers,
+    offers_in,
+    organisation,
+    outcome,
+    refused,
+    start,
+    withdraw,
+)
+
+MIDNIGHT = START - START % DAY + DAY
+"""The first after the beginning: of Wednesday, 15 November 2023."""
+SECONDS = 30_000
+"""Less than any offer waits."""
+
+
+def each(limit: int) -> dict[str, int]:
+    return {"crisis": limit, "urgent": limit, "routine": limit}
+
+
+def step(name: str, limit: int, *reminders: int) -> dict[str, Any]:
+    return {"step": name, "limits": each(limit), "reminders": reminders}
+
+
+def offered(world: World, **changes: Any) -> str:
+    """A referral on offer for ten minutes, under a protocol with these changes."""
+    world.follow(**changes)
+    world.publish(offers("beds"))
+    return world.refer()
+
+
+def accepted(world: World, **changes: Any) -> str:
+    referral = offered(world, **changes)
+    world.send(accept(referral), "shelter")
+    return referral
+
+
+def office(name: str, opens: int, closes: int, *holidays: str) -> AdoptReference:
+    """Open on weekdays between these hours."""
+    content = Calendar.model_validate(
+        {
+            "calendar": name,
+            "name": name.title(),
+            "hours": [{"days": ["MO", "TU", "WE", "TH", "FR"], "opens": opens * 60, "closes": closes * 60}],
+            "holidays": list(holidays),
+            "time_zone": "Etc/UTC",
+            "offsets": [{"since": 0, "minutes": 0}],
+        }
+    )
+    return AdoptReference(kind="calendar", reference=name, version=1, calendar=content)
+
+
+# Reminders
+
+
+def test_who_must_answer_an_offer_is_reminded_after_the_shares_of_time_the_protocol_says(
+    world: World,
+) -> None:
+    referral = offered(world, offer_reminders=[50, 80])
+    at, due = world.now, world.now + 10 * MINUTE
+    reminded = {
+        "referral": referral, "task": task_id(referral, 1), "step": "accept", "party": "shelter", "due": due,
+    }  # fmt: skip
+    assert world.tick(at + 5 * MINUTE - 1) == []
+    assert world.tick(at + 5 * MINUTE) == [Reminded(**reminded, percent=50)]
+    assert world.tick(at + 8 * MINUTE) == [Reminded(**reminded, percent=80)]
+    assert kinds(world.tick(due))[0] == "OfferExpired"
+
+
+@pytest.mark.parametrize("answer", [accept, decline])
+def test_who_has_answered_is_not_reminded(world: World, answer: Any) -> None:
+    referral = offered(world, offer_reminders=[50, 80])
+    world.send(answer(referral), "shelter")
+    assert world.tick(world.now + DAY) == []
+
+
+def test_each_offer_of_a_broadcast_is_reminded_of(world: World) -> None:
+    world.follow(offer_reminders=[50])
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    world.refer(mode="broadcast")
+    events = world.tick(world.now + 5 * MINUTE)
+    assert sorted(one.party for one in events if isinstance(one, Reminded)) == ["clinic", "shelter"]
+
+
+# Silence
+
+
+def test_where_silence_escalates_the_offer_stays_open_and_is_escalated_once(world: World) -> None:
+    referral = offered(world, silence="escalates", escalate_to="hospital")
+    due = world.now + 10 * MINUTE
+    assert world.tick(due) == [
+        Escalated(referral=referral, task=task_id(referral, 1), step="accept", to="hospital", due=due)
+    ]
+    assert world.task(referral).is_open
+    assert world.places() == (0, 1, 0)
+    assert world.tick(due + DAY) == []
+
+
+def test_an_offer_that_was_escalated_can_still_be_accepted(world: World) -> None:
+    referral = offered(world, silence="escalates")
+    [escalated] = world.tick(world.now + 10 * MINUTE)
+    assert isinstance(escalated, Escalated)
+    assert escalated.to is None
+    assert isinstance(world.send(accept(referral), "shelter")[0], OfferAccepted)
+
+
+def test_an_acceptance_after_the_limit_and_before_the_tick_counts_where_silence_escalates(
+    world: World,
+) -> None:
+    referral = offered(world, silence="escalates")
+    events = world.send(accept(referral), "shelter", at=world.now + HOUR)
+    assert isinstance(events[0], OfferAccepted)
+    assert world.tick(world.now) == []
+
+
+def test_an_offer_that_was_escalated_can_still_be_declined(world: World) -> None:
+    world.publish(offers("rooms", "clinic"))
+    referral = offered(world, silence="escalates")
+    world.tick(world.now + 10 * MINUTE)
+    [made] = offers_in(world.send(decline(referral), world.task(referral).provider))
+    assert made.expires_at == world.now + 10 * MINUTE
+
+
+# The steps
+
+
+def test_an_offer_that_is_not_acknowledged_in_time_escalates_and_waits_on(world: World) -> None:
+    referral = offered(world, steps=[step("acknowledge", SECONDS)])
+    due = world.now + SECONDS
+    assert world.tick(due) == [
+        Escalated(referral=referral, task=task_id(referral, 1), step="acknowledge", due=due)
+    ]
+    assert kinds(world.send(acknowledge(referral), "shelter")) == ["OfferAcknowledged"]
+    assert kinds(world.send(accept(referral), "shelter")) == ["OfferAccepted"]
+
+
+@pytest.mark.parametrize("seen", [acknowledge, ask, accept])
+def test_whatever_shows_that_the_offer_was_seen_acknowledges_it(world: World, seen: Any) -> None:
+    referral = offered(world, steps=[step("acknowledge", SECONDS)])
+    world.send(seen(referral), "shelter")
+    assert world.tick(world.now + MINUTE) == []
+
+
+def test_a_service_that_does_not_start_in_time_is_reminded_and_escalates_once(world: World) -> None:
+    referral = accepted(world, steps=[step("start", DAY, 75)])
+    due = world.now + DAY
+    assert world.tick(due) == [
+        Reminded(
+            referral=referral,
+            task=task_id(referral, 1),
+            step="start",
+            party="shelter",
+            percent=75,
+            due=due,
+        ),
+        Escalated(referral=referral, task=task_id(referral, 1), step="start", due=due),
+    ]
+    assert world.tick(due + 50 * DAY) == []
+
+
+def test_the_time_for_the_outcome_begins_with_the_start(world: World) -> None:
+    referral = accepted(world, steps=[step("start", DAY), step("outcome", 2 * DAY)])
+    world.send(start(referral, world.now), "shelter", at=world.now + HOUR)
+    due = world.now + 2 * DAY
+    assert world.tick(due - 1) == []
+    assert world.tick(due) == [
+        Escalated(referral=referral, task=task_id(referral, 1), step="outcome", due=due)
+    ]
+
+
+def test_what_is_over_does_not_escalate(world: World) -> None:
+    referral = accepted(world, steps=[step("start", DAY), step("outcome", DAY)])
+    world.send(start(referral, world.now), "shelter")
+    world.send(outcome(referral), "shelter")
+    assert world.tick(world.now + 10 * DAY) == []
+
+
+# How long a referral may go without an acceptance
+
+
+def test_a_referral_nobody_accepts_is_closed_when_its_time_is_over_and_its_offers_end(world: World) -> None:
+    referral = offered(world, referral_limits=each(HOUR), silence="escalates")
+    opened_at = world.now
+    world.tick(opened_at + HOUR - 1)
+    assert world.tick(opened_at + HOUR) == [
+        TaskCancelled(referral=referral, task=task_id(referral, 1), provider="shelter", reason="time_over"),
+        ReferralClosed(referral=referral, status="revoked", reason="time_over"),
+    ]
+    assert world.places() == (1, 0, 0)
+    assert refused(world.send(accept(referral), "shelter")) == "referral_closed"
+
+
+def test_a_referral_that_was_accepted_in_time_is_not_closed(world: World) -> None:
+    referral = accepted(world, referral_limits=each(HOUR))
+    assert world.tick(world.now + 30 * DAY) == []
+    assert world.task(referral).is_taken
+
+
+# Business time
+
+
+def test_time_limits_in_business_time_pass_while_who_must_act_is_open(world: World) -> None:
+    world.send(office("office", 9, 17), OPERATIONS)
+    world.follow(offer_limits=each(4 * HOUR), business_time=True, calendar="office", offer_reminders=[50])
+    world.publish(offers("beds"))
+    referral = world.refer()
+    assert world.task(referral).expires_at == MIDNIGHT + 13 * HOUR
+    assert world.tick(MIDNIGHT + 11 * HOUR - 1) == []
+    assert kinds(world.tick(MIDNIGHT + 11 * HOUR)) == ["Reminded"]
+    assert kinds(world.tick(MIDNIGHT + 13 * HOUR))[0] == "OfferExpired"
+
+
+def test_the_hours_and_holidays_of_who_must_act_come_before_those_of_the_protocol(world: World) -> None:
+    world.send(office("office", 9, 17), OPERATIONS)
+    world.send(office("late", 12, 20, "2023-11-15"), OPERATIONS)
+    body = organisation("shelter", 2)
+    assert body.organisation is not None
+    theirs = body.organisation.model_copy(update={"calendar": "late"})
+    world.send(body.model_copy(update={"organisation": theirs}), OPERATIONS)
+    world.follow(offer_limits=each(4 * HOUR), business_time=True, calendar="office", broadcast_width=2)
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    referral = world.refer(mode="broadcast")
+    ends = {task.provider: task.expires_at for task in world.state.referrals[referral].tasks}
+    assert ends == {"clinic": MIDNIGHT + 13 * HOUR, "shelter": MIDNIGHT + DAY + 16 * HOUR}
+
+
+def test_a_new_version_of_a_calendar_counts_for_the_next_offer_and_not_for_one_that_is_made(
+    world: World,
+) -> None:
+    world.send(office("office", 9, 17), OPERATIONS)
+    world.follow(offer_limits=each(4 * HOUR), business_time=True, calendar="office")
+    world.publish(offers("beds", total=2))
+    first = world.refer(number=1)
+    closing = office("office", 9, 17, "2023-11-15")
+    assert closing.calendar is not None
+    later = closing.calendar.model_copy(update={"version": 2})
+    world.send(closing.model_copy(update={"version": 2, "calendar": later}), OPERATIONS)
+    second = world.refer(number=2)
+    assert world.task(first).expires_at == MIDNIGHT + 13 * HOUR
+    assert world.task(second).expires_at == MIDNIGHT + DAY + 13 * HOUR
+
+
+# Clocks that are wrong
+
+
+def lively(world: World) -> None:
+    """Something of everything that falls due."""
+    world.follow(
+        steps=[step("acknowledge", SECONDS), step("start", DAY), step("outcome", 2 * DAY)],
+        offer_reminders=[50],
+        referral_limits=each(3 * DAY),
+        follow_up_days=[30, 90],
+        maximum_offers=9,
+    )
+    world.publish(offers("beds", total=5), offers("rooms", "clinic"), offers("halls", "pantry"))
+    for number in range(1, 5):
+        world.refer(number=number)
+    names = list(world.state.referrals)
+    for name in names[:3]:
+        world.send(accept(name), world.task(name).provider)
+    world.send(start(names[0], world.now), world.task(names[0]).provider)
+    world.send(outcome(names[1]), world.task(names[1]).provider)
+    world.send(hold(names[2], world.now + 5 * DAY), world.task(names[2]).provider)
+    world.refer(number=6, mode="broadcast")
+    world.send(withdraw(of(number=77)), "police")
+
+
+def nothing_is_left_of_offers(world: World) -> None:
+    for local in ("beds", "rooms", "halls"):
+        assert world.places(local)[1] == 0
+
+
+def test_a_clock_that_jumps_a_hundred_days_sees_to_everything_that_fell_due_in_its_order(
+    world: World,
+) -> None:
+    lively(world)
+    events = world.tick(world.now + 100 * DAY)
+    assert kinds(events).count("FollowUpDue") == 2
+    for name in {one.referral for one in events if isinstance(one, OfferExpired)}:
+        of_it = [
+            kind
+            for one, kind in zip(events, kinds(events), strict=True)
+            if getattr(one, "referral", "") == name
+        ]
+        assert of_it.index("Reminded") < of_it.index("OfferExpired")
+    assert world.tick(world.now) == []
+    nothing_is_left_of_offers(world)
+    assert world.again() == [value for _, value in world.entries]
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_a_region_that_slept_for_a_year_still_asks_how_it_is(world: World, snapshot: bool) -> None:
+    referral = accepted(world, follow_up_days=[30, 90])
+    world.send(outcome(referral), "shelter")
+    at = world.now
+    events = world.tick(at + 60 * DAY)
+    if snapshot:
+        world.refer(number=2)
+        world.state.forget_old()
+    events += world.tick(at + 400 * DAY)
+    assert [one.days for one in events if isinstance(one, FollowUpDue)] == [30, 90]
+
+
+def test_ticks_one_by_one_and_one_tick_after_a_jump_end_the_same(world: World) -> None:
+    other = World(world.codec)
+    for one in (world, other):
+        lively(one)
+    end = world.now + 100 * DAY
+    while (due := world.state.next_due()) is not None and due.at <= end:
+        world.tick(due.at)
+    other.tick(end)
+    assert set(kinds(world.events)) == set(kinds(other.events))
+    assert world.state.referrals.keys() == other.state.referrals.keys()
+    assert world.state.closed.keys() == other.state.closed.keys()
+
+
+def test_a_clock_that_stands_still_does_nothing_twice(world: World) -> None:
+    world.step = 0
+    lively(world)
+    assert world.tick(world.now) == []
+    assert "OfferExpired" in kinds(world.tick(world.now + 10 * MINUTE))
+    sequence = world.state.sequence
+    assert [world.tick(world.now) for _ in range(3)] == [[], [], []]
+    assert world.state.sequence == sequence
+
+
+def test_a_clock_that_runs_backwards_ends_nothing_early_and_shortens_no_limit(world: World) -> None:
+    world.publish(offers("beds", total=2))
+    first = world.refer(number=1)
+    latest = world.now
+    world.now -= DAY
+    second = world.refer(number=2)
+    assert world.state.now == latest
+    assert world.task(second).expires_at == world.task(first).expires_at == latest + 10 * MINUTE
+    assert world.tick(latest - HOUR) == []
+    assert isinstance(world.send(accept(second), "shelter")[0], OfferAccepted)
+
+
+def test_after_a_clock_that_jumped_ahead_and_back_the_region_goes_on(world: World) -> None:
+    world.publish(offers("beds", total=2))
+    wrong = world.now + 60 * DAY
+    world.tick(wrong)
+    world.send(withdraw(of(number=77)), "police", at=wrong)
+    world.now = START + HOUR
+    referral = world.refer()
+    # Its limit is counted from the latest time the region has seen; an answer is judged by its own.
+    assert world.task(referral).expires_at == wrong + 10 * MINUTE
+    assert isinstance(world.send(accept(referral), "shelter")[0], OfferAccepted)

@@ -1,0 +1,239 @@
+"""Rest and going on: the agency holds a referral nobody has accepted, the provider the service it has accepted."""
+
+from __future__ import annotations
+
+import pytest
+
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.ledger import (
+    OfferMade,
+    ReferralClosed,
+    ReferralHeld,
+    ReferralResumed,
+    TaskCancelled,
+    TaskHeld,
+    TaskResumed,
+)
+from tests.support.deciding import (
+    DAY,
+    HOUR,
+    HOUSING,
+    MINUTE,
+    World,
+    accept,
+    decline,
+    go_on,
+    hold,
+    kinds,
+    of,
+    offers,
+    offers_in,
+    outcome,
+    refused,
+    service_of,
+    start,
+    transfer,
+)
+
+
+def test_a_held_referral_ends_its_offers_frees_their_places_and_rests(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    assert world.send(hold(referral), "police") == [
+        TaskCancelled(referral=referral, task=task_id(referral, 1), provider="shelter", reason="held"),
+        ReferralHeld(referral=referral, reason="person_asked"),
+    ]
+    assert world.places() == (1, 0, 0)
+    assert world.tick(world.now + 100 * DAY) == []
+
+
+def test_a_resumed_referral_goes_on_in_a_new_round_but_not_to_who_is_never_to_be_asked_again(
+    world: World,
+) -> None:
+    world.publish_in_order("first", "second")
+    world.follow(maximum_offers=5)
+    referral = world.refer()
+    world.send(decline(referral, 1, "not_eligible"), "shelter")
+    world.send(hold(referral), "police")
+    events = world.send(go_on(referral), "police")
+    assert events[0] == ReferralResumed(referral=referral)
+    [made] = offers_in(events)
+    assert (made.task, made.service) == (task_id(referral, 3), service_of("second"))
+
+
+def test_a_referral_held_until_a_date_goes_on_by_the_clock(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    until = world.now + DAY
+    world.send(hold(referral, until), "police")
+    assert world.tick(until - 1) == []
+    assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+
+
+def test_a_referral_resumed_early_is_not_resumed_again_on_the_date(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(hold(referral, world.now + DAY), "police")
+    world.send(go_on(referral), "police")
+    world.send(accept(referral, 2), "shelter")
+    assert world.tick(world.now + 2 * DAY) == []
+
+
+def test_a_referral_held_again_until_the_same_date_goes_on_once(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    until = world.now + DAY
+    world.send(hold(referral, until), "police")
+    world.send(go_on(referral), "police")
+    world.send(hold(referral, until), "police")
+    assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+
+
+@pytest.mark.parametrize("sender", ["hospital", "shelter"])
+def test_only_its_agency_holds_and_resumes_a_referral(world: World, sender: str) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    assert refused(world.send(hold(referral), sender)) == "not_your_referral"
+    world.send(hold(referral), "police")
+    assert refused(world.send(go_on(referral), sender)) == "not_your_referral"
+
+
+def test_a_referral_may_rest_longer_than_it_may_go_unaccepted_and_has_all_that_time_again_afterwards(
+    world: World,
+) -> None:
+    world.follow(referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY}, silence="escalates")
+    world.publish(offers("beds"))
+    referral = world.refer()
+    until = world.now + 3 * DAY
+    world.send(hold(referral, until), "police")
+    assert world.tick(until - 1) == []
+    world.tick(until)
+    assert "ReferralClosed" not in kinds(world.tick(until + DAY - 1))
+    assert world.tick(until + DAY)[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="time_over"
+    )
+
+
+def test_the_provider_holds_the_service_it_has_accepted_whose_place_stays_taken(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(start(referral), "shelter")
+    assert world.send(hold(referral), "shelter") == [
+        TaskHeld(referral=referral, task=task_id(referral, 1), reason="person_asked")
+    ]
+    assert (world.task(referral).status, world.task(referral).business) == ("on-hold", "on-hold")
+    assert world.places() == (0, 0, 1)
+    assert world.send(go_on(referral), "shelter") == [
+        TaskResumed(referral=referral, task=task_id(referral, 1))
+    ]
+    assert (world.task(referral).status, world.task(referral).business) == ("in-progress", "started")
+
+
+def test_a_service_held_until_a_date_goes_on_by_the_clock(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    until = world.now + DAY
+    world.send(hold(referral, until), "shelter")
+    assert world.tick(until - 1) == []
+    assert world.tick(until) == [TaskResumed(referral=referral, task=task_id(referral, 1))]
+    assert world.tick(until + DAY) == []
+
+
+def test_a_service_resumed_early_is_not_resumed_again_on_the_date(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    until = world.now + DAY
+    world.send(hold(referral, until), "shelter")
+    world.send(go_on(referral), "shelter")
+    world.send(hold(referral), "shelter")
+    assert world.tick(until) == []
+
+
+def test_a_service_that_rested_before_it_began_can_still_be_reported_to_have_begun_once(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(hold(referral), "shelter")
+    world.send(go_on(referral), "shelter")
+    assert (world.task(referral).status, world.task(referral).business) == ("in-progress", "accepted")
+    assert kinds(world.send(start(referral), "shelter")) == ["ServiceStarted"]
+    assert world.task(referral).business == "started"
+    assert refused(world.send(start(referral), "shelter")) == "already_started"
+
+
+def test_a_service_that_rests_can_be_ended_or_given_back(world: World) -> None:
+    world.publish(offers("beds", total=2))
+    ended, given_back = world.accepted(number=1), world.accepted(number=2)
+    world.send(hold(ended), "shelter")
+    world.send(hold(given_back, world.now + DAY), "shelter")
+    assert kinds(world.send(outcome(ended), "shelter")) == ["OutcomeReported", "ReferralClosed"]
+    assert kinds(world.send(decline(given_back), "shelter"))[0] == "TaskCancelled"
+    assert world.places() == (2, 0, 0)
+    assert world.tick(world.now + DAY) == []
+
+
+def test_the_time_for_the_outcome_stands_still_while_the_service_rests_and_begins_anew(world: World) -> None:
+    world.follow(steps=[{"step": "outcome", "limits": {"crisis": DAY, "urgent": DAY, "routine": DAY}}])
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(start(referral), "shelter")
+    world.send(hold(referral), "shelter")
+    assert world.tick(world.now + 5 * DAY) == []
+    world.send(go_on(referral), "shelter")
+    resumed_at = world.now
+    assert world.tick(resumed_at + DAY - 1) == []
+    assert kinds(world.tick(resumed_at + DAY)) == ["Escalated"]
+    assert world.tick(resumed_at + 9 * DAY) == []
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_rest_of_no_time_does_not_escalate_twice(world: World) -> None:
+    world.follow(steps=[{"step": "outcome", "limits": {"crisis": DAY, "urgent": DAY, "routine": DAY}}])
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.step = 0
+    for body in (start(referral), hold(referral), go_on(referral)):
+        world.send(body, "shelter")
+    assert kinds(world.tick(world.now + DAY)) == ["Escalated"]
+
+
+def test_the_agency_cannot_hold_what_a_provider_has_accepted_nor_the_provider_what_it_has_not(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    assert refused(world.send(hold(referral), "shelter")) == "not_your_referral"
+    world.send(accept(referral), "shelter")
+    assert refused(world.send(hold(referral), "police")) == "already_accepted"
+    assert refused(world.send(go_on(referral), "police")) == "not_on_hold"
+
+
+def test_a_part_that_was_to_be_held_before_it_was_there_is_held_before_it_is_offered(world: World) -> None:
+    world.publish(offers("beds", total=5))
+    whole = world.refer()
+    held, other = sorted((of(number=8), of(number=9)))
+    world.send(hold(held), "police")
+    number = 8 if held == of(number=8) else 9
+    events = world.send(world.parts_of(whole, [(number, HOUSING), (17 - number, HOUSING)]), "police")
+    assert [one.referral for one in offers_in(events)] == [other]
+    assert world.state.referrals[held].on_hold
+    assert isinstance(world.send(go_on(held), "police")[-1], OfferMade)
+
+
+def test_after_a_transfer_the_new_agency_resumes_what_the_former_held(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(hold(referral), "police")
+    world.send(transfer(referral), "police")
+    assert refused(world.send(go_on(referral), "police")) == "not_your_referral"
+    assert kinds(world.send(go_on(referral), "hospital"))[0] == "ReferralResumed"
+
+
+def test_an_offer_of_a_held_referral_can_no_longer_be_accepted(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(hold(referral), "police")
+    assert refused(world.send(accept(referral), "shelter")) == "offer_not_open"
+    world.tick(world.now + HOUR + MINUTE)
+    assert refused(world.send(accept(referral), "shelter")) == "offer_not_open"

@@ -1,0 +1,166 @@
+"""Modes *direct* and *broadcast*: the agency names the service, or several are asked at once and the first acceptance wins."""
+
+from __future__ import annotations
+
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.ledger import (
+    MatchDecided,
+    OfferAccepted,
+    OfferDeclined,
+    OfferExpired,
+    ReferralClosed,
+    ReferralOpened,
+    TaskCancelled,
+)
+from tests.support.deciding import (
+    DAY,
+    HOUR,
+    World,
+    accept,
+    decline,
+    kinds,
+    offers,
+    offers_in,
+    outcome,
+    propose,
+    refused,
+    service_of,
+)
+
+
+def asked(world: World, referral: str) -> list[str]:
+    """The services whose answer is waited for."""
+    known = world.state.referrals[referral]
+    return [known.attempt(number).service for number in known.offers]
+
+
+def broadcast(world: World, *named: str, width: int = 3, most: int = 9) -> str:
+    world.follow(broadcast_width=width, maximum_offers=most)
+    world.publish_in_order(*named)
+    return world.refer(mode="broadcast")
+
+
+def test_the_service_its_agency_names_is_asked_though_another_ranks_before_it(world: World) -> None:
+    world.publish_in_order("first", "second")
+    opened, matched, made = world.send(
+        world.submission(mode="direct", service=service_of("second")), "police"
+    )
+    assert isinstance(opened, ReferralOpened)
+    assert (opened.mode, opened.service) == ("direct", service_of("second"))
+    assert isinstance(matched, MatchDecided)
+    assert [(one.criterion, one.services) for one in matched.certificate.eliminated] == [("not_named", 1)]
+    [offer] = offers_in([made])
+    assert offer.service == service_of("second")
+
+
+def test_when_the_named_service_declines_nobody_else_is_asked(world: World) -> None:
+    world.publish_in_order("first", "second")
+    referral = world.refer(mode="direct", service=service_of("second"))
+    assert world.send(decline(referral), "shelter")[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="offers_exhausted"
+    )
+
+
+def test_when_the_named_service_is_full_the_referral_is_closed_and_not_offered_elsewhere(
+    world: World,
+) -> None:
+    world.publish(offers("first"), offers("second", total=1, available=0))
+    referral = world.refer(mode="direct", service=service_of("second"))
+    assert world.events[-1] == ReferralClosed(referral=referral, status="revoked", reason="no_match")
+
+
+def test_a_direct_referral_that_is_reopened_is_matched_like_any_other(world: World) -> None:
+    world.publish_in_order("first", "second")
+    referral = world.refer(mode="direct", service=service_of("second"))
+    world.send(accept(referral), "shelter")
+    world.send(outcome(referral), "shelter")
+    [offer] = offers_in(world.send(world.reopening(referral), "police"))
+    assert (offer.service, offer.task) == (service_of("first"), task_id(referral, 2))
+
+
+def test_a_broadcast_asks_as_many_of_the_best_at_once_as_the_protocol_says_each_with_a_place_held(
+    world: World,
+) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", width=2)
+    made = offers_in(world.events)
+    assert [(one.task, one.service) for one in made] == [
+        (task_id(referral, 1), service_of("a")),
+        (task_id(referral, 2), service_of("b")),
+    ]
+    assert len({one.expires_at for one in made}) == 1
+    assert [world.places(one)[1] for one in "abc"] == [1, 1, 0]
+
+
+def test_a_broadcast_asks_no_more_than_are_left_of_the_protocols_most_offers(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", width=2, most=3)
+    world.send(decline(referral, 1), "shelter")
+    assert [one.service for one in offers_in(world.send(decline(referral, 2), "clinic"))] == [service_of("c")]
+    assert kinds(world.send(decline(referral, 3), "pantry")) == ["OfferDeclined", "ReferralClosed"]
+
+
+def test_of_a_broadcast_the_first_acceptance_wins_and_the_others_are_told_at_once(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c")
+    assert world.send(accept(referral, 2), "clinic") == [
+        OfferAccepted(referral=referral, task=task_id(referral, 2), provider="clinic"),
+        TaskCancelled(
+            referral=referral, task=task_id(referral, 1), provider="shelter", reason="taken_elsewhere"
+        ),
+        TaskCancelled(
+            referral=referral, task=task_id(referral, 3), provider="pantry", reason="taken_elsewhere"
+        ),
+    ]
+    assert [world.places(one)[1] for one in "abc"] == [0, 0, 0]
+    assert [world.task(referral, number).business for number in (1, 2, 3)] == [
+        "taken-elsewhere",
+        "accepted",
+        "taken-elsewhere",
+    ]
+
+
+def test_a_second_acceptance_of_a_broadcast_is_refused_and_takes_no_place(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    world.send(accept(referral, 2), "clinic")
+    assert refused(world.send(accept(referral, 1), "shelter")) == "offer_not_open"
+    assert world.places("a") == (10, 0, 0)
+
+
+def test_who_declines_a_broadcast_leaves_it_to_the_others(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    assert kinds(world.send(decline(referral, 1), "shelter")) == ["OfferDeclined"]
+    assert asked(world, referral) == [service_of("b")]
+
+
+def test_when_the_last_of_a_broadcast_declines_the_next_are_asked(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", "clinic:d", width=2)
+    world.send(decline(referral, 1), "shelter")
+    world.send(decline(referral, 2), "clinic")
+    assert asked(world, referral) == [service_of("c"), service_of("d")]
+
+
+def test_when_a_broadcast_expires_the_next_are_asked_once(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", "clinic:d", width=2)
+    events = world.tick(world.task(referral).expires_at)
+    assert kinds(events) == ["OfferExpired", "OfferExpired", "MatchDecided", "OfferMade", "OfferMade"]
+    assert isinstance(events[0], OfferExpired)
+    assert asked(world, referral) == [service_of("c"), service_of("d")]
+
+
+def test_who_is_full_for_a_while_is_not_asked_again_while_the_rest_of_a_broadcast_goes_on(
+    world: World,
+) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", width=2)
+    world.send(decline(referral, 1, "full_until", world.now + DAY), "shelter")
+    events = world.send(decline(referral, 2), "clinic")
+    assert isinstance(events[0], OfferDeclined)
+    assert [one.service for one in offers_in(events)] == [service_of("c")]
+
+
+def test_one_of_a_broadcast_that_proposes_another_service_brings_it_in_beside_the_others(
+    world: World,
+) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", width=2)
+    world.send(propose(referral, "c", 1), "shelter")
+    assert asked(world, referral) == [service_of("b"), service_of("c")]
+    world.send(accept(referral, 3), "pantry")
+    assert asked(world, referral) == []
+    assert world.tick(world.now + HOUR) == []
