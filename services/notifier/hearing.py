@@ -16,7 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 from referral_bus.contracts import inbox
 from referral_bus.contracts.ids import ReferralId, TaskId, referral_of
 from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
     CapacityChanged,
+    CapacityDenied,
+    CapacityFreed,
+    CapacityLent,
+    CapacityListed,
+    CapacityOffered,
+    CapacityRequested,
+    CapacityReturned,
+    CapacityTaken,
     ContactReported,
     Entry,
     Escalated,
@@ -41,6 +50,7 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     ReferralHeld,
     ReferralOpened,
+    ReferralQueued,
     ReferralReopened,
     ReferralResumed,
     ReferralSplit,
@@ -49,6 +59,7 @@ from referral_bus.contracts.ledger import (
     ReferralWithdrawn,
     Reminded,
     RulesActivated,
+    ServiceListed,
     ServiceProposed,
     ServicePublished,
     ServiceStarted,
@@ -59,6 +70,7 @@ from referral_bus.contracts.ledger import (
     TaskCancelled,
     TaskHeld,
     TaskResumed,
+    WindowClosed,
 )
 from referral_bus.contracts.vocabulary import Role
 from services.notifier.standing import ReferralStanding
@@ -100,6 +112,7 @@ _HEARD_BY_ITS_PROVIDER = (
     | InformationAsked
     | InformationGiven
     | ServiceProposed
+    | AcceptanceClaimed
     | FollowUpDue
 )
 _HEARD_BY_WHO_HOLDS_THE_TASK = (
@@ -118,6 +131,7 @@ _HEARD_BY_THE_AGENCY_ALONE = (
     | ReferralHeld
     | ReferralResumed
     | ReferralWaitlisted
+    | ReferralQueued
     | ReferralSplit
     | ReferralReopened
     | MatchDecided
@@ -134,6 +148,16 @@ _OF_A_REFERRAL = (
 )
 _UNHEARD = (
     ReferralCalled
+    | WindowClosed
+    | CapacityRequested
+    | CapacityReturned
+    | CapacityLent
+    | CapacityDenied
+    | CapacityTaken
+    | CapacityFreed
+    | CapacityOffered
+    | CapacityListed
+    | ServiceListed
     | CapacityChanged
     | ServicePublished
     | SubmissionRepeated
@@ -268,6 +292,9 @@ def _told(event: Event, standing: ReferralStanding, roles: Roles) -> list[_Party
     match event:
         case MatchDecided() if event.service is not None:
             return []
+        case TaskCancelled(reason="no_place" | "no_answer") if standing.provider_of(event.task) is None:
+            # A place in another region was asked for and not had: nobody was offered anything.
+            return []
         case ReferralTransferred():
             return [(event.former, "agency"), (event.agency, "agency")]
         case Reminded():
@@ -357,6 +384,8 @@ def _moment(event: Event) -> int | None:
             return event.until
         case ReferralWaitlisted():
             return event.review
+        case ReferralQueued():
+            return event.until
         case Reminded() | Escalated():
             return event.due
         case _:

@@ -20,8 +20,17 @@ from referral_bus.contracts.inbox import (
 from referral_bus.contracts.ledger import (
     EVENTS,
     GENESIS_HASH,
+    AcceptanceClaimed,
     Admitted,
     CapacityChanged,
+    CapacityDenied,
+    CapacityFreed,
+    CapacityLent,
+    CapacityListed,
+    CapacityOffered,
+    CapacityRequested,
+    CapacityReturned,
+    CapacityTaken,
     Certificate,
     ContactReported,
     Entry,
@@ -48,6 +57,7 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     ReferralHeld,
     ReferralOpened,
+    ReferralQueued,
     ReferralReopened,
     ReferralResumed,
     ReferralSplit,
@@ -55,7 +65,9 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    RoomOf,
     RulesActivated,
+    ServiceListed,
     ServiceProposed,
     ServicePublished,
     ServiceStarted,
@@ -66,6 +78,7 @@ from referral_bus.contracts.ledger import (
     TaskCancelled,
     TaskHeld,
     TaskResumed,
+    WindowClosed,
 )
 from referral_bus.contracts.vocabulary import CancelReason
 from services.notifier.hearing import Roles, Sender, UnheardOf, hearers, needs_roles
@@ -166,7 +179,33 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
     (of(ReferralHeld, reason="person_asked", until=NOW), opened(OPENED), [AGENCY], "person_asked", NOW),
     (of(ReferralResumed), opened(OPENED), [AGENCY], None, None),
     (of(ReferralWaitlisted, services=[SERVICE], review=NOW), opened(OPENED), [AGENCY], None, NOW),
+    (of(ReferralQueued, until=NOW), opened(OPENED), [AGENCY], None, NOW),
+    (WindowClosed(placements=[], prices=[]), None, [], None, None),
     (of(ReferralCalled, service=SERVICE), opened(OPENED), [], None, None),
+    (of(CapacityRequested, service=SERVICE, unit=UNIT, until=NOW), opened(OPENED), [], None, None),
+    (of(TaskCancelled, reason="no_place"), opened(OPENED), [], None, None),
+    (of(TaskCancelled, reason="no_answer"), opened(OPENED), [], None, None),
+    (of(AcceptanceClaimed, unit=UNIT), OFFERED, BOTH, None, None),
+    (of(TaskCancelled, reason="no_place"), OFFERED, BOTH, "no_place", None),
+    (of(CapacityReturned, unit=UNIT), OFFERED, [], None, None),
+    (of(CapacityLent, unit=UNIT, until=NOW, total=1, room=1), None, [], None, None),
+    (of(CapacityDenied, unit=UNIT, reason="no_place", total=1, room=0), None, [], None, None),
+    (of(CapacityTaken, unit=UNIT, total=1, room=0), None, [], None, None),
+    (of(CapacityFreed, unit=UNIT, because="expired", total=1, room=1), None, [], None, None),
+    (
+        CapacityOffered(unit=UNIT, total=1, rooms=[RoomOf(region="south", room=1)], true_at=NOW),
+        None,
+        [],
+        None,
+        None,
+    ),
+    (
+        CapacityListed(unit=UNIT, service=SERVICE, total=1, room=1, true_at=NOW, as_of=NOW),
+        None,
+        [],
+        None,
+        None,
+    ),
     (of(ReferralSplit, parts=[REFERRAL, OTHER]), opened(OPENED), [AGENCY], None, None),
     (
         of(ReferralReopened, reason="need_returned", sealed_facts=b"new"),
@@ -185,7 +224,7 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
     *(
         (of(TaskCancelled, reason=reason), OFFERED, BOTH, reason, None)
         for reason in get_args(CancelReason)
-        if reason != "given_back"
+        if reason not in ("given_back", "no_place", "no_answer")
     ),
     (of(InformationAsked, sealed_question=b"q"), OFFERED, BOTH, None, None),
     (of(InformationGiven, sealed_answer=b"a"), OFFERED, BOTH, None, None),
@@ -284,7 +323,7 @@ def test_who_hears_of_an_event_and_in_which_words(
 
 
 def test_no_event_of_the_ledger_is_left_out_of_the_table() -> None:
-    elsewhere = {ReferralTransferred, SubmissionRefused, SubmissionParked, ServicePublished}
+    elsewhere = {ReferralTransferred, SubmissionRefused, SubmissionParked, ServicePublished, ServiceListed}
     assert {type(row[0]) for row in TABLE} | elsewhere == set(EVENTS)
 
 

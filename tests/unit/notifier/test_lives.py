@@ -10,6 +10,7 @@ import pytest
 
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.ledger import (
+    ELSEWHERE,
     EVENTS,
     Entry,
     Escalated,
@@ -67,7 +68,7 @@ class Moment:
 @cache
 def moments(seed: int) -> tuple[list[Moment], dict[str, ReferralStanding], Region]:
     """The ledger as the notifier folds it."""
-    lives = Lives(CODEC, seed)
+    lives = Lives(CODEC, seed, windows=seed % 2 == 1)
     lives.steps(STEPS)
     known: dict[str, ReferralStanding] = {}
     parked: dict[int, Sender] = {}
@@ -98,13 +99,14 @@ def every_moment() -> Iterator[Moment]:
 
 def test_the_lives_hold_every_event_about_a_referral() -> None:
     lived = {type(moment.entry.event) for moment in every_moment()}
-    assert {event for event in EVENTS if "referral" in event.model_fields} <= lived
+    of_one_region = set(EVENTS) - set(ELSEWHERE)
+    assert {event for event in of_one_region if "referral" in event.model_fields} <= lived
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_referral_stands_where_the_core_says(seed: int) -> None:
     _, known, state = moments(seed)
-    assert state.referrals
+    assert state.referrals.keys() <= known.keys()
     for name, referral in state.referrals.items():
         standing = known[name]
         assert standing.agency == referral.agency
