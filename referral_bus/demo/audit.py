@@ -10,22 +10,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.inbox import AdoptReference, Tick
 from referral_bus.contracts.ledger import (
     GENESIS_HASH,
     CapacityChanged,
+    CapacityFreed,
+    CapacityLent,
+    CapacityTaken,
     Entry,
     Event,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
     OfferMade,
+    OutcomeReported,
     ReferralClosed,
     ReferralOpened,
     ReferralWithdrawn,
+    ServiceProposed,
     ServicePublished,
     SubmissionRefused,
     SubmissionRepeated,
+    TaskCancelled,
 )
 from referral_bus.log.port import Record
 from referral_bus.wire.codec import Codec
@@ -40,6 +47,51 @@ class _Unit:
     total: int
     taken: int
     held: int = 0
+    overbook: int = 0
+    moves: list[tuple[int, int]] = field(default_factory=list)
+
+    def moved(self, at: int, places: int) -> None:
+        self.taken = max(0, self.taken + places)
+        self.moves.append((at, places))
+
+    def counted(self, total: int, available: int, true_at: int) -> None:
+        """A count was true some time ago: who came or went since is counted in."""
+        since = sum(places for at, places in self.moves if at > true_at)
+        self.total, self.taken = total, max(0, total - available + since)
+
+
+@dataclass(slots=True)
+class _Places:
+    """The units of a region, and of which each task holds or has taken a place. What is of another region's unit that region's own
+    ledger says, and it is counted there."""
+
+    region: str
+    units: dict[str, _Unit] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
+
+    def hold(self, task: str, unit: str, found: Audit) -> None:
+        if region_of(unit) != self.region:
+            return
+        self.held[task] = unit
+        known = self.units[unit]
+        known.held += 1
+        if known.held + known.taken > known.total + known.overbook:
+            found.oversold += 1
+
+    def take(self, task: str, now: int) -> None:
+        unit = self.held.pop(task, None)
+        if unit is not None:
+            self.taken[task] = unit
+            self.units[unit].held -= 1
+            self.units[unit].moved(now, 1)
+
+    def leave(self, task: str, now: int) -> None:
+        held, taken = self.held.pop(task, None), self.taken.pop(task, None)
+        if held is not None:
+            self.units[held].held -= 1
+        elif taken is not None:
+            self.units[taken].moved(now, -1)
 
 
 @dataclass(slots=True)
@@ -72,15 +124,15 @@ def audit(inbox: Iterable[Record], ledger: Iterable[Record], codec: Codec) -> Au
     asked = _asked(inbox, codec, found)
     answered: Counter[tuple[int, int]] = Counter()
     decided: Counter[tuple[str, str]] = Counter()
-    units: dict[str, _Unit] = {}
-    placed: dict[str, str] = {}
+    regions: dict[str, _Places] = {}
     chains: dict[str, tuple[int, bytes]] = {}
     for record in ledger:
         entry = codec.decode_entry(record.value)
         _check_chain(chains, entry, record.value or b"", found)
         found.events[type(entry.event).__name__] += 1
         _count(entry.event, found)
-        _places(entry.event, units, placed, found)
+        region = entry.meta.region
+        _places(entry, regions.setdefault(region, _Places(region)), found)
         submission = entry.meta.submission
         if submission is None or submission.type in _NOT_FROM_A_PARTY:
             continue
@@ -128,29 +180,27 @@ def _count(event: Event, found: Audit) -> None:
             found.closed[event.reason] += 1
 
 
-def _places(event: Event, units: dict[str, _Unit], placed: dict[str, str], found: Audit) -> None:
-    """Count held and taken places anew; ``placed`` remembers the unit of each task and the accepted task of each referral."""
+def _places(entry: Entry, places: _Places, found: Audit) -> None:
+    """Count held and taken places anew."""
+    event, now = entry.event, entry.meta.now
     match event:
         case ServicePublished():
             for unit in event.definition.units:
-                units.setdefault(unit.unit, _Unit(unit.total, unit.total - unit.available))
+                known = places.units.setdefault(unit.unit, _Unit(unit.total, unit.total - unit.available))
+                known.overbook = unit.overbook
         case CapacityChanged():
-            units[event.unit].total = event.total
-            units[event.unit].taken = event.total - event.available
+            places.units[event.unit].counted(event.total, event.available, event.true_at)
         case OfferMade():
-            placed[event.task] = event.unit
-            unit_ = units[event.unit]
-            unit_.held += 1
-            if unit_.held + unit_.taken > unit_.total:
-                found.oversold += 1
-        case OfferAccepted():
-            placed[event.referral] = placed[event.task]
-            units[placed[event.task]].held -= 1
-            units[placed[event.task]].taken += 1
-        case OfferDeclined() | OfferExpired():
-            units[placed[event.task]].held -= 1
-        case ReferralWithdrawn() if event.task is not None and event.referral not in placed:
-            units[placed[event.task]].held -= 1
-        case ReferralClosed() if event.referral in placed:
-            unit_ = units[placed.pop(event.referral)]
-            unit_.taken = max(0, unit_.taken - 1)
+            places.hold(event.task, event.unit, found)
+        case CapacityLent():
+            places.hold(event.task, event.unit, found)
+        case OfferAccepted() | CapacityTaken():
+            places.take(event.task, now)
+        case OfferDeclined() | OfferExpired() | TaskCancelled() | CapacityFreed():
+            places.leave(event.task, now)
+        case ReferralWithdrawn() if event.task is not None:
+            places.leave(event.task, now)
+        case OutcomeReported() if event.corrects is None:
+            places.leave(event.task, now)
+        case ServiceProposed() if event.task in places.held:
+            places.leave(event.task, now)
