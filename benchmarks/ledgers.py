@@ -112,7 +112,7 @@ class Author:
         if drawn < 0.04:
             return self._say(WithdrawReferral(referral=referral, reason="moved_away"), known.agency, referral)
         provider = known.tasks[-1].provider
-        if known.offer is not None:
+        if known.offers:
             task = task_id(referral, len(known.tasks))
             if drawn < 0.2:
                 return self._say(DeclineOffer(task=task, reason="no_capacity"), provider, task)
@@ -163,7 +163,7 @@ class Author:
         state, admitted = self.chain.state, submission.admitted
         while True:
             wanted = wanted_facts(state, submission, self.now)
-            facts = None if wanted is None else self._facts[wanted.sealed]
+            facts = {one.referral: self._facts[one.sealed] for one in wanted}
             events = decide(state, submission, self.now, facts)
             for entry, value in self.chain.append(self.codec, events, admitted, record.offset, self.now):
                 self.written += 1

@@ -12,10 +12,12 @@ import pytest
 from referral_bus.access.tokens import TokenVerifier
 from referral_bus.client import bus as client
 from referral_bus.client.errors import Conflict, Forbidden
+from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.reference import Organisation, Policy, Protocol, RegionTable
 from referral_bus.embedded import reference
 from referral_bus.embedded.bus import Addresses, LocalBus, Plan
 from referral_bus.embedded.secrets import Secrets
+from referral_bus.protocols import OFFICE_HOURS, shipped
 
 Answer = Callable[[str], httpx.Response]
 
@@ -67,19 +69,20 @@ def refused(status: int, code: str) -> httpx.Response:
     return httpx.Response(status, json={"status": status, "code": code, "detail": "Do this."})
 
 
-async def test_a_new_bus_gets_regions_operations_protocol_and_policy_in_this_order(
+async def test_a_new_bus_gets_regions_operations_calendar_protocols_and_policy_in_this_order(
     bus: LocalBus, intake: Callable[[Answer], Intake]
 ) -> None:
     there = intake(taken)
     await reference.publish_defaults(bus, ["north", "central", "south"])
-    assert [body["kind"] for body in there.published] == ["regions", "organisation", "protocol", "policy"]
-    table, operations, protocol, policy = (body["content"] for body in there.published)
+    kinds = ["regions", "organisation", "calendar", "protocol", "protocol", "protocol", "policy"]
+    assert [body["kind"] for body in there.published] == kinds
+    table, operations, calendar, *protocols, policy = (body["content"] for body in there.published)
     assert RegionTable.model_validate(table).partitions == {"north": 0, "central": 1, "south": 2}
     assert Organisation.model_validate(operations).organisation == "operations"
     assert Organisation.model_validate(operations).roles == ["operations"]
     assert Organisation.model_validate(operations).home_region == "north"
-    limits = Protocol.model_validate(protocol).offer_limits
-    assert (limits.crisis, limits.urgent, limits.routine) == (1_800_000, 14_400_000, 172_800_000)
+    assert Calendar.model_validate(calendar) == OFFICE_HOURS
+    assert [Protocol.model_validate(protocol) for protocol in protocols] == shipped()
     assert Policy.model_validate(policy).rank_by[-1] == "lottery"
 
 

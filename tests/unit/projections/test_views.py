@@ -408,10 +408,12 @@ async def test_places_are_counted_as_an_independent_audit_counts_them(seed: int)
     views = Views()
     await views.feed(story)
     counts = independent.Audit()
-    units: dict[str, Any] = {}
-    placed: dict[str, str] = {}
+    regions: dict[str, independent._Places] = {}
     for record in story:
-        independent._places(CODEC.decode_entry(record.value).event, units, placed, counts)
+        entry = CODEC.decode_entry(record.value)
+        region = entry.meta.region
+        independent._places(entry, regions.setdefault(region, independent._Places(region)), counts)
+    units = {name: unit for places in regions.values() for name, unit in places.units.items()}
     assert counts.oversold == 0
     assert {row["unit"]: (row["total"], row["taken"], row["held"]) for row in views.table("units")} == {
         name: (unit.total, unit.taken, unit.held) for name, unit in units.items()
