@@ -25,10 +25,11 @@ FIGURES: Final = (
     "memory",
     "assignment",
     "windows",
+    "certificates",
 )
 """Each a module with a ``measure``."""
 
-PURE: Final = frozenset({"assignment", "windows"})
+PURE: Final = frozenset({"assignment", "windows", "certificates"})
 """Those that measure the core alone: they need neither a broker nor a database."""
 
 WIDTH: Final = 110

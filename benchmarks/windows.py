@@ -213,6 +213,7 @@ class _Life:
 
     def _take(self, case: Case, unit: Unit, now: int) -> None:
         unit.held += 1
+        self.state.places.change(unit.service)
         ends_at = (now // WEEK + 1) * WEEK if self.weekly else now + case.stay
         heappush(self._ending, (ends_at, len(self.waits), unit))
         self.waits[case.referral] = now - case.at
@@ -223,6 +224,7 @@ class _Life:
         while self._ending and self._ending[0][0] <= now:
             unit = heappop(self._ending)[2]
             unit.held -= 1
+            self.state.places.change(unit.service)
             freed.append(unit)
         return freed
 

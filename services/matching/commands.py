@@ -214,9 +214,9 @@ async def _explain(home: Path, referral: str, region: str, organisation: str, fu
             if record.key == region.encode():
                 history.take(sight.codec.decode_entry(record.value))
         shown = await _released(sight, history, organisation)
-        lines = sentences(history, "outcome" in shown)
+        lines = sentences(history, "outcome" in shown, organisation)
         if full:
-            lines += await _full(sight, history, region)
+            lines += await _full(sight, history, region, organisation)
         return lines
 
 
@@ -231,10 +231,10 @@ async def _released(sight: _Sight, history: History, organisation: str) -> list[
     standing = Standing(
         referral=history.referral,
         subject=opened.subject,
-        agency=opened.agency,
-        agency_kind=history.kinds.get(opened.agency),
+        agency=history.agency,
+        agency_kind=history.kinds.get(history.agency),
         purpose=opened.purpose,
-        offered_to=frozenset(history.offered_to),
+        offered_to=history.offered_to,
         accepted_by=history.accepted_by,
     )
     at, agreements = SystemClock().now(), list(history.agreements.values())
@@ -270,16 +270,16 @@ async def _released(sight: _Sight, history: History, organisation: str) -> list[
     return list(granted)
 
 
-async def _full(sight: _Sight, history: History, region: str) -> list[str]:
+async def _full(sight: _Sight, history: History, region: str, reader: str) -> list[str]:
     lines: list[str] = []
     async for made in recompute(
         sight.log, topics.ledger(sight.settings.bus), region, history.referral, sight.codec, sight.opener
     ):
-        lines += ["", *_table(history, made)]
+        lines += ["", *_table(history, made, reader)]
     return lines
 
 
-def _table(history: History, made: Recomputed) -> list[str]:
+def _table(history: History, made: Recomputed, reader: str) -> list[str]:
     attempt, certificate = made.recorded.attempt, made.recorded.certificate
     if made.rows is None:
         return [
@@ -292,5 +292,5 @@ def _table(history: History, made: Recomputed) -> list[str]:
     )
     return [
         f"Match {attempt}: the table of {len(made.rows)} services {same}:",
-        *table_lines(history, made.rows),
+        *table_lines(history, made.rows, reader),
     ]

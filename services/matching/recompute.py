@@ -11,6 +11,7 @@ from referral_bus.contracts.ledger import (
     Judged,
     MatchDecided,
     ReferralAmended,
+    ReferralCalled,
     ReferralOpened,
     ReferralReopened,
     ServiceProposed,
@@ -20,10 +21,10 @@ from referral_bus.wire.codec import Codec
 from services.matching.chain import Chain
 from services.matching.core.decide import FactsGone, WantedFacts
 from services.matching.core.eligibility import person_of
-from services.matching.core.match import digest, judged, table
+from services.matching.core.match import Table, judged
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
-from services.matching.verify import whole_ledger
+from services.matching.verify import begins, whole_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,25 @@ async def recompute(
     """Each match of a referral, in their order. Raises LogError, KeyStoreError, and LedgerDamaged where the chain breaks."""
     chain = Chain(Region(region))
     sealed: WantedFacts | None = None
-    proposed: str | None = None
+    named: str | None = None
     async for record, _ in whole_ledger(log, topic):
         if record.key != region.encode():
             continue
         entry = codec.decode_entry(record.value)
         event = entry.event
+        if begins(entry):
+            # Places are judged as they were before the decision, whatever its first events free.
+            chain.state.look_at_places()
+            named = chain.state.assigned.get(referral) if isinstance(event, ReferralCalled) else None
+        if isinstance(event, ServiceProposed):
+            named = event.service
         if isinstance(event, ReferralOpened) and event.referral == referral:
             sealed = WantedFacts(referral, event.subject, event.sealed_facts)
         elif isinstance(event, ReferralAmended | ReferralReopened) and event.referral == referral:
             if sealed is not None and event.sealed_facts is not None:
                 sealed = sealed._replace(sealed=event.sealed_facts)
         elif isinstance(event, MatchDecided) and event.referral == referral and sealed is not None:
-            yield await _again(chain, entry, event, sealed, proposed, opener)
-        proposed = event.service if isinstance(event, ServiceProposed) else None
+            yield await _again(chain, entry, event, sealed, named, opener)
         chain.take(entry, record.value or b"")
 
 
@@ -64,15 +70,14 @@ async def _again(
     entry: Entry,
     recorded: MatchDecided,
     wanted: WantedFacts,
-    proposed: str | None,
+    named: str | None,
     opener: FactsOpener,
 ) -> Recomputed:
     state = chain.state
     facts = (await opener.open([wanted]))[wanted.referral]
     known, policy = state.referrals.get(recorded.referral), state.policy
-    if not isinstance(facts, Facts) or policy is None:
+    if not isinstance(facts, Facts) or policy is None or known is None:
         return Recomputed(recorded, None, b"", facts if isinstance(facts, str) else "unreadable")
-    tried = known.tried if known is not None else frozenset[str]()
-    only = proposed if proposed is not None or known is None else known.target
-    rows = table(state, policy, person_of(facts), tried, entry.meta.now, only)
-    return Recomputed(recorded, [judged(row) for row in rows], digest(rows), None)
+    person, only = person_of(facts, known.urgency), named or known.target
+    table = Table(state, policy, person, state.tried(known), entry.meta.now, only)
+    return Recomputed(recorded, [judged(row) for row in table.rows()], table.digest(), None)

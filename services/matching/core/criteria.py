@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, get_args
 from referral_bus.contracts.criteria import NUMBERS, Criterion, Expression, Kind, Node
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.services import ANY, Cost, ServiceDefinition
-from services.matching.core.eligibility import Letter, judge_language
+from services.matching.core.letters import Letter, judge_language
 
 KINDS: Final[tuple[str, ...]] = (*get_args(Kind), "cost")
 """The kinds of fact that criteria ask for, in the order they are told."""
@@ -61,6 +61,33 @@ Program = tuple[Step, ...]
 """An expression made ready, in postfix order."""
 
 
+class Tested(NamedTuple):
+    """What criteria ask for: kinds of fact, and of traits and documents which."""
+
+    kinds: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+
+    def joined(self, other: Tested) -> Tested:
+        """What either asks for."""
+        return Tested(self.kinds | other.kinds, self.words | other.words)
+
+    def of(self, person: Circumstances) -> Circumstances:
+        """The person's circumstances, but for what is not asked for: who is alike in these is judged alike."""
+        kinds, words = self
+        return Circumstances(
+            age=person.age if "age" in kinds else None,
+            area=person.area if "area" in kinds else None,
+            languages=person.languages if "language" in kinds else None,
+            household_size=person.household_size if "household_size" in kinds else None,
+            children=person.children if "children" in kinds else None,
+            income=person.income if "income" in kinds else None,
+            traits=person.traits & words,
+            not_traits=person.not_traits & words,
+            documents=person.documents & words,
+            not_documents=person.not_documents & words,
+        )
+
+
 def circumstances_of(facts: Facts) -> Circumstances:
     """What of the facts criteria ask for."""
     return Circumstances(
@@ -88,6 +115,15 @@ def prepared(definition: ServiceDefinition) -> Program | None:
         return None
     joined = tuple(step for program in programs for step in program)
     return joined if len(programs) == 1 else (*joined, Step("all", len(programs), 0, None))
+
+
+def tested(definition: ServiceDefinition) -> Tested:
+    """What all of that asks for."""
+    criteria = [node.test for part in effective(definition) for node in part if node.test is not None]
+    words = {word for one in criteria if one.kind in ("trait", "document") for word in one.one_of}
+    kinds = {one.kind for one in criteria} | ({"document"} if definition.documents else set())
+    cost = {"cannot_pay"} if definition.costs else set()
+    return Tested(frozenset(kinds), frozenset(words | set(definition.documents) | cost))
 
 
 def evaluate(program: Program, person: Circumstances) -> Outcome:

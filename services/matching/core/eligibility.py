@@ -1,72 +1,186 @@
-"""Whether a service takes a person: yes, no or unknown for each criterion. Unknown is never silently yes or no.
+"""Whether services take a person: yes, no or unknown for each criterion. Unknown is never silently yes or no.
 
-A criterion nobody stated on the service's side (``None``) is unknown for everybody; a fact that is unknown or not said makes a criterion
-unknown unless the service takes all (:data:`~services.matching.core.catalogue.ALL`). A verdict is one letter, so that a service's verdicts
-are one short text: thousands are made every second.
+A criterion nobody stated on the service's side is unknown for everybody; a fact that is unknown or not said makes a criterion unknown
+unless the service takes all. All services that meet a need are judged at once, as sets (see :mod:`bitmaps`).
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
-from referral_bus.contracts.facts import Facts
-from referral_bus.contracts.vocabulary import Verdict
-from services.matching.core.catalogue import ALL, need_key
+from referral_bus.contracts.facts import Facts, Need
+from referral_bus.contracts.reference import Policy
+from referral_bus.contracts.vocabularies import SURE
+from referral_bus.contracts.vocabulary import Urgency
+from services.matching.core.bitmaps import members, tally
+from services.matching.core.catalogue import Answer, Catalogue, of_letters
+from services.matching.core.criteria import circumstances_of
+from services.matching.core.letters import Letter
+from services.matching.core.reach import Travelling, distance, judge_reach, limits, travelling
+from services.matching.core.vocabularies import Vocabularies
 
-CRITERIA: Final = ("need", "area", "age", "language", "capacity")
+CRITERIA: Final = ("need", "area", "age", "language", "criteria", "reach", "hours", "capacity")
 """The order of the verdicts in a certificate. ``need`` is always yes there: the index brings no others."""
+JUDGED: Final = CRITERIA[1:-1]
+"""Those that are judged of a person. ``reach`` and ``hours`` are yes where the policy sets no limit."""
+SCREENED: Final = len(("area", "age", "language", "criteria"))
+"""So many of them, the first ones, a provider finds out about by screening people itself."""
+MINUTE_MS: Final = 60_000
 
-Letter = Literal["y", "n", "u"]
-WORDS: Final[dict[str, Verdict]] = {"y": "yes", "n": "no", "u": "unknown"}
+_NOBODY: Final = Answer(0, 0)
 
 
 class Person(NamedTuple):
     """The facts, ready to judge by; None where a fact is not stated."""
 
-    needs: tuple[str, ...]
+    needs: tuple[Need, ...]
     area: str | None
     age: int | None
     languages: tuple[str, ...] | None
+    urgency: Urgency
+    facts: Facts
 
 
-def person_of(facts: Facts) -> Person:
-    """What of the facts is judged by."""
+class Way(NamedTuple):
+    """Services that meet a need as surely as each other: by this mapping (``name@version``) between vocabularies, or None by their own
+    codes; ``confidence`` in thousandths."""
+
+    confidence: int
+    mapping: str | None
+    services: int
+
+
+class Distances:
+    """How far it is from the person to services, in metres; None where that is not known. Each is reckoned once, when it is asked for."""
+
+    __slots__ = ("_catalogue", "_facts", "_known", "_person")
+
+    def __init__(self, catalogue: Catalogue, facts: Facts) -> None:
+        self._catalogue = catalogue
+        self._facts = facts
+        self._person: Travelling | None = None
+        self._known: dict[int, int | None] = {}
+
+    @property
+    def person(self) -> Travelling:
+        if self._person is None:
+            self._person = travelling(self._facts)
+        return self._person
+
+    def to(self, slot: int) -> int | None:
+        if slot not in self._known:
+            self._known[slot] = distance(self.person, self._catalogue.profile(slot).reaching)
+        return self._known[slot]
+
+
+class Judgement(NamedTuple):
+    """All services that meet a need, and how they are judged but for their places."""
+
+    met: int
+    ways: tuple[tuple[Way, ...], ...]
+    """For each need, the surest first; no service is in two."""
+    by_mapping: bool
+    """Whether any of these was found by a mapping between vocabularies."""
+    answers: tuple[Answer, ...]
+    """For each of :data:`JUDGED`."""
+    unknowns: Sequence[int]
+    """How many of those are unknown, as planes."""
+    distances: Distances
+
+
+def person_of(facts: Facts, urgency: Urgency = "routine") -> Person:
+    """What of the facts is judged by, and how urgent it is."""
+    needs = facts.needs
     return Person(
-        needs=tuple(dict.fromkeys(need_key(need) for need in facts.needs)),
+        needs=tuple(needs) if len(needs) == 1 else _each_once(needs),
         area=facts.area.value,
         age=facts.age.value,
-        languages=tuple(language.lower() for language in facts.languages.values) or None,
+        languages=tuple([language.lower() for language in facts.languages.values]) or None,
+        urgency=urgency,
+        facts=facts,
     )
 
 
-def judge_area(served: frozenset[str] | None, area: str | None) -> Letter:
-    if served is ALL:
-        return "y"
-    if served is None or area is None:
-        return "u"
-    return "y" if area in served else "n"
+def judge(
+    catalogue: Catalogue,
+    vocabularies: Vocabularies,
+    policy: Policy,
+    person: Person,
+    now: int,
+    among: int,
+) -> Judgement:
+    """Judge those among these services that meet one of the needs."""
+    ways = tuple([_ways(catalogue, vocabularies, need, among) for need in person.needs])
+    met, by_mapping = 0, False
+    for of_need in ways:
+        for way in of_need:
+            met |= way.services
+            by_mapping = by_mapping or way.mapping is not None
+    facts, distances = person.facts, Distances(catalogue, person.facts)
+    answers = (
+        catalogue.on_area(met, person.area, facts.place.latitude, facts.place.longitude),
+        catalogue.on_age(met, person.age),
+        catalogue.on_languages(met, person.languages),
+        catalogue.on_criteria(met, circumstances_of(facts)) if met & catalogue.asking else _NOBODY,
+        _on_reach(catalogue, policy, distances, person.urgency, met) if policy.reach else _NOBODY,
+        _on_hours(catalogue, policy, person.urgency, now, met)
+        if policy.opens_within is not None
+        else _NOBODY,
+    )
+    unknowns = tally([answer.unknown for answer in answers])
+    return Judgement(met, ways, by_mapping, answers, unknowns, distances)
 
 
-def judge_age(served: tuple[int, int] | None, age: int | None) -> Letter:
-    if served is None:
-        return "u"
-    youngest, oldest = served
-    if age is None:
-        return "y" if youngest == 0 and oldest >= 150 else "u"
-    return "y" if youngest <= age <= oldest else "n"
+def minute_of(now: int) -> int:
+    """The beginning of the minute: hours are judged from there, so that all that is decided in it is judged alike."""
+    return now - now % MINUTE_MS
 
 
-def judge_language(served: frozenset[str] | None, spoken: tuple[str, ...] | None) -> Letter:
-    """One language in common is enough. A language serves its varieties and the other way round (``es``, ``es-mx``; RFC 4647)."""
-    if served is ALL:
-        return "y"
-    if served is None or spoken is None:
-        return "u"
-    for language in spoken:
-        if language in served:
-            return "y"
-    for language in spoken:
-        for other in served:
-            if other.startswith(f"{language}-") or language.startswith(f"{other}-"):
-                return "y"
-    return "n"
+def _each_once(needs: Iterable[Need]) -> tuple[Need, ...]:
+    return tuple({(need.vocabulary, need.code): need for need in needs}.values())
+
+
+def _ways(catalogue: Catalogue, vocabularies: Vocabularies, need: Need, among: int) -> tuple[Way, ...]:
+    found = vocabularies.finds(need.vocabulary, need.code)
+    if len(found) == 1:
+        return (Way(SURE, None, catalogue.coded(found[0].term) & among),)
+    by_mapping: dict[tuple[int, str | None], int] = {}
+    for term, mapping, confidence in found:
+        coded = catalogue.coded(term) & among
+        if coded:
+            by_mapping[confidence, mapping] = by_mapping.get((confidence, mapping), 0) | coded
+    ways: list[Way] = []
+    left = among
+    for confidence, mapping in sorted(by_mapping, key=lambda way: (-way[0], way[1] or "")):
+        services = by_mapping[confidence, mapping] & left
+        left ^= services
+        ways.append(Way(confidence, mapping, services))
+    return tuple(ways)
+
+
+def _on_reach(
+    catalogue: Catalogue, policy: Policy, distances: Distances, urgency: Urgency, among: int
+) -> Answer:
+    furthest = limits(policy.reach, urgency)
+    if not furthest:
+        return _NOBODY
+    travel = distances.person.travel
+    letters: dict[int, Letter] = {}
+    for slot in members(among):
+        comes = catalogue.profile(slot).reaching.comes
+        letters[slot] = judge_reach(distances.to(slot), travel, comes, furthest)
+    return of_letters(letters)
+
+
+def _on_hours(catalogue: Catalogue, policy: Policy, urgency: Urgency, now: int, among: int) -> Answer:
+    minute = minute_of(now)
+    until = minute + getattr(policy.opens_within, urgency)
+    letters: dict[int, Letter] = {}
+    for slot in members(among):
+        if catalogue.profile(slot).opening is None:
+            letters[slot] = "u"
+            continue
+        opens = catalogue.opens(slot, minute)
+        letters[slot] = "n" if opens is None or opens > until else "y"
+    return of_letters(letters)

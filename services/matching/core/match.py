@@ -1,27 +1,28 @@
-"""One match: which service a referral is offered to next, and the certificate that shows why."""
+"""One match: which service a referral is offered to next, and the certificate that shows why.
+
+No service is looked at by itself but for those that the certificate shows: what is asked of all is asked of sets (decision 0020).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property, lru_cache
+from itertools import islice
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
-from referral_bus.contracts.vocabulary import Verdict
+from referral_bus.contracts.vocabularies import SURE
+from referral_bus.contracts.vocabulary import Urgency, Verdict
+from services.matching.core.bitmaps import least, members, tally, without
 from services.matching.core.catalogue import Profile
-from services.matching.core.eligibility import (
-    CRITERIA,
-    WORDS,
-    Person,
-    judge_age,
-    judge_area,
-    judge_language,
-    person_of,
-)
-from services.matching.core.ranking import hours_since, load, lottery, places_of
+from services.matching.core.criteria import circumstances_of
+from services.matching.core.eligibility import CRITERIA, JUDGED, SCREENED, Person, judge, person_of
+from services.matching.core.letters import WORDS
+from services.matching.core.ranking import Part, Ranked, lottery, parts
 from services.matching.core.state import Region, Unit
 
 ALREADY_OFFERED: Final = "already_offered"
@@ -30,9 +31,12 @@ NOT_NAMED: Final = "not_named"
 """Ruled out because the agency named another service, or because the one it named meets none of the needs."""
 NOT_SCREENED: Final = "certainty"
 """Ruled out because something is unknown and the provider doesn't screen people itself."""
+MOST_WAITED_FOR: Final = 1000
+"""Services one referral waits for at once."""
 
-MOST_JUDGEMENTS: Final = 100_000
-"""Judgements remembered at once, some 250 bytes each: facts are what anyone writes, and must not fill the memory."""
+_CRITERIA_AT: Final = JUDGED.index("criteria")
+_REMEMBERED: Final = 20_000
+"""What certificates say over and over is made once: so many of each kind of it, a few MB."""
 
 
 class Found(NamedTuple):
@@ -50,18 +54,6 @@ class Match(NamedTuple):
     certificate: Certificate
 
 
-class Judgement(NamedTuple):
-    """A service as it is judged but for capacity: its verdicts so far, how many of them are unknown, how many needs it leaves unmet, and
-    the first criterion that says no."""
-
-    profile: Profile
-    units: tuple[Unit, ...]
-    letters: str
-    unknowns: int
-    unmet: int
-    ruled_out: str | None
-
-
 class Row(NamedTuple):
     """One judged service: ``verdicts`` a letter a criterion; ``ruled_out`` the first criterion that did, None for a candidate, which alone
     has a ``unit`` with a free place and a ``rank`` (the policy's parts, without the lottery)."""
@@ -71,6 +63,9 @@ class Row(NamedTuple):
     ruled_out: str | None
     rank: tuple[int, ...]
     unit: Unit | None
+    mapping: str | None = None
+    confidence: int = SURE
+    because: tuple[str, ...] = ()
 
 
 class Drawn(NamedTuple):
@@ -89,23 +84,25 @@ def match(
     tried: frozenset[str],
     now: int,
     only: str | None = None,
+    *,
+    urgency: Urgency,
 ) -> Match:
     """Find the best services with a free place among those that were not tried, or ``only`` the one that is named. Reads only the state
     and what it is given."""
-    rows = table(state, policy, person_of(facts), tried, now, only)
-    candidates = best_of(rows, policy, referral)
+    state.look_at_places()
+    judged_ones = Table(state, policy, person_of(facts, urgency), tried, now, only)
+    candidates = judged_ones.best(lottery(policy.seed, state.last_hash, referral))
     certificate = Certificate(
         policy=policy.policy,
         policy_version=policy.version,
         considered=len(state.catalogue),
-        eliminated=_eliminated(state, rows, tried, only),
+        eliminated=[_eliminated_by(name, services) for name, services in judged_ones.eliminated()],
         best=[judged(drawn.row, drawn.lot) for drawn in candidates],
-        misses=[judged(row) for row in _nearest_misses(rows, policy.misses)],
-        digest=digest(rows),
+        misses=[judged(row) for row in judged_ones.nearest_misses()],
+        digest=judged_ones.digest(),
     )
     best = [Found(row.profile, row.unit.unit) for _, _, row in candidates if row.unit is not None]
-    full = [] if best else [row.profile.service for row in rows if row.ruled_out == "capacity"]
-    return Match(best, full, certificate)
+    return Match(best, [] if best else judged_ones.full(), certificate)
 
 
 def table(
@@ -116,86 +113,240 @@ def table(
     now: int,
     only: str | None = None,
 ) -> list[Row]:
-    """Every service that meets a need and was not tried, or ``only`` the one that is named, as it is judged, in the order of ids."""
-    places = places_of(policy)
-    rows: list[Row] = []
-    for profile, units, letters, unknowns, unmet, ruled_out in _judged_without_capacity(state, person):
-        if profile.service in tried or (only is not None and profile.service != only):
-            continue
-        total = used = counted_at = most = 0
-        freest: Unit | None = None
-        for unit in units:
-            in_use = unit.taken + unit.held
-            total += unit.total
-            used += in_use
-            if unit.counted_at > counted_at:
-                counted_at = unit.counted_at
-            if unit.total - in_use > most:
-                freest, most = unit, unit.total - in_use
-        if ruled_out is not None:
-            rows.append(Row(profile, letters + ("n" if freest is None else "y"), ruled_out, (), None))
-        elif unknowns and not profile.screens:
-            rows.append(Row(profile, letters + ("n" if freest is None else "y"), NOT_SCREENED, (), None))
-        elif freest is None:
-            rows.append(Row(profile, letters + "n", "capacity", (), None))
-        else:
-            standing = (unknowns, unmet, load(used, total), hours_since(counted_at, now))
-            rows.append(
-                Row(profile, letters + "y", None, tuple([standing[place] for place in places]), freest)
+    """All rows of the table, in the order in which the services were first published."""
+    state.look_at_places()
+    return Table(state, policy, person, tried, now, only).rows()
+
+
+class Table:
+    """Every service that meets a need and was not tried, or ``only`` the one that is named, as it is judged; as sets, so that a row is made
+    where it is shown. The places are those that were last looked at (:meth:`Region.look_at_places`)."""
+
+    def __init__(
+        self,
+        state: Region,
+        policy: Policy,
+        person: Person,
+        tried: frozenset[str],
+        now: int,
+        only: str | None = None,
+    ) -> None:
+        self._state = state
+        self._policy = policy
+        self._person = person
+        self._now = now
+        self._only = only
+        catalogue = state.catalogue
+        self._tried = catalogue.set_of(tried)
+        among = without(catalogue.active, self._tried)
+        if only is not None:
+            among &= catalogue.set_of([only])
+        self._judgement = judge(catalogue, state.vocabularies, policy, person, now, among)
+        answers = self._judgement.answers
+        self._said = [
+            (place, answer.no, answer.unknown)
+            for place, answer in enumerate(answers, 1)
+            if answer.no or answer.unknown
+        ]
+        self._ruled_out: list[tuple[str, int]] = []
+        self._candidates = self._sieve()
+
+    def _sieve(self) -> int:
+        """Whom no criterion rules out. Of the others, each is ruled out by the first that does."""
+        state, judgement, ruled_out = self._state, self._judgement, self._ruled_out
+        left = judgement.met
+        for name, answer in zip(JUDGED, judgement.answers, strict=True):
+            if answer.no:
+                ruled_out.append((name, left & answer.no))
+                left = without(left, answer.no)
+        unknown = 0
+        for answer in judgement.answers[:SCREENED]:
+            unknown |= answer.unknown
+        uncertain = without(left & unknown, state.catalogue.screening)
+        free = left & state.places.free
+        ruled_out += [("capacity", without(left ^ free, uncertain)), (NOT_SCREENED, uncertain)]
+        return without(free, uncertain)
+
+    def best(self, draw: Callable[[str], int]) -> list[Drawn]:
+        """The policy's best candidates in order. Lots are drawn only for those whose ranks are good enough to be among them."""
+        most = self._policy.best
+        if not self._candidates:
+            return []
+        sure, tied = least([part.planes for part in self._parts], self._candidates, most)
+        drawn = [self._drawn(slot, draw) for slot in members(sure)]
+        if tied:
+            services = self._state.catalogue.services
+            lots = sorted([(draw(services[slot]), slot) for slot in members(tied)])
+            drawn += [self._drawn(slot, draw) for _, slot in lots[: most - len(drawn)]]
+        drawn.sort(key=itemgetter(0, 1))
+        return drawn
+
+    def nearest_misses(self) -> list[Row]:
+        """Those that the fewest criteria rule out, then those with the least unknown, then those published first."""
+        judgement, most = self._judgement, self._policy.misses
+        misses = judgement.met ^ self._candidates
+        if not most or not misses:
+            return []
+        noes = [answer.no for answer in judgement.answers]
+        noes.append(without(judgement.met, self._state.places.free))
+        sure, tied = least((tally(noes), judgement.unknowns), misses, most)
+        near = [self._row(slot) for slot in members(sure)]
+        near.sort(key=lambda row: (row.verdicts.count("n"), row.verdicts.count("u")))
+        return near + [self._row(slot) for slot in islice(members(tied), most - len(near))]
+
+    def eliminated(self) -> Iterator[tuple[str, int]]:
+        """How many services each criterion ruled out, in the order the criteria are asked; they and the candidates add up to all."""
+        tried, met = self._tried.bit_count(), self._judgement.met.bit_count()
+        first = "need" if self._only is None else NOT_NAMED
+        left = len(self._state.catalogue) - tried - met
+        for name, services in ((ALREADY_OFFERED, tried), (first, left)):
+            if services:
+                yield name, services
+        for name, ruled_out in self._ruled_out:
+            if ruled_out:
+                yield name, ruled_out.bit_count()
+
+    def full(self) -> list[str]:
+        """The services that only lack a place, so many as a referral can wait for."""
+        services = self._state.catalogue.services
+        ruled_out = dict(self._ruled_out)["capacity"]
+        return [services[slot] for slot in islice(members(ruled_out), MOST_WAITED_FOR)]
+
+    def rows(self) -> list[Row]:
+        """All of it, in the order in which the services were first published."""
+        return [self._row(slot) for slot in members(self._judgement.met)]
+
+    def digest(self) -> bytes:
+        """SHA-256 over the whole table: who is judged, what each criterion says of whom, by which mappings needs are met, how far away the
+        candidates are and how soon they open where they are ranked by that, and the digest of all places (decision 0020)."""
+        catalogue, judgement = self._state.catalogue, self._judgement
+        width = len(catalogue.services) // 8 + 1
+        said = [self._state.places.digest(), judgement.met.to_bytes(width, "little")]
+
+        def say(name: str, services: int) -> None:
+            if services:
+                said.append(name.encode())
+                said.append(services.to_bytes(width, "little"))
+
+        for place, no, unknown in self._said:
+            say(f"{CRITERIA[place]} no", no)
+            say(f"{CRITERIA[place]} unknown", unknown)
+        for number, ways in enumerate(judgement.ways):
+            for way in ways:
+                say(f"need {number} {way.confidence} {way.mapping}", way.services)
+        for number, part in enumerate(self._parts):
+            if part.by_person:
+                for place, plane in enumerate(part.planes):
+                    say(f"part {number} {place}", plane)
+        return hashlib.sha256(b"".join(said)).digest()
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        state = self._state
+        return parts(
+            Ranked(
+                state.catalogue,
+                state.places,
+                self._policy,
+                self._person,
+                self._judgement,
+                self._now,
+                self._candidates,
             )
-    return rows
+        )
+
+    def _drawn(self, slot: int, draw: Callable[[str], int]) -> Drawn:
+        row = self._row(slot)
+        return Drawn(row.rank, draw(row.profile.service), row)
+
+    def _row(self, slot: int) -> Row:
+        letters = ["y"] * len(CRITERIA)
+        for place, no, unknown in self._said:
+            if no >> slot & 1:
+                letters[place] = "n"
+            elif unknown >> slot & 1:
+                letters[place] = "u"
+        if not self._state.places.free >> slot & 1:
+            letters[-1] = "n"
+        profile = self._state.catalogue.profile(slot)
+        ruled_out = None
+        rank: tuple[int, ...] = ()
+        unit = None
+        if self._candidates >> slot & 1:
+            rank, unit = tuple([part.of(slot) for part in self._parts]), freest(self._state, profile)
+        else:
+            ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)
+        row = Row(profile, "".join(letters), ruled_out, rank, unit)
+        if letters[1 + _CRITERIA_AT] != "y":
+            circumstances = circumstances_of(self._person.facts)
+            row = row._replace(because=self._state.catalogue.because(slot, circumstances))
+        return self._with_mapping(row) if self._judgement.by_mapping else row
+
+    def _with_mapping(self, row: Row) -> Row:
+        """The row with how it was found: of several needs the one counts whose mapping is the least sure."""
+        ways = [
+            (way.confidence, way.mapping or "")
+            for of_need in self._judgement.ways
+            for way in of_need
+            if way.services >> row.profile.slot & 1
+        ]
+        confidence, mapping = min(ways)
+        return row._replace(mapping=mapping or None, confidence=confidence)
 
 
-def _judged_without_capacity(state: Region, person: Person) -> list[Judgement]:
-    """What of a judgement stays as long as the catalogue does; people who are alike to every service share it."""
-    catalogue = state.catalogue
-    needs, area, age, languages = person
-    alike = (needs, catalogue.area_class(area), catalogue.age_class(age), languages)
-    known: list[Judgement] | None = catalogue.judgements.get(alike)
-    if known is None:
-        known = [_judge(state, profile, person) for profile in catalogue.meeting(needs)]
-        if catalogue.judgements_size + len(known) > MOST_JUDGEMENTS:
-            catalogue.forget_judgements()
-        catalogue.judgements[alike] = known
-        catalogue.judgements_size += len(known) + 1
-    return known
+def freest(state: Region, profile: Profile) -> Unit:
+    """The unit of a service with the most free places, the first of several."""
+    units = profile.units
+    if len(units) == 1:
+        return state.units[units[0]]
+    return max([state.units[unit] for unit in units], key=_free)
 
 
-def _judge(state: Region, profile: Profile, person: Person) -> Judgement:
-    needs, area, age, languages = person
-    letters = (
-        "y"
-        + judge_area(profile.areas, area)
-        + judge_age(profile.ages, age)
-        + judge_language(profile.languages, languages)
-    )
-    first_no = letters.find("n")
-    return Judgement(
-        profile,
-        tuple(state.units[unit] for unit in profile.units),
-        letters,
-        letters.count("u"),
-        sum(need not in profile.needs for need in needs),
-        CRITERIA[first_no] if first_no >= 0 else None,
-    )
+def _free(unit: Unit) -> int:
+    return unit.free
 
 
-def best_of(rows: Sequence[Row], policy: Policy, referral: str) -> list[Drawn]:
-    """The policy's best candidates in order. Lots are drawn only for those whose ranks are good enough to be among them."""
-    candidates = [row for row in rows if row.ruled_out is None]
-    if len(candidates) > policy.best:
-        last = sorted([row.rank for row in candidates])[policy.best - 1]
-        candidates = [row for row in candidates if row.rank <= last]
-    draw = lottery(policy.seed, referral)
-    drawn = [Drawn(row.rank, draw(row.profile.service), row) for row in candidates]
-    drawn.sort(key=lambda one: one[:2])
+def best_of(rows: Sequence[Row], policy: Policy, draw: Callable[[str], int]) -> list[Drawn]:
+    """The policy's best candidates of these in order, found by looking at each."""
+    drawn = [Drawn(row.rank, draw(row.profile.service), row) for row in rows if row.ruled_out is None]
+    drawn.sort(key=itemgetter(0, 1))
     return drawn[: policy.best]
 
 
 def judged(row: Row, lot: int | None = None) -> Judged:
     """The row as a certificate shows it; the score ends with the lot where one was drawn."""
-    score = list(row.rank) if lot is None else [*row.rank, lot]
-    return Judged(service=row.profile.service, verdicts=_words(row.verdicts), score=score)
+    service, letters, rank = row.profile.service, row.verdicts, row.rank
+    if lot is None:
+        return _judged_without_lot(service, letters, rank, row.mapping, row.confidence, row.because)
+    if row.mapping is None and not row.because:
+        return Judged(service=service, verdicts=_words(letters), score=[*rank, lot])
+    return Judged(
+        service=service,
+        verdicts=_words(letters),
+        score=[*rank, lot],
+        mapping=row.mapping,
+        confidence=row.confidence,
+        because=list(row.because),
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _judged_without_lot(
+    service: str,
+    letters: str,
+    rank: tuple[int, ...],
+    mapping: str | None,
+    confidence: int,
+    because: tuple[str, ...],
+) -> Judged:
+    return Judged(
+        service=service,
+        verdicts=_words(letters),
+        score=list(rank),
+        mapping=mapping,
+        confidence=confidence,
+        because=list(because),
+    )
 
 
 @cache
@@ -203,30 +354,6 @@ def _words(letters: str) -> list[Verdict]:
     return [WORDS[letter] for letter in letters]
 
 
-def digest(rows: Sequence[Row]) -> bytes:
-    """SHA-256 over the whole table: a line a service with its id, verdicts and rank, in the order of the ids."""
-    return hashlib.sha256(
-        "".join([f"{row.profile.service} {row.verdicts} {row.rank}\n" for row in rows]).encode()
-    ).digest()
-
-
-def _nearest_misses(rows: Sequence[Row], most: int) -> list[Row]:
-    """Those that the fewest criteria rule out, then those with the least unknown."""
-    misses = [row for row in rows if row.ruled_out is not None]
-    misses.sort(key=lambda row: (row.verdicts.count("n"), row.verdicts.count("u")))
-    return misses[:most]
-
-
-def _eliminated(
-    state: Region, rows: Sequence[Row], tried: frozenset[str], only: str | None
-) -> list[Eliminated]:
-    """How many services each criterion ruled out, in the order the criteria are asked; they and the candidates add up to all."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        if row.ruled_out is not None:
-            counts[row.ruled_out] = counts.get(row.ruled_out, 0) + 1
-    counts[ALREADY_OFFERED] = sum(state.catalogue.active(service) for service in tried)
-    left = len(state.catalogue) - len(rows) - counts[ALREADY_OFFERED]
-    counts["need" if only is None else NOT_NAMED] = left
-    order = (ALREADY_OFFERED, NOT_NAMED, *CRITERIA, NOT_SCREENED)
-    return [Eliminated(criterion=name, services=counts[name]) for name in order if counts.get(name)]
+@lru_cache(maxsize=_REMEMBERED)
+def _eliminated_by(criterion: str, services: int) -> Eliminated:
+    return Eliminated(criterion=criterion, services=services)

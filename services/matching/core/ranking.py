@@ -6,43 +6,64 @@ Every part is a whole number, so an order is the same on every machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from referral_bus.contracts.reference import Policy, RankBy
+from referral_bus.contracts.vocabularies import SURE
+from services.matching.core.bitmaps import Column, members, numbering, planes_of, tally, without
+from services.matching.core.catalogue import Catalogue
+from services.matching.core.eligibility import JUDGED, MINUTE_MS, Judgement, Person, Way, minute_of
+from services.matching.core.places import Places, number_counted
 
-_HOUR_MS: Final = 3_600_000
-_OLDEST_HOURS: Final = 24 * 90
+FAR_M: Final = 100
+"""Metres that distances are compared in: nobody is sent elsewhere for less."""
+UNKNOWN: Final = 1_000_000
+"""How far away a service is, or how long until it opens, where that is not known: after all others."""
+NOT_IN_SIGHT: Final = 999_999
+"""How long it is until a service opens that stays closed for as long as is looked ahead."""
+
+_LANGUAGE: Final = JUDGED.index("language")
 _LOTTERY_BYTES: Final = 6
 
-_PARTS: Final[tuple[RankBy, ...]] = ("certainty", "needs_covered", "load", "freshness")
+
+class Part(NamedTuple):
+    """What services are compared by: a number of each, as planes, and what of it stands in the score of the one in a slot."""
+
+    planes: Sequence[int]
+    of: Callable[[int], int]
+    by_person: bool = False
+    """Whether it says something of services and person that neither verdicts nor places do."""
 
 
-def load(used: int, total: int) -> int:
-    """Places in use or held, per thousand of all."""
-    return 1000 * used // total if total else 1000
+class Ranked(NamedTuple):
+    """What parts are made of."""
+
+    catalogue: Catalogue
+    places: Places
+    policy: Policy
+    person: Person
+    judgement: Judgement
+    now: int
+    candidates: int
 
 
-def hours_since(counted_at: int, now: int) -> int:
-    """Whole hours since the places were counted, 90 days at most."""
-    return min(_OLDEST_HOURS, max(0, now - counted_at) // _HOUR_MS)
+def parts(ranked: Ranked) -> list[Part]:
+    """The policy's parts, in its order. What it names behind the lottery can't matter."""
+    return [_PARTS[by](ranked) for by in named(tuple(ranked.policy.rank_by))]
 
 
-def places_of(policy: Policy) -> tuple[int, ...]:
-    """Which parts of (unknown verdicts, needs left unmet, load, hours since the count) the policy ranks by, in its order.
-
-    What it names behind the lottery can't matter.
-    """
-    named = (
-        policy.rank_by[: policy.rank_by.index("lottery")] if "lottery" in policy.rank_by else policy.rank_by
-    )
-    return tuple(_PARTS.index(by) for by in named)
+@lru_cache(maxsize=256)
+def named(rank_by: tuple[RankBy, ...]) -> tuple[RankBy, ...]:
+    """What of it comes before the lottery."""
+    return rank_by[: rank_by.index("lottery")] if "lottery" in rank_by else rank_by
 
 
-def lottery(seed: str, referral: str) -> Callable[[str], int]:
-    """The draw of a referral: the lot of each service, from SHA-256 over seed, referral and service. Anyone who has the published seed
-    draws the same."""
-    drawing = hashlib.sha256(f"{seed}\0{referral}\0".encode())
+def lottery(seed: str, last_hash: bytes, referral: str) -> Callable[[str], int]:
+    """The draw of a referral: the lot of each service, from SHA-256 over the published seed, the hash of the region's event before the
+    decision, the referral and the service. Nobody knows that hash beforehand, and everybody can draw again (decision 0018)."""
+    drawing = hashlib.sha256(b"%b\0%b\0%b\0" % (seed.encode(), last_hash, referral.encode()))
 
     def draw(service: str) -> int:
         drawn = drawing.copy()
@@ -50,3 +71,108 @@ def lottery(seed: str, referral: str) -> Callable[[str], int]:
         return int.from_bytes(drawn.digest()[:_LOTTERY_BYTES], "big")
 
     return draw
+
+
+def _certainty(ranked: Ranked) -> Part:
+    """Verdicts that are unknown."""
+    return _part(ranked.judgement.unknowns)
+
+
+def _needs_covered(ranked: Ranked) -> Part:
+    """Needs it does not meet."""
+    ways, candidates = ranked.judgement.ways, ranked.candidates
+    if len(ways) == 1:
+        return _part(())
+    return _part(tally([without(candidates, _met_by(way)) for way in ways]))
+
+
+def _mapping(ranked: Ranked) -> Part:
+    """How far the mappings are from sure by which it was found, in thousandths: the least sure counts."""
+    by_confidence: dict[int, int] = {}
+    for of_need in ranked.judgement.ways:
+        for way in of_need:
+            by_confidence[way.confidence] = by_confidence.get(way.confidence, 0) | way.services
+    left, numbers = ranked.candidates, []
+    for confidence in sorted(by_confidence):
+        services = by_confidence[confidence] & left
+        left ^= services
+        numbers.append((services, SURE - confidence))
+    return _part(planes_of(numbers))
+
+
+def _wait(ranked: Ranked) -> Part:
+    """Minutes until it opens."""
+    catalogue, minute = ranked.catalogue, minute_of(ranked.now)
+    return _part(
+        planes_of([(1 << slot, _minutes(catalogue, slot, minute)) for slot in members(ranked.candidates)]),
+        by_person=True,
+    )
+
+
+def _minutes(catalogue: Catalogue, slot: int, minute: int) -> int:
+    if catalogue.profile(slot).opening is None:
+        return UNKNOWN
+    opens = catalogue.opens(slot, minute)
+    return NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS
+
+
+def _reach(ranked: Ranked) -> Part:
+    """How far away it is, in hundreds of metres."""
+    distances = ranked.judgement.distances
+    away = [(slot, distances.to(slot)) for slot in members(ranked.candidates)]
+    return _part(
+        planes_of([(1 << slot, UNKNOWN if metres is None else metres // FAR_M) for slot, metres in away]),
+        by_person=True,
+    )
+
+
+def _language(ranked: Ranked) -> Part:
+    """0 where it names a language of the person's, 1 where it serves one otherwise, 2 where that is unknown."""
+    named_ones = ranked.catalogue.naming(ranked.person.languages or ())
+    unknown = ranked.judgement.answers[_LANGUAGE].unknown
+    return _part((without(ranked.candidates, named_ones | unknown), unknown), by_person=True)
+
+
+def _load(ranked: Ranked) -> Part:
+    return _part_of(ranked.places.load)
+
+
+def _freshness(ranked: Ranked) -> Part:
+    """How little its count of places is trusted, in thousandths; without a curve of trust, how many hours ago it was made."""
+    places, now = ranked.places, ranked.now
+    if ranked.policy.trust:
+        return _part(places.distrust(ranked.policy.trust, now))
+    numbers, newest = places.counted.numbers, number_counted(now)
+    return Part(places.counted.planes, lambda slot: numbers[slot] - newest)
+
+
+def _reliability(ranked: Ranked) -> Part:
+    return _part_of(ranked.places.unreliability)
+
+
+def _part(planes: Sequence[int], by_person: bool = False) -> Part:
+    return Part(planes, numbering(planes), by_person)
+
+
+def _part_of(column: Column) -> Part:
+    return Part(column.planes, column.numbers.__getitem__)
+
+
+_PARTS: Final[dict[RankBy, Callable[[Ranked], Part]]] = {
+    "certainty": _certainty,
+    "needs_covered": _needs_covered,
+    "mapping": _mapping,
+    "wait": _wait,
+    "reach": _reach,
+    "language": _language,
+    "load": _load,
+    "freshness": _freshness,
+    "reliability": _reliability,
+}
+
+
+def _met_by(ways: Sequence[Way]) -> int:
+    met = 0
+    for way in ways:
+        met |= way.services
+    return met

@@ -9,14 +9,17 @@ is two guesses deep.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from referral_bus.contracts.vocabularies import SURE, Crosswalk, Taxonomy
 
+_REMEMBERED: Final = 10_000
+"""Needs whose codes are remembered: they are what anyone writes, and must not fill the memory."""
+
 
 class Found(NamedTuple):
-    """A code of services that meets a need: ``mapping`` is the taxonomy or crosswalk by which it does (``name@version``), None for the
-    need's own code; ``confidence`` is in thousandths."""
+    """A code of services that meets a need: ``mapping`` is the crosswalk by which it does (``name@version``), None for the need's own
+    code and narrower ones; ``confidence`` is in thousandths."""
 
     term: str
     mapping: str | None
@@ -27,7 +30,6 @@ class _Tree:
     """A vocabulary: which terms are directly below each, and which mean the same."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
-        self.label = f"{taxonomy.taxonomy}@{taxonomy.version}"
         self._below: dict[str, list[str]] = {}
         self._same: dict[str, list[str]] = {}
         for term in taxonomy.terms:
@@ -54,23 +56,25 @@ class Vocabularies:
     """The taxonomies and crosswalks a region has adopted, the latest version of each."""
 
     def __init__(self) -> None:
+        self.taxonomies: dict[str, Taxonomy] = {}
+        self.crosswalks: dict[str, Crosswalk] = {}
         self._trees: dict[str, _Tree] = {}
-        self._crosswalks: dict[str, Crosswalk] = {}
         self._leads: dict[tuple[str, str], list[tuple[str, str, Found]]] = {}
         self._known: dict[tuple[str, str], tuple[Found, ...]] = {}
 
     def put_taxonomy(self, taxonomy: Taxonomy) -> None:
         """Take a vocabulary as it is from now on."""
+        self.taxonomies[taxonomy.taxonomy] = taxonomy
         self._trees[taxonomy.taxonomy] = _Tree(taxonomy)
         self._known.clear()
 
     def put_crosswalk(self, crosswalk: Crosswalk) -> None:
         """Take a crosswalk as it is from now on."""
-        self._crosswalks[crosswalk.crosswalk] = crosswalk
+        self.crosswalks[crosswalk.crosswalk] = crosswalk
         self._leads.clear()
-        for name in sorted(self._crosswalks):
-            for source, target, confidence in _read(self._crosswalks[name]):
-                label = f"{name}@{self._crosswalks[name].version}"
+        for name in sorted(self.crosswalks):
+            for source, target, confidence in _read(self.crosswalks[name]):
+                label = f"{name}@{self.crosswalks[name].version}"
                 found = Found(_key(*target), label, confidence)
                 self._leads.setdefault(source, []).append((*target, found))
         self._known.clear()
@@ -82,16 +86,14 @@ class Vocabularies:
         """
         known = self._known.get((vocabulary, code))
         if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
             known = self._known[vocabulary, code] = self._find(vocabulary, code)
         return known
 
     def _find(self, vocabulary: str, code: str) -> tuple[Found, ...]:
-        own = _key(vocabulary, code)
-        best = {own: Found(own, None, SURE)}
         meeting = self._meeting(vocabulary, code)
-        for term in meeting:
-            found = Found(_key(vocabulary, term), self._label(vocabulary), SURE)
-            best.setdefault(found.term, found)
+        best = {term: Found(term, None, SURE) for term in (_key(vocabulary, one) for one in meeting)}
         for term in meeting:
             for other, target, lead in self._leads.get((vocabulary, term), ()):
                 for narrower in self._meeting(other, target):
@@ -104,10 +106,6 @@ class Vocabularies:
     def _meeting(self, vocabulary: str, code: str) -> Iterable[str]:
         tree = self._trees.get(vocabulary)
         return (code,) if tree is None else tree.meeting(code)
-
-    def _label(self, vocabulary: str) -> str | None:
-        tree = self._trees.get(vocabulary)
-        return None if tree is None else tree.label
 
 
 def _key(vocabulary: str, code: str) -> str:

@@ -13,7 +13,8 @@ from referral_bus.contracts.reference import Policy
 from services.matching.core.assignment import Costs, Places, weights
 from services.matching.core.catalogue import Profile
 from services.matching.core.match import Row
-from services.matching.core.ranking import load, lottery
+from services.matching.core.places import load
+from services.matching.core.ranking import lottery
 from services.matching.core.state import Unit
 
 

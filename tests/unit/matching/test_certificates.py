@@ -139,12 +139,21 @@ def test_load_is_whole_thousandths() -> None:
 
 def test_the_newer_a_count_the_lower_its_number_by_hours_of_the_clock() -> None:
     now = 500_000 * HOUR
-    ages = [number_counted(at) - number_counted(now) for at in (now, now - 1, now - HOUR, now - 100 * DAY, now + HOUR)]
+    ages = [
+        number_counted(at) - number_counted(now)
+        for at in (now, now - 1, now - HOUR, now - 100 * DAY, now + HOUR)
+    ]
     assert ages == [0, 1, 1, 2400, -1]
 
 
 def test_who_was_never_asked_is_as_reliable_as_not_and_each_answer_moves_that() -> None:
-    asked = [Reliability(), Reliability(kept=1), Reliability(broken=1), Reliability(kept=8), Reliability(8, 2)]
+    asked = [
+        Reliability(),
+        Reliability(kept=1),
+        Reliability(broken=1),
+        Reliability(kept=8),
+        Reliability(8, 2),
+    ]
     assert [unreliability(one) for one in asked] == [500, 333, 666, 100, 250]
 
 
@@ -197,9 +206,7 @@ def test_the_digest_of_the_whole_table_can_be_made_again(world: World) -> None:
     free = {"a": (1, 0), "b": (0, 1000), "c": (1, 0), "d": (1, 0)}
     lines = "".join(f"{service_of(one)} {has} {full} {counted} 500\n" for one, (has, full) in free.items())
     places = hashlib.sha256(hashlib.sha256(lines.encode()).digest()).digest()
-    verdicts = b"".join(
-        [bytes([0b1111]), b"area unknown", bytes([0b1000]), b"age unknown", bytes([0b0100])]
-    )
+    verdicts = b"".join([bytes([0b1111]), b"area unknown", bytes([0b1000]), b"age unknown", bytes([0b0100])])
     means = b"need 0 1000 None" + bytes([0b1111])
     assert hashlib.sha256(places + verdicts + means).digest() == certificate.digest
 

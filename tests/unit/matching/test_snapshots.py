@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from referral_bus.contracts.inbox import AdoptReference
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.log import topics
 from referral_bus.log.port import Outgoing, Partition
 from referral_bus.wire.codec import Codec
@@ -48,6 +50,17 @@ from tests.support.deciding import (
 )
 
 LEDGER = Partition(topics.ledger(BUS), 0)
+TAXONOMY = Taxonomy.model_validate(
+    {"taxonomy": "local", "terms": [{"code": "home"}, {"code": "bed", "parent": "home"}]}
+)
+CROSSWALK = Crosswalk.model_validate(
+    {
+        "crosswalk": "local-oe",
+        "source": "local",
+        "target": "openeligibility",
+        "mappings": [{"source": "bed", "target": "housing", "relation": "equal", "confidence": 900}],
+    }
+)
 SECRET_AREA = "Sevenoaks-Secretarea"
 
 
@@ -72,6 +85,10 @@ async def lively(site: Site) -> None:
     await site.put(report("cots", 1, 1, site.clock.now()), "shelter")
     await site.put(forget(subject_of(2)), OPERATIONS)
     await site.put(policy(POLICY.model_copy(update={"version": 2})), OPERATIONS)
+    for kind, content in (("taxonomy", TAXONOMY), ("crosswalk", CROSSWALK)):
+        name = getattr(content, kind)
+        body = AdoptReference.model_validate({"kind": kind, "reference": name, "version": 1, kind: content})
+        await site.put(body, OPERATIONS)
     await site.decide()
 
 
