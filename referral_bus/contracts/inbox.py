@@ -28,6 +28,7 @@ from referral_bus.contracts.vocabulary import (
     DeclineReason,
     FollowUpDay,
     HoldReason,
+    LendingAnswer,
     Means,
     Mode,
     OutcomeCause,
@@ -41,6 +42,10 @@ from referral_bus.contracts.vocabulary import (
 
 Sealed = Annotated[bytes, Field(min_length=1, max_length=65_536)]
 Places = Annotated[int, Field(ge=0, le=1_000_000)]
+HomeSequence = Annotated[int, Field(ge=0)]
+"""A sequence of another region's ledger."""
+Room = Annotated[int, Field(ge=0, le=2_000_000)]
+"""Places and what may be promised beyond them."""
 
 
 class Submission(Message):
@@ -279,6 +284,58 @@ class ForgetSubject(Submission):
     subject: SubjectId
 
 
+class ListService(Submission):
+    """Another region's service takes, or from now on does not take, referrals of this region. The relay puts it here, as all up to
+    :class:`ReturnCapacity`. ``home_sequence`` is that of the event in the service's own region."""
+
+    definition: ServiceDefinition
+    home_sequence: HomeSequence
+
+
+class ListCapacity(Submission):
+    """The places of another region's unit, as that region saw them at ``home_sequence``. ``room`` is how many of them this region may hold
+    at once: those free, and those held for it. ``true_at`` is when the provider last counted."""
+
+    unit: UnitId
+    total: Places
+    room: Room
+    true_at: Millis
+    home_sequence: HomeSequence
+
+
+class RequestCapacity(Submission):
+    """Another region asks for a place for one of its tasks, to be held until ``until``."""
+
+    task: TaskId
+    service: ServiceId
+    unit: UnitId
+    until: Millis
+
+
+class AnswerCapacity(Submission):
+    """What the service's own region answers, with the places of the unit as it leaves them (see :class:`ListCapacity`)."""
+
+    task: TaskId
+    unit: UnitId
+    answer: LendingAnswer
+    total: Places
+    room: Room
+
+
+class TakeCapacity(Submission):
+    """In the other region the provider has accepted: the place that is held is taken."""
+
+    task: TaskId
+    unit: UnitId
+
+
+class ReturnCapacity(Submission):
+    """The place that is held or taken for another region's task is not needed any more."""
+
+    task: TaskId
+    unit: UnitId
+
+
 class Tick(Submission):
     """A due time has passed. Matching puts it on its own inbox; a repeated tick does no harm."""
 
@@ -311,5 +368,11 @@ SUBMISSIONS: tuple[type[Submission], ...] = (
     PublishService,
     AdoptReference,
     ForgetSubject,
+    ListService,
+    ListCapacity,
+    RequestCapacity,
+    AnswerCapacity,
+    TakeCapacity,
+    ReturnCapacity,
     Tick,
 )

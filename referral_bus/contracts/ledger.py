@@ -22,7 +22,7 @@ from referral_bus.contracts.ids import (
     TaskId,
     UnitId,
 )
-from referral_bus.contracts.inbox import Places, Sealed, Submission
+from referral_bus.contracts.inbox import HomeSequence, Places, Room, Sealed, Submission
 from referral_bus.contracts.message import Code, Message, Millis, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
 from referral_bus.contracts.services import ServiceDefinition
@@ -32,7 +32,9 @@ from referral_bus.contracts.vocabulary import (
     Channel,
     CloseReason,
     DeclineReason,
+    DenialReason,
     FollowUpDay,
+    FreedBecause,
     HoldReason,
     Means,
     Mode,
@@ -141,9 +143,39 @@ class ReferralWaitlisted(Event):
     review: Millis
 
 
+class ReferralQueued(Event):
+    """The referral waits until its window closes, when all that were gathered in it are decided together."""
+
+    referral: ReferralId
+    until: Millis
+
+
+class Placement(Part):
+    """The service that is best for a referral of a window, all others of it considered; None: no place is left for it."""
+
+    referral: ReferralId
+    service: ServiceId | None = None
+
+
+class Price(Part):
+    """What a service's next place is worth in a window: a whole number, written in decimals since it can be larger than 64 bits."""
+
+    service: ServiceId
+    price: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,99}$")]
+
+
+class WindowClosed(Event):
+    """The referrals of a window were assigned together: as many as can be, those who waited longest first, and then at the least cost by the
+    policy. ``prices`` prove that no assignment is better; those that are not said are zero. Each referral is called in what follows."""
+
+    placements: Annotated[list[Placement], Field(max_length=1000)]
+    prices: Annotated[list[Price], Field(max_length=10_000)]
+
+
 class ReferralCalled(Event):
     """It is the referral's turn to be matched, and the events that follow decide it: a place came free at ``service``, where it is first in
-    line; or, without one, it was split off another, or has waited so long that it is looked at anew."""
+    line, or its window closed and left it that service; or, without one, it was split off another, or has waited so long that it is
+    looked at anew."""
 
     referral: ReferralId
     service: ServiceId | None = None
@@ -440,6 +472,113 @@ class ServicePublished(Event):
     """A service is offered as described from now on."""
 
     definition: ServiceDefinition
+    told: Annotated[list[Region], Field(max_length=200)] = Field(default_factory=list)
+    """The other regions that hear of it: those it is listed in, and those it was listed in before."""
+
+
+class CapacityRequested(Event):
+    """The best service is another region's: that region is asked to hold a place until ``until``. The attempt waits for its answer."""
+
+    referral: ReferralId
+    task: TaskId
+    service: ServiceId
+    unit: UnitId
+    provider: OrganisationId
+    until: Millis
+    transfer: bool = False
+    """As of :class:`OfferMade`, which follows once the place is held."""
+
+
+class AcceptanceClaimed(Event):
+    """The provider accepted, and the region of its service is asked to take the place. Until it answers, nobody else can accept."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
+    unit: UnitId
+    starts_at: Millis | None = None
+
+
+class CapacityReturned(Event):
+    """The place in another region that was asked for, held or taken is not needed any more."""
+
+    referral: ReferralId
+    task: TaskId
+    unit: UnitId
+
+
+class CapacityLent(Event):
+    """A place is held for a task of another region, until ``until``."""
+
+    task: TaskId
+    unit: UnitId
+    until: Millis
+    total: Places
+    room: Room
+
+
+class CapacityDenied(Event):
+    """No place is held, or taken, for a task of another region. ``total`` and ``room`` are 0 where the unit is not listed there."""
+
+    task: TaskId
+    unit: UnitId
+    reason: DenialReason
+    total: Places
+    room: Room
+
+
+class CapacityTaken(Event):
+    """The place that was held for a task of another region is taken."""
+
+    task: TaskId
+    unit: UnitId
+    total: Places
+    room: Room
+
+
+class CapacityFreed(Event):
+    """The place that was held or taken for a task of another region is free again."""
+
+    task: TaskId
+    unit: UnitId
+    because: FreedBecause
+    total: Places
+    room: Room
+
+
+class RoomOf(Part):
+    """How many places of a unit another region may hold at once: those free, and those held for it."""
+
+    region: Region
+    room: Room
+
+
+class CapacityOffered(Event):
+    """Other regions are told how many places of a unit they may hold; ``true_at`` is when the provider last counted."""
+
+    unit: UnitId
+    total: Places
+    rooms: Annotated[list[RoomOf], Field(min_length=1, max_length=100)]
+    true_at: Millis
+
+
+class ServiceListed(Event):
+    """A service of another region is offered to this region's referrals as described; one that is not any more is listed as not active."""
+
+    definition: ServiceDefinition
+    home_sequence: HomeSequence
+
+
+class CapacityListed(Event):
+    """The places of another region's unit, as that region saw them at ``home_sequence``: ``room`` may be held by this region at once.
+    ``true_at`` is when the provider last counted."""
+
+    unit: UnitId
+    service: ServiceId
+    total: Places
+    room: Room
+    true_at: Millis
+    home_sequence: HomeSequence
 
 
 class SubmissionRefused(Event):
@@ -497,12 +636,28 @@ class KeyDestroyed(Event):
     subject: SubjectId
 
 
+ELSEWHERE: tuple[type[Event], ...] = (
+    CapacityRequested,
+    AcceptanceClaimed,
+    CapacityReturned,
+    CapacityLent,
+    CapacityDenied,
+    CapacityTaken,
+    CapacityFreed,
+    CapacityOffered,
+    ServiceListed,
+    CapacityListed,
+)
+"""What regions decide of each other's services."""
+
 EVENTS: tuple[type[Event], ...] = (
     ReferralOpened,
     ReferralAmended,
     ReferralHeld,
     ReferralResumed,
     ReferralWaitlisted,
+    ReferralQueued,
+    WindowClosed,
     ReferralCalled,
     ReferralTransferred,
     ReferralSplit,
@@ -539,6 +694,7 @@ EVENTS: tuple[type[Event], ...] = (
     ReferenceAdopted,
     RulesActivated,
     KeyDestroyed,
+    *ELSEWHERE,
 )
 
 

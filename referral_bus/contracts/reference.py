@@ -13,7 +13,7 @@ from referral_bus.contracts.places import ReachLimit
 from referral_bus.contracts.vocabulary import (
     STEPS,
     URGENCIES,
-    DataClass,
+    AgreedClass,
     FollowUpDay,
     OrganisationKind,
     Purpose,
@@ -61,7 +61,7 @@ class Agreement(Message):
     agreement: Code
     version: Version = 1
     recipient: OrganisationId
-    data_classes: Annotated[list[DataClass], Field(min_length=1, max_length=4)]
+    data_classes: Annotated[list[AgreedClass], Field(min_length=1, max_length=4)]
     purposes: Annotated[list[Purpose], Field(min_length=1, max_length=3)]
     legal_basis: Text
     valid_from: Millis
@@ -135,6 +135,8 @@ class Protocol(Message):
     """How far ahead a referral or a service may be put on hold."""
     follow_up_days: Annotated[list[FollowUpDay], Field(max_length=2)] = Field(default_factory=list)
     """How many days after a completed referral its provider is asked how it is."""
+    elsewhere_ms: _Limit = 60_000
+    """How long another region may take to answer; then it is done without."""
 
     @model_validator(mode="after")
     def _can_be_followed(self) -> Self:

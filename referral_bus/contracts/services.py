@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from referral_bus.contracts.criteria import Document, Eligibility
 from referral_bus.contracts.facts import Need
-from referral_bus.contracts.ids import OrganisationId, ServiceId, UnitId
+from referral_bus.contracts.ids import OrganisationId, Region, ServiceId, UnitId
 from referral_bus.contracts.localtime import Day, LocalDate, UtcOffset
 from referral_bus.contracts.message import Code, Part, Text
 from referral_bus.contracts.places import MOST_POINTS, Metres, Place, Polygon
@@ -140,6 +140,8 @@ class ServiceDefinition(Part):
     offsets: Annotated[list[UtcOffset], Field(max_length=100)] = Field(default_factory=list)
     """The wall clock its hours are told by; none: nobody said, so whether it is open is unknown. The first holds for the time before it
     too, and the last for ever."""
+    regions: Annotated[list[Region], Field(max_length=100)] = Field(default_factory=list)
+    """Other regions whose referrals it takes besides its own region's."""
 
     @model_validator(mode="after")
     def _is_bounded_and_ordered(self) -> Self:

@@ -9,8 +9,12 @@ URGENCIES: Final[tuple[Urgency, ...]] = ("crisis", "urgent", "routine")
 """The most urgent first."""
 
 Purpose = Literal["care_coordination", "emergency", "reporting"]
-DataClass = Literal["status", "facts", "identity", "outcome"]
-"""What can be shown of a referral: that and where it stands; sealed facts; sealed identity; what came of it."""
+AgreedClass = Literal["status", "facts", "identity", "outcome"]
+"""What an agreement can grant."""
+
+DataClass = Literal[AgreedClass, "exchange"]
+"""What can be shown of a referral: that and where it stands; sealed facts; sealed identity; what came of it; and the exchange, which is
+what a provider asked about its offer and the agency answered. No agreement grants that to anyone else."""
 
 OrganisationKind = Literal[
     "police", "hospital", "school", "shelter", "court", "helpline", "provider", "operations"
@@ -40,9 +44,11 @@ Mode = Literal["match", "direct", "broadcast", "waitlist"]
 waits in a fair order for a place that comes free."""
 
 BusinessStatus = Literal[
+    "reserving",
     "offered",
     "acknowledged",
     "screening",
+    "accepting",
     "accepted",
     "scheduled",
     "handed-over",
@@ -52,6 +58,8 @@ BusinessStatus = Literal[
     "declined",
     "proposed-elsewhere",
     "expired",
+    "no-place",
+    "no-answer",
     "withdrawn",
     "taken-elsewhere",
     "transferred",
@@ -102,9 +110,27 @@ DECLINES: Final[dict[DeclineReason, Decline]] = {
 HoldReason = Literal["person_asked", "hospital_stay", "in_custody", "documents_pending", "declined", "other"]
 ReopenReason = Literal["need_returned", "closed_in_error", "service_ended", "other"]
 CancelReason = Literal[
-    "taken_elsewhere", "transferred", "held", "split", "given_back", "time_over", "withdrawn", "closed"
+    "taken_elsewhere",
+    "transferred",
+    "held",
+    "split",
+    "given_back",
+    "time_over",
+    "withdrawn",
+    "closed",
+    "no_place",
+    "no_answer",
 ]
-"""Why an offer or an acceptance ended without an answer or an outcome."""
+"""Why an offer or an acceptance ended without an answer or an outcome. Of a service in another region also: it had no place, or its region
+did not answer."""
+
+LendingAnswer = Literal["held", "denied", "taken", "lost", "expired"]
+"""What a region answers another that asked for a place: it is held, or there is none; it is taken, or it was held no more; or nobody took
+it in time, and it is free again."""
+DenialReason = Literal["no_place", "not_listed", "too_late", "lost"]
+"""Why a region does not lend a place: none is free; the service is not offered to the other region; it was asked too late; or what is to
+be taken is not held any more."""
+FreedBecause = Literal["returned", "expired"]
 
 StepName = Literal["acknowledge", "accept", "handoff", "start", "outcome"]
 """The steps of a protocol that somebody must take in time, in the order in which they come."""
@@ -193,5 +219,9 @@ REFUSALS: Final[dict[str, str]] = {
     "not_adopted": "This region has adopted no protocol or policy yet, so it can't decide referrals.",
     "reference_outdated": "This or a later version was adopted before.",
     "rules_unsupported": "These rules are not known to the running version of matching. Upgrade it first.",
+    "acceptance_pending": "Another provider accepted the referral just before. Answer again within the offer's time, should that fail.",
+    "no_longer_wanted": "Another region answered something that is over meanwhile. What it held was given back.",
+    "nothing_held": "The region holds or has taken no place for this task, or gave it back before.",
+    "listing_outdated": "The region heard this, or something later, of the service before.",
 }
 """Reason codes of :class:`~referral_bus.contracts.ledger.SubmissionRefused`, each with what to say to the sender."""

@@ -35,6 +35,11 @@ OFFERS_OPEN = Gauge("refbus_matching_offers_open", "Offers that wait for an answ
 REFERRALS_ACTIVE = Gauge("refbus_matching_referrals_active", "Referrals that are not closed", ["partition"])
 EXPIRED = Counter("refbus_matching_offers_expired_total", "Offers nobody answered in time")
 TICKS = Counter("refbus_matching_ticks_total", "Ticks matching put on its own inbox")
+REGION_MESSAGES = Counter(
+    "refbus_matching_region_messages_total",
+    "Messages put on other regions' inboxes; unroutable: not put, since the region table does not name the region",
+    ["type"],
+)
 BATCH_RECORDS = Histogram(
     "refbus_matching_batch_records",
     "Inbox records decided in one transaction",

@@ -25,6 +25,8 @@ from referral_bus.store.migrate import migrate
 from referral_bus.wire.codec import Codec
 from services.matching.facts import FactsOpener
 from services.matching.partition import PartitionWork
+from services.matching.regions import Regions
+from services.matching.relay import Relay
 from services.matching.settings import MatchingSettings
 from services.matching.snapshots import Snapshots
 from services.matching.ticks import Ticks
@@ -74,9 +76,13 @@ async def build(settings: MatchingSettings, health: Health) -> AsyncIterator[lis
             batch=settings.batch,
         )
         ticks = Ticks(await log.appender(), bus, codec, clock)
+        regions = Regions(log, bus, codec)
+        relay = Relay(log, await log.appender(), regions, codec, clock, health, bus=bus)
         yield [
             Task("worker", worker.run()),
             Task("ticks", ticks.run(worker.owned)),
+            Task("regions", regions.run()),
+            Task("relay", relay.run()),
             Task("snapshots", _keep_snapshots(worker.owned, snapshots, settings.snapshot_events)),
             Task("gauges", _watch(worker.owned)),
         ]
@@ -103,7 +109,9 @@ async def _watch(owned: Mapping[Partition, PartitionWork]) -> None:
         for partition, work in list(owned.items()):
             states = [chain.state for chain in work.chains.values()]
             held = sum(unit.held for state in states for unit in state.units.values())
-            metrics.OFFERS_OPEN.labels(partition=str(partition.number)).set(held)
+            # What is held for another region is an offer of that region's.
+            lent = sum(sum(state.promised.values()) for state in states)
+            metrics.OFFERS_OPEN.labels(partition=str(partition.number)).set(held - lent)
             active = sum(len(state.referrals) for state in states)
             metrics.REFERRALS_ACTIVE.labels(partition=str(partition.number)).set(active)
         await asyncio.sleep(_LOOK_SECONDS)

@@ -88,6 +88,7 @@ from services.matching.core.decide import (
     wanted_facts,
     wanted_for,
 )
+from services.matching.core.places import Places
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import Region, Task
 from services.matching.facts import FactsOpener
@@ -540,10 +541,9 @@ def picture(state: Region) -> dict[str, Any]:
         dict(catalogue._profiles),
         dict(catalogue._needs),
     )
-    state.look_at_places()
+    seen["places"] = _places(state)
     vocabularies = state.vocabularies
     seen["vocabularies"] = (dict(vocabularies.taxonomies), dict(vocabularies.crosswalks))
-    seen["places"] = state.places.digest()
     for name in ("units", "referrals", "parked", "closed", "organisations", "protocols", "calendars"):
         seen[name] = {key: copy(value) for key, value in seen[name].items()}
     for name in ("versions", "erased", "answered", "reliability", "hours", "lent", "promised", "short"):
@@ -554,6 +554,19 @@ def picture(state: Region) -> dict[str, Any]:
         seen[name] = list(seen[name])
     seen["due"] = sorted({due for due in state.due if state._still_due(due)})
     return seen
+
+
+def _places(state: Region) -> bytes:
+    """The digest of the places as a match would look at them, which are those there are."""
+    anew = Places()
+    for service in state.catalogue.definitions:
+        anew.change(service)
+    state.look_at_places()
+    anew.refresh(state.catalogue, state.units, state.reliability)
+    assert state.places.digest() == anew.digest(), "a place changed, and nobody said so"
+    active = state.catalogue.active
+    assert state.places.free & active == anew.free & active
+    return anew.digest()
 
 
 def offers_in(events: Iterable[Event]) -> list[OfferMade]:

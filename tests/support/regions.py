@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from referral_bus.contracts.ids import region_of, task_id
-from referral_bus.contracts.inbox import ListService, ReportCapacity, Submission
+from referral_bus.contracts.inbox import AnswerCapacity, ListCapacity, ListService, ReportCapacity, Submission
 from referral_bus.contracts.ledger import Event, ServicePublished
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabulary import LendingAnswer
 from referral_bus.wire.codec import Codec
 from services.matching.core.state import Task
 from services.matching.messages import Message, messages
@@ -143,10 +144,24 @@ def lent_out(local: str, region: str, to: Iterable[str] = NAMES, **more: object)
     return offers(local, region=region, regions=[one for one in to if one != region], **more)  # type: ignore[arg-type]
 
 
+def heard_of(world: World, definition: ServiceDefinition) -> None:
+    """A region hears of another's service, and of its places."""
+    world.send(ListService(definition=definition, home_sequence=1), SOURCE)
+    for one in definition.units:
+        told = ListCapacity(
+            unit=one.unit, total=one.total, room=one.available, true_at=world.now, home_sequence=2
+        )
+        world.send(told, SOURCE)
+
+
+def answers(world: World, referral: str, answer: LendingAnswer, attempt: int = 1) -> list[Event]:
+    """The region of the service that was asked for answers, with nothing left."""
+    unit = world.task(referral, attempt).unit
+    body = AnswerCapacity(task=task_id(referral, attempt), unit=unit, answer=answer, total=1, room=1)
+    return world.send(body, SOURCE)
+
+
 def told(events: Iterable[Event]) -> list[str]:
     """The regions that hear of what was published."""
     [published] = [event for event in events if isinstance(event, ServicePublished)]
     return published.told
-
-
-__all__ = ["NAMES", "Between", "lent_out", "task_id", "told"]

@@ -12,11 +12,13 @@ from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
     AcknowledgeOffer,
     AmendReferral,
+    AnswerCapacity,
     AnswerQuestion,
     AskForInformation,
     ConfirmHandoff,
     DeclineOffer,
     HoldReferral,
+    ListService,
     ProposeService,
     ReferralPart,
     ReopenReferral,
@@ -24,6 +26,7 @@ from referral_bus.contracts.inbox import (
     ReportFollowUp,
     ReportNoShow,
     ResumeReferral,
+    ReturnCapacity,
     SplitReferral,
     Submission,
     TransferReferral,
@@ -58,6 +61,7 @@ from tests.support.deciding import (
     unit_of,
     withdraw,
 )
+from tests.support.regions import answers, heard_of, lent_out
 
 Scenario = Callable[[World], list[Event]]
 
@@ -415,6 +419,57 @@ def _nothing_waits_without_a_protocol(world: World) -> list[Event]:
     return unadopted(world).send(withdraw(of()), "police")
 
 
+def _second_acceptance(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    world.publish(offers("near", "clinic"))
+    referral = world.refer(mode="broadcast")
+    providers = [task.provider for task in world.state.referrals[referral].tasks]
+    far, near = providers.index("shelter") + 1, providers.index("clinic") + 1
+    answers(world, referral, "held", far)
+    world.send(accept(referral, far), "shelter")
+    return world.send(accept(referral, near), "clinic")
+
+
+def _answer_too_late(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    referral = world.refer()
+    world.send(withdraw(referral), "police")
+    body = AnswerCapacity(
+        task=task_id(referral, 1), unit=unit_of("far", "south"), answer="held", total=1, room=1
+    )
+    return world.send(body, "relay")
+
+
+def _answered_after_its_time(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    world.publish(offers("near", "clinic"))
+    referral = world.refer(mode="broadcast")
+    far = [task.provider for task in world.state.referrals[referral].tasks].index("shelter") + 1
+    world.tick(world.now + PROTOCOL.elsewhere_ms)
+    return answers(world, referral, "held", far)
+
+
+def _held_after_all(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    world.publish(offers("near", "clinic"))
+    referral = world.refer(mode="broadcast")
+    far = [task.provider for task in world.state.referrals[referral].tasks].index("shelter") + 1
+    answers(world, referral, "denied", far)
+    return answers(world, referral, "held", far)
+
+
+def _returned_to_who_lent_nothing(world: World) -> list[Event]:
+    world.publish(lent_out("beds", "north"))
+    task = task_id(of(region="south"), 1)
+    return world.send(ReturnCapacity(task=task, unit=unit_of("beds")), "relay")
+
+
+def _listed_before(world: World) -> list[Event]:
+    definition = lent_out("far", "south")
+    heard_of(world, definition)
+    return world.send(ListService(definition=definition, home_sequence=1), "relay")
+
+
 SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("id_reused", "same id, other body", _same_id_other_body),
     ("id_reused", "same referral under another id", _same_referral_id),
@@ -581,6 +636,12 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("reference_outdated", "the same version", lambda w: w.send(protocol(), OPERATIONS)),
     ("reference_outdated", "rules in force", lambda w: w.send(rules(1), OPERATIONS)),
     ("rules_unsupported", "rules of a later version", lambda w: w.send(rules(99), OPERATIONS)),
+    ("acceptance_pending", "another region's provider was first", _second_acceptance),
+    ("no_longer_wanted", "the referral was withdrawn", _answer_too_late),
+    ("no_longer_wanted", "the region was done without", _answered_after_its_time),
+    ("no_longer_wanted", "the region said before that it has no place", _held_after_all),
+    ("nothing_held", "never lent", _returned_to_who_lent_nothing),
+    ("listing_outdated", "a later one is known", _listed_before),
 ]
 
 

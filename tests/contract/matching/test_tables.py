@@ -20,9 +20,6 @@ from tests.support.tables import (
     written,
 )
 
-REGIONS = {"reserving", "accepting", "no-place", "no-answer"}
-"""Where a task stands only while the service is another region's."""
-
 
 @pytest.fixture(scope="module")
 def seen(codec: Codec) -> Seen:
@@ -43,4 +40,4 @@ def test_the_tables_of_the_page_are_what_the_core_does(seen: Seen, page: str) ->
 def test_every_status_a_task_can_have_is_come_by(seen: Seen) -> None:
     moved = {one for moves in moves_seen(seen).values() for one in moves}
     assert {status for status, _ in moved} == set(get_args(TaskStatus))
-    assert {business for _, business in moved} == set(get_args(BusinessStatus)) - REGIONS
+    assert {business for _, business in moved} == set(get_args(BusinessStatus))

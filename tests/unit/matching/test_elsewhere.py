@@ -4,6 +4,7 @@ waits for a region that is down."""
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +22,18 @@ from referral_bus.contracts.ledger import (
     OfferMade,
 )
 from referral_bus.contracts.reference import OfferLimits
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing
 from referral_bus.wire.codec import Codec
+from services.matching.core.decide import AllOpened
 from services.matching.core.decide.elsewhere import GRACE_MS
-from services.matching.core.state import Task
+from services.matching.core.state import HORIZON_MS, Task
+from services.matching.messages import messages
+from services.matching.recompute import Recomputed, recompute
+from services.matching.snapshots import Snapshot, Snapshots, capture
 from tests.support.deciding import (
+    BUS,
     DAY,
     HOUR,
     MINUTE,
@@ -523,9 +532,81 @@ def test_what_concerns_no_place_that_is_lent_is_refused(between: Between) -> Non
     assert refused(between.say("north", answer, "relay")) == "no_longer_wanted"
 
 
+def test_a_question_that_was_answered_changes_nothing_under_another_id(between: Between) -> None:
+    referral = between.refer("north")
+    between.flow()
+    task, unit, service = task_id(referral, 1), unit_of("beds", "south"), service_of("beds", "south")
+    again = RequestCapacity(task=task, service=service, unit=unit, until=between.now + HOUR)
+    assert refused(between.say("south", again, "relay")) == "id_reused"
+    between.accepts(referral)
+    between.flow()
+    assert refused(between.say("south", again, "relay")) == "id_reused"
+    assert refused(between.say("south", TakeCapacity(task=task, unit=unit), "relay")) == "nothing_held"
+    assert places(between, "south") == (0, 0, 1)
+
+
 def test_places_are_counted_in_the_units_own_region_alone(between: Between) -> None:
     body = report("beds", 3, 3, between.now).model_copy(update={"unit": unit_of("beds", "south")})
     assert refused(between.say("north", body, "shelter")) == "region_mismatch"
+
+
+async def test_a_match_that_followed_a_denial_or_silence_comes_out_the_same_when_it_is_made_anew(
+    between: Between,
+) -> None:
+    between.publish(
+        offers("own", "clinic", region="north", total=9, available=8),
+        lent_out("cots", "east", total=20, available=19),
+    )
+    between.say("north", policy(RANKED), OPERATIONS)
+    between.down.add("east")
+    between.refer("south")
+    referral = between.refer("north")
+    between.flow()
+    between.pass_time(ELSEWHERE_MS)
+    between.flow()
+    tasks = [task.business for task in between["north"].state.referrals[referral].tasks]
+    assert sorted(tasks) == ["no-answer", "no-place", "offered"]
+    made = await recomputed(between, referral)
+    assert len(made) == 3
+    for one in made:
+        assert one.rows is not None
+        assert one.digest == one.recorded.certificate.digest
+
+
+async def recomputed(between: Between, referral: str) -> list[Recomputed]:
+    """Each match of a referral, made anew from its region's ledger."""
+    region = region_of(referral)
+    world, log, topic = between[region], MemoryLog(), topics.ledger(BUS)
+    await log.ensure(topics.topics(BUS, 1, 1))
+    records = [Outgoing(topic, 0, region.encode(), value) for _, value in world.entries]
+    await (await log.appender()).append(records)
+
+    class Opener:
+        async def open(self, wanted: Any) -> AllOpened:
+            return world.open(wanted)
+
+    found = recompute(log, topic, region, referral, world.codec, Opener())  # type: ignore[arg-type]
+    return [one async for one in found]
+
+
+async def test_a_snapshot_keeps_what_is_lent_and_who_waits_to_hear(between: Between, tmp_path: Path) -> None:
+    between.publish(lent_out("rooms", "south", total=3))
+    kept = between.refer("north", mode="direct", service=service_of("rooms", "south"))
+    between.refer("east", mode="direct", service=service_of("beds", "south"))
+    between.refer("north", 2, mode="direct", service=service_of("beds", "south"))
+    between.flow()
+    between.accepts(kept)
+    between.flow()
+    between.refer("north", 3, mode="direct", service=service_of("rooms", "south"))
+    for name, world in between.worlds.items():
+        snapshots = Snapshots(tmp_path / name, BUS)
+        await snapshots.save(capture(Snapshot(0, 1, {name: world.chain})))
+        again = await snapshots.load(0)
+        assert again is not None
+        assert picture(again.chains[name].state) == picture(world.state)
+    state = between["south"].state
+    assert {one.taken for one in state.lent.values()} == {False, True}
+    assert state.short and state.promised
 
 
 def refused_last(between: Between, one: str, other: str) -> str:
@@ -714,11 +795,25 @@ class Neighbours(RuleBasedStateMachine):
                 self.between.say(name, withdraw(referral), "police")
         self.between.flow()
         self.all_is_settled()
+        self.what_was_said_is_said_again_when_nobody_remembers_it()
         for world in self.between.worlds.values():
             assert not world.state.lent and not world.state.promised
             assert all(unit.held == 0 for unit in world.state.units.values())
             assert world.again() == [value for _, value in world.entries]
             assert picture(world.folded().state) == picture(world.state)
+
+    def what_was_said_is_said_again_when_nobody_remembers_it(self) -> None:
+        """As by a relay whose position was lost: it begins with what is older than repeats are recognised."""
+        between = self.between
+        between.pass_time(HORIZON_MS + DAY)
+        between.flow()
+        before = {name: repr(world.state.units) for name, world in between.worlds.items()}
+        for name, world in between.worlds.items():
+            for entry, _ in world.entries:
+                for message in messages(entry):
+                    between.lines[name, message.region].append(message)
+        between.flow()
+        assert {name: repr(world.state.units) for name, world in between.worlds.items()} == before
 
     def all_is_settled(self) -> None:
         open_, taken = Counter[str](), set[str]()

@@ -200,7 +200,7 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
         None,
     ),
     (
-        CapacityListed(unit=UNIT, service=SERVICE, total=1, room=1, true_at=NOW, as_of=NOW),
+        CapacityListed(unit=UNIT, service=SERVICE, total=1, room=1, true_at=NOW, home_sequence=1),
         None,
         [],
         None,

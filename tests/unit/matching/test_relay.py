@@ -1,0 +1,324 @@
+"""The relay between regions: everything a region has to say to another is put on the other's inbox, in order, whatever fails meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import RequestCapacity
+from referral_bus.contracts.ledger import EVENTS
+from referral_bus.contracts.message import Message
+from referral_bus.contracts.reference import RegionTable
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Position
+from referral_bus.runtime.clock import ManualClock
+from referral_bus.runtime.health import Health
+from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import Envelope, source_of
+from referral_bus.wire.inbox import received
+from services.matching.chain import ledger_record
+from services.matching.messages import CONCERNING, messages
+from services.matching.regions import Regions
+from services.matching.relay import Relay
+from tests.support.deciding import BUS, START, withdraw
+from tests.support.regions import Between, lent_out
+from tests.support.simulated import SimulatedLoop
+
+PARTITIONS = {"north": 0, "south": 1, "east": 2}
+_LONG = 120.0
+GROUP = f"refbus-{BUS}-relay"
+
+
+class Unsure:
+    """An appender whose acknowledgements get lost, as often as ``lost`` says; for ``shut`` partitions nothing is put at all."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.lost = 0
+        self.shut: set[int] = set()
+        self.error: type[LogError] = LogUnavailable
+        self._log = log
+
+    async def append(self, records: Sequence[Outgoing]) -> list[Position]:
+        if any(record.partition in self.shut for record in records):
+            raise self.error("the broker does not answer")
+        positions = await (await self._log.appender()).append(records)
+        if self.lost:
+            self.lost -= 1
+            raise self.error("the acknowledgement got lost")
+        return positions
+
+    async def close(self) -> None:
+        return None
+
+
+class Wire:
+    """Three regions' ledgers on a log, and the relay that follows them."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.log = MemoryLog()
+        self.appender = Unsure(self.log)
+        self.between = Between(codec)
+        self._written = dict.fromkeys(PARTITIONS, 0)
+
+    async def open(self, table: RegionTable | None = None) -> None:
+        await self.log.ensure(topics.topics(BUS, len(PARTITIONS), 1))
+        await self.publish(table or RegionTable(version=1, partitions=PARTITIONS))
+
+    async def publish(self, message: Message) -> None:
+        envelope = Envelope(
+            id="regions.v1",
+            source=source_of("operations"),
+            type=message.event_type(),
+            time=START,
+            subject="regions/regions",
+            schema_id=self.codec.schema_id(type(message)),
+            partitionkey="regions/regions",
+            dataclassification="internal",
+        )
+        record = Outgoing(topics.reference(BUS), 0, b"r", self.codec.encode(message), envelope.to_headers())
+        await (await self.log.appender()).append([record])
+
+    async def write(self) -> None:
+        """What the regions decided since is committed."""
+        for region, world in self.between.worlds.items():
+            records = [
+                ledger_record(
+                    entry,
+                    value,
+                    bus=BUS,
+                    topic=topics.ledger(BUS),
+                    partition=PARTITIONS[region],
+                    codec=self.codec,
+                    cause="somebody",
+                    correlation=f"c-{entry.meta.sequence}",
+                )
+                for entry, value in world.entries[self._written[region] :]
+            ]
+            self._written[region] = len(world.entries)
+            writer = await self.log.transactor(f"matching-{region}")
+            await writer.commit(records, "matching", {})
+
+    def put(self, region: str) -> list[str]:
+        """The ids on a region's inbox, in order."""
+        return [
+            received(record, self.codec)[1].admitted.id
+            for record in self.log.records(topics.inbox(BUS))
+            if record.partition == PARTITIONS[region]
+        ]
+
+    def said(self, region: str) -> list[str]:
+        """The ids of everything that is to be said to a region."""
+        return [
+            message.id
+            for world in self.between.worlds.values()
+            for entry, _ in world.entries
+            for message in messages(entry)
+            if message.region == region
+        ]
+
+    @asynccontextmanager
+    async def relaying(self) -> AsyncIterator[Health]:
+        """The relay runs until it is killed: at once, wherever it is."""
+        health = Health()
+        regions = Regions(self.log, BUS, self.codec)
+        relay = Relay(self.log, self.appender, regions, self.codec, ManualClock(START), health, bus=BUS)
+        tasks = [asyncio.create_task(regions.run()), asyncio.create_task(relay.run())]
+        try:
+            yield health
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            for one in ended:
+                if isinstance(one, Exception):
+                    raise one
+
+    async def until(self, held: Callable[[], bool]) -> None:
+        async with asyncio.timeout(_LONG):
+            while not held():
+                await asyncio.sleep(0.1)
+
+    async def all_is_put(self) -> None:
+        await self.until(
+            lambda: all(set(self.said(region)) <= set(self.put(region)) for region in PARTITIONS)
+        )
+
+
+def run(test: Callable[[Wire], Awaitable[None]], codec: Codec) -> None:
+    """In simulated time."""
+
+    async def whole() -> None:
+        wire = Wire(codec)
+        await test(wire)
+
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+        runner.run(whole())
+
+
+def first_times(ids: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(ids))
+
+
+def test_what_regions_say_to_each_other_is_put_on_the_others_inboxes_in_order(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        for number in range(1, 4):
+            wire.between.refer("north", number)
+            wire.between.flow()
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+        for region in PARTITIONS:
+            for source in PARTITIONS:
+                mine = [id for id in wire.put(region) if id.startswith(f"{source}.")]
+                assert mine == [id for id in wire.said(region) if id.startswith(f"{source}.")]
+
+    run(test, codec)
+
+
+def test_what_is_put_keeps_its_correlation_and_names_the_relay_as_its_source(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        referral = wire.between.refer("north")
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+        [record] = [
+            one for one in wire.log.records(topics.inbox(BUS)) if one.partition == PARTITIONS["south"]
+        ]
+        region, asked = received(record, wire.codec)
+        assert region == "south"
+        assert asked.admitted.source == "relay"
+        assert isinstance(asked.body, RequestCapacity)
+        assert asked.body.task == task_id(referral, 1)
+        assert dict(record.headers)["ce_dataclassification"] == b"internal"
+        sequence = wire.between["north"].state.sequence
+        assert dict(record.headers)["ce_correlationid"] == f"c-{sequence}".encode()
+
+    run(test, codec)
+
+
+def test_after_a_lost_acknowledgement_all_is_put_again_under_the_same_ids(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south", total=3))
+        wire.between.refer("north")
+        wire.between.refer("north", 2)
+        wire.appender.lost = 2
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+            await wire.until(lambda: not wire.appender.lost and len(wire.log.committed(GROUP)) == 3)
+        for region in PARTITIONS:
+            assert first_times(wire.put(region)) == wire.said(region)
+        repeated = [id for region in PARTITIONS for id in wire.put(region)]
+        assert len(repeated) > len(set(repeated))
+        bodies = {}
+        for record in wire.log.records(topics.inbox(BUS)):
+            admitted = received(record, wire.codec)[1].admitted
+            assert bodies.setdefault(admitted.id, admitted.digest) == admitted.digest
+
+    run(test, codec)
+
+
+def test_a_relay_that_follows_one_that_was_killed_goes_on_from_what_was_acknowledged(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+            await wire.until(lambda: len(wire.log.committed(GROUP)) == 3)
+        before = len(wire.put("north"))
+        wire.between.say("north", withdraw(wire.between.refer("north")), "police")
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+        assert len(wire.put("north")) == before
+        assert [id.rpartition(".")[2] for id in wire.put("south")] == ["south", "south"]
+
+    run(test, codec)
+
+
+def test_a_region_that_can_not_be_put_anything_holds_up_only_who_has_something_for_it(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south", to=["north"]), lent_out("cots", "east", to=["north"]))
+        wire.appender.shut = {PARTITIONS["south"]}
+        wire.between.refer("north")
+        await wire.write()
+        async with wire.relaying():
+            await wire.until(lambda: set(wire.said("north")) <= set(wire.put("north")))
+            assert not wire.put("south")
+            wire.appender.shut.clear()
+            await wire.all_is_put()
+
+    run(test, codec)
+
+
+def test_what_the_log_refuses_again_and_again_stops_the_relay(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        wire.appender.shut, wire.appender.error = set(PARTITIONS.values()), LogError
+        await wire.write()
+        with pytest.raises(LogError, match="does not answer"):
+            async with wire.relaying():
+                await asyncio.sleep(_LONG)
+
+    run(test, codec)
+
+
+def test_a_region_that_no_table_names_is_passed_over(codec: Codec, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open(RegionTable(version=1, partitions={"north": 0, "south": 1}))
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        async with wire.relaying():
+            await wire.until(lambda: set(wire.said("north")) <= set(wire.put("north")))
+        assert not wire.put("east")
+
+    run(test, codec)
+    assert "region east" in caplog.text
+
+
+def test_the_later_region_table_counts(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open(RegionTable(version=1, partitions={"north": 0, "south": 1}))
+        await wire.publish(RegionTable(version=2, partitions=PARTITIONS))
+        await wire.publish(RegionTable(version=1, partitions={"north": 0, "south": 1}))
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+        assert wire.put("east")
+
+    run(test, codec)
+
+
+def test_every_event_that_says_something_is_read(codec: Codec) -> None:
+    """The relay looks at the headers first, and reads none that :func:`messages` has nothing to make of."""
+    between = Between(codec)
+    between.publish(lent_out("beds", "south"))
+    kept, lost = between.refer("north"), between.refer("east")
+    between.flow()
+    between.accepts(kept)
+    between.flow()
+    between.say("north", withdraw(kept), "police")
+    between.flow()
+    said = {
+        type(entry.event)
+        for world in between.worlds.values()
+        for entry, _ in world.entries
+        if messages(entry)
+    }
+    assert said <= CONCERNING <= set(EVENTS)
+    assert lost not in between["east"].state.referrals
