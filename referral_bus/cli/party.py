@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from referral_bus.access.tokens import issue_token
+from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home
 from referral_bus.client.answers import Answer, Heard
 from referral_bus.client.errors import BusError
@@ -24,7 +25,7 @@ from referral_bus.client.sync import SyncBus
 from referral_bus.client.tokens import RenewedToken, TokenSource
 from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult, Role, WithdrawReason
-from referral_bus.demo.settle import key_of
+from referral_bus.embedded.secrets import key_of
 from referral_bus.sealing.jwe import JweError
 
 _TOKEN_SECONDS = 3600
@@ -55,10 +56,6 @@ Key = Annotated[
 ]
 
 
-class Rejected(Exception):
-    """A command can't do what was asked; the message says why and what to do."""
-
-
 class Action(StrEnum):
     """What can be said about an offer or a referral."""
 
@@ -67,13 +64,6 @@ class Action(StrEnum):
     start = "start"
     outcome = "outcome"
     withdraw = "withdraw"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(token)
-    app.command()(submit)
-    app.command()(respond)
-    app.command()(follow)
 
 
 def token(
