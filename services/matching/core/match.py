@@ -29,9 +29,9 @@ ALREADY_OFFERED: Final = "already_offered"
 NOT_SCREENED: Final = "certainty"
 """Ruled out because something is unknown and the provider doesn't screen people itself."""
 
-
 MOST_ALIKE: Final = 500_000
 """References to judgements remembered at once: facts are what anyone writes, and must not fill the memory."""
+
 _REMEMBERED: Final = 20_000
 """What certificates say over and over is made once: so many of each kind of it, a few MB."""
 
