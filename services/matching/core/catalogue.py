@@ -34,7 +34,16 @@ def need_key(need: Need) -> str:
 class Catalogue:
     """Active services by id and by need. Candidates come from the index; nothing scans all services."""
 
-    __slots__ = ("_ages", "_areas", "_by_need", "_profiles", "definitions", "judgements", "judgements_size")
+    __slots__ = (
+        "_ages",
+        "_areas",
+        "_by_need",
+        "_profiles",
+        "alike",
+        "alike_size",
+        "definitions",
+        "judgements",
+    )
 
     def __init__(self) -> None:
         self.definitions: dict[str, ServiceDefinition] = {}
@@ -44,9 +53,11 @@ class Catalogue:
         self._ages: list[int] = []
         self._areas: set[str] = set()
         self.judgements: dict[Any, Any] = {}
-        """What :mod:`match` remembers of this catalogue; forgotten with each change of it."""
-        self.judgements_size = 0
-        """How many judgements that is."""
+        """What :mod:`match` remembers of each service; forgotten with each change of the catalogue."""
+        self.alike: dict[Any, Any] = {}
+        """Which of that it remembers to hold for people who are alike; forgotten with it."""
+        self.alike_size = 0
+        """How many references to judgements that is."""
 
     def __len__(self) -> int:
         """How many services are active."""
@@ -59,7 +70,8 @@ class Catalogue:
             for need in former.needs:
                 self._by_need[need].remove(definition.service)
         self.definitions[definition.service] = definition
-        self.forget_judgements()
+        self.judgements.clear()
+        self.forget_alike()
         if definition.active:
             profile = self._profiles[definition.service] = profile_of(definition)
             for need in sorted(profile.needs):
@@ -70,10 +82,10 @@ class Catalogue:
                         insort(self._ages, bound)
             self._areas.update(profile.areas or ())
 
-    def forget_judgements(self) -> None:
-        """Start anew with what is remembered."""
-        self.judgements.clear()
-        self.judgements_size = 0
+    def forget_alike(self) -> None:
+        """Start anew with remembering who is alike."""
+        self.alike.clear()
+        self.alike_size = 0
 
     def age_class(self, age: int | None) -> int | None:
         """Ages of the same class are alike to every service: no bound of any lies between them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.facts import Facts
@@ -21,7 +21,7 @@ from services.matching.core.eligibility import (
     judge_language,
     person_of,
 )
-from services.matching.core.ranking import hours_since, load, lottery, places_of
+from services.matching.core.ranking import hours_since, load, lottery, picking, places_of
 from services.matching.core.state import Region, Unit
 
 ALREADY_OFFERED: Final = "already_offered"
@@ -31,8 +31,11 @@ NOT_NAMED: Final = "not_named"
 NOT_SCREENED: Final = "certainty"
 """Ruled out because something is unknown and the provider doesn't screen people itself."""
 
-MOST_JUDGEMENTS: Final = 100_000
-"""Judgements remembered at once, some 250 bytes each: facts are what anyone writes, and must not fill the memory."""
+MOST_ALIKE: Final = 500_000
+"""References to judgements remembered at once: facts are what anyone writes, and must not fill the memory."""
+
+_REMEMBERED: Final = 20_000
+"""What certificates say over and over is made once: so many of each kind of it, a few MB."""
 
 
 class Found(NamedTuple):
@@ -50,18 +53,6 @@ class Match(NamedTuple):
     certificate: Certificate
 
 
-class Judgement(NamedTuple):
-    """A service as it is judged but for capacity: its verdicts so far, how many of them are unknown, how many needs it leaves unmet, and
-    the first criterion that says no."""
-
-    profile: Profile
-    units: tuple[Unit, ...]
-    letters: str
-    unknowns: int
-    unmet: int
-    ruled_out: str | None
-
-
 class Row(NamedTuple):
     """One judged service: ``verdicts`` a letter a criterion; ``ruled_out`` the first criterion that did, None for a candidate, which alone
     has a ``unit`` with a free place and a ``rank`` (the policy's parts, without the lottery)."""
@@ -71,6 +62,19 @@ class Row(NamedTuple):
     ruled_out: str | None
     rank: tuple[int, ...]
     unit: Unit | None
+
+
+class Judgement(NamedTuple):
+    """A service as it is judged but for its places: the row it makes with none free, and the one it makes with a free one. The latter is
+    None for a candidate, whose row has the verdicts ``letters``, and a rank to which ``unknowns`` and ``unmet`` needs belong."""
+
+    profile: Profile
+    units: tuple[Unit, ...]
+    full: Row
+    free: Row | None
+    letters: str
+    unknowns: int
+    unmet: int
 
 
 class Drawn(NamedTuple):
@@ -139,44 +143,54 @@ def table(
         elif freest is None:
             rows.append(Row(profile, letters + "n", "capacity", (), None))
         else:
-            standing = (unknowns, unmet, load(used, total), hours_since(counted_at, now))
-            rows.append(
-                Row(profile, letters + "y", None, tuple([standing[place] for place in places]), freest)
-            )
+            rank = ranked((unknowns, unmet, load(used, total), hours_since(counted_at, now)))
+            rows.append(Row(profile, letters, None, rank, freest))
     return rows
 
 
-def _judged_without_capacity(state: Region, person: Person) -> list[Judgement]:
+def _judged_but_for_places(state: Region, person: Person) -> list[Judgement]:
     """What of a judgement stays as long as the catalogue does; people who are alike to every service share it."""
     catalogue = state.catalogue
     needs, area, age, languages = person
     alike = (needs, catalogue.area_class(area), catalogue.age_class(age), languages)
-    known: list[Judgement] | None = catalogue.judgements.get(alike)
+    known: list[Judgement] | None = catalogue.alike.get(alike)
     if known is None:
         known = [_judge(state, profile, person) for profile in catalogue.meeting(needs)]
-        if catalogue.judgements_size + len(known) > MOST_JUDGEMENTS:
-            catalogue.forget_judgements()
-        catalogue.judgements[alike] = known
-        catalogue.judgements_size += len(known) + 1
+        if catalogue.alike_size + len(known) > MOST_ALIKE:
+            catalogue.forget_alike()
+        catalogue.alike[alike] = known
+        catalogue.alike_size += len(known) + 1
     return known
 
 
 def _judge(state: Region, profile: Profile, person: Person) -> Judgement:
     needs, area, age, languages = person
     letters = (
-        "y"
-        + judge_area(profile.areas, area)
+        judge_area(profile.areas, area)
         + judge_age(profile.ages, age)
         + judge_language(profile.languages, languages)
     )
-    first_no = letters.find("n")
+    unmet = sum([need not in profile.needs for need in needs]) if len(needs) > 1 else 0
+    # People differ more than what comes of it: a service gives a few judgements, over and over.
+    key = (profile.service, letters, unmet)
+    known: Judgement | None = state.catalogue.judgements.get(key)
+    if known is None:
+        known = state.catalogue.judgements[key] = _judgement(state, profile, "y" + letters, unmet)
+    return known
+
+
+def _judgement(state: Region, profile: Profile, letters: str, unmet: int) -> Judgement:
+    first_no, unknowns = letters.find("n"), letters.count("u")
+    ruled_out = CRITERIA[first_no] if first_no >= 0 else None
+    though_free = ruled_out or (NOT_SCREENED if unknowns and not profile.screens else None)
     return Judgement(
         profile,
         tuple(state.units[unit] for unit in profile.units),
-        letters,
-        letters.count("u"),
-        sum(need not in profile.needs for need in needs),
-        CRITERIA[first_no] if first_no >= 0 else None,
+        full=Row(profile, letters + "n", ruled_out or "capacity", (), None),
+        free=None if though_free is None else Row(profile, letters + "y", though_free, (), None),
+        letters=letters + "y",
+        unknowns=unknowns,
+        unmet=unmet,
     )
 
 
@@ -194,8 +208,14 @@ def best_of(rows: Sequence[Row], policy: Policy, referral: str) -> list[Drawn]:
 
 def judged(row: Row, lot: int | None = None) -> Judged:
     """The row as a certificate shows it; the score ends with the lot where one was drawn."""
-    score = list(row.rank) if lot is None else [*row.rank, lot]
-    return Judged(service=row.profile.service, verdicts=_words(row.verdicts), score=score)
+    if lot is None:
+        return _judged_without_lot(row.profile.service, row.verdicts, row.rank)
+    return Judged(service=row.profile.service, verdicts=_words(row.verdicts), score=[*row.rank, lot])
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _judged_without_lot(service: str, letters: str, rank: tuple[int, ...]) -> Judged:
+    return Judged(service=service, verdicts=_words(letters), score=list(rank))
 
 
 @cache
@@ -206,8 +226,13 @@ def _words(letters: str) -> list[Verdict]:
 def digest(rows: Sequence[Row]) -> bytes:
     """SHA-256 over the whole table: a line a service with its id, verdicts and rank, in the order of the ids."""
     return hashlib.sha256(
-        "".join([f"{row.profile.service} {row.verdicts} {row.rank}\n" for row in rows]).encode()
+        "".join([_line(row.profile.service, row.verdicts, row.rank) for row in rows]).encode()
     ).digest()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _line(service: str, letters: str, rank: tuple[int, ...]) -> str:
+    return f"{service} {letters} {rank}\n"
 
 
 def _nearest_misses(rows: Sequence[Row], most: int) -> list[Row]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from referral_bus.contracts.reference import Policy, RankBy
@@ -25,7 +27,9 @@ def load(used: int, total: int) -> int:
 
 def hours_since(counted_at: int, now: int) -> int:
     """Whole hours since the places were counted, 90 days at most."""
-    return min(_OLDEST_HOURS, max(0, now - counted_at) // _HOUR_MS)
+    hours = (now - counted_at) // _HOUR_MS
+    # Not min and max: it is asked for every candidate.
+    return 0 if hours < 0 else hours if hours < _OLDEST_HOURS else _OLDEST_HOURS
 
 
 def places_of(policy: Policy) -> tuple[int, ...]:
@@ -33,10 +37,20 @@ def places_of(policy: Policy) -> tuple[int, ...]:
 
     What it names behind the lottery can't matter.
     """
-    named = (
-        policy.rank_by[: policy.rank_by.index("lottery")] if "lottery" in policy.rank_by else policy.rank_by
-    )
+    return _places(tuple(policy.rank_by))
+
+
+@lru_cache(maxsize=256)
+def _places(rank_by: tuple[RankBy, ...]) -> tuple[int, ...]:
+    named = rank_by[: rank_by.index("lottery")] if "lottery" in rank_by else rank_by
     return tuple(_PARTS.index(by) for by in named)
+
+
+def picking(places: tuple[int, ...]) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+    """What takes a rank out of these parts: the fastest there is, since it is done for every candidate."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda parts: tuple([parts[place] for place in places])
 
 
 def lottery(seed: str, referral: str) -> Callable[[str], int]:
