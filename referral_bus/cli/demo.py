@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Pid
-from referral_bus.cli.party import Rejected
 from referral_bus.client.errors import BusError
 from referral_bus.contracts.facts import Need
 from referral_bus.demo.display import Display
@@ -37,10 +37,6 @@ otherwise. Advocacy & Legal Aid, as the one real directory without terms that we
 _MOST_FAULTS = 5
 _SAID = (BusError, LogError, EmbeddedError, NotSettled, Unchecked, Leftovers, DirectoryError)
 """Errors whose message is for people."""
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(demo)
 
 
 def demo(

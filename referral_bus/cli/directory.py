@@ -32,13 +32,16 @@ console = Console()
 errors = Console(stderr=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``refbus directory`` with its commands."""
-    commands = typer.Typer(no_args_is_help=True, help="Directories of services in HSDS.")
-    commands.command("import")(import_directory)
-    app.add_typer(commands, name="directory")
+commands = typer.Typer(no_args_is_help=True, add_completion=False, help="Directories of services in HSDS.")
 
 
+@commands.callback()
+def _several() -> None:
+    # With this a single command keeps its name.
+    pass
+
+
+@commands.command("import")
 def import_directory(
     path: Annotated[
         Path, typer.Argument(help="A folder of HSDS tables (.csv) or documents (.json), or one such file.")

@@ -72,10 +72,6 @@ class Finding:
 Check = Callable[[SetUp], Awaitable[list[Finding]]]
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(doctor)
-
-
 def doctor(
     home: Home = Path(".refbus"),
     kafka: Annotated[str | None, typer.Option(envvar="REFBUS_KAFKA", help="HOST:PORT of Kafka.")] = None,

@@ -16,19 +16,15 @@ from rich.table import Table
 
 from referral_bus.cli.home import Home, Pid
 from referral_bus.demo.county import County
-from referral_bus.demo.settle import key_of, settle
+from referral_bus.demo.settle import settle
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import publish_defaults
+from referral_bus.embedded.secrets import key_of
 
 FIRST_PORT = 18080
 _DOWN_SECONDS = 60.0
 
 console = Console()
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(up)
-    app.command()(down)
 
 
 def up(
@@ -122,7 +118,8 @@ def down(
         console.print(f"No bus is up in {home}.")
     if wipe:
         if (home / "secrets").exists() or not home.exists():
-            shutil.rmtree(home, ignore_errors=False) if home.exists() else None
+            if home.exists():
+                shutil.rmtree(home)
             console.print(f"{home} is removed.")
         else:
             console.print(

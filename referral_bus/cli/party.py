@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from referral_bus.access.tokens import issue_token
+from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home
 from referral_bus.client.answers import Answer, Heard
 from referral_bus.client.errors import BusError
@@ -22,7 +23,7 @@ from referral_bus.client.sync import SyncBus
 from referral_bus.client.tokens import RenewedToken, TokenSource
 from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.vocabulary import Mode, Role, Urgency
-from referral_bus.demo.settle import key_of
+from referral_bus.embedded.secrets import key_of
 from referral_bus.sealing.jwe import JweError
 
 _TOKEN_SECONDS = 3600
@@ -51,16 +52,6 @@ Notifier = Annotated[
 Key = Annotated[
     str | None, typer.Option("--id", help="Id of this submission. Give the same again to repeat it safely.")
 ]
-
-
-class Rejected(Exception):
-    """A command can't do what was asked; the message says why and what to do."""
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(token)
-    app.command()(submit)
-    app.command()(follow)
 
 
 def token(

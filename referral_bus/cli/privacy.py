@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
+from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home
-from referral_bus.cli.party import Intake, Rejected, Token, connected
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(forget)
+from referral_bus.cli.party import Intake, Token, connected
 
 
 def forget(

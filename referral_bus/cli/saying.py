@@ -11,12 +11,12 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
+from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home
 from referral_bus.cli.party import (
     Intake,
     Key,
     Organisation,
-    Rejected,
     Token,
     connected,
     faults,

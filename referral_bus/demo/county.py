@@ -7,7 +7,6 @@ part of every demo. Areas are five-digit codes beginning with 000, which no post
 
 from __future__ import annotations
 
-import json
 import random
 import uuid
 from collections.abc import Mapping, Sequence
@@ -141,10 +140,6 @@ class County:
         return [
             document for name in self.regions if region in (None, name) for document in self.documents[name]
         ]
-
-    def hsds_text(self, region: str | None = None) -> str:
-        """The same as JSON text: an array of services."""
-        return json.dumps(self.as_hsds(region), indent=1, ensure_ascii=False) + "\n"
 
     @cached_property
     def imports(self) -> Mapping[str, Import]:

@@ -142,11 +142,14 @@ async def views_equal_ledger(bus: LocalBus) -> bool:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, errors = await asyncio.wait_for(process.communicate(), _CHECK_SECONDS)
+        async with asyncio.timeout(_CHECK_SECONDS):
+            out, errors = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise Unchecked(f"'refbus check-views' did not end within {_CHECK_SECONDS:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     try:
         return bool(json.loads(out)["equal"])
     except (ValueError, KeyError, TypeError):

@@ -12,12 +12,8 @@ from referral_bus.contracts.vocabulary import Role
 from referral_bus.demo.county import County
 from referral_bus.directory.publish import Published, publish
 from referral_bus.embedded.bus import LocalBus
+from referral_bus.embedded.secrets import key_of
 from referral_bus.sealing.jwe import new_encryption_keys
-
-
-def key_of(home: Path, organisation: str) -> Path:
-    """Where a local bus keeps the private key of an organisation of the county."""
-    return home / "secrets" / "organisations" / f"{organisation}.jwk"
 
 
 async def settle(bus: LocalBus, county: County) -> Published:

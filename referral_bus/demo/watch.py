@@ -132,7 +132,9 @@ class Watch:
         async with self._changed:
             while not reached(self.seen):
                 try:
-                    await asyncio.wait_for(self._changed.wait(), quiet)
+                    # Not wait_for(): in Python 3.11 that drops a cancellation which comes together with what it waits for.
+                    async with asyncio.timeout(quiet):
+                        await self._changed.wait()
                 except TimeoutError:
                     raise NotSettled(
                         f"{missing(self.seen)}; nothing has happened for {quiet:.0f} s"

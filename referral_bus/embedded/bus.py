@@ -80,10 +80,6 @@ class LocalBus:
         """The embedded broker's version; of an outside one nothing is known here."""
         return self.kafka.version if self.kafka is not None else "external"
 
-    def instances(self, service: str) -> list[str]:
-        """The names of a service's processes: ``matching-1``, ``matching-2``."""
-        return [name for name in self.processes if name.rpartition("-")[0] == service]
-
     async def start_service(self, name: str) -> None:
         """Start one process and wait until it says that it is ready. Raises EmbeddedError with its last words."""
         await self.processes[name].start()

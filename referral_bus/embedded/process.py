@@ -61,7 +61,8 @@ class ChildProcess:
             return
         self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), within)
+            async with asyncio.timeout(within):
+                await self._process.wait()
         except TimeoutError:
             await self.kill()
 

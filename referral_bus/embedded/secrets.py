@@ -69,3 +69,8 @@ class Secrets:
         descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+
+
+def key_of(home: Path, organisation: str) -> Path:
+    """Where a local bus keeps the private key of an organisation of the made-up county."""
+    return home / "secrets" / "organisations" / f"{organisation}.jwk"

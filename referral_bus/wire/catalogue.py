@@ -35,8 +35,5 @@ MESSAGES: tuple[type[Message], ...] = (
     DeadLetter,
 )
 
-BY_TYPE: dict[str, type[Message]] = {message.event_type(): message for message in MESSAGES}
-"""Messages by their CloudEvents type."""
-
 BY_NAME: dict[str, type[Message]] = {message.schema_name(): message for message in MESSAGES}
 """Messages by their Avro full name."""

@@ -6,10 +6,9 @@ Nothing about a person stands in a header or a key.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from referral_bus.log.port import Headers
 from referral_bus.wire.errors import WireError
@@ -70,8 +69,7 @@ def organisation_of(source: str) -> str:
     return found.group(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """The attributes of one message. ``time`` is epoch milliseconds UTC; ``bodydigest`` stands on the inbox only."""
 
     id: str

@@ -174,8 +174,11 @@ class Admission:
         reserved = await self._reserved([one for one in wanted if one.key not in results], people)
         unplaced: list[Wanted] = []
         for one in wanted:
+            if one.key in results:
+                continue
             standing = reserved.get(one.key)
             if standing is None:
+                results[one.key] = Refused("too_old", "This id opened a referral before.", field="id")
                 continue
             answered = _answered_before(one, standing)
             if answered is None:

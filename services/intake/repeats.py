@@ -43,13 +43,17 @@ WITH given AS (
         CAST(:sources AS text[]), CAST(:ids AS text[]), CAST(:digests AS bytea[]), CAST(:regions AS text[]),
         CAST(:referrals AS text[]), CAST(:subjects AS text[])
     ) AS t(source, id, digest, region, referral, subject)
+), fresh AS (
+    SELECT * FROM given WHERE subject IS NULL
+    OR NOT EXISTS (SELECT FROM intake.referrals AS r WHERE r.referral = given.referral)
+    OR EXISTS (SELECT FROM intake.admissions AS a WHERE a.source = given.source AND a.id = given.id)
 ), opened AS (
     INSERT INTO intake.referrals (referral, subject)
-    SELECT referral, subject FROM given WHERE subject IS NOT NULL ORDER BY referral
+    SELECT referral, subject FROM fresh WHERE subject IS NOT NULL ORDER BY referral
     ON CONFLICT (referral) DO NOTHING
 )
 INSERT INTO intake.admissions AS a (source, id, digest, region, referral, admitted_at)
-SELECT source, id, digest, region, referral, now() FROM given ORDER BY source, id
+SELECT source, id, digest, region, referral, now() FROM fresh ORDER BY source, id
 ON CONFLICT (source, id) DO UPDATE SET times = a.times + 1
 RETURNING a.source, a.id, a.digest, a.region, a.partition, a."offset", a.referral
 """)
@@ -96,7 +100,8 @@ class Admissions:
 
     async def reserve(self, reservations: Sequence[Reservation]) -> dict[tuple[str, str], Standing]:
         """Reserve each (source, id), which must differ from one another, and return what stands under it: its own reservation,
-        or that of the first."""
+        or that of the first. Nothing stands under an id that opened a referral so long ago that only the referral is known: it
+        would open the same one again."""
         async with self._engine.connect() as connection:
             rows = await connection.execute(
                 _RESERVE,

@@ -16,8 +16,9 @@ from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
+from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, local_settings
-from referral_bus.cli.party import Organisation, Rejected
+from referral_bus.cli.party import Organisation
 from referral_bus.contracts.disclosure import Disclosed
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabulary import DataClass

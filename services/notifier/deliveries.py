@@ -21,6 +21,7 @@ Result = Literal["delivered", "given_up", "withheld"]
 FEED_BATCH: Final = 200
 """A feed is written in order, one batch at a time."""
 
+# Materialised: the planner, which knows little of a queue that is ever changing, would choose anew for every delivery that waits.
 _CLAIM = text(
     """
     with open as (
@@ -30,15 +31,21 @@ _CLAIM = text(
             where d.subscription = s.subscription and d.done_at is null and d.due_at <= :now and d.leased_until <= :now
         )
         for no key update skip locked
-    ), room as (
-        select open.subscription, open.channel, case
-            when open.channel = 'webhook' then :each - count(d.*) filter (where d.leased_until > :now)
-            when count(d.*) filter (where d.due_at > :now or d.leased_until > :now) > 0 then 0
+    ), room as materialized (
+        select open.subscription, case
+            when open.channel = 'webhook' then :each - (
+                select count(*) from notifier.deliveries d
+                where d.subscription = open.subscription and d.done_at is null and d.leased_until > :now
+            )
+            when exists (
+                select from notifier.deliveries d
+                where d.subscription = open.subscription and d.done_at is null
+                    and (d.due_at > :now or d.leased_until > :now)
+            ) then 0
             else :batch
         end as places
-        from open left join notifier.deliveries d on d.subscription = open.subscription and d.done_at is null
-        group by open.subscription, open.channel
-    ), chosen as (
+        from open
+    ), chosen as materialized (
         select room.subscription, due.region, due.sequence
         from room cross join lateral (
             select q.region, q.sequence from notifier.deliveries q

@@ -135,7 +135,8 @@ class Striker:
         """What lies before the victims: undecided, in partitions that nobody goes on with."""
         before = await self.town.backlogs.committed()
         left = await self.town.backlogs.undecided()
-        if any(left.values()) and set(victims) != set(self.town.bus.instances("matching")):
+        workers = {name for name in self.town.bus.processes if name.startswith("matching-")}
+        if any(left.values()) and set(victims) != workers:
             await asyncio.sleep(_OTHERS_GO_ON_SECONDS)
             left = await self.town.backlogs.undecided()
         after = await self.town.backlogs.committed()

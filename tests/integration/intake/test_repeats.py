@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from referral_bus.client import Answer, Conflict
+from referral_bus.client import Answer, Conflict, Refused
 from referral_bus.embedded.ports import free_ports
 from referral_bus.log import topics
 from referral_bus.log.port import LogUnavailable
@@ -32,6 +32,22 @@ async def test_a_repeat_is_answered_like_the_first_also_after_a_restart_and_anot
             await bus.submit(referral(urgency="crisis"), id="r-1")
         assert conflict.value.code == "id_reused"
     assert len(await world.said()) == 1
+
+
+async def test_an_id_used_again_after_the_horizon_does_not_open_the_same_referral_again(
+    world: World,
+) -> None:
+    async with world.running():
+        await world.publish()
+        async with world.client("hospital") as bus:
+            await bus.submit(referral(), id="r-1")
+            # As it is pruned once the horizon of repeats is past.
+            await world.rows("delete from intake.admissions returning id")
+            with pytest.raises(Refused) as refused:
+                await bus.submit(referral(subject="somebody else"), id="r-1")
+            await bus.submit(referral(subject="somebody else"), id="r-2")
+    assert (refused.value.code, refused.value.field) == ("too_old", "id")
+    assert len(await world.said()) == len(await world.rows("select * from intake.referrals")) == 2
 
 
 async def test_the_same_at_the_same_time_is_answered_alike_by_two_processes(world: World) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
 from referral_bus.client.feed import Feed
@@ -16,9 +17,11 @@ from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.inbox import AcceptOffer
 from referral_bus.contracts.ledger import Admitted, KeyDestroyed, OfferExpired, SubmissionRefused
 from referral_bus.log import topics
+from referral_bus.store.engine import new_engine
 from referral_bus.wire.envelope import Envelope
+from services.notifier.deliveries import _CLAIM, FEED_BATCH
 from services.notifier.webhook import WebhookSender
-from tests.support.notifying import NAME, SUBJECT, Receiver, World, until
+from tests.support.notifying import NAME, REGION, SUBJECT, Receiver, World, until
 
 
 async def subscribe(world: World, organisation: str, **request: Any) -> dict[str, Any]:
@@ -264,3 +267,37 @@ async def test_a_fault_of_our_own_counts_as_a_failure_and_is_given_up_in_the_end
             return [tuple(row) for row in rows] == [("given_up", "internal_error")]
 
         await until(given_up)
+
+
+async def test_a_claim_looks_at_what_waits_a_few_times_however_much_it_is(
+    world: World, receivers: Callable[[], Any]
+) -> None:
+    receiver: Receiver = await receivers()
+    async with world.running():
+        made = await subscribe(world, "shelter", channel="webhook", role="provider", url=receiver.url)
+    waiting = 600
+    await world.rows(
+        "insert into notifier.notices (organisation, number, region, sequence, role, type, at) "
+        f"select 'shelter', n, '{REGION}', n, 'provider', 'x', 1 from generate_series(1, {waiting}) n"
+    )
+    await world.rows(
+        "insert into notifier.deliveries (subscription, region, sequence, organisation, number, enqueued_at, due_at) "
+        f"select '{made['subscription']}', '{REGION}', n, 'shelter', n, 1, 1 from generate_series(1, {waiting}) n"
+    )
+    engine = new_engine(world.database)
+    try:
+        async with engine.begin() as connection:
+            plan = await connection.scalar(
+                text(f"explain (analyze, format json) {_CLAIM.text}"),
+                {"now": 10, "until": 20, "each": 4, "batch": FEED_BATCH},
+            )
+    finally:
+        await engine.dispose()
+    assert _looked_at(plan[0]["Plan"]) < 10 * waiting
+
+
+def _looked_at(node: dict[str, Any]) -> float:
+    """How many rows the plan came across in all."""
+    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
+    mine = (node["Actual Rows"] + removed) * node["Actual Loops"]
+    return float(mine) + sum(_looked_at(one) for one in node.get("Plans", ()))

@@ -4,24 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from referral_bus.access.tokens import TokenVerifier, jwks_of, new_signing_key
-from referral_bus.cli import party, saying
+from referral_bus.cli import party
+from referral_bus.cli.errors import Rejected
+from referral_bus.cli.main import app
 from referral_bus.client.answers import Heard
 from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.ledger import EVENTS, Event
 from referral_bus.sealing.jwe import new_encryption_keys, seal_to
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    made = typer.Typer()
-    party.register(made)
-    made.add_typer(saying.respond, name="respond")
-    made.add_typer(saying.referral, name="referral")
-    return made
 
 
 @pytest.fixture
@@ -44,34 +36,30 @@ async def test_a_development_token_is_good_on_the_homes_own_bus(home: Path) -> N
     assert (caller.organisation, caller.roles) == ("food-bank", frozenset({"provider"}))
 
 
-def rejection(app: typer.Typer, *arguments: str) -> str:
+def rejection(*arguments: str) -> str:
     result = CliRunner().invoke(app, list(arguments))
-    assert isinstance(result.exception, party.Rejected), result.output
+    assert isinstance(result.exception, Rejected), result.output
     return str(result.exception)
 
 
-def test_without_a_bus_the_home_is_named(app: typer.Typer, tmp_path: Path) -> None:
-    said = rejection(app, "token", "food-bank", "--home", str(tmp_path))
+def test_without_a_bus_the_home_is_named(tmp_path: Path) -> None:
+    said = rejection("token", "food-bank", "--home", str(tmp_path))
     assert str(tmp_path) in said and "refbus up" in said
 
 
-def test_a_bus_that_does_not_answer_is_a_sentence(
-    app: typer.Typer, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bus_that_does_not_answer_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(party, "_PATIENCE_SECONDS", 0.0)
     said = rejection(
-        app, "respond", "accept", "tk-north-aaaaaaaaaaaaaaaaaaaa-1", "--as", "food-bank", "--home", str(home)
+        "respond", "accept", "tk-north-aaaaaaaaaaaaaaaaaaaa-1", "--as", "food-bank", "--home", str(home)
     )
     assert "intake can't be reached at http://127.0.0.1:9" in said
 
 
-def test_a_referral_that_is_none_is_told_by_field_and_not_by_value(
-    app: typer.Typer, home: Path, tmp_path: Path
-) -> None:
+def test_a_referral_that_is_none_is_told_by_field_and_not_by_value(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "referral.json"
     file.write_text(json.dumps({"subject": "s", "urgency": "Jane Doe", "facts": {"needs": []}}))
 
-    said = rejection(app, "submit", str(file), "--as", "line-211", "--home", str(home))
+    said = rejection("submit", str(file), "--as", "line-211", "--home", str(home))
 
     assert "urgency" in said and "facts.needs" in said
     assert "Jane" not in said
@@ -87,10 +75,8 @@ def test_a_referral_that_is_none_is_told_by_field_and_not_by_value(
         ("token", "food-bank", "--roles", "king"),
     ],
 )
-def test_what_is_missing_or_wrong_is_a_sentence(
-    app: typer.Typer, home: Path, arguments: tuple[str, ...]
-) -> None:
-    assert rejection(app, *arguments, "--home", str(home)).endswith(".")
+def test_what_is_missing_or_wrong_is_a_sentence(home: Path, arguments: tuple[str, ...]) -> None:
+    assert rejection(*arguments, "--home", str(home)).endswith(".")
 
 
 def test_a_notice_is_a_line_for_people() -> None:

@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from referral_bus.cli import saying
-from referral_bus.cli.party import Rejected
+from referral_bus.cli.errors import Rejected
 from referral_bus.client.answers import Answer
 from referral_bus.client.sync import SyncBus
 from referral_bus.contracts.facts import Facts, Identity, Need

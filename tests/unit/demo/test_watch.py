@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from referral_bus.contracts.ids import task_id
@@ -13,7 +15,11 @@ from referral_bus.contracts.ledger import (
     OfferMade,
     ReferralWithdrawn,
 )
-from referral_bus.demo.watch import Seen
+from referral_bus.demo.watch import Seen, Watch
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing
+from referral_bus.log.topics import ledger, topics
+from referral_bus.wire.codec import Codec
 
 REFERRAL = "rf-north-aaaaaaaaaaaaaaaaaaaa"
 TASK = task_id(REFERRAL, 1)
@@ -58,3 +64,22 @@ def test_a_withdrawal_before_any_offer_ends_none() -> None:
     seen.take(entry(made()))
     seen.take(entry(ReferralWithdrawn(referral="rf-north-bbbbbbbbbbbbbbbbbbbb", reason="other")))
     assert seen.waiting == {TASK}
+
+
+async def test_who_waits_can_be_cancelled_at_any_moment_also_as_something_happens(codec: Codec) -> None:
+    log = MemoryLog()
+    await log.ensure(topics("demo", 1, 1))
+    appender = await log.appender()
+    watch = Watch(log, "demo", codec)
+    watching = asyncio.create_task(watch.run())
+    for steps in range(40):
+        waiting = asyncio.create_task(watch.until(lambda seen: False, lambda seen: "all", 60.0))
+        await asyncio.sleep(0.01)
+        await appender.append([Outgoing(ledger("demo"), 0, None, codec.encode_entry(entry(made())))])
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait([waiting], timeout=1.0)
+        assert done and waiting.cancelled(), f"it went on after it was cancelled, {steps} steps later"
+    watching.cancel()
+    await asyncio.wait([watching])

@@ -7,14 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from referral_bus.cli import directory
-
-app = typer.Typer()
-directory.register(app)
-app.command("other")(lambda: None)
+from referral_bus.cli.main import app
 
 
 @pytest.fixture

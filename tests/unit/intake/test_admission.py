@@ -81,10 +81,12 @@ class MemoryAdmissions:
         keys = [(one.source, one.id) for one in reservations]
         assert len(set(keys)) == len(keys), "one statement can't touch a row twice"
         for key, one in zip(keys, reservations, strict=True):
+            if one.subject is not None and key not in self.stood and one.referral in self.subjects:
+                continue
             self.stood.setdefault(key, Standing(one.digest, one.region, None, None, one.referral))
             if one.subject is not None and one.referral is not None:
                 self.subjects.setdefault(one.referral, one.subject)
-        return {key: self.stood[key] for key in keys}
+        return {key: self.stood[key] for key in keys if key in self.stood}
 
     async def remember(self, subjects: Mapping[str, str]) -> None:
         self._step("remember")
@@ -380,6 +382,13 @@ async def test_repeats_within_one_batch_are_judged_by_the_first_of_them(border: 
     first, again, other = answers([results[0], results[1], results[3]])
     assert first == again != other
     assert len(await border.inbox()) == 2
+
+
+async def test_an_id_that_is_forgotten_opens_the_same_referral_never_again(border: Border) -> None:
+    assert reasons(await border.say(referral(), ids=["s-1"])) == [None]
+    border.admissions.stood.clear()
+    results = await border.say(referral(subject="another"), referral(), ids=["s-1", "s-2"])
+    assert reasons(results) == ["too_old", None]
 
 
 async def test_a_bad_one_takes_no_other_along_and_the_others_keep_their_order(border: Border) -> None:
