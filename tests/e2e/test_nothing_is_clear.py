@@ -106,10 +106,15 @@ async def test_nothing_of_a_person_is_found_anywhere(whole: WholeBus) -> None:
 
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_search_finds_what_is_there(whole: WholeBus) -> None:
-    in_log, in_table, in_bytes, in_topic, in_header = (f"planted {secrets.token_hex(8)}" for _ in range(5))
-    marks = {"log": in_log, "table": in_table, "bytes": in_bytes, "topic": in_topic, "header": in_header}
-    log = whole.home / "logs" / "planted.log"
+    in_log, in_broker, in_table, in_bytes, in_topic, in_header = (
+        f"planted {secrets.token_hex(8)}" for _ in range(6)
+    )
+    marks = {"log": in_log, "broker": in_broker, "table": in_table, "bytes": in_bytes}
+    marks |= {"topic": in_topic, "header": in_header}
+    log, broker = whole.home / "logs" / "planted.log", whole.home / "kafka" / "planted"
     log.write_bytes(b"x" * 70_000 + in_log.encode("utf-16-le"))
+    # Segments are compressed: what they hold is found by reading the topics, what else the broker leaves in its files.
+    broker.write_bytes(in_broker.encode())
     await whole.rows(
         "create table public.planted as select cast(:t as text) as t, cast(:b as bytea) as b",
         t=in_table,
@@ -123,6 +128,7 @@ async def test_the_search_finds_what_is_there(whole: WholeBus) -> None:
         search = await everywhere(whole, marks)
     finally:
         log.unlink()
+        broker.unlink()
         await whole.rows("drop table public.planted")
     found = set(search.found)
     assert "file of logs logs/planted.log: log as UTF-16 little-endian" in found
@@ -134,7 +140,7 @@ async def test_the_search_finds_what_is_there(whole: WholeBus) -> None:
     assert any(
         one.startswith("topic refbus.e2e.deadletter/0/") and one.endswith("header as UTF-8") for one in found
     )
-    assert any(one.startswith("file of kafka kafka/") for one in found)
+    assert "file of kafka kafka/planted: broker as UTF-8" in found
     assert any(one.startswith("file of postgres postgres/") for one in found)
 
 
