@@ -165,7 +165,7 @@ class Price(Part):
 
 
 class WindowClosed(Event):
-    """The referrals of a window were assigned together: as many as can be, those who waited longest first, and then at the least cost by the
+    """The referrals of a window were assigned together: as many as can be, who waited longest first, and then at the least cost by the
     policy. ``prices`` prove that no assignment is better; those that are not said are zero. Each referral is called in what follows."""
 
     placements: Annotated[list[Placement], Field(max_length=1000)]

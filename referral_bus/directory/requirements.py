@@ -13,7 +13,9 @@ from referral_bus.directory.values import Unusable, shown
 
 _LONGEST: Final = 512
 _MOST: Final = 1_000_000_000
-_WITHOUT_CENTS: Final = frozenset({"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND"})
+_WITHOUT_CENTS: Final = frozenset(
+    {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND"}
+)
 _DOCUMENTS: Final[tuple[tuple[Document, str], ...]] = (
     (
         "photo_id",
@@ -36,7 +38,9 @@ _DOCUMENTS: Final[tuple[tuple[Document, str], ...]] = (
     ("immigration_papers", r"immigration|green card|\bvisa\b"),
     ("discharge_papers", r"discharge|\bdd ?-?214\b"),
 )
-_NOTHING: Final = frozenset({"none", "no", "n/a", "na", "nothing", "not required", "no documents", "none required"})
+_NOTHING: Final = frozenset(
+    {"none", "no", "n/a", "na", "nothing", "not required", "no documents", "none required"}
+)
 
 
 def cost(row: Row) -> Cost:

@@ -92,7 +92,9 @@ async def test_under_another_policy_others_are_asked_and_what_they_would_say_is_
     assert {provider for _, provider in compared.was.accepted.values()} == {"shelter"}
     assert {provider for _, provider in compared.would.accepted.values()} == {"clinic"}
     assert compared.assumed == 7
-    assert len(compared.would.accepted) == 7, "the one that was declined had been offered to the other, which did not answer"
+    assert len(compared.would.accepted) == 7, (
+        "the one that was declined had been offered to the other, which did not answer"
+    )
 
 
 async def test_places_are_those_of_the_life_that_is_lived(world: World) -> None:

@@ -98,14 +98,19 @@ def test_one_uncertainty_less_outweighs_all_that_comes_behind_it() -> None:
     by = policy("certainty", "load", "lottery")
     state = region(("certain", 1000, {}), ("uncertain", 1000, {"areas": None}))
     state.units["un-here-certain"].taken = 990
-    assert Counter(served(problem(window(state, by, *[30] * 10), by, state.units, GENESIS_HASH))) == {"certain": 10}
+    assert Counter(served(problem(window(state, by, *[30] * 10), by, state.units, GENESIS_HASH))) == {
+        "certain": 10
+    }
 
 
 def test_places_are_shared_as_load_says() -> None:
     by = policy("load", "lottery")
     state = region(("one", 10, {}), ("two", 10, {}))
     state.units["un-here-one"].taken = 4
-    assert Counter(served(problem(window(state, by, *[30] * 8), by, state.units, GENESIS_HASH))) == {"one": 2, "two": 6}
+    assert Counter(served(problem(window(state, by, *[30] * 8), by, state.units, GENESIS_HASH))) == {
+        "one": 2,
+        "two": 6,
+    }
 
 
 def test_load_counts_for_nothing_where_the_policy_does_not_name_it_before_the_lottery() -> None:
