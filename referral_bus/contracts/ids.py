@@ -25,6 +25,8 @@ UnitId = Annotated[str, Field(pattern=rf"^un-{_REGION}-{_LOCAL}$")]
 SubjectId = Annotated[str, Field(pattern=r"^sj-[a-z2-7]{26}$")]
 OrganisationId = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$")]
 SubmissionId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+OF_THE_BUS = frozenset({"matching", "relay"})
+"""The sources the bus itself puts submissions to its inbox under: no organisation may have these ids, and use up theirs."""
 Token = Annotated[str, Field(pattern=rf"^{_REGION}\.[0-9]{{1,6}}\.[0-9]{{1,19}}$")]
 LocalId = Annotated[str, Field(pattern=rf"^{_LOCAL}$")]
 

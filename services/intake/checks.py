@@ -169,6 +169,8 @@ def _place(presented: Presented, reference: Reference, bus: str) -> tuple[str, s
             region = region_of(request.definition.service)
             if any(region_of(unit.unit) != region for unit in request.definition.units):
                 raise Refused("region_mismatch", field="definition.units")
+            if any(reference.partition_of(other) is None for other in request.definition.regions):
+                raise Refused("unknown_region", field="definition.regions")
             return region, request.definition.service, None
     raise TypeError(f"{type(request).__name__} is no request of the bus")
 

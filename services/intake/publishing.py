@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.ids import OF_THE_BUS
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.log import topics
@@ -111,6 +112,12 @@ class Publishing:
             await self._check_table(message)
 
     def _check_organisation(self, message: Organisation) -> None:
+        if message.organisation in OF_THE_BUS:
+            raise Refused(
+                "invalid",
+                "content.organisation: the bus itself speaks under this id. Choose another.",
+                field="content.organisation",
+            )
         if self._view.reference.partition_of(message.home_region) is None:
             raise Refused("unknown_region", field="content.home_region")
         if message.encryption_key is None:

@@ -157,6 +157,7 @@ async def test_reference_data_that_would_do_harm_is_not_published(world: World) 
     unusable = organisation("clinic", encryption_key='{"kty": "oct"}')
     wrong: list[tuple[str, dict[str, Any], str, str]] = [
         ("organisation", private.model_dump(), "invalid", "content.encryption_key"),
+        ("organisation", organisation("relay").model_dump(), "invalid", "content.organisation"),
         ("organisation", unusable.model_dump(), "invalid", "content.encryption_key"),
         (
             "organisation",

@@ -148,6 +148,13 @@ def test_a_service_and_its_units_are_of_one_region() -> None:
     )
 
 
+def test_a_service_is_offered_to_regions_there_are() -> None:
+    assert refusal(ServiceRequest(definition=definition(regions=["west"])), "shelter") == (
+        "unknown_region",
+        "definition.regions",
+    )
+
+
 @pytest.mark.parametrize(
     ("sent_at", "reason"),
     [
