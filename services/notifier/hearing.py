@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from referral_bus.contracts import inbox
-from referral_bus.contracts.ids import ReferralId, TaskId, referral_of
+from referral_bus.contracts.ids import OF_THE_BUS, ReferralId, TaskId, referral_of
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
     CapacityChanged,
@@ -241,7 +241,7 @@ def sender(entry: Entry, standing: ReferralStanding | None = None, roles: Roles 
     """Who sent the submission that an event is the first answer to. ``standing`` and ``roles`` say as what, where the kind of
     submission doesn't."""
     admitted = entry.meta.submission
-    if admitted is None:
+    if admitted is None or admitted.source in OF_THE_BUS:
         return None
     role: HearingRole = "agency" if admitted.type in AGENCY_SUBMISSIONS else "provider"
     if admitted.type in EITHERS_SUBMISSIONS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from referral_bus.contracts.inbox import Tick
+from referral_bus.contracts.ids import OF_THE_BUS
 from referral_bus.contracts.ledger import (
     Admitted,
     Entry,
@@ -17,8 +17,6 @@ from referral_bus.contracts.ledger import (
 from referral_bus.store.rows import Put
 from services.projections.known import Damaged, Known
 from services.projections.views.need import Need, the
-
-_TICK = Tick.event_type()
 
 
 def place(region: str, sequence: int) -> str:
@@ -59,7 +57,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
                     "at": meta.now,
                 },
             )
-        case SubmissionRefused() if meta.submission is not None and meta.submission.type != _TICK:
+        case SubmissionRefused() if meta.submission is not None and meta.submission.source not in OF_THE_BUS:
             yield _row(
                 meta, meta.submission, state="refused", about=event.about, until=None, reason=event.reason
             )

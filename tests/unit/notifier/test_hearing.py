@@ -505,3 +505,9 @@ def test_an_event_of_an_unknown_kind_stops() -> None:
 def test_a_closed_referral_has_no_open_offers() -> None:
     closed = after(OFFERED, ReferralClosed(referral=REFERRAL, status="revoked", reason="withdrawn"))
     assert closed.offers == {}
+
+
+@pytest.mark.parametrize("source", ["relay", "matching"])
+def test_nobody_hears_that_something_of_the_bus_itself_was_refused(source: str) -> None:
+    refused = SubmissionRefused(reason="no_longer_wanted", about=TASK)
+    assert told(refused, OFFERED, source=source, type="org.referralbus.inbox.AnswerCapacity.v1") == []
