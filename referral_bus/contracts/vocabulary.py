@@ -208,6 +208,7 @@ REFUSALS: Final[dict[str, str]] = {
     "already_acknowledged": "The offer was acknowledged, or a question about it asked, before.",
     "offers_used_up": "The referral was offered as often as its protocol allows.",
     "unknown_calendar": "The protocol counts by a calendar that is not adopted in this region. Publish the calendar first.",
+    "undecidable": "Matching failed on it when what it waited for had come; operations know. Send it again with a new id.",
     "criteria_unmeetable": "Nobody could meet the service's criteria: they contradict each other.",
     "capacity_below_held": "Fewer places are reported than are held for open offers. Answer the offers first.",
     "capacity_above_total": "More places are reported available than there are.",

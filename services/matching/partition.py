@@ -30,7 +30,15 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again, received
 from services.matching.chain import Chain, LedgerDamaged, ledger_record
-from services.matching.core.decide import call, decide, resume, wanted_facts, wanted_for
+from services.matching.core.decide import (
+    call,
+    decide,
+    gave_up_calling,
+    gave_up_resuming,
+    resume,
+    wanted_facts,
+    wanted_for,
+)
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.snapshots import Captured, Snapshot, Snapshots, capture
@@ -272,10 +280,18 @@ class PartitionWork:
                 sequence = state.ready[0]
                 submission = admitted_again(state.parked[sequence].admitted, self._codec)
                 facts = await self._opener.open(wanted_facts(state, submission, now))
-                events = resume(state, sequence, submission, now, facts)
+                try:
+                    events = resume(state, sequence, submission, now, facts)
+                except Exception as error:  # as above: what waits must not keep the partition from going on
+                    logger.error("what is parked at sequence %d can't be decided", sequence, exc_info=error)
+                    events = gave_up_resuming(sequence)
             elif (called := state.next_call()) is not None:
                 facts = await self._opener.open(wanted_for(state, called))
-                events = call(state, called, now, facts)
+                try:
+                    events = call(state, called, now, facts)
+                except Exception as error:
+                    logger.error("%s can't be matched", called.referral, exc_info=error)
+                    events = gave_up_calling(called, now)
             else:
                 return outcome
             outcome += self._append(chain, events, None, cause, offset, now, correlation)

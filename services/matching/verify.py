@@ -19,6 +19,7 @@ from referral_bus.contracts.ledger import (
     Meta,
     Received,
     ReferralCalled,
+    ReferralHeld,
     SubmissionRefused,
     SubmissionResumed,
 )
@@ -27,7 +28,15 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again
 from services.matching.chain import Chain, LedgerDamaged
-from services.matching.core.decide import call, decide, resume, wanted_facts, wanted_for
+from services.matching.core.decide import (
+    call,
+    decide,
+    gave_up_calling,
+    gave_up_resuming,
+    resume,
+    wanted_facts,
+    wanted_for,
+)
 from services.matching.core.fold import UnknownEvent
 from services.matching.core.rules import SUPPORTED, UnsupportedRules
 from services.matching.core.state import Region
@@ -137,11 +146,16 @@ class Verifier:
             wanted = wanted_facts(state, submission, now)
             facts = await self._opener.open(wanted)
             supported = _supported_then(submission, event)
-            events = resume(state, event.parked, submission, now, facts, supported)
+            events = (
+                gave_up_resuming(event.parked)
+                if _gave_up(group, SubmissionRefused)
+                else resume(state, event.parked, submission, now, facts, supported)
+            )
         elif isinstance(event, ReferralCalled) and (called := state.next_call()) is not None:
             wanted = wanted_for(state, called)
             facts = await self._opener.open(wanted)
-            events = call(state, called, now, facts)
+            gave_up = _gave_up(group, ReferralHeld)
+            events = gave_up_calling(called, now) if gave_up else call(state, called, now, facts)
         else:
             return "different"
         again = self._encoded(chain, events, group, admitted, decided_through, now)
@@ -182,6 +196,12 @@ class Verifier:
 def begins(entry: Entry) -> bool:
     """Whether a decision begins with this event."""
     return entry.meta.submission is not None or isinstance(entry.event, SubmissionResumed | ReferralCalled)
+
+
+def _gave_up(group: Sequence[Recorded], by: type[SubmissionRefused] | type[ReferralHeld]) -> bool:
+    """Whether matching failed then: that it did can't be decided again, only that it said so rightly."""
+    event = group[1].entry.event if len(group) > 1 else None
+    return isinstance(event, by) and (isinstance(event, ReferralHeld) or event.reason == "undecidable")
 
 
 def _hash_before(group: Sequence[Recorded], number: int) -> bytes:

@@ -58,7 +58,12 @@ from tests.support.talking import SAYINGS, Saying
 REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
 BUSINESS: Final = "business status"
 _FROM_THE_BUS: Final = {inbox.AdoptReference, inbox.ForgetSubject, inbox.Tick}
-_REPEATS: Final = ("id_reused", "too_old", "unknown_organisation")
+_ANY: Final = {
+    "id_reused": "any",
+    "too_old": "any",
+    "unknown_organisation": "any",
+    "undecidable": "any that was parked",
+}
 """Refused before anybody looks at what the submission says: any can be."""
 
 Situation = Callable[[World, str], object]
@@ -322,7 +327,7 @@ def refusals(seen: Seen) -> list[str]:
     for reason, says in REFUSALS.items():
         got = [one.__name__ for one in SUBMISSIONS if one in found[reason] and one not in _FROM_THE_BUS]
         got += [one.__name__ for one in SUBMISSIONS if one in found[reason] and one in _FROM_THE_BUS]
-        who = "any" if reason in _REPEATS else ", ".join(f"`{name}`" for name in got)
+        who = _ANY.get(reason) or ", ".join(f"`{name}`" for name in got)
         rows.append(f"| `{reason}` | {says} | {who} |")
     return ["| reason | what it says | who can get it |", "|---|---|---|", *rows]
 

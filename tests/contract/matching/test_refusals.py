@@ -669,7 +669,8 @@ def test_each_refusal_gives_its_reason(world: World, reason: str, scenario: Scen
 
 
 def test_each_reason_of_the_vocabulary_is_reached(codec: Codec) -> None:
-    assert {reason for reason, _, _ in SCENARIOS} == set(REFUSALS)
+    # What a fault of ours leads to is reached where a fault can be made: tests/unit/matching/test_partition.py.
+    assert {reason for reason, _, _ in SCENARIOS} == set(REFUSALS) - {"undecidable"}
 
 
 @EACH

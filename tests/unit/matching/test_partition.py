@@ -23,6 +23,8 @@ from services.matching.core.decide import decide
 from services.matching.core.fold import fold
 from services.matching.core.rules import UnsupportedRules
 from services.matching.core.state import Region
+from services.matching.facts import FactsOpener
+from services.matching.verify import Report, verify_ledger
 from tests.support.deciding import (
     BUS,
     HOUR,
@@ -42,6 +44,8 @@ from tests.support.deciding import (
     outcome,
     picture,
     publish,
+    refused,
+    report,
     rules,
     stated_area,
     subject_of,
@@ -55,6 +59,11 @@ INBOX = topics.inbox(BUS)
 @pytest.fixture
 async def site(codec: Codec) -> Site:
     return await Site.opened(codec)
+
+
+async def verified(site: Site) -> Report:
+    opener = FactsOpener(site.keys, site.sealer)
+    return await verify_ledger(site.log, topics.ledger(BUS), site.codec, opener)
 
 
 async def busy(site: Site) -> None:
@@ -229,6 +238,46 @@ async def test_a_fault_of_ours_is_dead_lettered_and_leaves_the_state_as_it_was(
     assert (letter.offset, letter.reason) == (at, "undecidable")
     await site.put(await site.submission(number=2), "police", id="good")
     assert kinds(events_of(await site.decide(), site.codec))[-1] == "OfferMade"
+
+
+async def test_a_fault_with_what_was_parked_refuses_that_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> list[Event]:
+        raise ZeroDivisionError("a fault of ours")
+
+    await site.put(report("beds", 2, 1, site.clock.now()), "shelter", id="early")
+    await site.decide()
+    with monkeypatch.context() as patched:
+        patched.setattr(partitioning, "resume", fails)
+        await site.put(publish(offers("beds", total=2)), "shelter")
+        events = events_of(await site.decide(), site.codec)
+    assert kinds(events) == ["ServicePublished", "SubmissionResumed", "SubmissionRefused"]
+    assert refused(events[-1:]) == "undecidable"
+    assert not site.chain.state.parked
+    assert (await verified(site)).good
+
+
+async def test_a_fault_with_who_is_called_lets_them_rest_and_tries_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> list[Event]:
+        raise ZeroDivisionError("a fault of ours")
+
+    body = (await site.submission(number=1)).model_copy(update={"mode": "waitlist"})
+    await site.put(publish(offers("beds", total=1, available=0)), "shelter")
+    await site.put(body, "police")
+    await site.decide()
+    with monkeypatch.context() as patched:
+        patched.setattr(partitioning, "call", fails)
+        await site.put(report("beds", 1, 1, site.clock.now()), "shelter")
+        events = events_of(await site.decide(), site.codec)
+    assert kinds(events) == ["CapacityChanged", "ReferralCalled", "ReferralHeld"]
+    [(region, due)] = site.work.next_due()
+    site.clock.advance(due - site.clock.now())
+    await site.put(Tick(region=region, due=due), "matching")
+    assert kinds(events_of(await site.decide(), site.codec))[-1] == "OfferMade"
+    assert (await verified(site)).good
 
 
 async def test_faults_in_a_row_stop_the_worker_at_the_limit_once_they_are_kept(

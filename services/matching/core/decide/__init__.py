@@ -27,6 +27,7 @@ from referral_bus.contracts.ledger import (
     Event,
     Received,
     ReferralCalled,
+    ReferralHeld,
     SubmissionRefused,
     SubmissionRepeated,
     SubmissionResumed,
@@ -45,6 +46,8 @@ __all__ = [
     "WantedFacts",
     "call",
     "decide",
+    "gave_up_calling",
+    "gave_up_resuming",
     "resume",
     "wanted_facts",
     "wanted_for",
@@ -82,6 +85,10 @@ _HANDLERS: Final[dict[type[Submission], Callable[[Asked, Any], list[Event]]]] = 
     inbox.TakeCapacity: elsewhere.take,
     inbox.ReturnCapacity: elsewhere.give_back,
 }
+
+
+REST_MS: Final = 3_600_000
+"""How long a referral rests that matching failed on: an hour."""
 
 
 class WantedFacts(NamedTuple):
@@ -193,6 +200,19 @@ def call(state: Region, called: Call, now: int, facts: AllOpened) -> list[Event]
     return [
         ReferralCalled(referral=called.referral, service=called.service),
         *next_offers(state, called.referral, known, now, facts, assigned),
+    ]
+
+
+def gave_up_resuming(parked: int) -> list[Event]:
+    """What stands in the place of :func:`resume` where a fault of ours keeps it from coming to anything."""
+    return [SubmissionResumed(parked=parked), SubmissionRefused(reason="undecidable", parked=parked)]
+
+
+def gave_up_calling(called: Call, now: int) -> list[Event]:
+    """What stands in the place of :func:`call` where a fault of ours keeps it from coming to anything: the referral rests for an hour."""
+    return [
+        ReferralCalled(referral=called.referral, service=called.service),
+        ReferralHeld(referral=called.referral, reason="other", until=now + REST_MS),
     ]
 
 
