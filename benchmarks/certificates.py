@@ -25,10 +25,10 @@ from referral_bus.demo.county import County
 from referral_bus.runtime.service import COLLECTING
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import decide
-from services.matching.core.eligibility import person_of
 from services.matching.core.fold import fold
-from services.matching.core.match import best_of, match, table
-from services.matching.core.ranking import lottery
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import best_of, match, table
+from services.matching.core.judging.ranking import lottery
 from services.matching.core.state import Due, Referral, Region, Task
 
 ROW_BY_ROW: Final = "row by row"

@@ -26,9 +26,9 @@ from referral_bus.contracts.services import Unit as Places
 from referral_bus.demo.county import County
 from referral_bus.demo.people import people
 from services.matching.core.assignment import assign, is_optimal
-from services.matching.core.eligibility import Person, person_of
-from services.matching.core.match import Row, best_of, table
-from services.matching.core.ranking import lottery
+from services.matching.core.judging.eligibility import Person, person_of
+from services.matching.core.judging.match import Row, best_of, table
+from services.matching.core.judging.ranking import lottery
 from services.matching.core.state import Region, Unit
 from services.matching.core.window import Waiting, problem
 

@@ -34,9 +34,9 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.reference import Agreement, Policy, RankBy
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import OrganisationKind
-from services.matching.core.eligibility import CRITERIA, JUDGED, SCREENED
-from services.matching.core.match import ALREADY_OFFERED, NOT_NAMED, NOT_SCREENED
-from services.matching.core.ranking import NOT_IN_SIGHT, UNKNOWN
+from services.matching.core.judging.eligibility import CRITERIA, JUDGED, SCREENED
+from services.matching.core.judging.match import ALREADY_OFFERED, NOT_NAMED, NOT_SCREENED
+from services.matching.core.judging.ranking import NOT_IN_SIGHT, UNKNOWN
 from services.matching.steps import step, time
 
 _RULED_OUT: Final = {

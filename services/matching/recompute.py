@@ -20,8 +20,8 @@ from referral_bus.log.port import Log
 from referral_bus.wire.codec import Codec
 from services.matching.chain import Chain
 from services.matching.core.decide import FactsGone, WantedFacts
-from services.matching.core.eligibility import person_of
-from services.matching.core.match import Table, judged
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import Table, judged
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.verify import begins, whole_ledger

@@ -29,7 +29,7 @@ from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.wire.schemas import SCHEMAS
 from services.matching.chain import Chain
-from services.matching.core.places import Reliability
+from services.matching.core.judging.places import Reliability
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import (
     Answered,

@@ -88,7 +88,7 @@ from services.matching.core.decide import (
     wanted_facts,
     wanted_for,
 )
-from services.matching.core.places import Places
+from services.matching.core.judging.places import Places
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import Region, Task
 from services.matching.facts import FactsOpener

@@ -24,10 +24,10 @@ from referral_bus.contracts.vocabulary import (
     Urgency,
 )
 from services.matching.core.calendar import BusinessTime, prepare
-from services.matching.core.catalogue import Catalogue
-from services.matching.core.places import Places, Reliability
+from services.matching.core.judging.catalogue import Catalogue
+from services.matching.core.judging.places import Places, Reliability
+from services.matching.core.judging.vocabularies import Vocabularies
 from services.matching.core.rules import FIRST
-from services.matching.core.vocabularies import Vocabularies
 
 DAY_MS: Final = 24 * 3_600_000
 HORIZON_MS: Final = 90 * DAY_MS

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from referral_bus.contracts.reference import Policy
 from services.matching.core.assignment import Costs, Places, weights
-from services.matching.core.catalogue import Profile
-from services.matching.core.match import Row
-from services.matching.core.places import load
-from services.matching.core.ranking import lottery
+from services.matching.core.judging.catalogue import Profile
+from services.matching.core.judging.match import Row
+from services.matching.core.judging.places import load
+from services.matching.core.judging.ranking import lottery
 from services.matching.core.state import Unit
 
 

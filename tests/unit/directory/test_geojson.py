@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from referral_bus.directory import geojson
 from referral_bus.directory.geojson import polygons
 from referral_bus.directory.values import Unusable
-from services.matching.core.areas import borders, within
+from services.matching.core.judging.areas import borders, within
 
 SQUARE = [[-87.7, 41.8], [-87.6, 41.8], [-87.6, 41.9], [-87.7, 41.9], [-87.7, 41.8]]
 HOLE = [[-87.66, 41.84], [-87.66, 41.86], [-87.64, 41.86], [-87.64, 41.84], [-87.66, 41.84]]

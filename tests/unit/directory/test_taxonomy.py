@@ -6,7 +6,7 @@ from typing import get_args
 
 from referral_bus.contracts.criteria import Trait
 from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility, terms, trait_of
-from services.matching.core.vocabularies import Found, Vocabularies
+from services.matching.core.judging.vocabularies import Found, Vocabularies
 
 
 def adopted() -> Vocabularies:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from referral_bus.contracts.places import MICRO, Polygon, Ring
-from services.matching.core.areas import borders, either, judge_borders, within
+from services.matching.core.judging.areas import borders, either, judge_borders, within
 
 
 def ring(*corners: tuple[int, int], scale: int = MICRO) -> Ring:

@@ -13,10 +13,10 @@ from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, Text
 from referral_bus.contracts.ledger import Certificate, MatchDecided
 from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.wire.codec import Codec
-from services.matching.core.eligibility import person_of
-from services.matching.core.match import Table, match, table
-from services.matching.core.places import Reliability, load, number_counted, unreliability
-from services.matching.core.ranking import lottery, named
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import Table, match, table
+from services.matching.core.judging.places import Reliability, load, number_counted, unreliability
+from services.matching.core.judging.ranking import lottery, named
 from services.matching.core.state import Region
 from tests.support.deciding import (
     DAY,

@@ -36,7 +36,7 @@ from referral_bus.contracts.facts import (
 )
 from referral_bus.contracts.places import Place, Polygon, Ring
 from referral_bus.contracts.services import AgeRange, Cost, ServiceDefinition, Unit
-from services.matching.core.criteria import (
+from services.matching.core.judging.criteria import (
     Circumstances,
     circumstances_of,
     effective,

@@ -13,7 +13,7 @@ from referral_bus.contracts.ids import task_id, unit_id
 from referral_bus.contracts.ledger import Judged, MatchDecided, ReferralClosed, TaskCancelled
 from referral_bus.contracts.vocabulary import CancelReason, CloseReason
 from referral_bus.wire.codec import Codec
-from services.matching.core.eligibility import CRITERIA
+from services.matching.core.judging.eligibility import CRITERIA
 from services.matching.explain import History, NotThere, _why_not, region_in, sentences, table_lines
 from services.matching.steps import OUTCOMES, step
 from tests.support.deciding import (

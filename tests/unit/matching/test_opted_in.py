@@ -30,7 +30,7 @@ from referral_bus.contracts.reference import OfferLimits, TrustStep
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import Urgency, Verdict
-from services.matching.core.eligibility import CRITERIA
+from services.matching.core.judging.eligibility import CRITERIA
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -353,7 +353,7 @@ def test_all_of_it_is_decided_again_alike_from_the_ledger(world: World) -> None:
 def test_no_more_services_are_waited_for_than_an_event_holds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.matching.core.match.MOST_WAITED_FOR", 2)
+    monkeypatch.setattr("services.matching.core.judging.match.MOST_WAITED_FOR", 2)
     world.publish(*(offers(f"s{number}", total=0) for number in range(4)))
     referral = world.refer(mode="waitlist")
     assert world.state.referrals[referral].waits_for == (service_of("s0"), service_of("s1"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from referral_bus.contracts.facts import Facts, Need, PlaceFact, TravelFact
 from referral_bus.contracts.places import Place, ReachLimit, Travel
 from referral_bus.contracts.services import ServiceDefinition, Unit
-from services.matching.core.reach import (
+from services.matching.core.judging.reach import (
     EARTH_RADIUS_M,
     Reaching,
     Travelling,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from referral_bus.contracts.ledger import CapacityChanged, OfferAccepted, OfferMade, ServicePublished
-from services.matching.core.bitmaps import members
+from services.matching.core.judging.bitmaps import members
 from tests.support.deciding import (
     MINUTE,
     World,

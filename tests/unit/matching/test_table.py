@@ -15,16 +15,16 @@ from referral_bus.contracts.places import MICRO, Place, Polygon, ReachLimit, Rin
 from referral_bus.contracts.reference import OfferLimits, Policy, RankBy, TrustStep
 from referral_bus.contracts.services import OpeningHours, ServiceDefinition, Unit
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
-from services.matching.core.areas import borders, either, judge_borders
-from services.matching.core.bitmaps import Column, at_most, least, members, numbering, tally
-from services.matching.core.criteria import circumstances_of, evaluate, prepared
-from services.matching.core.eligibility import CRITERIA, person_of
-from services.matching.core.letters import WORDS, judge_language
-from services.matching.core.match import ALREADY_OFFERED, Row, Table, best_of
-from services.matching.core.opening import opening, opens_at
-from services.matching.core.places import Reliability, load, unreliability
-from services.matching.core.ranking import NOT_IN_SIGHT, UNKNOWN, lottery
-from services.matching.core.reach import distance, judge_reach, limits, reaching, travelling
+from services.matching.core.judging.areas import borders, either, judge_borders
+from services.matching.core.judging.bitmaps import Column, at_most, least, members, numbering, tally
+from services.matching.core.judging.criteria import circumstances_of, evaluate, prepared
+from services.matching.core.judging.eligibility import CRITERIA, person_of
+from services.matching.core.judging.letters import WORDS, judge_language
+from services.matching.core.judging.match import ALREADY_OFFERED, Row, Table, best_of
+from services.matching.core.judging.opening import opening, opens_at
+from services.matching.core.judging.places import Reliability, load, unreliability
+from services.matching.core.judging.ranking import NOT_IN_SIGHT, UNKNOWN, lottery
+from services.matching.core.judging.reach import distance, judge_reach, limits, reaching, travelling
 from services.matching.core.state import Region
 from services.matching.core.state import Unit as Places
 from tests.support.deciding import HOUR, MINUTE, POLICY, offers, spoken, stated_area, unit_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy, TaxonomyTerm, TermMapping
-from services.matching.core.vocabularies import Found, Vocabularies
+from services.matching.core.judging.vocabularies import Found, Vocabularies
 
 
 def taxonomy(name: str, version: int = 1, **parents: str | None) -> Taxonomy:

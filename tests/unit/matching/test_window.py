@@ -11,9 +11,9 @@ from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.contracts.services import AgeRange, ServiceDefinition
 from referral_bus.contracts.services import Unit as Places
 from services.matching.core.assignment import assign, is_optimal
-from services.matching.core.eligibility import person_of
-from services.matching.core.match import best_of, table
-from services.matching.core.ranking import lottery
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import best_of, table
+from services.matching.core.judging.ranking import lottery
 from services.matching.core.state import Region, Unit
 from services.matching.core.window import Problem, Waiting, problem
 

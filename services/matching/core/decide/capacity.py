@@ -6,9 +6,9 @@ from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.inbox import PublishService, ReportCapacity
 from referral_bus.contracts.ledger import CapacityChanged, Event
 from services.matching.core.counting import moved_since
-from services.matching.core.criteria import unmeetable
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
 from services.matching.core.decide.elsewhere import offered_after_count, published
+from services.matching.core.judging.criteria import unmeetable
 from services.matching.core.state import COUNT_MS
 
 

@@ -10,8 +10,8 @@ from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabulary import Mode, Urgency
 from services.matching.core.assignment import assign
 from services.matching.core.decide.answers import AllOpened
-from services.matching.core.eligibility import person_of
-from services.matching.core.match import table
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import table
 from services.matching.core.state import Region
 from services.matching.core.window import Waiting, problem
 

@@ -19,7 +19,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.vocabulary import CancelReason
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import AllOpened
-from services.matching.core.match import Match, match
+from services.matching.core.judging.match import Match, match
 from services.matching.core.state import Referral, Region
 from services.matching.core.timing import ends, limit_of
 

@@ -29,7 +29,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.vocabulary import DECLINES
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
 from services.matching.core.decide.offering import next_offers, offers, won
-from services.matching.core.match import match
+from services.matching.core.judging.match import match
 from services.matching.core.state import Referral, Task
 
 

@@ -38,7 +38,7 @@ from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
 from services.matching.core.fold.referrals import limited
 from services.matching.core.fold.submissions import wake
-from services.matching.core.places import Reliability
+from services.matching.core.judging.places import Reliability
 from services.matching.core.state import Due, Referral, Region, Task
 from services.matching.core.timing import limit_of, reminders, step_dues
 from services.matching.core.transitions import may_go

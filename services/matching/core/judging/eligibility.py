@@ -13,12 +13,12 @@ from referral_bus.contracts.facts import Facts, Need
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency
-from services.matching.core.bitmaps import members, tally
-from services.matching.core.catalogue import Answer, Catalogue, of_letters
-from services.matching.core.criteria import circumstances_of
-from services.matching.core.letters import Letter
-from services.matching.core.reach import Travelling, distance, judge_reach, limits, travelling
-from services.matching.core.vocabularies import Vocabularies
+from services.matching.core.judging.bitmaps import members, tally
+from services.matching.core.judging.catalogue import Answer, Catalogue, of_letters
+from services.matching.core.judging.criteria import circumstances_of
+from services.matching.core.judging.letters import Letter
+from services.matching.core.judging.reach import Travelling, distance, judge_reach, limits, travelling
+from services.matching.core.judging.vocabularies import Vocabularies
 
 CRITERIA: Final = ("need", "area", "age", "language", "criteria", "reach", "hours", "capacity")
 """The order of the verdicts in a certificate. ``need`` is always yes there: the index brings no others."""

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.services import ANY, ServiceDefinition
-from services.matching.core.areas import Border, borders, either, judge_borders
-from services.matching.core.bitmaps import members, without
-from services.matching.core.criteria import Circumstances, Program, Tested, evaluate, prepared, tested
-from services.matching.core.letters import Letter, is_variety
-from services.matching.core.opening import Opening, opening, opens_at
-from services.matching.core.reach import Reaching, reaching
+from services.matching.core.judging.areas import Border, borders, either, judge_borders
+from services.matching.core.judging.bitmaps import members, without
+from services.matching.core.judging.criteria import Circumstances, Program, Tested, evaluate, prepared, tested
+from services.matching.core.judging.letters import Letter, is_variety
+from services.matching.core.judging.opening import Opening, opening, opens_at
+from services.matching.core.judging.reach import Reaching, reaching
 
 ALL: Final = frozenset({ANY})
 """The areas or languages of a service that takes all: just this object."""

@@ -17,12 +17,12 @@ from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency, Verdict
-from services.matching.core.bitmaps import least, members, tally, without
-from services.matching.core.catalogue import Profile
-from services.matching.core.criteria import circumstances_of
-from services.matching.core.eligibility import CRITERIA, JUDGED, SCREENED, Person, judge, person_of
-from services.matching.core.letters import WORDS
-from services.matching.core.ranking import Part, Ranked, lottery, parts
+from services.matching.core.judging.bitmaps import least, members, tally, without
+from services.matching.core.judging.catalogue import Profile
+from services.matching.core.judging.criteria import circumstances_of
+from services.matching.core.judging.eligibility import CRITERIA, JUDGED, SCREENED, Person, judge, person_of
+from services.matching.core.judging.letters import WORDS
+from services.matching.core.judging.ranking import Part, Ranked, lottery, parts
 from services.matching.core.state import Region, Unit
 
 ALREADY_OFFERED: Final = "already_offered"

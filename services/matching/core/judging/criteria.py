@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, get_args
 from referral_bus.contracts.criteria import NUMBERS, Criterion, Expression, Kind, Node
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.services import ANY, Cost, ServiceDefinition
-from services.matching.core.letters import Letter, judge_language
+from services.matching.core.judging.letters import Letter, judge_language
 
 KINDS: Final[tuple[str, ...]] = (*get_args(Kind), "cost")
 """The kinds of fact that criteria ask for, in the order they are told."""

@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
 from referral_bus.contracts.reference import TrustStep
-from services.matching.core.bitmaps import Column, at_most, planes_of
-from services.matching.core.catalogue import Catalogue
+from services.matching.core.judging.bitmaps import Column, at_most, planes_of
+from services.matching.core.judging.catalogue import Catalogue
 
 HOUR_MS: Final = 3_600_000
 _LATEST_HOUR: Final = (1 << 21) - 1

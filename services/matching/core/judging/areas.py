@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.places import MICRO, Polygon
-from services.matching.core.letters import Letter
+from services.matching.core.judging.letters import Letter
 
 _WORLD: Final = 360 * MICRO
 

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.contracts.vocabularies import SURE
-from services.matching.core.bitmaps import Column, members, numbering, planes_of, tally, without
-from services.matching.core.catalogue import Catalogue
-from services.matching.core.eligibility import JUDGED, MINUTE_MS, Judgement, Person, Way, minute_of
-from services.matching.core.places import Places, number_counted
+from services.matching.core.judging.bitmaps import Column, members, numbering, planes_of, tally, without
+from services.matching.core.judging.catalogue import Catalogue
+from services.matching.core.judging.eligibility import JUDGED, MINUTE_MS, Judgement, Person, Way, minute_of
+from services.matching.core.judging.places import Places, number_counted
 
 FAR_M: Final = 100
 """Metres that distances are compared in: nobody is sent elsewhere for less."""

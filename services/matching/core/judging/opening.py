@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.services import OpeningHours, Schedule, ServiceDefinition
-from services.matching.core.letters import Letter
+from services.matching.core.judging.letters import Letter
 
 DAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 LOOKAHEAD_DAYS: Final = 100

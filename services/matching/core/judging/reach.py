@@ -18,7 +18,7 @@ from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.places import Place, ReachLimit, Travel
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import Urgency
-from services.matching.core.letters import Letter
+from services.matching.core.judging.letters import Letter
 
 EARTH_RADIUS_M: Final = 6_371_009
 """The mean radius of the earth (IUGG), in metres."""
