@@ -75,7 +75,7 @@ async def test_a_declined_referral_goes_to_the_next_best_service(whole: WholeBus
     assert again["task"] != asked.task
     assert again["attempts"] == 2
     declined = of(again["events"], "type", "OfferDeclined")
-    assert declined["detail"] == {"provider": first, "reason": "no_capacity"}
+    assert declined["detail"] == {"provider": first, "reason": "no_capacity", "until": None}
     places = of((await _capacity(whole, token)), "unit", services[first].units[0].unit)
     assert (places["held"], places["free"]) == (0, 1)
 

@@ -92,8 +92,10 @@ def missing(state: Region, received: Received, now: int) -> str | None:
 
 
 def park_or_refuse(state: Region, source: str, waiting_for: str, now: int) -> Event:
-    """Let the submission wait for what it refers to, for as long as the usual protocol says."""
-    patience = max((protocol.parking_ms for protocol in state.protocols.values()), default=0)
+    """Let the submission wait for what it refers to, for as long as the protocol says that was adopted last: which one it belongs to is not
+    known yet."""
+    protocol = next(reversed(state.protocols.values()), None)
+    patience = 0 if protocol is None else protocol.parking_ms
     if patience and len(state.parked) < MOST_PARKED:
         return SubmissionParked(waiting_for=waiting_for, until=now + patience)
     return SubmissionRefused(reason=unknown(source, waiting_for), about=waiting_for)
