@@ -144,9 +144,12 @@ def decline(
     task: Task,
     reason: Annotated[DeclineReason, typer.Option(help=f"Why; --until goes with {_PARKING}.")],
     until: Until = None,
+    gives_back: Annotated[
+        bool, typer.Option("--give-back", help="The person was accepted, and is given back.")
+    ] = False,
 ) -> Answer:
     """Decline an offer, or give back a person who was accepted."""
-    return bus.decline(task, reason, _millis(until), id=id)
+    return bus.decline(task, reason, _millis(until), gives_back=gives_back, id=id)
 
 
 @saying(respond, "provider")

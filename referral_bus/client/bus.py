@@ -204,11 +204,18 @@ class Bus:
         return await self._of_offer(task, "accept", AcceptBody(starts_at=starts_at), id)
 
     async def decline(
-        self, task: str, reason: DeclineReason, until: int | None = None, *, id: str | None = None
+        self,
+        task: str,
+        reason: DeclineReason,
+        until: int | None = None,
+        *,
+        gives_back: bool = False,
+        id: str | None = None,
     ) -> Answer:
-        """Decline an offer and say why, or give back a person who was accepted. ``until``, in epoch milliseconds
-        UTC, goes with the reasons ``full_until`` and ``person_not_ready``."""
-        return await self._of_offer(task, "decline", DeclineBody(reason=reason, until=until), id)
+        """Decline an offer and say why; with ``gives_back`` it is about a person who was accepted. ``until``, in
+        epoch milliseconds UTC, goes with the reasons ``full_until`` and ``person_not_ready``."""
+        body = DeclineBody(reason=reason, until=until, gives_back=gives_back)
+        return await self._of_offer(task, "decline", body, id)
 
     async def ask(self, task: str, question: str, *, id: str | None = None) -> Answer:
         """Ask the agency for more before answering an offer. The text is sealed."""

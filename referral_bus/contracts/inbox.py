@@ -152,12 +152,13 @@ class AcceptOffer(Submission):
 
 
 class DeclineOffer(Submission):
-    """The provider doesn't take the person, or gives back one it had accepted, and says why. ``until`` goes with the reasons for which
-    the referral rests (see ``vocabulary.DECLINES``)."""
+    """The provider doesn't take the person, and says why. ``until`` goes with the reasons for which the referral rests (see
+    ``vocabulary.DECLINES``). A person it has accepted it gives back only if it says so: of two answers from one office the first counts."""
 
     task: TaskId
     reason: DeclineReason
     until: Millis | None = None
+    gives_back: bool = False
 
 
 class AskForInformation(Submission):

@@ -201,10 +201,11 @@ class AcceptRequest(AcceptBody):
 
 class DeclineBody(Part):
     """Why an offer is declined. ``until`` (epoch milliseconds, UTC) goes with ``full_until`` and ``person_not_ready``, and with no
-    other reason."""
+    other reason. ``gives_back`` says that it is about a person who was accepted."""
 
     reason: DeclineReason
     until: Millis | None = None
+    gives_back: bool = False
 
 
 class DeclineRequest(DeclineBody):

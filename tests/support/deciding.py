@@ -241,6 +241,12 @@ def decline(
     return DeclineOffer(task=task_id(referral, attempt), reason=reason, until=until)
 
 
+def give_back(
+    referral: str, attempt: int = 1, reason: DeclineReason = "no_capacity", until: int | None = None
+) -> DeclineOffer:
+    return decline(referral, attempt, reason, until).model_copy(update={"gives_back": True})
+
+
 def ask(referral: str, attempt: int = 1) -> AskForInformation:
     return AskForInformation(task=task_id(referral, attempt), sealed_question=b"a sealed question")
 

@@ -273,11 +273,11 @@ class Lives:
             lambda: (ProposeService(task=task, service=service_of(draw.choice(list(SERVICES)))), provider),
         ]
 
-    def _declined(self, task: str) -> DeclineOffer:
+    def _declined(self, task: str, gives_back: bool = False) -> DeclineOffer:
         reason = self.draw.choice(list(DECLINES))
         parks = DECLINES[reason].then == "park"
         until = self.world.now + self.draw.choice([HOUR, 2 * DAY]) if parks else None
-        return DeclineOffer(task=task, reason=reason, until=until)
+        return DeclineOffer(task=task, reason=reason, until=until, gives_back=gives_back)
 
     def _care(
         self, name: str, known: Referral, number: int, agency: str
@@ -296,7 +296,7 @@ class Lives:
             (HoldReferral(referral=name, reason="in_custody", until=until), provider),
             (self._outcome(name), provider),
             (self._outcome(name), provider),
-            (self._declined(task), provider),
+            (self._declined(task, gives_back=True), provider),
             (ProposeService(task=task, service=service_of(draw.choice(list(SERVICES)))), provider),
             *([(ResumeReferral(referral=name), provider)] * (4 if resting else 0)),
         ]

@@ -16,6 +16,7 @@ from tests.support.deciding import (
     contact,
     decline,
     follow_up,
+    give_back,
     go_on,
     handoff,
     hold,
@@ -57,6 +58,10 @@ OF_SERVICE: Final[dict[str, Saying]] = {
     "contact": lambda world, referral, _: contact(referral, world.now),
     "handoff": lambda world, referral, _: handoff(referral, world.now),
     "outcome": lambda _, referral, __: outcome(referral),
+    "give back": lambda _, referral, attempt: give_back(referral, attempt),
+    "give back until": lambda world, referral, attempt: give_back(
+        referral, attempt, "full_until", world.now + DAY
+    ),
     "failure": lambda _, referral, __: outcome(referral, "no_show"),
     "follow up": lambda _, referral, __: follow_up(referral, 30),
     "follow up again": lambda _, referral, __: follow_up(referral, 90),

@@ -523,6 +523,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("offer_expired", "declined after the tick", _decline_after_the_tick),
     ("offer_not_open", "accepted twice", lambda w: w.send(accept(accepted(w)), "shelter")),
     ("offer_not_open", "declined twice", _declined_twice),
+    ("offer_not_open", "declined after acceptance", lambda w: w.send(decline(accepted(w)), "shelter")),
     ("offer_not_open", "proposed after it was declined", _proposed_after_decline),
     ("referral_closed", "withdrawn", lambda w: w.send(withdraw(closed(w)), "police")),
     ("referral_closed", "accepted", lambda w: w.send(accept(closed(w)), "shelter")),

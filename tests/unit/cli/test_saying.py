@@ -71,10 +71,13 @@ PROVIDERS: list[tuple[str, Any]] = [
     (f"ask {TASK} Pets?", call.ask(TASK, "Pets?", id="s-1")),
     (f"accept {TASK}", call.accept(TASK, None, id="s-1")),
     (f"accept {TASK} --starts 2030-01-02T09:30", call.accept(TASK, local(2030, 1, 2, 9, 30), id="s-1")),
-    (f"decline {TASK} --reason no_capacity", call.decline(TASK, "no_capacity", None, id="s-1")),
+    (
+        f"decline {TASK} --reason no_capacity",
+        call.decline(TASK, "no_capacity", None, gives_back=False, id="s-1"),
+    ),
     (
         f"decline {TASK} --reason full_until --until 2030-01-02",
-        call.decline(TASK, "full_until", local(2030, 1, 2), id="s-1"),
+        call.decline(TASK, "full_until", local(2030, 1, 2), gives_back=False, id="s-1"),
     ),
     (f"propose {TASK} sv-north-b", call.propose(TASK, "sv-north-b", id="s-1")),
     (

@@ -203,11 +203,11 @@ SAID: list[tuple[Callable[[Bus], Any], str, dict[str, Any]]] = [
     (lambda bus: bus.acknowledge(TASK), "offers/{}/acknowledge", {}),
     (lambda bus: bus.accept(TASK), "offers/{}/accept", {}),
     (lambda bus: bus.accept(TASK, 7), "offers/{}/accept", {"starts_at": 7}),
-    (lambda bus: bus.decline(TASK, "other"), "offers/{}/decline", {"reason": "other"}),
+    (lambda bus: bus.decline(TASK, "other"), "offers/{}/decline", {"reason": "other", "gives_back": False}),
     (
         lambda bus: bus.decline(TASK, "full_until", 7),
         "offers/{}/decline",
-        {"reason": "full_until", "until": 7},
+        {"reason": "full_until", "until": 7, "gives_back": False},
     ),
     (lambda bus: bus.ask(TASK, "Pets?"), "offers/{}/ask", {"question": "Pets?"}),
     (lambda bus: bus.propose(TASK, "sv-north-b"), "offers/{}/propose", {"service": "sv-north-b"}),

@@ -32,6 +32,7 @@ from tests.support.deciding import (
     acknowledge,
     ask,
     decline,
+    give_back,
     kinds,
     offers,
     offers_in,
@@ -202,6 +203,18 @@ def test_a_date_that_is_missing_over_or_too_far_ahead_is_refused_and_the_offer_s
 # Giving back
 
 
+def test_a_no_that_comes_after_the_acceptance_gives_nobody_back_unless_it_says_so(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    assert refused(world.send(decline(referral), "shelter")) == "offer_not_open"
+    assert world.task(referral).status == "accepted"
+
+
+def test_an_offer_that_is_open_is_declined_and_not_given_back(world: World) -> None:
+    world.publish(offers("beds"))
+    assert refused(world.send(give_back(world.refer()), "shelter")) == "offer_not_open"
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_person_who_is_given_back_is_offered_to_the_next_and_the_place_is_free(
     world: World, begun: bool
@@ -210,7 +223,7 @@ def test_a_person_who_is_given_back_is_offered_to_the_next_and_the_place_is_free
     referral = world.accepted()
     if begun:
         world.send(start(referral, world.now), "shelter")
-    events = world.send(decline(referral, 1, "could_not_reach"), "shelter")
+    events = world.send(give_back(referral, 1, "could_not_reach"), "shelter")
     assert events[0] == TaskCancelled(
         referral=referral,
         task=task_id(referral, 1),
@@ -228,7 +241,7 @@ def test_who_is_given_back_until_a_date_rests_and_goes_on_then(world: World) -> 
     world.publish(offers("beds"))
     referral = world.accepted()
     until = world.now + DAY
-    assert kinds(world.send(decline(referral, 1, "person_not_ready", until), "shelter")) == [
+    assert kinds(world.send(give_back(referral, 1, "person_not_ready", until), "shelter")) == [
         "TaskCancelled",
         "ReferralHeld",
     ]
@@ -238,7 +251,7 @@ def test_who_is_given_back_until_a_date_rests_and_goes_on_then(world: World) -> 
 def test_who_is_given_back_for_good_is_not_offered_there_again(world: World) -> None:
     world.publish(offers("beds"))
     referral = world.accepted()
-    events = world.send(decline(referral, 1, "not_eligible"), "shelter")
+    events = world.send(give_back(referral, 1, "not_eligible"), "shelter")
     assert events[-1] == ReferralClosed(referral=referral, status="revoked", reason="offers_exhausted")
     assert world.send(world.reopening(referral), "police")[-1] == ReferralClosed(
         referral=referral, status="revoked", reason="no_match"
@@ -249,7 +262,7 @@ def test_the_start_at_the_next_provider_is_reported_anew(world: World) -> None:
     world.publish_in_order("first", "clinic:second")
     referral = world.accepted()
     world.send(start(referral), "shelter")
-    world.send(decline(referral), "shelter")
+    world.send(give_back(referral), "shelter")
     world.send(accept(referral, 2), "clinic")
     world.send(outcome(referral), "clinic")
     assert kinds(world.send(start(referral), "clinic")) == ["ServiceStarted"]
@@ -260,7 +273,7 @@ def test_who_is_given_back_may_again_go_unaccepted_only_so_long(world: World) ->
     world.publish_in_order("first", "clinic:second")
     referral = world.accepted()
     assert world.tick(world.now + 5 * HOUR) == []
-    world.send(decline(referral), "shelter")
+    world.send(give_back(referral), "shelter")
     back_at = world.now
     assert "ReferralClosed" not in kinds(world.tick(back_at + HOUR - 1))
     assert world.tick(back_at + HOUR)[-1] == ReferralClosed(
@@ -353,7 +366,7 @@ def test_an_outcome_ends_a_transfer_under_way(world: World) -> None:
 
 def test_when_a_provider_gives_back_whom_it_wants_to_transfer_the_transfer_goes_on(world: World) -> None:
     referral = moving(world)
-    assert kinds(world.send(decline(referral, 1), "shelter")) == ["TaskCancelled"]
+    assert kinds(world.send(give_back(referral, 1), "shelter")) == ["TaskCancelled"]
     world.send(decline(referral, 2), "clinic")
     assert world.task(referral, 3).service == service_of("third")
 

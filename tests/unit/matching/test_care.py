@@ -23,8 +23,8 @@ from tests.support.deciding import (
     World,
     accept,
     contact,
-    decline,
     follow_up,
+    give_back,
     handoff,
     kinds,
     no_show,
@@ -171,7 +171,7 @@ def test_each_provider_that_takes_the_person_is_to_confirm_the_handoff(world: Wo
     first = world.task(referral)
     world.send(handoff(referral), "police")
     world.send(handoff(referral), first.provider)
-    world.send(decline(referral, 1), first.provider)
+    world.send(give_back(referral, 1), first.provider)
     second = world.task(referral, 2)
     world.send(accept(referral, 2), second.provider)
     assert kinds(world.tick(world.now + HOUR)) == ["Reminded", "Escalated"]

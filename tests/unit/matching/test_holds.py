@@ -22,6 +22,7 @@ from tests.support.deciding import (
     World,
     accept,
     decline,
+    give_back,
     go_on,
     hold,
     kinds,
@@ -168,7 +169,7 @@ def test_a_service_that_rests_can_be_ended_or_given_back(world: World) -> None:
     world.send(hold(ended), "shelter")
     world.send(hold(given_back, world.now + DAY), "shelter")
     assert kinds(world.send(outcome(ended), "shelter")) == ["OutcomeReported", "ReferralClosed"]
-    assert kinds(world.send(decline(given_back), "shelter"))[0] == "TaskCancelled"
+    assert kinds(world.send(give_back(given_back), "shelter"))[0] == "TaskCancelled"
     assert world.places() == (2, 0, 0)
     assert world.tick(world.now + DAY) == []
 

@@ -189,7 +189,7 @@ class Anybody(RuleBasedStateMachine):
 
     @rule(
         chosen=st.integers(0, 99),
-        saying=st.sampled_from([*OF_SERVICE.values(), OF_OFFERS["propose"], OF_OFFERS["decline until"]]),
+        saying=st.sampled_from([*OF_SERVICE.values(), OF_OFFERS["propose"]]),
     )
     def a_provider_says_something_of_its_service(self, chosen: int, saying: Saying) -> None:
         taken = list(self.taken.values())
@@ -657,7 +657,7 @@ class Life:
                 self.machine.send(OF_SERVICE["handoff"](self.machine.world, name, 1), who)
 
     def of_service(self) -> Saying:
-        return self.random.choice([*OF_SERVICE.values(), OF_OFFERS["propose"], OF_OFFERS["decline"]])
+        return self.random.choice([*OF_SERVICE.values(), OF_OFFERS["propose"]])
 
     def time_passes(self) -> None:
         jumps = [1000, MINUTE, 5 * MINUTE, HOUR, 5 * HOUR, DAY, 30 * DAY, 60 * DAY, 400 * DAY, -HOUR]

@@ -26,6 +26,7 @@ from tests.support.deciding import (
     accept,
     decline,
     forget,
+    give_back,
     hold,
     kinds,
     offers,
@@ -111,7 +112,7 @@ FREEING: dict[str, tuple[Callable[[World], object], Callable[[World, str], list[
     ),
     "giving back": (
         lambda world: world.accepted(number=1),
-        lambda world, first: world.send(decline(first, 1, "person_declined"), "shelter"),
+        lambda world, first: world.send(give_back(first, 1, "person_declined"), "shelter"),
     ),
     "a new count": (
         lambda world: world.accepted(number=1),

@@ -79,7 +79,7 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     if isinstance(located, list):
         return located
     name, known, number, task = located
-    if not (task.is_open or task.is_taken):
+    if not (task.is_taken if body.gives_back else task.is_open):
         return refused("offer_expired" if task.business == "expired" else "offer_not_open", body.task)
     then = DECLINES[body.reason].then
     if then == "park":
