@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
 from referral_bus.contracts.message import Millis, Part
 
 Day = Literal["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
+DAYS: Final[tuple[Day, ...]] = get_args(Day)
+"""The days of a week, Monday first."""
 
 
 def _real_day(text: str) -> str:

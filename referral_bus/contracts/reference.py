@@ -78,6 +78,11 @@ class OfferLimits(Part):
     urgent: Annotated[int, Field(ge=100, le=2_592_000_000)]
     routine: Annotated[int, Field(ge=100, le=2_592_000_000)]
 
+    def of(self, urgency: Urgency) -> int:
+        """The limit for an urgency."""
+        limit: int = getattr(self, urgency)
+        return limit
+
 
 Reminders = Annotated[list[Annotated[int, Field(ge=1, le=99)]], Field(max_length=5)]
 """When to remind whoever must act, in per cent of the time they have; ascending."""

@@ -107,6 +107,9 @@ DECLINES: Final[dict[DeclineReason, Decline]] = {
     "safety_concern": Decline("client", "never"),
     "other": Decline("provider", "elsewhere"),
 }
+UNKEPT: Final[frozenset[DeclineReason]] = frozenset({"no_capacity", "full_until"})
+"""The declines by which a service does not keep what it said of its places."""
+
 HoldReason = Literal["person_asked", "hospital_stay", "in_custody", "documents_pending", "declined", "other"]
 ReopenReason = Literal["need_returned", "closed_in_error", "service_ended", "other"]
 CancelReason = Literal[
@@ -123,6 +126,20 @@ CancelReason = Literal[
 ]
 """Why an offer or an acceptance ended without an answer or an outcome. Of a service in another region also: it had no place, or its region
 did not answer."""
+
+CANCELLED_AS: Final[dict[CancelReason, BusinessStatus]] = {
+    "taken_elsewhere": "taken-elsewhere",
+    "transferred": "transferred",
+    "held": "withdrawn",
+    "split": "withdrawn",
+    "given_back": "given-back",
+    "time_over": "expired",
+    "withdrawn": "withdrawn",
+    "closed": "withdrawn",
+    "no_place": "no-place",
+    "no_answer": "no-answer",
+}
+"""How a cancelled task stands."""
 
 LendingAnswer = Literal["held", "denied", "taken", "lost", "expired"]
 """What a region answers another that asked for a place: it is held, or there is none; it is taken, or it was held no more; or nobody took
@@ -155,6 +172,9 @@ OutcomeCause = Literal[
 FollowUpDay = Literal[30, 90]
 WithdrawReason = Literal["need_met_elsewhere", "person_declined", "entered_in_error", "moved_away", "other"]
 OutcomeResult = Literal["need_met", "partly_met", "not_met", "no_show"]
+MET: Final[frozenset[OutcomeResult]] = frozenset({"need_met", "partly_met"})
+"""The results of a service that was not in vain: a task with one is completed, with any other it failed."""
+
 CloseReason = Literal[
     "outcome_reported",
     "withdrawn",

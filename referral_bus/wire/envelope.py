@@ -160,6 +160,11 @@ def attributes(headers: Headers) -> dict[str, str]:
     return found
 
 
+def correlation_of(headers: Headers) -> str | None:
+    """What a record of the bus's own is followed by, without reading its other attributes."""
+    return next((value.decode() for name, value in headers if name == "ce_correlationid"), None)
+
+
 def _digest(text: str | None) -> bytes | None:
     if text is None:
         return None

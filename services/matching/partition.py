@@ -27,6 +27,7 @@ from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import correlation_of
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again, received
 from services.matching.chain import Chain, LedgerDamaged, ledger_record
@@ -49,7 +50,6 @@ _READ_AT_ONCE: Final = 2000
 _READ_SECONDS: Final = 2.0
 _OVERLAP: Final = 500
 """Offsets read again before a snapshot's own: a ledger that was restored and grew back to the same length shows itself there."""
-_CORRELATION: Final = "ce_correlationid"
 
 
 class _Decided(NamedTuple):
@@ -249,7 +249,7 @@ class PartitionWork:
         """Everything one submission leads to. A fault of ours while deciding it is dead-lettered, the state being as before it."""
         chain, admitted = self._chain(region), submission.admitted
         now = max(chain.state.now, record.timestamp)
-        correlation = next((raw.decode() for name, raw in record.headers if name == _CORRELATION), None)
+        correlation = correlation_of(record.headers)
         outcome: list[Outgoing] = []
         while True:
             facts = await self._opener.open(wanted_facts(chain.state, submission, now))

@@ -33,6 +33,7 @@ from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.digest import canonical
 from referral_bus.wire.codec import Codec
+from referral_bus.wire.envelope import correlation_of
 from referral_bus.wire.inbox import submission_record
 from services.matching.messages import CONCERNING, Message, messages
 from services.matching.regions import Regions
@@ -57,7 +58,6 @@ _FAULTS: Final = 5
 """So many failures in a row that waiting does not mend stop the relay."""
 _TYPES: Final = frozenset(event.event_type().encode() for event in CONCERNING)
 _TYPE: Final = "ce_type"
-_CORRELATION: Final = "ce_correlationid"
 
 
 @dataclass(slots=True, eq=False)
@@ -201,8 +201,7 @@ class Relay:
         outgoing: list[Outgoing] = []
         said: Counter[str] = Counter()
         for record in records:
-            headers = dict(record.headers)
-            if headers.get(_TYPE) not in _TYPES:
+            if dict(record.headers).get(_TYPE) not in _TYPES:
                 continue
             for message in messages(self._codec.decode_entry(record.value or b"")):
                 target = await self._regions.partition_of(message.region)
@@ -216,10 +215,7 @@ class Relay:
                     )
                     metrics.REGION_MESSAGES.labels(type="unroutable").inc()
                     continue
-                correlation = headers.get(_CORRELATION)
-                outgoing.append(
-                    self._record(message, target, None if correlation is None else correlation.decode())
-                )
+                outgoing.append(self._record(message, target, correlation_of(record.headers)))
                 said[type(message.body).__name__] += 1
         if outgoing:
             await self._appender.append(outgoing)

@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.localtime import DAYS
 from referral_bus.contracts.services import OpeningHours
 
 LATEST: Final = 253_402_300_799_999
@@ -28,7 +29,6 @@ _NEVER: Final = 2 * LATEST
 _MINUTE: Final = 60_000
 _DAY: Final = 86_400_000
 _WEEK: Final = 7 * _DAY
-_DAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _MONDAY: Final = 3 * _DAY
 """From the last Monday before the epoch, which was a Thursday, to the epoch."""
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
@@ -146,7 +146,7 @@ def _week(hours: Iterable[OpeningHours]) -> Week:
     found = []
     for part in hours:
         for day in part.days:
-            midnight = _DAYS.index(day) * _DAY
+            midnight = DAYS.index(day) * _DAY
             opening = midnight + part.opens * _MINUTE
             closing = midnight + part.closes * _MINUTE + (0 if part.opens < part.closes else _DAY)
             # Past midnight on Sunday belongs to the Monday that begins the next week.

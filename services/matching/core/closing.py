@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from referral_bus.contracts.ledger import Event, ReferralClosed
-from referral_bus.contracts.vocabulary import CloseReason, OutcomeResult, ReferralStatus
+from referral_bus.contracts.vocabulary import (
+    MET,
+    CloseReason,
+    OutcomeResult,
+    ReferralStatus,
+)
 from services.matching.core.state import Referral, Region
 
 
@@ -49,4 +54,4 @@ def join(results: Sequence[OutcomeResult]) -> OutcomeResult | None:
         return None
     if all(result == "need_met" for result in results):
         return "need_met"
-    return "partly_met" if any(result in ("need_met", "partly_met") for result in results) else "not_met"
+    return "partly_met" if any(result in MET for result in results) else "not_met"

@@ -190,8 +190,7 @@ class Referral:
         limits = self.protocol.referral_limits
         if limits is None or self.unaccepted_since is None:
             return None
-        length: int = getattr(limits, self.urgency)
-        return self.unaccepted_since + length
+        return self.unaccepted_since + limits.of(self.urgency)
 
     @property
     def tried(self) -> frozenset[str]:
@@ -205,8 +204,12 @@ class Referral:
 
     def with_task(self, number: int, task: Task) -> Referral:
         """The referral with a task of this attempt instead of its own."""
+        return replace(self, tasks=self.tasks_with(number, task))
+
+    def tasks_with(self, number: int, task: Task) -> tuple[Task, ...]:
+        """Its tasks, with this one instead of that of the attempt."""
         place = number - 1 - self.before
-        return replace(self, tasks=(*self.tasks[:place], task, *self.tasks[place + 1 :]))
+        return (*self.tasks[:place], task, *self.tasks[place + 1 :])
 
     def called_by(self, service: str) -> Referral:
         """The referral, to be offered to a service that has a place now, also where it had none when it was to be asked."""

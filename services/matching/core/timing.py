@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from referral_bus.contracts.reference import OfferLimits, Protocol
-from referral_bus.contracts.vocabulary import StepName, Urgency
+from referral_bus.contracts.reference import Protocol
+from referral_bus.contracts.vocabulary import StepName
 from services.matching.core.calendar import due
 from services.matching.core.state import Due, Referral, Region
-
-
-def limit_of(limits: OfferLimits, urgency: Urgency) -> int:
-    """The limit for the urgency, in milliseconds."""
-    limit: int = getattr(limits, urgency)
-    return limit
 
 
 def ends(state: Region, protocol: Protocol, party: str, start: int, limit: int) -> int:
@@ -33,7 +27,7 @@ def step_dues(
     rule = known.protocol.step(step)
     if rule is None:
         return
-    limit = limit_of(rule.limits, known.urgency)
+    limit = rule.limits.of(known.urgency)
     end = ends(state, known.protocol, party, start, limit)
     whole = Due(end, "step", name, attempt, step, 0, end)
     yield whole

@@ -37,10 +37,6 @@ TRANSITIONS: Final[dict[tuple[TaskStatus, TaskStatus], frozenset[Setter]]] = {
 """Besides these any task may be declared ``entered-in-error`` by the agency."""
 
 
-class ImpossibleTransition(Exception):
-    """A task would go from a status to one that can't follow it."""
-
-
 def may_go(former: TaskStatus, later: TaskStatus) -> bool:
     """Whether a task may go from one status to the other."""
     return later == "entered-in-error" or (former, later) in TRANSITIONS

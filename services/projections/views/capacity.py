@@ -31,6 +31,7 @@ from referral_bus.contracts.ledger import (
     ServicePublished,
     TaskCancelled,
 )
+from referral_bus.contracts.vocabulary import UNKEPT
 from referral_bus.store.rows import Put, Row
 from services.projections.known import Known
 from services.projections.views.need import Need, the
@@ -150,7 +151,7 @@ def _kept(event: Event) -> bool | None:
             return True
         case OfferExpired():
             return False
-        case OfferDeclined() if event.reason in ("no_capacity", "full_until"):
+        case OfferDeclined() if event.reason in UNKEPT:
             return False
         case _:
             return None

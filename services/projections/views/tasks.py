@@ -31,7 +31,12 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
 )
-from referral_bus.contracts.vocabulary import BusinessStatus, CancelReason, TaskStatus
+from referral_bus.contracts.vocabulary import (
+    CANCELLED_AS,
+    MET,
+    BusinessStatus,
+    TaskStatus,
+)
 from referral_bus.store.rows import Put, Row
 from services.projections.known import Known
 from services.projections.views.need import Need, the
@@ -39,18 +44,6 @@ from services.projections.views.need import Need, the
 TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
 """The person was accepted and the service is not over."""
 
-_CANCELLED_AS: Final[dict[CancelReason, BusinessStatus]] = {
-    "taken_elsewhere": "taken-elsewhere",
-    "transferred": "transferred",
-    "held": "withdrawn",
-    "split": "withdrawn",
-    "given_back": "given-back",
-    "time_over": "expired",
-    "withdrawn": "withdrawn",
-    "closed": "withdrawn",
-    "no_place": "no-place",
-    "no_answer": "no-answer",
-}
 _LATER = (
     OfferAcknowledged
     | AcceptanceClaimed
@@ -139,7 +132,7 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
             # Who has accepted keeps the person until the proposed service accepts.
             return _ended("rejected", "proposed-elsewhere", now) if row["status"] == "requested" else {}
         case TaskCancelled():
-            return _ended("cancelled", _CANCELLED_AS[event.reason], now, event.because or event.reason)
+            return _ended("cancelled", CANCELLED_AS[event.reason], now, event.because or event.reason)
         case ReferralWithdrawn():
             error = event.reason == "entered_in_error"
             return _ended("entered-in-error" if error else "cancelled", "withdrawn", now, event.reason)
@@ -156,7 +149,7 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
         case HandoffConfirmed() if event.complete:
             return {"business_status": "handed-over", "handed_over_at": event.confirmed_at}
         case OutcomeReported() if event.corrects is None:
-            met = event.result in ("need_met", "partly_met")
+            met = event.result in MET
             return _ended("completed", "completed", now) if met else _ended("failed", "failed", now)
         case _:
             return {}

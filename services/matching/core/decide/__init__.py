@@ -37,7 +37,7 @@ from services.matching.core.decide.answers import AllOpened, Asked, FactsGone, O
 from services.matching.core.decide.offering import next_offers
 from services.matching.core.decide.parking import missing, park_or_refuse, unknown
 from services.matching.core.rules import SUPPORTED
-from services.matching.core.state import HORIZON_MS, Call, Region
+from services.matching.core.state import HORIZON_MS, Call, Due, Region
 
 __all__ = [
     "AllOpened",
@@ -125,19 +125,17 @@ def wanted_facts(state: Region, received: Received, now: int) -> list[WantedFact
             wanted = _of(state, referral_of(body.task))
         case Tick():
             due = state.next_due()
-            if due is not None and due.at <= now and due.kind == "window":
-                return [
-                    one
-                    for name in state.window
-                    for one in _of(state, name)
-                    if one.subject not in state.erased
-                ]
-            matches = due is not None and due.at <= now and due.kind in ("offer", "hold", "review", "reserve")
-            wanted = _of(state, due.about) if due is not None and matches else []
+            wanted = [] if due is None or due.at > now else _of_due(state, due)
         case _:
             return []
     # From the KeyDestroyed on, nothing is decided by these facts, whatever the key store still gives.
     return [one for one in wanted if one.subject not in state.erased]
+
+
+def _of_due(state: Region, due: Due) -> list[WantedFacts]:
+    if due.kind == "window":
+        return [one for name in state.window for one in _of(state, name)]
+    return _of(state, due.about) if due.kind in ("offer", "hold", "review", "reserve") else []
 
 
 def wanted_for(state: Region, called: Call) -> list[WantedFacts]:

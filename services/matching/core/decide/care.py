@@ -28,7 +28,7 @@ from referral_bus.contracts.ledger import (
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
 from services.matching.core.decide.offering import cancelled
-from services.matching.core.state import DAY_MS, Referral, Task
+from services.matching.core.state import DAY_MS, Closed, Referral, Task
 
 
 class _Accepted(NamedTuple):
@@ -37,19 +37,23 @@ class _Accepted(NamedTuple):
     task: Task
 
 
+class _Over(NamedTuple):
+    closed: Closed
+    task: str
+
+
 def start(asked: Asked, body: ReportServiceStart) -> list[Event]:
     """The service began."""
-    state, admitted, now, _, _ = asked
-    closed = state.was_closed(body.referral, now)
-    if body.referral not in state.referrals and closed is not None and closed.completed is not None:
-        if closed.provider != admitted.source:
-            return refused("not_your_offer", body.referral)
+    over = _over(asked, body.referral)
+    if isinstance(over, list):
+        return over
+    if over is not None:
+        closed, task = over
         if closed.started:
             return refused("already_started", body.referral)
         wrong = _wrong_time(asked, body.started_at, closed.opened_at)
         if wrong is not None:
             return refused(wrong, body.referral)
-        task = task_id(body.referral, closed.completed)
         return [ServiceStarted(referral=body.referral, task=task, started_at=body.started_at, late=True)]
     found = _accepted(asked, body.referral)
     if isinstance(found, list):
@@ -124,19 +128,18 @@ def confirm_handoff(asked: Asked, body: ConfirmHandoff) -> list[Event]:
 
 def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     """What came of it ends the referral; said again after that, it corrects what was said before."""
-    state, admitted, now, _, _ = asked
-    closed = state.was_closed(body.referral, now)
-    if body.referral not in state.referrals and closed is not None and closed.completed is not None:
-        if closed.provider != admitted.source:
-            return refused("not_your_offer", body.referral)
+    over = _over(asked, body.referral)
+    if isinstance(over, list):
+        return over
+    if over is not None:
         return [
             OutcomeReported(
                 referral=body.referral,
-                task=task_id(body.referral, closed.completed),
+                task=over.task,
                 result=body.result,
                 sealed_note=body.sealed_note,
                 cause=body.cause,
-                corrects=closed.outcome_at,
+                corrects=over.closed.outcome_at,
             )
         ]
     found = _accepted(asked, body.referral)
@@ -152,7 +155,7 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     return [
         reported,
         *cancelled(body.referral, found.known, found.known.offers, "closed"),
-        *closing(state, body.referral, found.known, "completed", "outcome_reported", body.result),
+        *closing(asked.state, body.referral, found.known, "completed", "outcome_reported", body.result),
     ]
 
 
@@ -181,6 +184,16 @@ def follow_up(asked: Asked, body: ReportFollowUp) -> list[Event]:
 
 _EARLY_MS = 7 * DAY_MS
 """How much before its day a follow-up may be reported."""
+
+
+def _over(asked: Asked, name: str) -> _Over | list[Event] | None:
+    """The task that was accepted and is over, if it was the sender's; the refusal, if it was another's; None where there is none."""
+    closed = asked.state.was_closed(name, asked.now)
+    if name in asked.state.referrals or closed is None or closed.completed is None:
+        return None
+    if closed.provider != asked.admitted.source:
+        return refused("not_your_offer", name)
+    return _Over(closed, task_id(name, closed.completed))
 
 
 def _accepted(asked: Asked, name: str) -> _Accepted | list[Event]:

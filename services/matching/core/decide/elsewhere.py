@@ -49,7 +49,7 @@ from services.matching.core.counting import counted
 from services.matching.core.decide.answers import AllOpened, Asked, refused
 from services.matching.core.decide.offering import next_offers, won
 from services.matching.core.state import Due, Referral, Region, Task, Unit
-from services.matching.core.timing import ends, limit_of
+from services.matching.core.timing import ends
 
 GRACE_MS: Final = 10 * 60_000
 """How much longer a place is held for another region than it asked: an acceptance in its last moment is still on its way then."""
@@ -212,7 +212,7 @@ def give_up(state: Region, due: Due, now: int, facts: AllOpened) -> list[Event]:
 
 def _offer(state: Region, name: str, known: Referral, number: int, task: Task, now: int) -> OfferMade:
     """The provider has its time from now on, but no longer than the place was asked for."""
-    limit = limit_of(known.protocol.offer_limits, known.urgency)
+    limit = known.protocol.offer_limits.of(known.urgency)
     return OfferMade(
         referral=name,
         task=task_id(name, number),

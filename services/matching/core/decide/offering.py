@@ -21,7 +21,7 @@ from services.matching.core.closing import closing
 from services.matching.core.decide.answers import AllOpened
 from services.matching.core.judging.match import Match, match
 from services.matching.core.state import Referral, Region
-from services.matching.core.timing import ends, limit_of
+from services.matching.core.timing import ends
 
 MOST_ATTEMPTS: Final = 9_000
 """To have one referral fulfilled, all in all: an attempt's number has four digits."""
@@ -68,7 +68,7 @@ def offers(
     state: Region, name: str, known: Referral, found: Match, width: int, now: int, transfer: bool = False
 ) -> list[Event]:
     """Offer it to the best that were found, as many as ``width``."""
-    limit = limit_of(known.protocol.offer_limits, known.urgency)
+    limit = known.protocol.offer_limits.of(known.urgency)
     first = known.before + len(known.tasks) + 1
     made: list[Event] = []
     for number, best in enumerate(found.best[:width]):

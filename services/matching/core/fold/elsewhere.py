@@ -52,7 +52,7 @@ def claimed(state: Region, meta: Meta, event: AcceptanceClaimed) -> None:
         raise ValueError(f"{name}: a task that is {task.business} can't be accepted")
     answer_by = meta.now + known.protocol.elsewhere_ms
     claiming = task._replace(business="accepting", answer_by=answer_by, starts_at=event.starts_at)
-    known.tasks = known.with_task(number, claiming).tasks
+    known.tasks = known.tasks_with(number, claiming)
     state.expects(Due(answer_by, "reserve", name, number))
 
 

@@ -27,9 +27,11 @@ from referral_bus.contracts.ledger import (
     TaskResumed,
 )
 from referral_bus.contracts.vocabulary import (
+    CANCELLED_AS,
     DECLINES,
+    MET,
+    UNKEPT,
     BusinessStatus,
-    CancelReason,
     DeclineReason,
     StepName,
     TaskStatus,
@@ -40,21 +42,8 @@ from services.matching.core.fold.referrals import limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.state import Due, Referral, Region, Task
-from services.matching.core.timing import limit_of, reminders, step_dues
+from services.matching.core.timing import reminders, step_dues
 from services.matching.core.transitions import may_go
-
-_CANCELLED_AS: dict[CancelReason, BusinessStatus] = {
-    "taken_elsewhere": "taken-elsewhere",
-    "transferred": "transferred",
-    "held": "withdrawn",
-    "split": "withdrawn",
-    "given_back": "given-back",
-    "time_over": "expired",
-    "withdrawn": "withdrawn",
-    "closed": "withdrawn",
-    "no_place": "no-place",
-    "no_answer": "no-answer",
-}
 
 
 def offered(state: Region, meta: Meta, event: OfferMade) -> None:
@@ -72,12 +61,14 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
         task = known.attempt(attempt)
         if task.business != "reserving":
             raise ValueError(f"{event.referral}: a task that is {task.business} can't be offered")
-        _put(known, attempt, task._replace(business="offered", expires_at=event.expires_at))
+        known.tasks = known.tasks_with(
+            attempt, task._replace(business="offered", expires_at=event.expires_at)
+        )
     due = Due(event.expires_at, "offer", event.referral, attempt, "accept", 0, event.expires_at)
     state.expects(due)
     protocol = known.protocol
     if protocol.offer_reminders:
-        limit = limit_of(protocol.offer_limits, known.urgency)
+        limit = protocol.offer_limits.of(known.urgency)
         _expect(
             state,
             reminders(state, protocol, protocol.offer_reminders, event.provider, due, meta.now, limit),
@@ -120,7 +111,7 @@ def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
     known, number = _change(state, event.task, "rejected", "declined")
     task = known.attempt(number)
     _release(state, task)
-    if event.reason in ("no_capacity", "full_until"):
+    if event.reason in UNKEPT:
         _answered_reliably(state, task.service, kept=False)
     _after(known, task, event.reason)
 
@@ -141,7 +132,7 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 
 
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
-    _end(state, event.task, _CANCELLED_AS[event.reason], meta.now)
+    _end(state, event.task, CANCELLED_AS[event.reason], meta.now)
     if event.because is not None:
         known, number = _located(state, event.task)
         _after(known, known.attempt(number), event.because)
@@ -172,7 +163,7 @@ def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
 
 def held(state: Region, _: Meta, event: TaskHeld) -> None:
     known, number = _change(state, event.task, "on-hold", "on-hold")
-    _put(known, number, known.attempt(number)._replace(held_until=event.until))
+    known.tasks = known.tasks_with(number, known.attempt(number)._replace(held_until=event.until))
     if event.until is not None:
         state.expects(Due(event.until, "hold", event.referral, number))
 
@@ -201,7 +192,7 @@ def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
         record = state.closed[event.referral]
         state.closed[event.referral] = record._replace(outcome_at=meta.sequence)
         return
-    met = event.result in ("need_met", "partly_met")
+    met = event.result in MET
     known, number = _located(state, event.task)
     task = known.attempt(number)
     _change(state, event.task, "completed" if met else "failed", "completed" if met else "failed")
@@ -217,7 +208,7 @@ def escalated(state: Region, _: Meta, event: Escalated) -> None:
     due = state.settle("offer" if event.step == "accept" else "step", event.referral)
     if due.kind == "offer":
         known = state.referrals[event.referral]
-        _put(known, due.number, known.attempt(due.number)._replace(overdue=True))
+        known.tasks = known.tasks_with(due.number, known.attempt(due.number)._replace(overdue=True))
 
 
 def vacate(state: Region, task: Task, now: int) -> None:
@@ -258,7 +249,7 @@ def _change(state: Region, id: str, status: TaskStatus, business: BusinessStatus
     task = known.attempt(number)
     if not may_go(task.status, status):
         raise ValueError(f"{referral_of(id)}: a task can't go from {task.status} to {status}")
-    _put(known, number, task._replace(status=status, business=business))
+    known.tasks = known.tasks_with(number, task._replace(status=status, business=business))
     return known, number
 
 
@@ -268,12 +259,7 @@ def _refine(state: Region, id: str, business: BusinessStatus, of_offer: bool = F
     task = known.attempt(number)
     if not (task.is_open if of_offer else task.is_taken):
         raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
-    _put(known, number, task._replace(business=business))
-
-
-def _put(known: Referral, number: int, task: Task) -> None:
-    place = number - 1 - known.before
-    known.tasks = (*known.tasks[:place], task, *known.tasks[place + 1 :])
+    known.tasks = known.tasks_with(number, task._replace(business=business))
 
 
 def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
@@ -286,7 +272,9 @@ def _next_step(state: Region, known: Referral, step: StepName, name: str, number
     """From now on the step, the start or the outcome, is waited for."""
     task = known.attempt(number)
     dues = list(step_dues(state, known, step, task.provider, name, number, now))
-    _put(known, number, task._replace(held_until=None, step_ends=dues[0].end if dues else 0))
+    known.tasks = known.tasks_with(
+        number, task._replace(held_until=None, step_ends=dues[0].end if dues else 0)
+    )
     _expect(state, dues)
 
 

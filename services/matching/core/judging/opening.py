@@ -9,10 +9,10 @@ from datetime import date
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from referral_bus.contracts.localtime import DAYS
 from referral_bus.contracts.services import OpeningHours, Schedule, ServiceDefinition
 from services.matching.core.judging.letters import Letter
 
-DAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 LOOKAHEAD_DAYS: Final = 100
 """How far ahead an opening is looked for; three months have at least one of whatever is open each month."""
 
