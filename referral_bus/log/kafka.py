@@ -94,6 +94,8 @@ POLL_GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.2
 """Between two tries to reach a broker at all."""
 
+_CREATE_TIME: Final = 0
+"""Kafka's timestamp type of a record whose time its producer set."""
 _Got = TypeVar("_Got")
 _log = logging.getLogger(__name__)
 
@@ -158,17 +160,19 @@ async def _within(seconds: float, doing: str, work: Awaitable[_Got]) -> _Got:
 
 
 async def _stopped(what: str, stop: Awaitable[None]) -> None:
+    task = asyncio.current_task()
+    cancelled = 0 if task is None else task.cancelling()
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await stop
     except asyncio.CancelledError as error:
         # A consumer's fetch that rests after an error is cancelled by stop(), which then raises that as if its caller had been.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
         _log.warning("%s did not stop cleanly: %s", what, type(error).__name__)
     except Exception as error:
         _log.warning("%s did not stop cleanly: %s", what, type(error).__name__)
+    if task is None or task.cancelling() > cancelled:
+        # It was asked of us meanwhile. aiokafka takes that for the end of what it has cancelled itself, and says nothing.
+        raise asyncio.CancelledError
 
 
 async def _started(doing: str, make: Any) -> Any:
@@ -461,14 +465,24 @@ class KafkaAppender(_Client):
         with _translated("append"):
             async with asyncio.timeout(APPEND_SECONDS):
                 await _known(self._producer, records)
+                now = int(time.time() * 1000)
                 waiting = [
                     await self._producer.send(
-                        r.topic, r.value, r.key, partition=r.partition, headers=list(r.headers)
+                        r.topic,
+                        r.value,
+                        r.key,
+                        partition=r.partition,
+                        headers=list(r.headers),
+                        timestamp_ms=now,
                     )
                     for r in records
                 ]
                 done = await asyncio.gather(*waiting)
-        return [Position(d.topic, d.partition, d.offset, d.timestamp) for d in done]
+        # Where the broker sets no time of its own, aiokafka says that of the batch's first record for all of them.
+        return [
+            Position(d.topic, d.partition, d.offset, now if d.timestamp_type == _CREATE_TIME else d.timestamp)
+            for d in done
+        ]
 
 
 class KafkaTransactor(_Client):

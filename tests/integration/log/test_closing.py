@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 
 from referral_bus.embedded.kafka import EmbeddedKafka
@@ -149,3 +150,20 @@ async def test_who_is_cancelled_while_a_client_starts_leaves_nothing_open(kafka:
         del starting
         assert connections() == []
     await nothing_is_left()
+
+
+async def test_who_is_cancelled_while_a_client_stops_ends_though_the_client_keeps_it_to_itself() -> None:
+    class Stubborn(AIOKafkaProducer):  # type: ignore[misc]
+        async def stop(self) -> None:
+            self._closed = True
+            with contextlib.suppress(asyncio.CancelledError):
+                stopping.set()
+                await asyncio.sleep(SECONDS)
+
+    stopping = asyncio.Event()
+    appender = adapter.KafkaAppender(Stubborn(bootstrap_servers="127.0.0.1:1"))
+    closing = asyncio.create_task(appender.close())
+    await stopping.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
