@@ -287,6 +287,8 @@ async def _by_kafka(whole: WholeBus, person: Marked) -> list[str]:
 
 async def _forget(whole: WholeBus, person: Marked, need: str) -> None:
     asked = await whole.party("hospital").submit(person.request(need))
+    # Decided first: with the keys gone before that it would be refused, and there would be no timeline to look at.
+    await whole.party("hospital").timeline(asked.referral or "", after=asked.token, wait=20.0)
     await whole.party("hospital").forget(person.marks["subject reference"])
     await whole.party("hospital").timeline(asked.referral or "", after=asked.token, wait=20.0)
 
