@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.inbox import AdoptReference
@@ -69,6 +70,10 @@ def adoption(message: Published) -> AdoptReference | None:
     return AdoptReference.model_validate(
         {"kind": kind, "reference": reference, "version": message.version, **content}
     )
+
+
+NAMED: Final = (Organisation, Calendar)
+"""What other reference data may name: of which kinds :func:`needed` is."""
 
 
 def needed(message: Published) -> dict[str, tuple[str, str]]:

@@ -1,5 +1,5 @@
 """The relay of reference data: what is published once is put to every region's inbox, in the order of the reference topic, but for what
-names something else: that follows what it names.
+others name: that goes before all that may name it.
 
 One process relays at a time: it holds an advisory lock on the very connection it writes its positions with, so who loses the one loses
 the other. Where two relay nonetheless, regions recognise the repeat by the submission's id.
@@ -27,7 +27,7 @@ from referral_bus.sealing.secrets import Secrets
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
 from services.intake.outages import OUTAGES
-from services.intake.reference import Publication, ReferenceView, adoption, identity, needed
+from services.intake.reference import NAMED, Publication, ReferenceView, adoption, identity
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +120,11 @@ class Relay:
             return
         # A position beyond the topic's end is of another log: the region is put everything.
         start = position if position < seen else 0
-        # What is named may have a later version than what names it: to a region that is put everything it would come too late.
+        # What is named may have a later version than what names it, and would come too late to a region that is put everything. Nothing
+        # but what can be named goes ahead: among protocols the one adopted last counts.
         due = sorted(
             (one for one in self._view.reference.current.values() if start <= one.offset < seen),
-            key=lambda one: (bool(needed(one.message)), one.offset),
+            key=lambda one: (not isinstance(one.message, NAMED), one.offset),
         )
         records = [record for one in due if (record := self._record(one, region, partition)) is not None]
         for at in range(0, len(records), _AT_ONCE):

@@ -90,6 +90,21 @@ async def test_what_a_protocol_names_is_put_to_a_region_before_it_though_a_later
     assert {"calendar.office-hours.v2", "organisation.hospital.v2"} <= set(west)
 
 
+async def test_protocols_keep_their_order_whatever_they_name_since_the_last_one_counts(world: World) -> None:
+    bound = protocol(1).model_copy(update={"protocol": "bound", "calendar": "office-hours"})
+    async with world.running():
+        await world.publish(OFFICE_HOURS, bound, protocol(1))
+        async with world.client(OPERATIONS) as bus:
+            await bus.publish(RegionTable(version=2, partitions={"north": 0, "south": 1, "west": 1}))
+
+        async def there() -> bool:
+            return len((await put_to(world)).get("west", [])) == len(PARTIES) + 3
+
+        await until(there)
+        west = (await put_to(world))["west"]
+    assert west[-2:] == ["protocol.bound.v1", "protocol.standard.v1"]
+
+
 async def test_a_protocol_that_names_what_is_not_published_is_refused_where_somebody_sees_it(
     world: World,
 ) -> None:
