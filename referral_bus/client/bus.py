@@ -65,8 +65,9 @@ from referral_bus.wire.cloudevents import BATCH
 
 logger = logging.getLogger(__name__)
 
-Show = Literal["facts", "identity", "outcome"]
-"""What of a person a query shows, where the caller may see it (``outcome``: the note that came with it). Each showing is recorded first."""
+Show = Literal["facts", "identity", "outcome", "exchange", "matches"]
+"""What of a person a query shows, where the caller may see it: ``outcome`` the notes that came with it, ``exchange`` questions and answers,
+``matches`` how services were judged, in sentences. Each showing is recorded first."""
 
 PATIENCE_SECONDS = 60.0
 _REQUEST_SECONDS = 30.0
@@ -375,9 +376,32 @@ class Bus:
         wait: float | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        mine: bool | None = None,
     ) -> Page:
-        """What waits for somebody, overdue first."""
-        return await self._page("queue", _params(after, wait, limit=limit, cursor=cursor))
+        """What waits for somebody, overdue first. ``mine``: only what the organisation itself must do."""
+        return await self._page("queue", _params(after, wait, limit=limit, cursor=cursor, mine=mine))
+
+    async def waiting_list(
+        self,
+        *,
+        after: str | None = None,
+        wait: float | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """The agency's referrals that wait for a place, each with its place in every line it stands in."""
+        return await self._page("waiting-list", _params(after, wait, limit=limit, cursor=cursor))
+
+    async def submissions(
+        self,
+        *,
+        after: str | None = None,
+        wait: float | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """What the organisation sent that was refused, or had to wait for what it refers to."""
+        return await self._page("submissions", _params(after, wait, limit=limit, cursor=cursor))
 
     # What happens.
 

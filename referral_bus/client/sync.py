@@ -86,6 +86,8 @@ class SyncBus:
     inbox = _waited(Bus.inbox)
     capacity = _waited(Bus.capacity)
     queue = _waited(Bus.queue)
+    waiting_list = _waited(Bus.waiting_list)
+    submissions = _waited(Bus.submissions)
 
     def follow(self, role: Role | None = None, *, last_event_id: str | None = None) -> Iterator[Heard]:
         """See :meth:`Bus.follow <referral_bus.client.bus.Bus.follow>`."""

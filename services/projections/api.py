@@ -12,12 +12,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.ids import ReferralId
 from referral_bus.contracts.inbox import SubmitReferral
+from referral_bus.contracts.ledger import Certificate
 from referral_bus.contracts.vocabulary import REFUSALS, Role
 from referral_bus.log.port import LogError
 from referral_bus.runtime.clock import Clock
 from referral_bus.sealing.port import KeyStoreError
 from referral_bus.web.caller import CallerOf
 from referral_bus.web.problems import Problem
+from referral_bus.wording.certificates import match_in_words
 from services.projections import cursors
 from services.projections.disclosed import happened, head, is_offered, task_shown, wait_shown
 from services.projections.queries import (
@@ -37,7 +39,7 @@ from services.projections.views.waits import WaitsFor
 
 logger = logging.getLogger(__name__)
 
-Show = Literal["facts", "identity", "outcome", "exchange"]
+Show = Literal["facts", "identity", "outcome", "exchange", "matches"]
 MOST_ROWS = 200
 _RETRY_SECONDS = 5
 _HOUR_MS = 3_600_000
@@ -107,6 +109,15 @@ class Written(BaseModel):
     withheld: str | None
 
 
+class Explained(BaseModel):
+    """How one match was decided, in sentences, as its certificate has it: how many services were considered, what ruled them out, who came
+    first and why, and which were near and would have taken the person if what. ``at`` in epoch milliseconds, UTC."""
+
+    attempt: int
+    at: int
+    lines: list[str]
+
+
 class Timeline(ReferralRow):
     """A referral and what happened to it. ``withheld`` says why what was asked for with ``show`` is not there."""
 
@@ -121,6 +132,10 @@ class Timeline(ReferralRow):
     )
     exchange: list[Written] | None = Field(
         default=None, description="What providers asked about their offers, and what the agency answered."
+    )
+    matches: list[Explained] | None = Field(
+        default=None,
+        description="How it was matched, in sentences, for the agency that may see the facts: verdicts tell of them.",
     )
     withheld: dict[str, str] = Field(default_factory=dict)
 
@@ -325,13 +340,14 @@ class Doors:
         self,
         referral: Annotated[ReferralId, Path()],
         caller: CallerOf,
-        show: Annotated[list[Show] | None, Query(max_length=4)] = None,
+        show: Annotated[list[Show] | None, Query(max_length=5)] = None,
     ) -> Timeline:
         """Where a referral stands and what happened to it.
 
         ``show`` opens what is sealed of the person, where the caller may see it; each showing is recorded before the answer
-        leaves. ``show=outcome`` opens the notes that came with outcomes and follow-ups, ``show=exchange`` what providers asked and the
-        agency answered: a provider sees what is about its own attempts.
+        leaves. ``show=outcome`` opens the notes that came with outcomes and follow-ups, ``show=exchange`` what providers
+        asked and the agency answered: a provider sees what is about its own attempts. ``show=matches`` puts the certificates
+        into sentences, for the agency alone.
         """
         row = await self._queries.referral(referral)
         if row is None:
@@ -345,7 +361,7 @@ class Doors:
             {**head(view, tasks), "events": happened(view, tasks, events, caller)}
         )
         if show:
-            await self._open(view, timeline, row["part_of"], show)
+            await self._open(view, timeline, row["part_of"], events, show)
         await self._showing.record([view])
         return timeline
 
@@ -443,9 +459,22 @@ class Doors:
             cursor=_following(SUBMISSIONS, rows, limit),
         )
 
-    async def _open(self, view: View, timeline: Timeline, part_of: str | None, show: Sequence[Show]) -> None:
+    async def _open(
+        self,
+        view: View,
+        timeline: Timeline,
+        part_of: str | None,
+        events: Sequence[Found],
+        show: Sequence[Show],
+    ) -> None:
         sections = await self._queries.sections(timeline.referral, part_of)
         for name in dict.fromkeys(show):
+            if name == "matches":
+                if view.as_agency and view.shows("facts"):
+                    timeline.matches = await self._explained(timeline.region, events)
+                else:
+                    timeline.withheld[name] = "not_granted"
+                continue
             if name == "exchange":
                 timeline.exchange = _written(await self._showing.said(view, name, sections))
                 if not timeline.exchange:
@@ -459,6 +488,31 @@ class Doors:
                 setattr(timeline, field, content)
             if name == "outcome" and content != "not_granted":
                 timeline.notes = _written(await self._showing.said(view, name, sections))
+
+    async def _explained(self, region: str, events: Sequence[Found]) -> list[Explained]:
+        decided = [
+            (Certificate.model_validate_json(event["certificate"]), event)
+            for event in events
+            if event["certificate"] is not None
+        ]
+        scorings = await self._queries.scorings(region)
+        judged = {
+            one.service for certificate, _ in decided for one in (*certificate.best, *certificate.misses)
+        }
+        names = await self._queries.service_names(judged)
+        return [
+            Explained(
+                attempt=event["detail"]["attempt"],
+                at=event["at"],
+                lines=match_in_words(
+                    certificate,
+                    event["detail"]["service"] is not None,
+                    scorings.get((certificate.policy, certificate.policy_version)),
+                    lambda service: names.get(service, service),
+                ),
+            )
+            for certificate, event in decided
+        ]
 
     async def _nothing(self, caller: Caller, referral: str) -> Problem:
         """What to say of a referral that is not there for the caller: more, where it is the caller's own that was refused."""

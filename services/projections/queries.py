@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.contracts.reference import Agreement
 from referral_bus.contracts.vocabulary import URGENCIES, OrganisationKind
+from referral_bus.wording.certificates import Scoring
 from services.projections.cursors import Key
 from services.projections.tables import SERVING
 
@@ -122,6 +124,23 @@ class Queries:
             .order_by(events.sequence)
         )
 
+    async def scorings(self, region: str) -> dict[tuple[str, int], Scoring]:
+        """What each policy that a region adopted says of a score, by its id and version."""
+        policies = SERVING.policies.c
+        rows = await self._all(select(SERVING.policies).where(policies.region == region))
+        return {(row["policy"], row["version"]): Scoring(row["rank_by"], bool(row["trust"])) for row in rows}
+
+    async def service_names(self, services: Collection[str]) -> dict[str, str]:
+        """The name of each of these services, where it is known."""
+        if not services:
+            return {}
+        rows = await self._all(
+            select(_units.service, func.max(_units.service_name).label("name"))
+            .where(_units.service.in_(sorted(services)))
+            .group_by(_units.service)
+        )
+        return {row["service"]: row["name"] for row in rows}
+
     async def sections(self, referral: str, part_of: str | None) -> list[Found]:
         """What is sealed of a referral's person, in the order in which it was given: each with the attempt it is about, and whose that is.
         The identity of a part may stand with the whole it is ``part_of``."""
@@ -225,15 +244,21 @@ class Queries:
             .group_by(reliability.service)
             .subquery()
         )
+        in_force = (
+            select(policies.region, policies.trust)
+            .ext(distinct_on(policies.region))
+            .order_by(policies.region, policies.sequence.desc())
+            .subquery()
+        )
         wanted = (
             select(
                 SERVING.units,
                 func.coalesce(answers.c.kept, 0).label("kept"),
                 func.coalesce(answers.c.broken, 0).label("broken"),
-                policies.trust,
+                in_force.c.trust,
             )
             .join(answers, answers.c.service == _units.service, isouter=True)
-            .join(SERVING.policies, policies.region == _units.region, isouter=True)
+            .join(in_force, in_force.c.region == _units.region, isouter=True)
         )
         return await self._page(wanted, CAPACITY, behind, limit)
 

@@ -69,8 +69,10 @@ class ViewTables:
             "policies",
             metadata,
             Column("region", Text, primary_key=True),
-            Column("policy", Text, nullable=False),
-            Column("version", Integer, nullable=False),
+            Column("policy", Text, primary_key=True),
+            Column("version", Integer, primary_key=True),
+            Column("sequence", BigInteger, nullable=False),
+            Column("rank_by", JSONB, nullable=False),
             Column("trust", JSONB, nullable=False),
         )
         self.referrals = Table(
@@ -125,6 +127,7 @@ class ViewTables:
             Column("task", Text, nullable=True),
             Column("correction", Boolean, nullable=False),
             Column("detail", JSONB, nullable=False),
+            Column("certificate", Text, nullable=True),
         )
         self.sections = Table(
             "sections",

@@ -1,4 +1,5 @@
-"""What a region decides by, as far as views show it: how long a protocol's steps may take, and how a policy trusts a count by its age."""
+"""What a region decides by, as far as views show it: how long a protocol's steps may take, by what a policy ranks,
+and how it trusts a count by its age."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from services.projections.views.need import Need
 
 
 def needs(_: Entry) -> Iterator[Need]:
-    """Nothing: a version stands beside those before it, and a policy in place of the one before it."""
+    """Nothing: a version stands beside those before it."""
     return iter(())
 
 
@@ -39,6 +40,8 @@ def changes(entry: Entry, _: Known) -> Iterator[Put]:
                 "region": region,
                 "policy": event.policy.policy,
                 "version": event.policy.version,
+                "sequence": entry.meta.sequence,
+                "rank_by": event.policy.rank_by,
                 "trust": [[step.hours, step.thousandths] for step in event.policy.trust],
             },
         )

@@ -1,5 +1,7 @@
 """What happened to a referral: one row for each of its events, without anything of the person.
 
+A match's certificate stands beside: its verdicts tell of the facts, so who may not see those is not shown it either.
+
 What an event shows is named here, field by field: a field that is added to an event is not shown until somebody decides that it may be.
 """
 
@@ -139,5 +141,6 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
             "task": task,
             "correction": corrects,
             "detail": detail,
+            "certificate": event.certificate.model_dump_json() if isinstance(event, MatchDecided) else None,
         },
     )

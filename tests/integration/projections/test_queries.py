@@ -9,11 +9,22 @@ from typing import Any
 import pytest
 
 from referral_bus.client.bus import Bus
+from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.inbox import SubmitReferral
-from referral_bus.contracts.ledger import Event, KeyDestroyed, OfferMade, ReferralOpened, SubmissionRefused
+from referral_bus.contracts.ledger import (
+    Eliminated,
+    Event,
+    Judged,
+    KeyDestroyed,
+    OfferMade,
+    ReferenceAdopted,
+    ReferralOpened,
+    SubmissionRefused,
+)
+from referral_bus.contracts.reference import Policy
 from referral_bus.runtime.clock import SystemClock
 from tests.support.served_views import NAME, NOTE, World
-from tests.support.viewing import accepted, admitted, completed, declined, started, subject
+from tests.support.viewing import CERTIFICATE, accepted, admitted, completed, declined, started, subject
 
 
 async def ask(world: World, organisation: str, path: str, roles: Any = None, **params: Any) -> Any:
@@ -65,6 +76,49 @@ async def test_each_party_sees_of_a_referral_what_it_may(world: World) -> None:
         await world.put(world.north, accepted(offer))
         provider = (await ask(world, "shelter", path, show="identity")).json()
         assert provider["identity"]["name"] == NAME
+
+
+async def test_an_agency_reads_in_sentences_how_its_referral_was_matched_and_nobody_else_does(
+    world: World,
+) -> None:
+    beds, flats = "sv-north-beds", "sv-north-flats"
+    yes = ["yes"] * len(CRITERIA)
+    certificate = CERTIFICATE.model_copy(
+        update={
+            "policy": "plain",
+            "considered": 3,
+            "eliminated": [Eliminated(criterion="age", services=1)],
+            "best": [Judged(service=beds, verdicts=yes, score=[250, 7])],
+            "misses": [Judged(service=flats, verdicts=[*yes[:2], "no", *yes[3:]], score=[])],
+        }
+    )
+    async with world.running():
+        await world.begin()
+        ranked = Policy(policy="plain", rank_by=["load", "lottery"], seed="published")
+        later = ranked.model_copy(update={"version": 2, "rank_by": ["lottery"]})
+        for policy in (ranked, later):
+            await world.put(
+                world.north,
+                ReferenceAdopted(kind="policy", reference="plain", version=policy.version, policy=policy),
+            )
+        opened = await world.opened()
+        matched = world.north.matched(opened).model_copy(update={"certificate": certificate})
+        await world.put(world.north, opened, matched, world.north.offered(opened))
+        path = f"/v1/referrals/{opened.referral}"
+
+        seen = (await ask(world, "hospital", path, show="matches")).json()
+        [match] = seen["matches"]
+        assert match["attempt"] == 1
+        assert match["lines"] == [
+            "of 3 services, 1 don't serve the age; 2 could take it (policy plain 1).",
+            "1. beds: nothing is unknown, 25 % of its places in use or held, lot 7.",
+            f"Near miss: {flats}: it would take the person if it served the person's age.",
+        ]
+        assert [shown.data_classes for shown in await world.releases() if "facts" in shown.data_classes]
+        # Without being asked for it is not there, and to the provider, who may see the facts, it tells who else was looked at.
+        assert (await ask(world, "hospital", path)).json()["matches"] is None
+        seen = (await ask(world, "shelter", path, show="matches")).json()
+        assert (seen["matches"], seen["withheld"]) == (None, {"matches": "not_granted"})
 
 
 async def test_a_provider_that_declined_sees_the_referral_no_more(world: World) -> None:

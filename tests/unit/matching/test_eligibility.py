@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, TextFact
 from referral_bus.contracts.ledger import MatchDecided
 from services.matching.core.judging.catalogue import ALL, Answer, Catalogue, profile_of
-from services.matching.core.judging.eligibility import CRITERIA, person_of
+from services.matching.core.judging.eligibility import person_of
 from tests.support.deciding import HOUSING, World, offers, service_of, spoken, stated_age, stated_area
 
 RIVERSIDE = ["riverside", "hillside"]

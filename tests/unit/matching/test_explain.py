@@ -7,15 +7,16 @@ from typing import Any, get_args
 import pytest
 
 from referral_bus.contracts import ledger
+from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.criteria import Criterion, Eligibility, holds
 from referral_bus.contracts.facts import Facts, Household, NumberFact
 from referral_bus.contracts.ids import task_id, unit_id
 from referral_bus.contracts.ledger import Judged, MatchDecided, ReferralClosed, TaskCancelled
 from referral_bus.contracts.vocabulary import CancelReason, CloseReason
 from referral_bus.wire.codec import Codec
-from services.matching.core.judging.eligibility import CRITERIA
-from services.matching.explain import History, NotThere, _why_not, region_in, sentences, table_lines
-from services.matching.steps import OUTCOMES, step
+from referral_bus.wording.certificates import _why_not
+from referral_bus.wording.steps import OUTCOMES, step
+from services.matching.explain import History, NotThere, region_in, sentences, table_lines
 from tests.support.deciding import (
     HOUSING,
     World,

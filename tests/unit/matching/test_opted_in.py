@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.criteria import Criterion, Eligibility, holds
 from referral_bus.contracts.facts import (
     Facts,
@@ -30,7 +31,6 @@ from referral_bus.contracts.reference import OfferLimits, TrustStep
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import Urgency, Verdict
-from services.matching.core.judging.eligibility import CRITERIA
 from tests.support.deciding import (
     DAY,
     HOUR,

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from referral_bus.contracts.certificates import ALREADY_OFFERED, CRITERIA, NOT_IN_SIGHT, UNKNOWN
 from referral_bus.contracts.criteria import Criterion, Eligibility, holds
 from referral_bus.contracts.facts import Facts, Need, NumberFact, PlaceFact, TraitAnswer, TravelFact
 from referral_bus.contracts.localtime import UtcOffset
@@ -18,12 +19,12 @@ from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from services.matching.core.judging.areas import borders, either, judge_borders
 from services.matching.core.judging.bitmaps import Column, at_most, least, members, numbering, tally
 from services.matching.core.judging.criteria import circumstances_of, evaluate, prepared
-from services.matching.core.judging.eligibility import CRITERIA, person_of
+from services.matching.core.judging.eligibility import person_of
 from services.matching.core.judging.letters import WORDS, judge_language
-from services.matching.core.judging.match import ALREADY_OFFERED, Row, Table, best_of
+from services.matching.core.judging.match import Row, Table, best_of
 from services.matching.core.judging.opening import opening, opens_at
 from services.matching.core.judging.places import Reliability, load, unreliability
-from services.matching.core.judging.ranking import NOT_IN_SIGHT, UNKNOWN, lottery
+from services.matching.core.judging.ranking import lottery
 from services.matching.core.judging.reach import distance, judge_reach, limits, reaching, travelling
 from services.matching.core.state import Region
 from services.matching.core.state import Unit as Places

@@ -20,12 +20,6 @@ from services.matching.core.judging.letters import Letter
 from services.matching.core.judging.reach import Travelling, distance, judge_reach, limits, travelling
 from services.matching.core.judging.vocabularies import Vocabularies
 
-CRITERIA: Final = ("need", "area", "age", "language", "criteria", "reach", "hours", "capacity")
-"""The order of the verdicts in a certificate. ``need`` is always yes there: the index brings no others."""
-JUDGED: Final = CRITERIA[1:-1]
-"""Those that are judged of a person. ``reach`` and ``hours`` are yes where the policy sets no limit."""
-SCREENED: Final = len(("area", "age", "language", "criteria"))
-"""So many of them, the first ones, a provider finds out about by screening people itself."""
 MINUTE_MS: Final = 60_000
 
 _NOBODY: Final = Answer(0, 0)
@@ -83,7 +77,7 @@ class Judgement(NamedTuple):
     by_mapping: bool
     """Whether any of these was found by a mapping between vocabularies."""
     answers: tuple[Answer, ...]
-    """For each of :data:`JUDGED`."""
+    """For each of :data:`~referral_bus.contracts.certificates.JUDGED`."""
     unknowns: Sequence[int]
     """How many of those are unknown, as planes."""
     distances: Distances

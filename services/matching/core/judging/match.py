@@ -12,6 +12,14 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from referral_bus.contracts.certificates import (
+    ALREADY_OFFERED,
+    CRITERIA,
+    JUDGED,
+    NOT_NAMED,
+    NOT_SCREENED,
+    SCREENED,
+)
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
@@ -20,17 +28,11 @@ from referral_bus.contracts.vocabulary import Urgency, Verdict
 from services.matching.core.judging.bitmaps import least, members, tally, without
 from services.matching.core.judging.catalogue import Profile
 from services.matching.core.judging.criteria import circumstances_of
-from services.matching.core.judging.eligibility import CRITERIA, JUDGED, SCREENED, Person, judge, person_of
+from services.matching.core.judging.eligibility import Person, judge, person_of
 from services.matching.core.judging.letters import WORDS
 from services.matching.core.judging.ranking import Part, Ranked, lottery, parts
 from services.matching.core.state import Region, Unit
 
-ALREADY_OFFERED: Final = "already_offered"
-"""Ruled out because this referral was offered to the service before."""
-NOT_NAMED: Final = "not_named"
-"""Ruled out because the agency named another service, or because the one it named meets none of the needs."""
-NOT_SCREENED: Final = "certainty"
-"""Ruled out because something is unknown and the provider doesn't screen people itself."""
 MOST_WAITED_FOR: Final = 1000
 """Services one referral waits for at once."""
 

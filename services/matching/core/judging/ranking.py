@@ -10,19 +10,16 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from referral_bus.contracts.certificates import JUDGED, NOT_IN_SIGHT, UNKNOWN
 from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.contracts.vocabularies import SURE
 from services.matching.core.judging.bitmaps import Column, members, numbering, planes_of, tally, without
 from services.matching.core.judging.catalogue import Catalogue
-from services.matching.core.judging.eligibility import JUDGED, MINUTE_MS, Judgement, Person, Way, minute_of
+from services.matching.core.judging.eligibility import MINUTE_MS, Judgement, Person, Way, minute_of
 from services.matching.core.judging.places import Places, number_counted
 
 FAR_M: Final = 100
 """Metres that distances are compared in: nobody is sent elsewhere for less."""
-UNKNOWN: Final = 1_000_000
-"""How far away a service is, or how long until it opens, where that is not known: after all others."""
-NOT_IN_SIGHT: Final = 999_999
-"""How long it is until a service opens that stays closed for as long as is looked ahead."""
 
 _LANGUAGE: Final = JUDGED.index("language")
 _LOTTERY_BYTES: Final = 6
