@@ -72,29 +72,31 @@ class Scoring(NamedTuple):
 
 
 def match_in_words(
-    certificate: Certificate,
-    found: bool,
-    scoring: Scoring | None,
-    name: Callable[[str], str],
-    may_read: Callable[[str], bool] = lambda _: True,
+    certificate: Certificate, found: bool, scoring: Scoring | None, name: Callable[[str], str]
 ) -> list[str]:
-    """A match, a line a sentence.
-
-    ``found``: whether a service was. ``scoring``: its policy's, where that is known. ``name`` gives a service's name, and ``may_read`` says
-    whether the reader may see how a service was judged.
-    """
+    """A match, a line a sentence. ``found``: whether a service was. ``scoring``: its policy's, where that is known. ``name`` gives a
+    service's name."""
     lines = [_considered(certificate)]
     if not found:
         lines.append("No service could take it.")
     for rank, judged in enumerate(certificate.best, 1):
-        if may_read(judged.service):
-            lines.append(f"{rank}. {name(judged.service)}: {_why(judged, scoring)}")
-    lines += [
-        f"Near miss: {name(judged.service)}: {_why_not(judged)}"
-        for judged in certificate.misses
-        if may_read(judged.service)
+        lines.append(f"{rank}. {name(judged.service)}: {_why(judged, scoring)}")
+    return lines + [f"Near miss: {name(judged.service)}: {_why_not(judged)}" for judged in certificate.misses]
+
+
+def own_in_words(
+    certificate: Certificate,
+    scoring: Scoring | None,
+    name: Callable[[str], str],
+    is_own: Callable[[str], bool],
+) -> list[str]:
+    """What a match says of a reader's own services, and nothing of how many others there were or how they stood."""
+    best = [f"{name(one.service)}: {_why(one, scoring)}" for one in certificate.best if is_own(one.service)]
+    return best + [
+        f"Near miss: {name(one.service)}: {_why_not(one)}"
+        for one in certificate.misses
+        if is_own(one.service)
     ]
-    return lines
 
 
 def _considered(certificate: Certificate) -> str:
@@ -176,7 +178,10 @@ def _wanted(judged: Judged, criterion: str) -> str:
     if criterion != "criteria":
         return _WANTED.get(criterion, criterion)
     kinds = [_KINDS.get(kind, kind) for kind in judged.because]
-    return f"{' and '.join(kinds) or 'the person'} met what it asks"
+    if len(kinds) > 1:
+        # Whether one of them would do is in the service's criteria, not in the certificate.
+        return f"it were otherwise with {', '.join(kinds[:-1])} or {kinds[-1]}, as it asks"
+    return f"{kinds[0] if kinds else 'the person'} met what it asks"
 
 
 def _unknown_is(judged: Judged, unknown: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import (
     Entry,
+    Event,
     Judged,
     MatchDecided,
     OfferAccepted,
@@ -33,7 +34,8 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.reference import Agreement, Policy
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import OrganisationKind
-from referral_bus.wording.certificates import Scoring, match_in_words
+from referral_bus.disclosure.steps import Step, told_to_provider
+from referral_bus.wording.certificates import Scoring, match_in_words, own_in_words
 from referral_bus.wording.steps import step, time
 
 
@@ -70,7 +72,7 @@ class History:
         known = self.services.get(service)
         return service if known is None else known.name
 
-    def is_of(self, service: str, organisation: str) -> bool:
+    def is_of(self, service: str, organisation: str | None) -> bool:
         """Whether it is one of the organisation's services."""
         known = self.services.get(service)
         return known is not None and known.organisation == organisation
@@ -128,31 +130,58 @@ def sentences(history: History, show_outcome: bool = True, reader: str | None = 
     that may see all. Raises NotThere."""
     if history.opened is None:
         raise NotThere
+    reads_all = may_read_all(history, reader)
+    told = _told(history, reader)
     lines: list[str] = []
     for entry in history.entries:
         event, at = entry.event, time(entry.meta.now)
         if isinstance(event, MatchDecided):
-            first, *more = _match(history, event, reader)
-            lines += [f"{at}  Match {event.attempt}: {first}", *(f"          {line}" for line in more)]
-            continue
-        said = step(event, history.name, show_outcome)
-        if said is not None:
-            lines.append(f"{at}  {said}")
+            match_lines = _match(history, event, reader)
+            if match_lines:
+                first, *more = match_lines
+                # The number of the match would say how many were asked before.
+                match = f"Match {event.attempt}" if reads_all else "Match"
+                lines += [f"{at}  {match}: {first}", *(f"          {line}" for line in more)]
+        elif reads_all or entry.meta.sequence in told:
+            words = step(event if reads_all else _without_the_agencys(event), history.name, show_outcome)
+            if words is not None:
+                lines.append(f"{at}  {words}")
     return lines
 
 
-def may_read_of(history: History, service: str, reader: str | None) -> bool:
-    """Whether the reader may see how a service was judged."""
-    return reader is None or reader == history.agency or history.is_of(service, reader)
+def _told(history: History, provider: str | None) -> frozenset[int]:
+    """The steps that a provider is told of."""
+    steps = [
+        Step(entry.meta.sequence, type(entry.event).__name__, getattr(entry.event, "task", None))
+        for entry in history.entries
+    ]
+    own = {
+        entry.event.task
+        for entry in history.entries
+        if isinstance(entry.event, OfferMade) and entry.event.provider == provider
+    }
+    return told_to_provider(steps, own)
+
+
+def _without_the_agencys(event: Event) -> Event:
+    """The event without how the agency has a service found, and whether this is a part of something."""
+    if isinstance(event, ReferralOpened):
+        return event.model_copy(update={"mode": "match", "part_of": None})
+    return event
+
+
+def may_read_all(history: History, reader: str | None) -> bool:
+    """Whether the reader may see how every service was judged, and who was asked: the agency that follows the referral."""
+    return reader is None or reader == history.agency
 
 
 def _match(history: History, event: MatchDecided, reader: str | None) -> list[str]:
     certificate, found = event.certificate, event.service is not None
     policy = history.policies.get((certificate.policy, certificate.policy_version))
     scoring = None if policy is None else Scoring(policy.rank_by, bool(policy.trust))
-    return match_in_words(
-        certificate, found, scoring, history.name, lambda service: may_read_of(history, service, reader)
-    )
+    if may_read_all(history, reader):
+        return match_in_words(certificate, found, scoring, history.name)
+    return own_in_words(certificate, scoring, history.name, lambda service: history.is_of(service, reader))
 
 
 def table_lines(history: History, rows: Sequence[Judged], reader: str | None = None) -> list[str]:
@@ -161,7 +190,7 @@ def table_lines(history: History, rows: Sequence[Judged], reader: str | None = N
     return [heading] + [
         f"{history.name(row.service)[:44]:44} {' '.join(f'{verdict:8}' for verdict in row.verdicts[1:])} {row.score or '-'}"
         for row in rows
-        if may_read_of(history, row.service, reader)
+        if may_read_all(history, reader) or history.is_of(row.service, reader)
     ]
 
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -50,6 +51,11 @@ _READ_AT_ONCE: Final = 2000
 _READ_SECONDS: Final = 2.0
 _OVERLAP: Final = 500
 """Offsets read again before a snapshot's own: a ledger that was restored and grew back to the same length shows itself there."""
+
+
+BELIEVED_MS: Final = 3_600_000
+"""How far ahead of this process's clock the broker's may be: a region never goes back in time, so one record stamped with next year would
+end all limits at once and stop its clock until then."""
 
 
 class _Decided(NamedTuple):
@@ -149,7 +155,9 @@ class PartitionWork:
         self._decided, self._events, self._refusals = [], Counter(), Counter()
         outcome: list[Outgoing] = []
         asked: list[tuple[Record, str, Received]] = []
-        for record in records:
+        latest = self._clock.now() + BELIEVED_MS
+        for stamped in records:
+            record = stamped if stamped.timestamp <= latest else self._believed(stamped, latest)
             try:
                 asked.append((record, *received(record, self._codec)))
             except WireError as error:
@@ -166,6 +174,19 @@ class PartitionWork:
             # To the worker it is one: what the decisions need is away, and they wait for it.
             raise LogUnavailable(f"facts can't be opened now: {error}") from error
         return outcome
+
+    @staticmethod
+    def _believed(record: Record, latest: int) -> Record:
+        ahead = (record.timestamp - latest + BELIEVED_MS) / 1000
+        logger.error(
+            "the broker stamped %s/%d/%d %.0f s ahead of this machine's clock: it is taken for %.0f s ahead. Set the clock that is wrong",
+            record.topic,
+            record.partition,
+            record.offset,
+            ahead,
+            BELIEVED_MS / 1000,
+        )
+        return replace(record, timestamp=latest)
 
     def committed(self, records: Sequence[Record]) -> None:
         """Count what is now so. Raises TooManyDeadLetters."""

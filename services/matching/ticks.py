@@ -38,8 +38,8 @@ class Ticks:
         self._clock = clock
         self._again: dict[tuple[str, int], int] = {}
         """When a tick for a region's due time is put again, by the broker's clock."""
-        self._ahead = 0
-        """How far the broker's clock is ahead of ours, as of the last tick."""
+        self._heard: tuple[int, int] | None = None
+        """The broker's clock as of the last tick, and what of ours cannot be set at that moment: the time of day here may be wrong."""
 
     async def run(self, owned: Mapping[Partition, PartitionWork]) -> None:
         """Until cancelled. While the log is away nothing falls due: what should have does when it is back."""
@@ -51,22 +51,35 @@ class Ticks:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def put(self, works: list[PartitionWork]) -> None:
-        """Put a tick for each region in which something is due now. Raises LogError."""
-        now = self._clock.now() + self._ahead
-        pending = [
-            (work.partition, region, due) for work in works for region, due in work.next_due() if due <= now
-        ]
+        """Put a tick for each region in which something is due now, and the first one to hear what time it is. Raises LogError."""
+        expected = [(work.partition, region, due) for work in works for region, due in work.next_due()]
+        if not expected:
+            return
+        now = self._now()
+        if now is None:
+            await self._append([min(expected, key=lambda one: one[2])])
+            return
+        pending = [one for one in expected if one[2] <= now]
         wanted = [one for one in pending if self._again.get(one[1:], 0) <= now]
         self._again = {one[1:]: self._again[one[1:]] for one in pending if one[1:] in self._again}
-        if not wanted:
-            return
+        if wanted:
+            await self._append(wanted)
+
+    def _now(self) -> int | None:
+        """The broker's time, as far as it is known."""
+        if self._heard is None:
+            return None
+        then, elapsed = self._heard
+        return then + self._clock.elapsed() - elapsed
+
+    async def _append(self, wanted: list[tuple[int, str, int]]) -> None:
         sent = self._clock.now()
         positions = await self._appender.append(
             [self._tick(partition, region, due, sent) for partition, region, due in wanted]
         )
         metrics.TICKS.inc(len(positions))
         for (_, region, due), position in zip(wanted, positions, strict=True):
-            self._ahead = position.timestamp - self._clock.now()
+            self._heard = position.timestamp, self._clock.elapsed()
             # By the broker's clock it is not due yet where that one is behind: then it is put again as soon as it is.
             self._again[region, due] = due if position.timestamp < due else position.timestamp + REPEAT_MS
 

@@ -470,10 +470,12 @@ class Doors:
         sections = await self._queries.sections(timeline.referral, part_of)
         for name in dict.fromkeys(show):
             if name == "matches":
-                if view.as_agency and view.shows("facts"):
-                    timeline.matches = await self._explained(timeline.region, events)
-                else:
+                if not (view.as_agency and view.shows("facts")):
                     timeline.withheld[name] = "not_granted"
+                elif timeline.erased:
+                    timeline.withheld[name] = "erased"
+                else:
+                    timeline.matches = await self._explained(timeline.region, events)
                 continue
             if name == "exchange":
                 timeline.exchange = _written(await self._showing.said(view, name, sections))

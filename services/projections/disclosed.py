@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from referral_bus.access.caller import Caller
+from referral_bus.disclosure.steps import Step, told_to_provider
 from services.projections.queries import Found
 from services.projections.showing import View
 
@@ -26,20 +27,6 @@ _HINTS: Final[dict[str, tuple[str, ...]]] = {
     "ReferralClosed": ("result",),
 }
 """Fields of other events that tell it."""
-_AGENCYS: Final = frozenset(
-    {
-        "MatchDecided",
-        "ReferralHeld",
-        "ReferralResumed",
-        "ReferralWaitlisted",
-        "ReferralCalled",
-        "ReferralQueued",
-        "CapacityRequested",
-        "CapacityReturned",
-        "ReferralSplit",
-    }
-)
-"""Events that tell a provider of others who were asked, or of what the agency does besides."""
 _OF_THE_AGENCY: Final = ("mode", "part_of", "parts", "hold_reason", "held_until", "waits_for", "review_at")
 
 
@@ -97,21 +84,9 @@ def _tells(event: Found) -> bool:
 
 
 def _of_provider(events: Sequence[Found], own: set[str]) -> list[Found]:
-    """How the referral began, and what happened from the provider's own first offer on, but for others' attempts."""
-    offers = [event for event in events if event["type"] == "OfferMade" and event["task"] in own]
-    first = min((event["sequence"] for event in offers), default=0)
-    # Of an attempt whose place another region did not hold the provider never heard.
-    heard = {event["task"] for event in offers}
-    return [
-        event
-        for event in events
-        if event["type"] == "ReferralOpened"
-        or (
-            event["sequence"] >= first
-            and event["type"] not in _AGENCYS
-            and (event["task"] is None or event["task"] in heard)
-        )
-    ]
+    steps = (Step(event["sequence"], event["type"], event["task"]) for event in events)
+    told = told_to_provider(steps, own)
+    return [event for event in events if event["sequence"] in told]
 
 
 def is_offered(task: Found) -> bool:

@@ -251,15 +251,15 @@ async def test_an_erased_person_is_shown_no_more(world: World) -> None:
         assert (await ask(world, "shelter", path, show="identity")).json()["identity"]["name"] == NAME
         await world.keys.destroy([opened.subject])
         await world.put(world.north, KeyDestroyed(subject=opened.subject))
-        for party in ("hospital", "shelter"):
-            seen = (await ask(world, party, path, show=["facts", "identity"])).json()
+        for party, matches in (("hospital", "erased"), ("shelter", "not_granted")):
+            seen = (await ask(world, party, path, show=["facts", "identity", "matches"])).json()
             assert (seen["erased"], seen["facts"], seen["identity"], seen["subject"]) == (
                 True,
                 None,
                 None,
                 None,
             )
-            assert seen["withheld"] == {"facts": "erased", "identity": "erased"}
+            assert seen["withheld"] == {"facts": "erased", "identity": "erased", "matches": matches}
         left = await world.rows("select count(*) from projections.sections where sealed is not null")
         assert left == [(0,)]
 

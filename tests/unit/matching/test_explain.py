@@ -11,7 +11,7 @@ from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.criteria import Criterion, Eligibility, holds
 from referral_bus.contracts.facts import Facts, Household, NumberFact
 from referral_bus.contracts.ids import task_id, unit_id
-from referral_bus.contracts.ledger import Judged, MatchDecided, ReferralClosed, TaskCancelled
+from referral_bus.contracts.ledger import Entry, Judged, MatchDecided, ReferralClosed, TaskCancelled
 from referral_bus.contracts.vocabulary import CancelReason, CloseReason
 from referral_bus.wire.codec import Codec
 from referral_bus.wording.certificates import _why_not
@@ -147,6 +147,29 @@ def test_a_provider_reads_how_its_own_services_were_judged_and_no_others(world: 
     ]
     assert [line[:13] for line in table_lines(history, rows, "clinic")[1:]] == ["Service rooms"]
     assert len(table_lines(history, rows)) == 4
+
+
+def test_a_provider_reads_nothing_of_who_else_was_asked(world: World) -> None:
+    world.publish_in_order("shelter:beds", "clinic:rooms")
+    referral = world.refer()
+    world.send(decline(referral), "shelter")
+    own = told(world, referral, reader="clinic")
+    assert "Offered to Service rooms (clinic)" in own and "Match: Service rooms: nothing is unknown" in own
+    for others in ("shelter", "beds", "Declined", "Match 2", "services", "asked before"):
+        assert others not in own
+    assert "Declined by shelter" in told(world, referral, reader="police")
+
+
+def test_of_a_referral_that_is_a_part_only_its_agency_reads_so(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    history = history_of(world, referral)
+    first = history.entries[0]
+    part = first.event.model_copy(update={"mode": "broadcast", "part_of": of(number=9)})
+    history.entries[0] = Entry(first.meta, part)
+    assert "several at once, a part of" in "; ".join(sentences(history))
+    own = "; ".join(sentences(history, reader="shelter"))
+    assert "Opened for" in own and "a part of" not in own and "several at once" not in own
 
 
 def test_who_follows_a_transferred_referral_reads_what_its_agency_read(world: World) -> None:

@@ -24,11 +24,14 @@ from services.matching.core.fold import fold
 from services.matching.core.rules import UnsupportedRules
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
+from services.matching.partition import BELIEVED_MS
 from services.matching.verify import Report, verify_ledger
 from tests.support.deciding import (
     BUS,
+    DAY,
     HOUR,
     HOUSING,
+    MINUTE,
     NAME,
     OPERATIONS,
     REGION,
@@ -415,6 +418,25 @@ async def test_a_tick_decides_all_that_is_due_and_one_that_finds_nothing_leaves_
     assert site.work.next_due() == []
     await site.put(Tick(region=REGION, due=due[REGION]), "matching")
     assert await site.decide() == []
+
+
+async def test_a_broker_that_stamps_a_record_with_another_year_does_not_take_the_region_there(
+    site: Site,
+) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.decide()
+    right = site.clock.now()
+    site.clock.set(right + 200 * DAY)
+    offset = await site.put(withdraw(of(number=77)), "police")
+    site.clock.set(right)
+    await site.decide()
+    assert site.chain.state.now == right + BELIEVED_MS
+    assert site.chain.state.decided_through == offset
+    await site.put(await site.submission(), "police")
+    outcome = await site.decide()
+    [offer] = [event for event in events_of(outcome, site.codec) if isinstance(event, OfferMade)]
+    assert offer.expires_at == right + BELIEVED_MS + 10 * MINUTE
+    assert (await verified(site)).good
 
 
 async def test_each_region_of_a_partition_has_its_own_chain(site: Site) -> None:
