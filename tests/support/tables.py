@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import EVENTS, Event, Received, SubmissionRef
 from referral_bus.contracts.reference import Step
 from referral_bus.contracts.vocabulary import DECLINES, REFUSALS
 from referral_bus.wire.codec import Codec
+from services.intake.refusals import REASONS
 from services.matching.chain import Chain
 from services.matching.core.state import Region, Task
 from services.matching.core.transitions import TRANSITIONS
@@ -333,6 +334,12 @@ def refusals(seen: Seen) -> list[str]:
     return ["| reason | what it says | who can get it |", "|---|---|---|", *rows]
 
 
+def border() -> list[str]:
+    """What is refused before any region hears of it."""
+    rows = [f"| `{reason}` | {status} | {advice} |" for reason, (status, advice) in REASONS.items()]
+    return ["| reason | HTTP status | what to do |", "|---|---|---|", *rows]
+
+
 def declines() -> list[str]:
     then = {
         "elsewhere": "offered elsewhere; to this service again only in a new round",
@@ -365,7 +372,7 @@ def moves(seen: Seen) -> list[str]:
 def tables(seen: Seen) -> dict[str, list[list[str]]]:
     """The tables of each page, in their order there."""
     return {
-        "refusals.md": [refusals(seen)],
+        "refusals.md": [refusals(seen), border()],
         "decline-reasons.md": [declines()],
         "task-life.md": [transitions(), moves(seen)],
     }

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from referral_bus.client import cloud_event
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.sealing.jwe import new_encryption_keys
+from referral_bus.wire.cloudevents import STRUCTURED
+from services.intake.checks import CLOCK_SKEW_MS, HORIZON_MS
+from services.intake.refusals import REASONS
 from tests.support.admitting import (
     NAME,
     OPERATIONS,
@@ -17,6 +23,7 @@ from tests.support.admitting import (
     UNIT,
     World,
     definition,
+    now,
     organisation,
     referral,
 )
@@ -27,7 +34,44 @@ DEFINITION = definition().model_dump(mode="json")
 Case = tuple[str, str, str, Any, int, str, str | None]
 """Who, method, path, body (bytes as they are, else JSON), status, code, field."""
 
+LIMITS = {"crisis": 60_000, "urgent": 60_000, "routine": 60_000}
+PROTOCOL = {"protocol": "round", "version": 1, "offer_limits": LIMITS, "maximum_offers": 3, "parking_ms": 0}
+OFF_THE_EARTH = {"status": "stated", "latitude": 90_000_001, "longitude": 0}
+
 WRONG: list[Case] = [
+    (
+        "hospital",
+        "POST",
+        "/v1/referrals",
+        {**BODY, "facts": {**BODY["facts"], "place": OFF_THE_EARTH}},
+        422,
+        "invalid",
+        "facts.place.latitude",
+    ),
+    (
+        OPERATIONS,
+        "POST",
+        "/v1/reference",
+        {
+            "kind": "protocol",
+            "content": {
+                **PROTOCOL,
+                "steps": [{"step": one, "limits": LIMITS} for one in ("start", "handoff", "start")],
+            },
+        },
+        422,
+        "invalid",
+        "content",
+    ),
+    (
+        "shelter",
+        "PUT",
+        f"/v1/services/{SERVICE}",
+        {**DEFINITION, "units": [{**DEFINITION["units"][0], "unit": "un-south-beds"}]},
+        422,
+        "region_mismatch",
+        "definition.units",
+    ),
     ("hospital", "POST", "/v1/referrals", b"{", 400, "malformed", "body"),
     ("hospital", "POST", "/v1/referrals", {**BODY, "urgency": NAME}, 422, "invalid", "urgency"),
     ("hospital", "POST", "/v1/referrals", {**BODY, "more": 1}, 422, "invalid", "more"),
@@ -189,3 +233,48 @@ async def test_reference_data_that_would_do_harm_is_not_published(world: World) 
                 answer = await http.post("/v1/reference", json={"kind": kind, "content": content})
                 assert told(answer) == (409 if code == "version_not_risen" else 422, code, field)
                 assert "BEGIN" not in answer.text and '"d"' not in answer.text
+
+
+HELD_ELSEWHERE = {"not_sealed": "test_outboxes.py", "unavailable": "test_outages.py"}
+"""What only the Kafka door says, and what is said while something is away."""
+
+
+async def test_every_reason_the_border_has_is_reached(world: World) -> None:
+    reached = {code for *_, code, _ in WRONG}
+    async with world.running(maximum_body=20_000, quota_per_second=0.1, quota_burst=8, maximum_batch=8):
+        await world.publish()
+        async with world.client("hospital") as bus:
+            await bus.submit(referral(), id="r-1")
+            await bus.forget(BODY["subject"])
+        async with world.http("hospital") as http:
+
+            async def said(content: Any, **headers: str) -> None:
+                answer = await http.post("/v1/events", content=content, headers=headers)
+                code = answer.json()["code"]
+                assert REASONS[code][0] == answer.status_code
+                reached.add(code)
+
+            def event(id: str, time: int = 0, **changed: Any) -> str:
+                return json.dumps({**cloud_event(referral(), "hospital", id, now() + time), **changed})
+
+            structured = {"content-type": STRUCTURED}
+            await said(event("r-1", data={**BODY, "urgency": "crisis"}), **structured)
+            await said(event("r-2"), **structured)
+            await said(event("r-3", time=-HORIZON_MS - 60_000), **structured)
+            await said(event("r-4", time=CLOCK_SKEW_MS + 60_000), **structured)
+            await said(event("r-5", type="com.example.other"), **structured)
+            await said(b"x" * 30_000, **structured)
+            await said(b"hello", **{"content-type": "text/plain"})
+            for number in range(6, 20):
+                if "quota_exceeded" not in reached:
+                    await said(event(f"r-{number}"), **structured)
+        stranger: list[Role] = ["agency"]
+        async with world.http("stranger", stranger) as http:
+            reached.add((await http.post("/v1/referrals", json=BODY)).json()["code"])
+        async with world.http(OPERATIONS) as http:
+            again = {"kind": "organisation", "content": organisation("shelter").model_dump()}
+            reached.add((await http.post("/v1/reference", json=again)).json()["code"])
+    here = Path(__file__).parent
+    for reason, file in HELD_ELSEWHERE.items():
+        assert f'"{reason}"' in (here / file).read_text()
+    assert reached & REASONS.keys() == REASONS.keys() - HELD_ELSEWHERE.keys()
