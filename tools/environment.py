@@ -99,14 +99,14 @@ def make(folder, python):
 
 def pip(python, *words):
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    process = subprocess.Popen(
-        command + list(words), cwd=ROOT, stderr=subprocess.PIPE, universal_newlines=True
-    )
     said = []
-    for line in process.stderr:
-        sys.stderr.write(line)
-        said.append(line)
-    if process.wait() != 0:
+    with subprocess.Popen(
+        command + list(words), cwd=ROOT, stderr=subprocess.PIPE, universal_newlines=True
+    ) as process:
+        for line in process.stderr:
+            sys.stderr.write(line)
+            said.append(line)
+    if process.returncode != 0:
         text = "".join(said)
         for signs, sentence in TROUBLES:
             if any(sign in text for sign in signs):

@@ -19,7 +19,7 @@ import httpx
 
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.kafka import EmbeddedKafka
-from referral_bus.embedded.ports import free_ports
+from referral_bus.embedded.ports import free_ports, is_free
 from referral_bus.embedded.postgres import EmbeddedPostgres
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.embedded.secrets import Secrets
@@ -192,11 +192,17 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
 
 def _ports(plan: Plan) -> list[int]:
     count = 1 + len(_PUBLIC) + len(SERVICES) - 1 + plan.matching_workers
-    return (
-        free_ports(count)
-        if plan.first_port is None
-        else list(range(plan.first_port, plan.first_port + count))
-    )
+    if plan.first_port is None:
+        return free_ports(count)
+    ports = list(range(plan.first_port, plan.first_port + count))
+    taken = [port for port in ports if not is_free(port)]
+    if taken:
+        # Before anything is started: a service that finds its port taken would say so after half a minute.
+        raise EmbeddedError(
+            f"Port {', '.join(map(str, taken))} is taken by another program; ports {ports[0]} to {ports[-1]} are needed. "
+            "Stop that program, or choose others with --first-port (make up UP_ARGS='--first-port 20000')."
+        )
+    return ports
 
 
 async def _stop_all(bus: LocalBus) -> None:
