@@ -40,7 +40,13 @@ from services.matching.explain import History, NotThere, region_in, sentences, t
 from services.matching.facts import FactsOpener
 from services.matching.recompute import Recomputed, recompute
 from services.matching.verify import Report, verify_ledger, whole_ledger
-from services.matching.whatif import Comparison, compare, comparison_as_json, comparison_lines
+from services.matching.whatif import (
+    Comparison,
+    compare,
+    comparison_as_json,
+    comparison_lines,
+    write_referrals,
+)
 
 console = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -115,11 +121,15 @@ def whatif(
         str, typer.Option("--from", help="When the stretch begins, as 2026-05-01 or 2026-05-01T08:00Z.")
     ],
     until: Annotated[str, typer.Option("--to", help="When it ends.")],
+    referrals: Annotated[
+        Path | None,
+        typer.Option(help="Also write a CSV line for each referral to this file, for operations alone."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     home: Home = Path(".refbus"),
 ) -> None:
-    """Live a stretch of the ledger again under another policy: who would have been served, how soon, and what differs by language, area and
-    urgency. Nothing is changed, and no group of fewer than five people is shown."""
+    """Live a stretch of the ledger again under another policy: who would have been served, when and where, and what differs by language,
+    area and urgency. Nothing is changed, and no group of fewer than five people is shown."""
     try:
         other = Policy.model_validate_json(policy.read_text(encoding="utf-8"))
     except OSError as error:
@@ -133,10 +143,15 @@ def whatif(
         raise Rejected("Nothing was decided in that stretch.")
     if as_json:
         print(json.dumps({region: comparison_as_json(one) for region, one in compared}, indent=2))
-        return
-    for region, one in compared:
-        for line in comparison_lines(region, one):
-            console.print(line, markup=False, highlight=False)
+    else:
+        for region, one in compared:
+            for line in comparison_lines(region, one):
+                console.print(line, markup=False, highlight=False)
+    if referrals is not None:
+        try:
+            write_referrals(referrals, [one for _, one in compared])
+        except OSError as error:
+            raise Rejected(f"{referrals} can't be written: {error.strerror}.") from None
 
 
 def _moment(text: str) -> int:

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import csv
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from referral_bus.cli.errors import Rejected
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import AnswerCapacity, ListCapacity
 from referral_bus.contracts.ledger import Received
 from referral_bus.contracts.reference import Policy
+from referral_bus.contracts.vocabulary import LendingAnswer
+from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import admitted_again
+from services.matching import commands
 from services.matching.chain import Chain
 from services.matching.core.decide import AllOpened, WantedFacts
 from services.matching.core.state import Region
+from services.matching.relay import SOURCE
 from services.matching.verify import begins
-from services.matching.whatif import FEW, Comparison, Recorded, Stretch, comparison_as_json, comparison_lines
+from services.matching.whatif import (
+    FEW,
+    Comparison,
+    Recorded,
+    Stretch,
+    comparison_as_json,
+    comparison_lines,
+    write_referrals,
+)
 from tests.support.deciding import (
+    HOUR,
     HOUSING,
     MINUTE,
     OPERATIONS,
@@ -22,11 +43,18 @@ from tests.support.deciding import (
     World,
     accept,
     decline,
+    forget,
     offers,
+    organisation,
     outcome,
     policy,
+    service_of,
+    spoken,
     stated_area,
+    subject_of,
+    unit_of,
 )
+from tests.support.regions import Between, answers, heard_of, lent_out
 
 BY_LOAD = POLICY.model_copy(update={"version": 2, "rank_by": ["load", "lottery"]})
 BY_FRESHNESS = POLICY.model_copy(update={"version": 3, "rank_by": ["freshness", "load", "lottery"]})
@@ -41,8 +69,8 @@ def lived(world: World) -> World:
     return world
 
 
-def told(world: World, count: int = 8, area: str = "riverside") -> None:
-    for number in range(1, count + 1):
+def told(world: World, count: int = 8, area: str = "riverside", first: int = 1) -> None:
+    for number in range(first, first + count):
         facts = HOUSING.model_copy(update={"area": stated_area(area)})
         referral = world.refer(facts, number=number)
         task = world.state.referrals[referral].tasks[-1]
@@ -59,7 +87,7 @@ def told(world: World, count: int = 8, area: str = "riverside") -> None:
 
 
 async def again(world: World, since: int, other: Policy) -> Comparison:
-    chain, groups = Chain(Region(REGION)), list[Recorded]()
+    chain, groups = Chain(Region(world.region)), list[Recorded]()
     for entry, value in world.entries:
         if not groups and (entry.meta.sequence <= since or not begins(entry)):
             chain.take(entry, value)
@@ -89,8 +117,8 @@ async def test_under_another_policy_others_are_asked_and_what_they_would_say_is_
     since = lived(world).state.sequence
     told(world)
     compared = await again(world, since, BY_FRESHNESS)
-    assert {provider for _, provider in compared.was.accepted.values()} == {"shelter"}
-    assert {provider for _, provider in compared.would.accepted.values()} == {"clinic"}
+    assert {one.provider for one in compared.was.accepted.values()} == {"shelter"}
+    assert {one.provider for one in compared.would.accepted.values()} == {"clinic"}
     assert compared.assumed == 7
     assert len(compared.would.accepted) == 7, (
         "the one that was declined had been offered to the other, which did not answer"
@@ -123,3 +151,281 @@ async def test_groups_are_told_by_urgency_language_and_area(world: World) -> Non
     assert "urgency urgent: 8 referrals, 7 accepted as it was" in said
     assert "language en: 8 referrals" in said
     assert "area riverside: 8 referrals" in said
+
+
+# Groups
+
+
+async def test_groups_are_told_by_where_people_are_served_with_the_median_of_their_waits(
+    world: World,
+) -> None:
+    since = lived(world).state.sequence
+    told(world)
+    compared = await again(world, since, BY_FRESHNESS)
+    [clinic, shelter] = compared.groups("provider")
+    assert (clinic.name, clinic.was, clinic.would) == ("clinic", 0, 7)
+    assert (shelter.name, shelter.was, shelter.would) == ("shelter", 7, 0)
+    assert clinic.was_wait_ms is None
+    assert clinic.would_wait_ms is not None
+    assert MINUTE <= clinic.would_wait_ms <= MINUTE + 2
+    assert [group.name for group in compared.groups("service")] == [service_of("fresh"), service_of("roomy")]
+    said = "\n".join(comparison_lines(REGION, compared))
+    assert (
+        "provider clinic: 7 referrals, 0 accepted as it was, 7 as it would have been;"
+        " median wait of too few, 1.0 min" in said
+    )
+
+
+async def test_the_median_of_few_waits_is_not_told_for_a_group_or_a_region(world: World) -> None:
+    world.publish(offers("small", total=FEW - 1))
+    since = world.state.sequence
+    for number in range(1, FEW + 3):
+        referral = world.refer(number=number)
+        if referral in world.state.referrals:
+            world.send(accept(referral), "shelter")
+    compared = await again(world, since, POLICY)
+    [urgent] = compared.groups("urgency")
+    assert (urgent.referrals, urgent.was, urgent.was_wait_ms) == (FEW + 2, FEW - 1, None)
+    shown: Any = comparison_as_json(compared)
+    assert shown["median_wait_ms"] == {"was": None, "would": None}
+
+
+async def test_what_few_are_can_not_be_had_by_subtracting_the_groups_that_are_told(world: World) -> None:
+    since = lived(world).state.sequence
+    told(world, FEW + 1)
+    told(world, FEW, area="hillside", first=20)
+    told(world, 1, area="harbour", first=30)
+    compared = await again(world, since, BY_LOAD)
+    assert [(group.name, group.referrals) for group in compared.groups("area")] == [
+        ("riverside", FEW + 1),
+        ("all smaller groups together", FEW + 1),
+    ]
+
+
+# Referral by referral
+
+
+async def test_the_file_says_of_each_referral_where_and_when_it_was_and_would_have_been_served(
+    world: World, tmp_path: Path
+) -> None:
+    since = lived(world).state.sequence
+    told(world)
+    path = tmp_path / "referrals.csv"
+    path.touch(0o644)
+    write_referrals(path, [await again(world, since, BY_FRESHNESS), await again(world, since, BY_LOAD)])
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 16
+    [first, third, own] = rows[0], rows[2], rows[8]
+    assert first["referral"] == own["referral"]
+    assert first["urgency"] == "urgent"
+    assert (first["was_provider"], first["was_service"]) == ("shelter", service_of("roomy"))
+    assert (first["would_provider"], first["would_service"]) == ("clinic", service_of("fresh"))
+    assert first["was_accepted_at"] == first["would_accepted_at"] == "2023-11-15T01:14:20Z"
+    assert first["difference"] == "elsewhere"
+    assert (third["would_provider"], third["would_accepted_at"], third["difference"]) == ("", "", "neither")
+    assert own["difference"] == "same"
+
+
+async def test_the_file_holds_no_fact_of_a_person_and_its_owner_alone_can_read_it(
+    world: World, tmp_path: Path
+) -> None:
+    since = lived(world).state.sequence
+    for number in range(1, FEW + 2):
+        world.refer(
+            HOUSING.model_copy(update={"area": stated_area("riverside"), "languages": spoken("tlh")}),
+            number=number,
+        )
+    path = tmp_path / "referrals.csv"
+    path.touch(0o644)
+    write_referrals(path, [await again(world, since, BY_LOAD)])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    written = path.read_text(encoding="utf-8")
+    assert written.count("\n") == FEW + 2
+    assert "riverside" not in written
+    assert "tlh" not in written
+    assert subject_of(1) not in written
+
+
+def test_the_command_writes_the_file_or_says_why_it_can_not(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = lived(world).state.sequence
+    told(world)
+
+    async def compared(*_: object) -> list[tuple[str, Comparison]]:
+        return [(REGION, await again(world, since, BY_LOAD))]
+
+    monkeypatch.setattr(commands, "_whatif", compared)
+    other = tmp_path / "policy.json"
+    other.write_text(BY_LOAD.model_dump_json(), encoding="utf-8")
+    path = tmp_path / "referrals.csv"
+    commands.whatif(other, "2023-11-14", "2023-11-15", path, as_json=True)
+    assert path.read_text(encoding="utf-8").startswith("referral,urgency,was_provider,")
+    assert '"answers_assumed": 0' in capsys.readouterr().out
+    with pytest.raises(Rejected, match="can't be written: No such file or directory"):
+        commands.whatif(other, "2023-11-14", "2023-11-15", tmp_path / "away" / "referrals.csv")
+
+
+# Other regions
+
+
+def beside_another_region(codec: Codec, total: int = 100, available: int = 60) -> Between:
+    """The north has a service of its own, and may have places of one of the south, which was counted later and is fuller."""
+    between = Between(codec)
+    between.publish(offers("home", "clinic", region="north", total=100))
+    between.publish(lent_out("beds", "south", total=total))
+    between.say("north", policy(BY_LOAD), OPERATIONS)
+    between.pass_time(2 * HOUR)
+    between.count("beds", total, available, "south")
+    between.flow()
+    return between
+
+
+def served(between: Between, count: int = 8, answered_after: int = 0) -> None:
+    for number in range(1, count + 1):
+        referral = between.refer("north", number)
+        between.now += answered_after
+        between.flow()
+        between.accepts(referral)
+        between.now += answered_after
+        between.flow()
+        between.pass_time(5 * MINUTE)
+        between.flow()
+
+
+async def test_a_service_of_another_region_is_asked_and_that_region_is_assumed_to_lend_its_place(
+    codec: Codec,
+) -> None:
+    between = beside_another_region(codec)
+    since = between["north"].state.sequence
+    served(between)
+    compared = await again(between["north"], since, BY_FRESHNESS)
+    assert compared.was.offers == {service_of("home"): 8}
+    assert compared.would.offers == {service_of("beds", "south"): 8}
+    assert {one.provider for one in compared.would.accepted.values()} == {"shelter"}
+    assert len(compared.would.accepted) == 8
+    assert compared.assumed == 24, "a place held, an offer accepted and a place taken, eight times"
+
+
+async def test_places_that_another_region_gave_are_taken(codec: Codec) -> None:
+    between = beside_another_region(codec, total=6, available=3)
+    since = between["north"].state.sequence
+    served(between, 5)
+    compared = await again(between["north"], since, BY_FRESHNESS)
+    assert compared.was.offers == {service_of("home"): 5}
+    assert compared.would.offers == {service_of("beds", "south"): 3, service_of("home"): 2}
+
+
+async def test_what_another_region_answered_for_a_task_is_not_put_to_the_task_of_another_service(
+    world: World,
+) -> None:
+    world.send(policy(BY_LOAD), OPERATIONS)
+    heard_of(world, lent_out("beds", "south", total=50))
+    world.now += 3 * HOUR
+    heard_of(world, lent_out("rooms", "east", total=50, available=40))
+    since = world.state.sequence
+    answered: list[tuple[LendingAnswer, int]] = [("denied", 1_000), ("held", 20_000), ("held", 20_000)]
+    for number, (answer, after) in enumerate(answered, 1):
+        referral = world.refer(number=number)
+        world.now += after
+        task, unit = task_id(referral, 1), unit_of("beds", "south")
+        world.send(AnswerCapacity(task=task, unit=unit, answer=answer, total=50, room=50), SOURCE)
+        world.now += MINUTE
+    compared = await again(world, since, BY_FRESHNESS)
+    assert compared.was.offers == {service_of("beds", "south"): 2}
+    assert compared.would.offers == {service_of("rooms", "east"): 3}
+
+
+async def test_a_service_of_this_region_is_asked_instead_of_one_of_another(codec: Codec) -> None:
+    between = beside_another_region(codec)
+    between.say("north", policy(BY_FRESHNESS), OPERATIONS)
+    since = between["north"].state.sequence
+    served(between, answered_after=1_000)
+    compared = await again(between["north"], since, BY_LOAD.model_copy(update={"version": 4}))
+    assert compared.was.offers == {service_of("beds", "south"): 8}
+    assert compared.would.offers == {service_of("home"): 8}
+    assert compared.would.accepted.keys() == compared.was.accepted.keys()
+    assert compared.assumed == 8
+
+
+async def test_another_region_is_taken_to_answer_after_as_long_as_regions_did(codec: Codec) -> None:
+    between = beside_another_region(codec)
+    between.say("north", policy(BY_FRESHNESS), OPERATIONS)
+    since = between["north"].state.sequence
+    served(between, answered_after=20_000)
+    compared = await again(between["north"], since, BY_FRESHNESS)
+    assert compared.would.offers == compared.was.offers
+    assert compared.would.accepted.keys() == compared.was.accepted.keys()
+    for name, was in compared.was.accepted.items():
+        assert abs(compared.would.accepted[name].at - was.at) <= 10, (
+            "the clock of a test goes on a bit by each step"
+        )
+
+
+async def test_another_region_is_taken_to_have_no_place_where_by_what_is_known_here_it_has_none(
+    world: World,
+) -> None:
+    heard_of(world, lent_out("beds", "south"))
+    since = world.state.sequence
+    referral = world.refer()
+    world.now += 10_000
+    fewer = ListCapacity(unit=unit_of("beds", "south"), total=1, room=0, true_at=world.now, home_sequence=3)
+    world.send(fewer, SOURCE)
+    world.now += 10_000
+    answers(world, referral, "held")
+    world.send(accept(referral), "shelter")
+    compared = await again(world, since, POLICY)
+    assert compared.was.offers.total() == 1
+    assert compared.would.offers.total() == 0
+    assert compared.would.opened.keys() == {referral}
+
+
+# The edges of the stretch
+
+
+async def test_a_referral_that_came_too_early_before_the_stretch_is_compared_once_it_is_opened_in_it(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    body = world.submission(agency="school", urgency="crisis")
+    world.send(body, "school")
+    since = world.state.sequence
+    world.send(organisation("school"), OPERATIONS)
+    compared = await again(world, since, POLICY)
+    assert compared.was.opened.keys() == compared.would.opened.keys() == {body.referral}
+    person = compared.people[body.referral]
+    assert (person.urgency, person.language, person.area) == ("crisis", "en", "riverside")
+
+
+async def test_what_was_accepted_before_the_stretch_ends_in_it_as_it_did(world: World) -> None:
+    world.publish(offers("beds"))
+    former = world.accepted(number=1)
+    since = world.state.sequence
+    world.send(outcome(former), "shelter")
+    later = world.refer(number=2)
+    world.send(accept(later), "shelter")
+    compared = await again(world, since, POLICY)
+    assert compared.would.accepted == compared.was.accepted
+    assert compared.would.accepted.keys() == {later}
+
+
+async def test_an_offer_made_before_the_stretch_is_answered_in_it_as_it_was(world: World) -> None:
+    world.publish(offers("beds"))
+    former = world.refer(number=1)
+    since = world.state.sequence
+    world.send(accept(former), "shelter")
+    world.tick(world.now + HOUR)
+    world.refer(number=2)
+    compared = await again(world, since, POLICY)
+    assert compared.was.offers.total() == compared.would.offers.total() == 0
+
+
+async def test_a_person_who_was_forgotten_since_is_left_out_of_both_lives_and_counted(world: World) -> None:
+    since = lived(world).state.sequence
+    told(world)
+    world.destroyed[subject_of(1)] = world.state.sequence
+    world.send(forget(subject_of(1)), OPERATIONS)
+    compared = await again(world, since, BY_LOAD)
+    assert len(compared.was.opened) == len(compared.would.opened) == 7
+    assert compared.was.accepted.keys() == compared.would.accepted.keys()
+    assert "  left out: 1 whose facts can't be opened any more" in comparison_lines(REGION, compared)
