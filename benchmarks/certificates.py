@@ -1,7 +1,8 @@
 """What a decision costs in the core alone, as the region grows, how large its certificate is, and how soon what is due is found.
 
 Ours asks what it asks of all services at once, as sets. Beside it the same table is made row by row, which is what looking at each service
-that meets the need comes to. Times are of the processor, not of the clock. No broker is needed.
+that meets the need comes to. And the same under the policy a new bus begins with, which asks more: how far it is, how soon a service opens,
+how reliable it was. Times are of the processor, not of the clock. No broker is needed.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from statistics import fmean
 from time import process_time
-from typing import Final
+from typing import Final, get_args
 
 from benchmarks.report import OURS, Figure, Measure
 from benchmarks.stage import Scale, Stage
 from benchmarks.world import POLICY, PROTOCOL, Case, Said, World, cases
-from referral_bus.contracts.facts import Facts
+from referral_bus.contracts.facts import Facts, PlaceFact, TravelFact
 from referral_bus.contracts.ids import service_id, unit_id
 from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, MatchDecided, Meta, Received
+from referral_bus.contracts.places import Place, Travel
+from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.demo.county import County
+from referral_bus.embedded.reference import STANDARD_POLICY
 from referral_bus.runtime.service import COLLECTING
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import decide
@@ -31,6 +36,7 @@ from services.matching.core.judging.match import best_of, match, table
 from services.matching.core.judging.ranking import lottery
 from services.matching.core.state import Due, Referral, Region, Task
 
+STANDARD: Final = f"{OURS}, standard policy"
 ROW_BY_ROW: Final = "row by row"
 SIZES: Final = (100, 1_000, 10_000)
 REGION: Final = "region1"
@@ -58,6 +64,7 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
         ],
         {
             OURS: "all services that meet a need are judged at once, as sets; a row is made where the certificate shows it",
+            STANDARD: "the same by the policy a new bus begins with; every service and three quarters of the people are somewhere",
             ROW_BY_ROW: "every service that meets the need gets its row, and the best and nearest are looked for among those",
         },
     )
@@ -68,21 +75,28 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
     gc.set_threshold(*COLLECTING)
     for run in range(scale.runs):
         taken: dict[str, float] = {}
+        standard: dict[str, float] = {}
         beside: dict[str, float] = {}
         for size in SIZES:
-            state, among = _region(_world(size)), _people(people, run)
-            gc.collect()
+            world, among = _world(size), _people(people, run)
             name = f"match among {size:,} services"
-            taken[name] = _match(state, among)
-            beside[name] = _row_by_row(state, among[: max(50, people // 20)])
-            taken[f"decide and fold, {size:,} services"] = _decide(state, among)
-            taken[f"match on the ledger, {size:,} services"] = fmean(_sizes(state, among, codec))
-        for one in (taken, beside):
+            for of, policy, state, these in (
+                (taken, POLICY, _region(world), among),
+                (standard, STANDARD_POLICY, _region(_placed(world)), _somewhere(among, run)),
+            ):
+                gc.collect()
+                of[name] = _match(state, policy, these)
+                if of is taken:
+                    beside[name] = _row_by_row(state, these[: max(50, people // 20)])
+                of[f"decide and fold, {size:,} services"] = _decide(state, these)
+                of[f"match on the ledger, {size:,} services"] = fmean(_sizes(state, policy, these, codec))
+        for one in (taken, standard, beside):
             times = [one[f"match among {size:,} services"] for size in SIZES]
             one["match, 10,000 services beside 100"] = times[-1] / times[0]
         found = _due(timers, run)
         taken[f"find what is due of {timers:,}"], taken["the longest"] = fmean(found), max(found)
         figure.add(OURS, taken)
+        figure.add(STANDARD, standard)
         figure.add(ROW_BY_ROW, beside)
     return figure
 
@@ -124,6 +138,39 @@ def _as(service: ServiceDefinition, number: int) -> ServiceDefinition:
 def _people(count: int, run: int) -> list[Case]:
     county = County.make(1, (REGION,))
     return cases([World(REGION, 0, county, (), ())], count, seed=run + 1)
+
+
+def _placed(world: World) -> World:
+    """The same by the standard policy, its services somewhere in a square of some 50 km."""
+    chance = random.Random("places")
+    services = tuple(
+        service.model_copy(update={"places": [Place(**_anywhere(chance))]}) for service in world.services
+    )
+    return replace(world, services=services, policy=STANDARD_POLICY)
+
+
+def _somewhere(among: Sequence[Case], run: int) -> list[Case]:
+    """The same people: of three in four it is known where they are and how they get about."""
+    chance, ways = random.Random(f"people {run}"), get_args(Travel)
+
+    def there(case: Case) -> Case:
+        if chance.random() < 0.25:
+            return case
+        known = {
+            "place": PlaceFact(status="stated", **_anywhere(chance)),
+            "travel": TravelFact(status="stated", value=chance.choice(ways)),
+        }
+        facts = case.request.facts.model_copy(update=known)
+        return replace(case, request=case.request.model_copy(update={"facts": facts}))
+
+    return [there(case) for case in among]
+
+
+def _anywhere(chance: random.Random) -> dict[str, int]:
+    return {
+        "latitude": 41_600_000 + chance.randrange(450_000),
+        "longitude": -88_000_000 + chance.randrange(600_000),
+    }
 
 
 def _region(world: World) -> Region:
@@ -168,12 +215,12 @@ def _meta(state: Region, received: Received) -> Meta:
     )
 
 
-def _match(state: Region, among: Sequence[Case]) -> float:
+def _match(state: Region, policy: Policy, among: Sequence[Case]) -> float:
     """Microseconds a match, with its certificate."""
     before = process_time()
     for case in among:
         request = case.request
-        match(state, POLICY, case.id, request.facts, frozenset(), NOW, urgency=request.urgency)
+        match(state, policy, case.id, request.facts, frozenset(), NOW, urgency=request.urgency)
     return (process_time() - before) / len(among) * 1e6
 
 
@@ -208,11 +255,11 @@ def _decide(state: Region, among: Sequence[Case]) -> float:
     return len(among) / took
 
 
-def _sizes(state: Region, among: Sequence[Case], codec: Codec) -> Iterator[int]:
+def _sizes(state: Region, policy: Policy, among: Sequence[Case], codec: Codec) -> Iterator[int]:
     """Bytes of each match's event on the ledger."""
     for case in among:
         request = case.request
-        found = match(state, POLICY, case.id, request.facts, frozenset(), NOW, urgency=request.urgency)
+        found = match(state, policy, case.id, request.facts, frozenset(), NOW, urgency=request.urgency)
         service = found.best[0].profile.service if found.best else None
         event = MatchDecided(
             referral=case.referral, attempt=1, service=service, certificate=found.certificate

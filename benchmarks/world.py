@@ -81,13 +81,14 @@ class World:
     county: County
     organisations: tuple[Organisation, ...]
     services: tuple[ServiceDefinition, ...]
+    policy: Policy = POLICY
 
     def beginning(self) -> Iterator[Said]:
         """What a region hears before it can decide: parties, protocol, policy, services."""
         for organisation in self.organisations:
             yield self._adopted(organisation.organisation, organisation=organisation)
         yield self._adopted(PROTOCOL.protocol, protocol=PROTOCOL)
-        yield self._adopted(POLICY.policy, policy=POLICY)
+        yield self._adopted(self.policy.policy, policy=self.policy)
         for service in self.services:
             body = PublishService(definition=service)
             yield Said(

@@ -5,6 +5,7 @@ import asyncio
 import csv
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,12 @@ def import_directory(
     places_per_service: Annotated[
         int, typer.Option(help="Places of a service whose capacity is not stated.", min=0, max=1_000_000)
     ] = 10,
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            help="IANA time zone that opening hours are told in, as America/Chicago. Without it nobody knows when a service is open."
+        ),
+    ] = None,
     term: Annotated[
         list[str] | None,
         typer.Option(help="Open Eligibility code taken for services with no taxonomy term. Can be repeated."),
@@ -59,12 +66,15 @@ def import_directory(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Write organisations and services as the bus takes them to this JSON file."),
+        typer.Option(
+            help="Write organisations, taxonomies and services as the bus takes them to this JSON file."
+        ),
     ] = None,
     do_publish: Annotated[
         bool,
         typer.Option(
-            "--publish", help="Put organisations and services on the bus. Otherwise nothing is sent."
+            "--publish",
+            help="Put organisations, taxonomies and services on the bus. Otherwise nothing is sent.",
         ),
     ] = False,
     intake: Annotated[
@@ -85,7 +95,7 @@ def import_directory(
 ) -> None:
     """Read an HSDS directory and report on every row; publish it with --publish."""
     try:
-        assumptions = _assumptions(region, places_per_service, term or [])
+        assumptions = _assumptions(region, places_per_service, term or [], zone)
         found = read(path, assumptions)
         console.print(_counts(found))
         console.print(_summary(found, assumptions))
@@ -109,7 +119,7 @@ def import_directory(
         raise typer.Exit(1) from None
 
 
-def _assumptions(region: str, places: int, codes: list[str]) -> Assumptions:
+def _assumptions(region: str, places: int, codes: list[str], zone: str | None) -> Assumptions:
     for code in codes:
         if code not in terms():
             raise DirectoryError(
@@ -117,10 +127,13 @@ def _assumptions(region: str, places: int, codes: list[str]) -> Assumptions:
             )
     needs = tuple(Need(vocabulary=OPEN_ELIGIBILITY, code=code) for code in codes)
     try:
-        return Assumptions(region=region, places_per_service=places, terms=needs)
+        return Assumptions(
+            region=region, places_per_service=places, terms=needs, zone=zone, today=date.today()
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        raise DirectoryError(f"--{first['loc'][0]}: {first['msg']}") from None
+        option = str(first["loc"][0]).replace("_", "-")
+        raise DirectoryError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _counts(found: Import) -> Table:
@@ -137,6 +150,15 @@ def _summary(found: Import, assumptions: Assumptions) -> str:
         f"{len(found.services)} services of {len(found.organisations)} organisations for region "
         f"{found.region}."
     ]
+    told = [service for service in found.services if service.hours or service.schedules]
+    if told and assumptions.zone is None:
+        lines.append(
+            f"{len(told)} services tell their opening hours, but not by which clock, so nobody knows when they are open: "
+            "--zone names the directory's time zone, as America/Chicago."
+        )
+    if found.taxonomies:
+        names = ", ".join(taxonomy.taxonomy for taxonomy in found.taxonomies)
+        lines.append(f"Services are coded by the directory's own {names}.")
     if count := found.assumed.get(ASSUMED_PLACES):
         lines.append(
             f"{count} services state no capacity: {assumptions.places_per_service} places each are assumed "
@@ -182,6 +204,7 @@ def _show_problems(found: Import, file: Path | None) -> None:
 def _write_import(found: Import, file: Path) -> None:
     content = {
         "organisations": [one.model_dump(mode="json") for one in found.organisations],
+        "taxonomies": [one.model_dump(mode="json") for one in found.taxonomies],
         "services": [one.model_dump(mode="json") for one in found.services],
     }
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -207,7 +230,7 @@ async def _publish(found: Import, intake: str, bus: str, key: str) -> Published:
         return issue_token(key, bus, organisation, roles)
 
     async with httpx.AsyncClient(timeout=30.0) as http:
-        return await publish(http, intake, found.organisations, found.services, token)
+        return await publish(http, intake, found.organisations, found.services, token, found.taxonomies)
 
 
 def _show_published(found: Import, published: Published) -> None:
@@ -215,6 +238,10 @@ def _show_published(found: Import, published: Published) -> None:
         f"Published {len(published.tokens)} of {len(found.services)} services; "
         f"{published.organisations} organisations are new, {published.unchanged} were known."
     )
+    if found.taxonomies:
+        console.print(
+            f"{published.taxonomies} taxonomies are new, {published.known_taxonomies} were known and stay as they are."
+        )
     for refusal in published.refused[:SHOWN_PROBLEMS]:
         console.print(f"refused: {refusal.id}: {refusal.reason}", markup=False)
     if published.refused:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
@@ -19,8 +20,11 @@ from rich.console import Console
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from referral_bus.cli.calendars import ends, published
 from referral_bus.cli.home import Home, Pid
 from referral_bus.cli.local import FIRST_PORT
+from referral_bus.contracts.calendar import Calendar
+from referral_bus.embedded.download import cache_folder
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, Outgoing, TopicSpec
 from referral_bus.log.topics import inbox, ledger, topics
@@ -128,7 +132,7 @@ async def java(set_up: SetUp) -> list[Finding]:
 
 async def disk(set_up: SetUp) -> list[Finding]:
     """The folders that are written to: the home, and the user's cache of downloads."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")))
+    cache = cache_folder()
     findings: list[Finding] = []
     for about, folder in (("home", set_up.home), ("cache", cache)):
         there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
@@ -186,7 +190,7 @@ async def keys(set_up: SetUp) -> list[Finding]:
 
 
 async def kafka(set_up: SetUp) -> list[Finding]:
-    """The broker: reachable, the topics as they should be, its clock near ours."""
+    """The broker: reachable, the topics as they should be, its clock near ours, no published calendar near its end."""
     if set_up.kafka is None:
         return []
     log = KafkaLog(set_up.kafka)
@@ -196,6 +200,7 @@ async def kafka(set_up: SetUp) -> list[Finding]:
             findings = [Finding("Kafka", set_up.kafka)]
             findings += await _topics(log, set_up.bus, partitions)
             findings += await _broker_clock(log, set_up.bus)
+            findings += _calendars(await published(log, set_up.bus), datetime.now(UTC))
             return findings
     except LogError as error:
         advice = "Start the bus with 'refbus up', or check the address and that this machine may reach it."
@@ -237,6 +242,20 @@ async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:
     before = time.time_ns() // 1_000_000
     position = (await appender.append([Outgoing(probe.name, 0, None, b"doctor")]))[0]
     return [_clock("clock of the broker", before, position.timestamp)]
+
+
+def _calendars(found: list[Calendar], now: datetime) -> list[Finding]:
+    """Each calendar that runs out soon; one finding where none does."""
+    findings = [
+        Finding(
+            f"calendar {calendar.calendar}",
+            f"version {calendar.version} runs out: {' and '.join(parts)}",
+            "Publish its next version with later offsets and holidays (refbus publish); docs/how-to/choose-a-protocol.md says how.",
+        )
+        for calendar in found
+        if (parts := ends(calendar, now))
+    ]
+    return findings or ([Finding("calendars", f"{len(found)}, none runs out soon")] if found else [])
 
 
 async def database(set_up: SetUp) -> list[Finding]:

@@ -289,19 +289,19 @@ def _content(
     return content | {key: value for key, value in how.items() if value is not None}
 
 
-def json_of(path: Path) -> Any:
-    """What stands in a JSON file, or comes by standard input where it is called '-'. Raises Rejected."""
-    text = sys.stdin.read(_LONGEST_FILE + 1) if str(path) == "-" else _text(path)
+def json_of(path: Path, longest: int = _LONGEST_FILE) -> Any:
+    """What stands in a JSON file of so many bytes at most, or comes by standard input where it is called '-'. Raises Rejected."""
+    text = sys.stdin.read(longest + 1) if str(path) == "-" else _text(path, longest)
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Rejected(f"{path} is not JSON.") from None
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, longest: int = _LONGEST_FILE) -> str:
     try:
-        if path.stat().st_size > _LONGEST_FILE:
-            raise Rejected(f"{path} is longer than {_LONGEST_FILE} bytes.")
+        if path.stat().st_size > longest:
+            raise Rejected(f"{path} is longer than {longest} bytes.")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Rejected(
@@ -311,8 +311,14 @@ def _text(path: Path) -> str:
 
 def faults(error: ValidationError) -> str:
     """The fields that are wrong, without what stands in them: it may concern a person."""
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
+    found = error.errors(include_input=False, include_url=False, include_context=False)[:5]
+    # What is wrong with the whole names its field in the sentence.
+    return "; ".join(
+        ": ".join(
+            filter(None, (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")))
+        )
+        for fault in found
+    )
 
 
 def one_of(literal: Any, option: str, value: str | int | None) -> Any:

@@ -48,7 +48,7 @@ Body = TypeVar("Body", bound=BaseModel)
 respond = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Say something as a provider: of an offer (tk-...), or of a referral it has accepted (rf-...).",
+    help="Say something as a provider: of an offer (tk-...), of a referral it has accepted (rf-...), or of its places (un-...).",
 )
 referral = typer.Typer(
     no_args_is_help=True,
@@ -199,6 +199,19 @@ def outcome(
 ) -> Answer:
     """What came of it. Said again, it corrects what was said before."""
     return bus.outcome(referral, result, note, cause, id=id)
+
+
+@saying(respond, "provider")
+def capacity(
+    bus: SyncBus,
+    id: str | None,
+    unit: Annotated[str, typer.Argument(help="The unit of places (un-...).")],
+    total: Annotated[int, typer.Option(help="How many places it has.")],
+    available: Annotated[int, typer.Option(help="How many of them are free.")],
+    at: At = None,
+) -> Answer:
+    """How many places a unit has, and how many are free. The bus goes on from when they were counted."""
+    return bus.report_capacity(unit, total, available, _millis(at) or _now(), id=id)
 
 
 @saying(referral, "agency")

@@ -11,6 +11,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ SERVICES: Final = 200
 AREAS_PER_REGION: Final = 6
 COUNTED_AT: Final = "2026-01-05T08:00:00Z"
 """When the county's capacities were counted: fixed, so that a seed always makes the same bytes."""
+
+ZONE: Final = "UTC"
+"""The county's clock: it never changes, so that no edition of the time zone database makes other bytes."""
 
 FAMILY_SHELTER: Final = "family-shelter"
 _AGENCIES: Final[tuple[tuple[str, str, OrganisationKind, tuple[Role, ...]], ...]] = (
@@ -144,7 +148,7 @@ class County:
     @cached_property
     def imports(self) -> Mapping[str, Import]:
         """What the directory importer makes of each region's HSDS."""
-        return {name: from_documents(self.as_hsds(name), Assumptions(region=name)) for name in self.regions}
+        return {name: from_documents(self.as_hsds(name), assumptions(name)) for name in self.regions}
 
     @property
     def services(self) -> list[ServiceDefinition]:
@@ -162,6 +166,11 @@ class County:
             if one.organisation not in known
         ]
         return [*self.agencies, *providers]
+
+
+def assumptions(region: str) -> Assumptions:
+    """What is said of the county's HSDS when it is imported."""
+    return Assumptions(region=region, zone=ZONE, today=date.fromisoformat(COUNTED_AT[:10]))
 
 
 class _Maker:

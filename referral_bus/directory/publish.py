@@ -1,4 +1,4 @@
-"""Put an import on the bus: the organisations as operations, each service as the one that offers it."""
+"""Put an import on the bus: organisations and taxonomies as operations, each service as the one that offers it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import httpx
 from referral_bus.client.retry import AGAIN, pause, retry_after
 from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.contracts.vocabularies import Taxonomy
 from referral_bus.contracts.vocabulary import Role
 
 OPERATIONS: Final = "operations"
@@ -22,8 +23,11 @@ OPERATIONS: Final = "operations"
 Tokens = Callable[[str, list[Role]], str]
 """A bearer token for an organisation and its roles."""
 
+Answers = list[tuple[str, httpx.Response]]
+"""What intake answered, by what it was about."""
+
 _KNOWN: Final = 409
-"""Intake's answer to an organisation it has in this version or a later one."""
+"""Intake's answer to reference data it has in this version or a later one."""
 
 _TOGETHER: Final = 16
 _PATIENCE_SECONDS: Final = 60.0
@@ -36,7 +40,7 @@ class PublishError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What intake did not take: the organisation's or service's id, and its reason."""
+    """What intake did not take: the organisation's, taxonomy's or service's id, and its reason."""
 
     id: str
     reason: str
@@ -44,13 +48,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of it. ``unchanged``: organisations the bus had already, in this version or a later one.
+    """What came of it. ``unchanged`` and ``known_taxonomies``: what the bus had already, in this version or a later one.
     ``tokens``: the inbox token of each service by its id, to wait for in the views."""
 
     organisations: int
     unchanged: int
     tokens: dict[str, str]
     refused: list[Refusal]
+    taxonomies: int = 0
+    known_taxonomies: int = 0
 
 
 async def publish(
@@ -59,24 +65,32 @@ async def publish(
     organisations: Iterable[Organisation],
     services: Iterable[ServiceDefinition],
     tokens: Tokens,
+    taxonomies: Iterable[Taxonomy] = (),
 ) -> Published:
-    """Publish organisations, then services. Raises PublishError where intake can't be reached for a minute.
+    """Publish organisations and taxonomies, then services. Raises PublishError where intake can't be reached for a minute.
 
     A refusal by intake stops nothing else; it is in the result. Publishing the same again is harmless.
     """
     door = _Door(http, intake_url.rstrip("/"))
     operations = tokens(OPERATIONS, ["operations"])
-    adopted = await door.all(_organisation(one, operations) for one in organisations)
+    adopted = await door.all(
+        _reference("organisation", one.organisation, one, operations) for one in organisations
+    )
+    coded = await door.all(_reference("taxonomy", one.taxonomy, one, operations) for one in taxonomies)
     offered = list(services)
     bearers = {id_: tokens(id_, ["provider"]) for id_ in {service.organisation for service in offered}}
     taken = await door.all(_service(one, bearers[one.organisation]) for one in offered)
     refused = [
-        (id_, answer) for id_, answer in adopted if not answer.is_success and answer.status_code != _KNOWN
+        (id_, answer)
+        for id_, answer in (*adopted, *coded)
+        if not answer.is_success and answer.status_code != _KNOWN
     ]
     refused += [(id_, answer) for id_, answer in taken if not answer.is_success]
     return Published(
-        organisations=sum(answer.is_success for _, answer in adopted),
-        unchanged=sum(answer.status_code == _KNOWN for _, answer in adopted),
+        organisations=_new(adopted),
+        unchanged=_known(adopted),
+        taxonomies=_new(coded),
+        known_taxonomies=_known(coded),
         tokens={id_: str(_body(answer).get("token", "")) for id_, answer in taken if answer.is_success},
         refused=[Refusal(id_, _reason(answer)) for id_, answer in refused],
     )
@@ -91,13 +105,20 @@ class _Put:
     body: dict[str, Any]
 
 
-def _organisation(one: Organisation, bearer: str) -> _Put:
-    body = {"kind": "organisation", "content": one.model_dump(mode="json")}
-    return _Put(one.organisation, "POST", "/v1/reference", bearer, body)
+def _reference(kind: str, id_: str, one: Organisation | Taxonomy, bearer: str) -> _Put:
+    return _Put(id_, "POST", "/v1/reference", bearer, {"kind": kind, "content": one.model_dump(mode="json")})
 
 
 def _service(one: ServiceDefinition, bearer: str) -> _Put:
     return _Put(one.service, "PUT", f"/v1/services/{one.service}", bearer, one.model_dump(mode="json"))
+
+
+def _new(answers: Answers) -> int:
+    return sum(answer.is_success for _, answer in answers)
+
+
+def _known(answers: Answers) -> int:
+    return sum(answer.status_code == _KNOWN for _, answer in answers)
 
 
 class _Door:
@@ -106,7 +127,7 @@ class _Door:
         self._url = url
         self._together = asyncio.Semaphore(_TOGETHER)
 
-    async def all(self, puts: Iterable[_Put]) -> list[tuple[str, httpx.Response]]:
+    async def all(self, puts: Iterable[_Put]) -> Answers:
         """The answers by id, in the order of what was put. The first error ends those still under way."""
         try:
             async with asyncio.TaskGroup() as group:

@@ -146,6 +146,42 @@ def test_explain_says_how_a_referral_was_matched_and_makes_the_table_anew(termin
     assert "no referral" in refused and "Traceback" not in refused
 
 
+def test_a_need_coded_by_the_gravity_project_is_offered_to_a_service_of_open_eligibility_and_explained(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "referral.json"
+    facts = {"needs": [{"vocabulary": "gravity", "code": "food-insecurity"}]}
+    file.write_text(json.dumps({"subject": "from-hospital", "urgency": "urgent", "facts": facts}))
+    answer = terminal.json("submit", file, "--as", "line-211")
+    offered = _timeline(terminal, answer["referral"], answer["token"])
+    assert offered["standing"] == "offered" and offered["service"].startswith("sv-north-pantry")
+    said = terminal.run("explain", answer["referral"], "--as", "line-211")
+    assert "gravity-openeligibility@1" in said and "95 % sure" in said
+
+
+def test_a_policy_and_places_are_put_on_the_bus_by_commands(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    policy = {"policy": "county", "rank_by": ["certainty", "load", "lottery"], "seed": "county, first seed"}
+    file.write_text(json.dumps(policy))
+    assert terminal.run("publish", file).strip() == "published policy county 1"
+    again = terminal.run("publish", file, code=1)
+    assert "policy county 1 was not published" in again and "'content.version'" in again
+    with terminal.http("queries", "line-211", "agency"):
+
+        def decides() -> bool:
+            referral = _submit(terminal, "--subject", "by-county")[0]["referral"]
+            return "(policy county 1)" in terminal.run("explain", referral, "--as", "line-211")
+
+        waited_for(decides)
+
+    words = ("respond", "capacity", "un-north-boxes-2", "--total", "60", "--available", "7", "--as", "harbor")
+    token = terminal.json(*words)["token"]
+    with terminal.http("queries", "harbor", "provider") as queries:
+        page = queries.get("/v1/capacity", params={"after": token, "wait": "20", "limit": 200}).json()
+    [unit] = [row for row in page["items"] if row["unit"] == "un-north-boxes-2"]
+    assert unit["total"] == 60
+
+
 def test_verify_rebuild_and_check_views_find_everything_as_it_was(terminal: Terminal) -> None:
     _served(terminal, "verified")
     report = terminal.json("verify", "--json")

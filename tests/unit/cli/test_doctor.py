@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from referral_bus.cli import doctor
+from referral_bus.cli import calendars, doctor
+from referral_bus.contracts.calendar import Calendar
+from referral_bus.contracts.services import OpeningHours
+from referral_bus.directory.zones import offsets
 from referral_bus.embedded.secrets import Secrets
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing
+from referral_bus.log.topics import reference, topics
+from referral_bus.wire.codec import Codec
 
 
 def set_up(home: Path, kafka: str | None = None, database: str | None = None) -> doctor.SetUp:
@@ -60,3 +68,63 @@ def test_a_clock_is_judged_by_what_lies_outside_the_time_of_asking(
 ) -> None:
     monkeypatch.setattr("referral_bus.cli.doctor.time.time_ns", lambda: after * 1_000_000)
     assert (doctor._clock("clock", before, theirs).advice == "") is well
+
+
+def a_calendar(zone: str, until: int, holidays: list[str], version: int = 1) -> Calendar:
+    return Calendar(
+        calendar="county",
+        version=version,
+        name="County offices",
+        hours=[OpeningHours(days=["MO"], opens=540, closes=1020)],
+        holidays=holidays,
+        time_zone=zone,
+        offsets=offsets(zone, 2026, until),
+    )
+
+
+@pytest.mark.parametrize(
+    ("calendar", "on", "found"),
+    [
+        (a_calendar("America/Chicago", 2027, []), datetime(2027, 8, 8, tzinfo=UTC), []),
+        (
+            a_calendar("America/Chicago", 2027, []),
+            datetime(2027, 8, 10, tzinfo=UTC),
+            ["the clock of America/Chicago is told until its change of 2027-11-07"],
+        ),
+        (a_calendar("UTC", 2026, []), datetime(2035, 1, 1, tzinfo=UTC), []),
+        (a_calendar("America/Phoenix", 2026, []), datetime(2035, 1, 1, tzinfo=UTC), []),
+        (
+            a_calendar("UTC", 2026, ["2026-11-26", "2026-12-25"]),
+            datetime(2026, 9, 27, tzinfo=UTC),
+            ["the last holiday is 2026-12-25"],
+        ),
+        (a_calendar("UTC", 2026, ["2026-12-25", "2027-01-01"]), datetime(2026, 9, 27, tzinfo=UTC), []),
+    ],
+    ids=[
+        "told long enough",
+        "clock",
+        "no clock that changes",
+        "none of Arizona",
+        "holidays",
+        "holidays enough",
+    ],
+)
+def test_a_calendar_is_told_of_ninety_days_before_it_runs_out(
+    calendar: Calendar, on: datetime, found: list[str]
+) -> None:
+    assert calendars.ends(calendar, on) == found
+    [finding] = doctor._calendars([calendar], on)
+    assert (finding.advice == "") is (found == [])
+    assert all(part in finding.found for part in found)
+
+
+async def test_the_latest_published_version_of_a_calendar_counts() -> None:
+    log, codec = MemoryLog(), Codec.load()
+    await log.ensure(topics("main", partitions=1, replication=1))
+    appender = await log.appender()
+    for version, until in ((1, 2026), (3, 2030), (2, 2028)):
+        message = a_calendar("America/Chicago", until, [], version)
+        await appender.append([Outgoing(reference("main"), 0, b"calendar/county", codec.encode(message))])
+    await appender.append([Outgoing(reference("main"), 0, None, b"none of ours")])
+    [found] = await calendars.published(log, "main")
+    assert found.version == 3

@@ -24,6 +24,7 @@ from referral_bus.contracts.requests import REQUESTS, PartRequest
 
 REFERRAL = "rf-north-aaaaaaaaaaaaaaaaaaaa"
 TASK = "tk-north-aaaaaaaaaaaaaaaaaaaa-1"
+UNIT = "un-north-beds"
 NOW = 1_700_000_000_000
 NAME = "Wilhelmina Ashgrove-Tester"
 FACTS = Facts(needs=[Need(code="food")])
@@ -90,6 +91,14 @@ PROVIDERS: list[tuple[str, Any]] = [
     (
         f"outcome {REFERRAL} --result not_met --cause moved_away --note Left.",
         call.outcome(REFERRAL, "not_met", "Left.", "moved_away", id="s-1"),
+    ),
+    (
+        f"capacity {UNIT} --total 12 --available 3",
+        call.report_capacity(UNIT, 12, 3, NOW, id="s-1"),
+    ),
+    (
+        f"capacity {UNIT} --total 12 --available 0 --at 2030-01-02T09:30",
+        call.report_capacity(UNIT, 12, 0, local(2030, 1, 2, 9, 30), id="s-1"),
     ),
 ]
 AGENCIES: list[tuple[str, Any]] = [
@@ -193,7 +202,7 @@ def test_what_is_missing_or_no_word_of_the_bus_is_said_before_anybody_is_told(
     assert said.bus.mock_calls == []
 
 
-def test_there_is_a_command_for_everything_that_can_be_said_of_a_referral_or_an_offer() -> None:
+def test_there_is_a_command_for_everything_that_can_be_said_of_a_referral_an_offer_or_places() -> None:
     names = {
         str(command.name or "")
         for group in (saying.respond, saying.referral)
@@ -202,7 +211,8 @@ def test_there_is_a_command_for_everything_that_can_be_said_of_a_referral_or_an_
     routes = {
         "amend", "hold", "resume", "transfer", "split", "reopen", "withdraw", "acknowledge", "accept", "decline", "ask",
         "answer", "propose", "start", "no-show", "contact", "handoff", "outcome", "follow-up",
+        "capacity",
     }  # fmt: skip
     assert names == routes
-    # Besides these a referral is submitted, and capacity and services are reported by programs.
-    assert len(routes) == len(REQUESTS) - 3
+    # Besides these a referral is submitted, and a service is published.
+    assert len(routes) == len(REQUESTS) - 2

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from referral_bus.demo.county import PROGRAMS, REGIONS, County
-from referral_bus.directory.model import Assumptions
+from referral_bus.demo.county import PROGRAMS, REGIONS, County, assumptions
 from referral_bus.directory.reader import read
 
 
@@ -55,7 +54,7 @@ def test_the_county_written_to_a_file_and_read_gives_the_same_services(
     for region in county.regions:
         file = tmp_path / f"{region}.json"
         file.write_text(json.dumps(county.as_hsds(region)), encoding="utf-8")
-        services += read(file, Assumptions(region=region)).services
+        services += read(file, assumptions(region)).services
     assert services == county.services
 
 

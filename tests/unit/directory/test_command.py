@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
+from referral_bus.access.tokens import new_signing_key
+from referral_bus.cli import directory
 from referral_bus.cli.main import app
 
 
@@ -58,11 +62,83 @@ def test_all_problems_and_the_services_are_written_to_files(folder: Path, tmp_pa
     assert written["services"][0]["terms"] == [{"vocabulary": "openeligibility", "code": "1375"}]
 
 
+@pytest.fixture
+def open_on_mondays(folder: Path) -> Path:
+    """The directory with hours, of which some have ended, and a vocabulary of its own."""
+    (folder / "schedules.csv").write_text(
+        "id,service_id,freq,byday,opens_at,closes_at,valid_to\n"
+        "1,7,WEEKLY,MO,09:00,17:00,\n2,7,WEEKLY,TU,09:00,17:00,2020-12-31\n"
+    )
+    (folder / "taxonomy_terms.csv").write_text(
+        "id,code,name,parent_id,taxonomy\nt1,F,Food,,house words\nt2,F-1,Pantry,t1,house words\n"
+    )
+    (folder / "attributes.csv").write_text("id,link_id,link_entity,taxonomy_term_id\n1,7,service,t2\n")
+    return folder
+
+
+def test_hours_are_told_by_the_clock_of_the_zone_and_what_has_ended_is_left_out(
+    open_on_mondays: Path, tmp_path: Path
+) -> None:
+    output, problems = tmp_path / "services.json", tmp_path / "problems.csv"
+    code, said = run(
+        *(open_on_mondays, "--region", "north", "--zone", "America/Chicago"),
+        *("--output", output, "--problems", problems),
+    )
+    assert code == 0 and "--zone" not in said
+    [service] = json.loads(output.read_text())["services"]
+    assert [hours["days"] for hours in service["hours"]] == [["MO"]]
+    assert {offset["minutes"] for offset in service["offsets"]} == {-300, -360}
+    assert service["offsets"][-1]["since"] > time.time() * 1000 + 9 * 365 * 86_400_000
+    assert "the schedule ended on 2020-12-31" in problems.read_text()
+
+
+def test_without_a_zone_it_is_said_that_nobody_knows_when_services_are_open(
+    open_on_mondays: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "services.json"
+    code, said = run(open_on_mondays, "--region", "north", "--output", output)
+    assert code == 0
+    assert "1 services tell their opening hours, but not by which clock" in said and "--zone names" in said
+    [service] = json.loads(output.read_text())["services"]
+    assert service["offsets"] == []
+
+
+def test_a_directorys_own_taxonomy_is_written_and_published(
+    open_on_mondays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+
+    def intake(request: httpx.Request) -> httpx.Response:
+        kinds.append(json.loads(request.content).get("kind", "service"))
+        if kinds[-1] == "taxonomy" and kinds.count("taxonomy") > 1:
+            return httpx.Response(409, json={"code": "version_not_risen", "detail": "No."})
+        return httpx.Response(202, json={"token": "north.0.1"})
+
+    opened, output, key = httpx.AsyncClient, tmp_path / "services.json", tmp_path / "key"
+    monkeypatch.setattr(
+        directory.httpx, "AsyncClient", lambda **_: opened(transport=httpx.MockTransport(intake))
+    )
+    key.write_text(new_signing_key())
+    words = (open_on_mondays, "--region", "north", "--publish", "--intake", "http://i", "--signing-key", key)
+    code, said = run(*words, "--output", output)
+    assert code == 0 and kinds == ["organisation", "taxonomy", "service"]
+    assert "Services are coded by the directory's own house-words." in said
+    assert "1 taxonomies are new, 0 were known" in said
+    [taxonomy] = json.loads(output.read_text())["taxonomies"]
+    assert {term["code"]: term["parent"] for term in taxonomy["terms"]} == {"F": None, "F-1": "F"}
+    code, said = run(*words)
+    assert code == 0 and "0 taxonomies are new, 1 were known and stay as they are" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--region", "North!"], "--region: String should match pattern"),
         (["--region", "north", "--term", "law"], "--term 'law' is no Open Eligibility code"),
+        (
+            ["--region", "north", "--places-per-service", "5", "--zone", "Mars/Base"],
+            "--zone: there is no time zone",
+        ),
         (["--region", "north", "--publish"], "--publish needs --signing-key"),
         (
             ["--region", "north", "--publish", "--signing-key", "/nowhere/key"],

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 import pytest
 
 from referral_bus.client import retry
+from referral_bus.contracts.vocabularies import Taxonomy
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.demo.county import County
 from referral_bus.directory import publish as publishing
 from referral_bus.directory.publish import PublishError, publish
+from referral_bus.directory.taxonomy import open_eligibility
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -41,9 +43,9 @@ def problem(status: int, code: str) -> httpx.Response:
     return httpx.Response(status, json={"code": code, "detail": "No.", "field": "units"})
 
 
-async def put(county: County, answer: Answer) -> publishing.Published:
+async def put(county: County, answer: Answer, own: Sequence[Taxonomy] = ()) -> publishing.Published:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        return await publish(http, "http://intake/", county.organisations, county.services, token)
+        return await publish(http, "http://intake/", county.organisations, county.services, token, own)
 
 
 async def test_organisations_go_as_operations_and_services_as_their_organisation(county: County) -> None:
@@ -89,6 +91,24 @@ async def test_an_organisation_the_bus_has_already_is_no_refusal(county: County)
         county, lambda r: problem(409, "reference_outdated") if r.method == "POST" else taken(r)
     )
     assert (published.organisations, published.unchanged, published.refused) == (0, 40, [])
+
+
+async def test_taxonomies_are_published_as_operations_before_the_services_and_a_known_one_is_no_refusal(
+    county: County,
+) -> None:
+    own = [open_eligibility(), open_eligibility().model_copy(update={"taxonomy": "house-words"})]
+    asked: list[str] = []
+
+    def intake(request: httpx.Request) -> httpx.Response:
+        content = json.loads(request.content).get("content", {})
+        asked.append("taxonomy" if "taxonomy" in content else request.method)
+        if content.get("taxonomy") == "house-words":
+            return problem(409, "version_not_risen")
+        return taken(request)
+
+    published = await put(county, intake, own)
+    assert asked == ["POST"] * 40 + ["taxonomy"] * 2 + ["PUT"] * 200
+    assert (published.taxonomies, published.known_taxonomies, published.refused) == (1, 1, [])
 
 
 async def test_a_refused_service_is_told_with_its_reason_and_stops_no_other(county: County) -> None:

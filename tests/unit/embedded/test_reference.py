@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -13,11 +15,17 @@ from referral_bus.access.tokens import TokenVerifier
 from referral_bus.client import bus as client
 from referral_bus.client.errors import Conflict, Forbidden
 from referral_bus.contracts.calendar import Calendar
-from referral_bus.contracts.reference import Organisation, Policy, Protocol, RegionTable
+from referral_bus.contracts.places import Travel
+from referral_bus.contracts.reference import Organisation, Policy, Protocol, RankBy, RegionTable
+from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
+from referral_bus.contracts.vocabulary import URGENCIES
+from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility
 from referral_bus.embedded import reference
 from referral_bus.embedded.bus import Addresses, LocalBus, Plan
 from referral_bus.embedded.secrets import Secrets
 from referral_bus.protocols import OFFICE_HOURS, shipped
+from referral_bus.wire.codec import Codec
+from services.intake.settings import IntakeSettings
 
 Answer = Callable[[str], httpx.Response]
 
@@ -69,21 +77,47 @@ def refused(status: int, code: str) -> httpx.Response:
     return httpx.Response(status, json={"status": status, "code": code, "detail": "Do this."})
 
 
-async def test_a_new_bus_gets_regions_operations_calendar_protocols_and_policy_in_this_order(
+async def test_a_new_bus_gets_regions_operations_calendar_protocols_vocabularies_and_policy_in_this_order(
     bus: LocalBus, intake: Callable[[Answer], Intake]
 ) -> None:
     there = intake(taken)
     await reference.publish_defaults(bus, ["north", "central", "south"])
-    kinds = ["regions", "organisation", "calendar", "protocol", "protocol", "protocol", "policy"]
+    kinds = ["regions", "organisation", "calendar", *["protocol"] * 3, "taxonomy", "crosswalk", "policy"]
     assert [body["kind"] for body in there.published] == kinds
-    table, operations, calendar, *protocols, policy = (body["content"] for body in there.published)
+    table, operations, calendar, *protocols, taxonomy, crosswalk, policy = (
+        body["content"] for body in there.published
+    )
     assert RegionTable.model_validate(table).partitions == {"north": 0, "central": 1, "south": 2}
     assert Organisation.model_validate(operations).organisation == "operations"
     assert Organisation.model_validate(operations).roles == ["operations"]
     assert Organisation.model_validate(operations).home_region == "north"
     assert Calendar.model_validate(calendar) == OFFICE_HOURS
     assert [Protocol.model_validate(protocol) for protocol in protocols] == shipped()
-    assert Policy.model_validate(policy).rank_by[-1] == "lottery"
+    assert Taxonomy.model_validate(taxonomy) == open_eligibility()
+    assert Crosswalk.model_validate(crosswalk) == gravity_crosswalk()
+    assert Policy.model_validate(policy) == reference.STANDARD_POLICY
+
+
+def test_the_standard_policy_ranks_by_all_there_is_and_limits_the_way_and_the_wait_of_every_urgency() -> None:
+    policy = reference.STANDARD_POLICY
+    assert set(policy.rank_by) == set(get_args(RankBy)) and policy.rank_by[-1] == "lottery"
+    ways = {(limit.urgency, limit.travel): limit.metres for limit in policy.reach}
+    assert ways.keys() == set(product(URGENCIES, get_args(Travel)))
+    for travel in get_args(Travel):
+        assert ways["crisis", travel] < ways["urgent", travel] < ways["routine", travel]
+    soon = policy.opens_within
+    assert soon is not None and soon.crisis < soon.urgent < soon.routine
+    [crisis] = [protocol for protocol in shipped() if "crisis" in protocol.usual_for and protocol.steps]
+    starts = crisis.step("start")
+    assert starts is not None and soon.crisis == starts.limits.crisis
+    assert policy.trust[-1].thousandths == 0
+
+
+def test_the_shipped_vocabularies_fit_into_a_request_to_intake_and_a_record() -> None:
+    codec = Codec.load()
+    for message in (open_eligibility(), gravity_crosswalk()):
+        assert len(message.model_dump_json()) < IntakeSettings.model_fields["maximum_body"].default / 8
+        assert len(codec.encode(message)) < 1024 * 1024 / 16
 
 
 async def test_it_speaks_as_operations_of_this_bus(bus: LocalBus, intake: Callable[[Answer], Intake]) -> None:
