@@ -344,6 +344,9 @@ class Tick(Submission):
     due: Millis
 
 
+OfAService = ReportServiceStart | ReportNoShow | ReportContact | ConfirmHandoff | ReportOutcome
+"""What is reported of a service that has accepted."""
+
 SUBMISSIONS: tuple[type[Submission], ...] = (
     SubmitReferral,
     AmendReferral,

@@ -40,7 +40,6 @@ from referral_bus.contracts.vocabulary import (
     Mode,
     OutcomeCause,
     OutcomeResult,
-    OverdueStep,
     Purpose,
     ReferenceKind,
     ReferralStatus,
@@ -376,6 +375,8 @@ class NoShowReported(Event):
     referral: ReferralId
     task: TaskId
     missed_at: Millis
+    late: bool = False
+    """As of :class:`ServiceStarted`."""
 
 
 class ContactReported(Event):
@@ -386,6 +387,8 @@ class ContactReported(Event):
     tried_at: Millis
     channel: Channel
     reached: bool
+    late: bool = False
+    """As of :class:`ServiceStarted`."""
 
 
 class HandoffConfirmed(Event):
@@ -397,6 +400,8 @@ class HandoffConfirmed(Event):
     means: Means
     confirmed_at: Millis
     complete: bool
+    late: bool = False
+    """As of :class:`ServiceStarted`."""
 
 
 class OutcomeReported(Event):
@@ -440,11 +445,11 @@ class Reminded(Event):
 
 
 class Escalated(Event):
-    """A step was not taken in time, or the referral as a whole takes too long: ``to`` is told, None being operations."""
+    """A step was not taken in time: ``to`` is told, None being operations."""
 
     referral: ReferralId
     task: TaskId | None = None
-    step: OverdueStep
+    step: StepName
     to: OrganisationId | None = None
     due: Millis
 

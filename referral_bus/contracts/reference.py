@@ -74,9 +74,9 @@ _Limit = Annotated[int, Field(ge=100, le=31_536_000_000)]
 class OfferLimits(Part):
     """How long something may take, by the referral's urgency, in milliseconds."""
 
-    crisis: Annotated[int, Field(ge=100, le=2_592_000_000)]
-    urgent: Annotated[int, Field(ge=100, le=2_592_000_000)]
-    routine: Annotated[int, Field(ge=100, le=2_592_000_000)]
+    crisis: Annotated[int, Field(ge=100, le=7_776_000_000)]
+    urgent: Annotated[int, Field(ge=100, le=7_776_000_000)]
+    routine: Annotated[int, Field(ge=100, le=7_776_000_000)]
 
     def of(self, urgency: Urgency) -> int:
         """The limit for an urgency."""
@@ -126,7 +126,8 @@ class Protocol(Message):
     steps: Annotated[list[Step], Field(max_length=4)] = Field(default_factory=list)
     """In the order in which they come, each at most once: a procedure that comes back to a step it left would never end."""
     referral_limits: OfferLimits | None = None
-    """How long a referral may go without an acceptance before it is closed."""
+    """How long a referral may go without an acceptance, all in all, before it is closed. The time it rests at its agency's wish, is
+    accepted or split does not count; the time it waits for a provider's date does. Only a reopening gives it all that time again."""
     escalate_to: OrganisationId | None = None
     business_time: bool = False
     calendar: Code | None = None

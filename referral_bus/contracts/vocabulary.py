@@ -68,6 +68,8 @@ BusinessStatus = Literal[
     "failed",
 ]
 """Where a task stands in the field's words; ``status`` says it in FHIR's (Task.businessStatus beside Task.status)."""
+SERVING: Final[tuple[BusinessStatus, ...]] = ("accepted", "scheduled", "no-show", "handed-over", "started")
+"""Where a task that was accepted stands, each further than the one before: what is reported late never leads back."""
 
 DeclineReason = Literal[
     "no_capacity",
@@ -153,8 +155,6 @@ StepName = Literal["acknowledge", "accept", "handoff", "start", "outcome"]
 """The steps of a protocol that somebody must take in time, in the order in which they come."""
 
 STEPS: Final[tuple[StepName, ...]] = ("acknowledge", "accept", "handoff", "start", "outcome")
-OverdueStep = StepName | Literal["referral"]
-"""What an escalation is about: a step, or that the referral as a whole takes too long."""
 
 Means = Literal["in_person", "phone", "video"]
 Channel = Literal["phone", "text", "e_mail", "letter", "visit", "in_person"]
@@ -218,6 +218,7 @@ REFUSALS: Final[dict[str, str]] = {
     "is_a_part": "The referral is part of another, and can't be split again.",
     "not_closed": "The referral is not closed, so it can't be reopened.",
     "reopening_too_late": "The referral was closed too long ago for its protocol. Submit a new one.",
+    "entered_in_error": "The referral was entered in error, so it can't be reopened. Submit a new one.",
     "nothing_asked": "The provider did not ask for information.",
     "time_out_of_range": "The date is in the past, or further ahead than may be asked for.",
     "date_missing": "This reason needs the date until which the referral is to rest.",
@@ -227,8 +228,8 @@ REFUSALS: Final[dict[str, str]] = {
     "time_before_opening": "The reported time lies more than a day before the referral was opened.",
     "already_acknowledged": "The offer was acknowledged, or a question about it asked, before.",
     "offers_used_up": "The referral was offered as often as its protocol allows.",
-    "unknown_calendar": "The protocol counts by a calendar that is not adopted in this region. Publish the calendar first.",
-    "undecidable": "Matching failed on it when what it waited for had come; operations know. Send it again with a new id.",
+    "unknown_calendar": "It counts by a calendar that is not adopted in this region. Publish the calendar first.",
+    "undecidable": "Matching failed on it, and operations know: it is among the dead letters. Send it again with a new id.",
     "criteria_unmeetable": "Nobody could meet the service's criteria: they contradict each other.",
     "capacity_below_held": "Fewer places are reported than are held for open offers. Answer the offers first.",
     "capacity_above_total": "More places are reported available than there are.",

@@ -44,7 +44,7 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
 )
-from referral_bus.contracts.vocabulary import CancelReason, CloseReason, OverdueStep
+from referral_bus.contracts.vocabulary import CancelReason, CloseReason, StepName
 
 OUTCOMES: Final = (OutcomeReported, FollowUpDue, FollowedUp, NoShowReported)
 """Steps that tell what came of it, or that something did."""
@@ -70,13 +70,12 @@ _CANCELLED: Final[dict[CancelReason, str]] = {
     "no_place": "its region has no place for it",
     "no_answer": "its region did not answer",
 }
-_STEPS: Final[dict[OverdueStep, str]] = {
+_STEPS: Final[dict[StepName, str]] = {
     "acknowledge": "acknowledging the offer",
     "accept": "answering the offer",
     "handoff": "confirming the handoff",
     "start": "the start of the service",
     "outcome": "the outcome",
-    "referral": "the referral as a whole",
 }
 _MODES: Final = {
     "match": "",
@@ -147,22 +146,20 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
         case ReferralWithdrawn():
             return f"Withdrawn: {_words(event.reason)}."
         case ServiceStarted():
-            late = " This was reported after the outcome, and corrects the record." if event.late else ""
-            return f"The service began at {time(event.started_at)}.{late}"
+            return f"The service began at {time(event.started_at)}.{_late(event.late)}"
         case TaskHeld():
             return f"The service rests{_until(event.until)}: {_words(event.reason)}."
         case TaskResumed():
             return "The service goes on."
         case NoShowReported():
-            return f"The person did not come at {time(event.missed_at)}."
+            return f"The person did not come at {time(event.missed_at)}.{_late(event.late)}"
         case ContactReported():
             reached = "reached the person" if event.reached else "did not reach the person"
-            return f"The provider tried at {time(event.tried_at)} ({_words(event.channel)}), and {reached}."
+            return f"The provider tried at {time(event.tried_at)} ({_words(event.channel)}), and {reached}.{_late(event.late)}"
         case HandoffConfirmed():
             done = " Both have: the handoff is done." if event.complete else ""
-            return (
-                f"{event.by} confirmed the handoff ({_words(event.means)}, {time(event.confirmed_at)}).{done}"
-            )
+            how = f"{_words(event.means)}, {time(event.confirmed_at)}"
+            return f"{event.by} confirmed the handoff ({how}).{done}{_late(event.late)}"
         case OutcomeReported():
             cause = f", {_words(event.cause)}" if event.cause is not None else ""
             corrected = "" if event.corrects is None else " This corrects what was reported before."
@@ -188,6 +185,10 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
 def time(millis: int) -> str:
     """A moment (epoch milliseconds), as it is told."""
     return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _late(late: bool) -> str:
+    return " This was reported after the outcome, and corrects the record." if late else ""
 
 
 def _until(millis: int | None) -> str:

@@ -72,15 +72,17 @@ def adoption(message: Published) -> AdoptReference | None:
     )
 
 
-NAMED: Final = (Organisation, Calendar)
-"""What other reference data may name: of which kinds :func:`needed` is."""
+NAMED: Final = (Calendar, Organisation)
+"""What other reference data may name, of which kinds :func:`needed` is: each names only what is before it."""
 
 
 def needed(message: Published) -> dict[str, tuple[str, str]]:
     """What a region must have adopted before it adopts this: kind and id, by the field that names it."""
-    if not isinstance(message, Protocol):
+    if not isinstance(message, Organisation | Protocol):
         return {}
-    named = {"calendar": ("calendar", message.calendar), "escalate_to": ("organisation", message.escalate_to)}
+    named = {"calendar": ("calendar", message.calendar)}
+    if isinstance(message, Protocol):
+        named["escalate_to"] = ("organisation", message.escalate_to)
     return {field: (kind, id) for field, (kind, id) in named.items() if id is not None}
 
 

@@ -123,8 +123,7 @@ class Relay:
         # What is named may have a later version than what names it, and would come too late to a region that is put everything. Nothing
         # but what can be named goes ahead: among protocols the one adopted last counts.
         due = sorted(
-            (one for one in self._view.reference.current.values() if start <= one.offset < seen),
-            key=lambda one: (not isinstance(one.message, NAMED), one.offset),
+            (one for one in self._view.reference.current.values() if start <= one.offset < seen), key=_turn
         )
         records = [record for one in due if (record := self._record(one, region, partition)) is not None]
         for at in range(0, len(records), _AT_ONCE):
@@ -150,6 +149,12 @@ class Relay:
             digest=body_digest(self._secrets.digest_key, body.event_type(), body),
             about=body.reference,
         )
+
+
+def _turn(publication: Publication) -> tuple[int, int]:
+    """What is named comes before all that may name it."""
+    named = (turn for turn, kind in enumerate(NAMED) if isinstance(publication.message, kind))
+    return next(named, len(NAMED)), publication.offset
 
 
 def _id(body: AdoptReference) -> str:

@@ -36,6 +36,7 @@ from services.matching.core.decide import (
     call,
     decide,
     gave_up_calling,
+    gave_up_deciding,
     gave_up_resuming,
     resume,
     wanted_facts,
@@ -267,7 +268,7 @@ class PartitionWork:
         return chain
 
     async def _answer(self, record: Record, region: str, submission: Received) -> list[Outgoing]:
-        """Everything one submission leads to. A fault of ours while deciding it is dead-lettered, the state being as before it."""
+        """Everything one submission leads to. On a fault of ours it is refused and dead-lettered, and nothing else changes."""
         chain, admitted = self._chain(region), submission.admitted
         now = max(chain.state.now, record.timestamp)
         correlation = correlation_of(record.headers)
@@ -281,6 +282,11 @@ class PartitionWork:
                     "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
                 )
                 outcome.append(self._dead_letters.fault(record, "undecidable"))
+                if not isinstance(submission.body, Tick):
+                    refusal = gave_up_deciding()
+                    outcome += self._append(
+                        chain, refusal, admitted, admitted, record.offset, now, correlation
+                    )
                 return outcome
             outcome += self._append(chain, events, admitted, admitted, record.offset, now, correlation)
             outcome += await self._follow(chain, admitted, record.offset, now, correlation)

@@ -39,13 +39,14 @@ from services.matching.core.state import (
     Parked,
     Referral,
     Region,
+    Served,
     Task,
     Unit,
 )
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 3
+STATE_VERSION: Final = 4
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -246,7 +247,9 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.mode,
                 r.target,
                 r.opened_at,
+                r.in_line_since,
                 r.unaccepted_since,
+                r.unaccepted_for,
                 r.tasks,
                 r.before,
                 r.round_from,
@@ -260,15 +263,19 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.results,
                 sorted(r.confirmed),
                 r.started,
-                r.outcome_at,
-                r.outcome_of,
+                _served_row(r.served),
             ]
             for name, r in state.referrals.items()
         ],
         "closed": [
             [
                 name,
-                *c._replace(protocol=number(c.protocol), never=sorted(c.never), followed=sorted(c.followed)),  # type: ignore[arg-type]
+                *c._replace(
+                    protocol=number(c.protocol),  # type: ignore[arg-type]
+                    never=sorted(c.never),  # type: ignore[arg-type]
+                    followed=sorted(c.followed),  # type: ignore[arg-type]
+                    served=_served_row(c.served),  # type: ignore[arg-type]
+                ),
             ]
             for name, c in state.closed.items()
         ],
@@ -276,6 +283,17 @@ def _rows(state: Region) -> dict[str, list[Row]]:
         "answered": [[key, *one] for key, one in state.answered.items()],
         "due": [list(due) for due in state.due],
     }
+
+
+def _served_row(served: Served | None) -> Row | None:
+    return None if served is None else list(served._replace(confirmed=sorted(served.confirmed)))  # type: ignore[arg-type]
+
+
+def _served(row: Any) -> Served | None:
+    if row is None:
+        return None
+    served = Served(*row)
+    return served._replace(confirmed=frozenset(served.confirmed))
 
 
 def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
@@ -336,6 +354,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
             protocol=protocols[row[_PROTOCOL_OF_CLOSED]],
             never=frozenset(closed.never),
             followed=frozenset(closed.followed),
+            served=_served(closed.served),
         )
     for sequence, admitted, waiting_for, until in tables["parked"]:
         state.parked[sequence] = Parked(Admitted.model_validate(admitted), waiting_for, until)
@@ -360,14 +379,16 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         mode,
         target,
         opened_at,
+        in_line_since,
         unaccepted_since,
+        unaccepted_for,
         tasks,
         before,
         round_from,
         *row,
     ) = row
     never, on_hold, held_until, waits_for, review_at, part_of, parts, results, confirmed, *service = row
-    started, outcome_at, outcome_of = service
+    started, served = service
     referral = Referral(
         agency=agency,
         subject=subject,
@@ -378,7 +399,9 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         mode=mode,
         target=target,
         opened_at=opened_at,
+        in_line_since=in_line_since,
         unaccepted_since=unaccepted_since,
+        unaccepted_for=unaccepted_for,
         tasks=tuple(Task(*task) for task in tasks),
         before=before,
         round_from=round_from,
@@ -388,11 +411,10 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         review_at=review_at,
         part_of=part_of,
         parts=None if parts is None else frozenset(parts),
-        results=tuple(results),
+        results=results,
         confirmed=frozenset(confirmed),
         started=started,
-        outcome_at=outcome_at,
-        outcome_of=outcome_of,
+        served=_served(served),
     )
     state.referrals[name] = referral
     if waits_for is not None:

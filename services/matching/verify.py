@@ -2,6 +2,9 @@
 
 Where a person's key was destroyed since, the facts can't be opened and the match that read them can't be decided again: it is counted as
 erased, its place in the chain is still checked, and everything after it is decided from what the ledger says.
+
+A window's assignment is not found again: its recorded prices must prove that none is better. So a solver that errs is found out, this
+version's too, and one that finds another assignment as good is no reason to call an old ledger wrong (decision 0021).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from referral_bus.contracts.ledger import (
     ReferralHeld,
     SubmissionRefused,
     SubmissionResumed,
+    WindowClosed,
 )
 from referral_bus.log.port import Log, Partition, Record
 from referral_bus.wire.codec import Codec
@@ -29,14 +33,17 @@ from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again
 from services.matching.chain import Chain, LedgerDamaged
 from services.matching.core.decide import (
+    AllOpened,
     call,
     decide,
     gave_up_calling,
+    gave_up_deciding,
     gave_up_resuming,
     resume,
     wanted_facts,
     wanted_for,
 )
+from services.matching.core.decide.gathering import proved
 from services.matching.core.fold import UnknownEvent
 from services.matching.core.rules import SUPPORTED, UnsupportedRules
 from services.matching.core.state import Region
@@ -140,7 +147,11 @@ class Verifier:
             now, decided_through = max(state.now, admitted.append_time), admitted.offset
             wanted = wanted_facts(state, submission, now)
             facts = await self._opener.open(wanted)
-            events = decide(state, submission, now, facts, _supported_then(submission, event))
+            supported = _supported_then(submission, event)
+            gave_up = isinstance(event, SubmissionRefused) and event.reason == "undecidable"
+            events = gave_up_deciding() if gave_up else decide(state, submission, now, facts, supported)
+            if isinstance(event, WindowClosed) and events and isinstance(events[0], WindowClosed):
+                events = _proved(state, event, now, facts)
         elif isinstance(event, SubmissionResumed) and event.parked in state.parked:
             submission = admitted_again(state.parked[event.parked].admitted, self._codec)
             wanted = wanted_facts(state, submission, now)
@@ -161,7 +172,7 @@ class Verifier:
         again = self._encoded(chain, events, group, admitted, decided_through, now)
         if again == [recorded.value for recorded in group]:
             return "same"
-        gone = set(facts.values())
+        gone = {opened for opened in facts.values() if isinstance(opened, str)}
         if "erased" in gone:
             return "erased"
         return "no_key" if "unreadable" in gone else "different"
@@ -191,6 +202,12 @@ class Verifier:
             )
             values.append(self._codec.encode_entry(Entry(meta, event), None if like is None else like.value))
         return values
+
+
+def _proved(state: Region, recorded: WindowClosed, now: int, facts: AllOpened) -> list[Event]:
+    """The closing of a window as it should stand there, if it is proved; else nothing."""
+    again = None if state.policy is None else proved(state, state.policy, now, facts, recorded)
+    return [] if again is None else [again]
 
 
 def begins(entry: Entry) -> bool:

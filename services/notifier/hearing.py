@@ -280,9 +280,11 @@ def hearers(
     if isinstance(event, _OF_A_REFERRAL):
         if standing is None:
             return []
-        return [
-            _heard(entry, event, standing, party, by) for party in sorted(set(_told(event, standing, roles)))
-        ]
+        told = set(_told(event, standing, roles))
+        if isinstance(event, _HEARD_BY_WHO_HOLDS_THE_TASK) and by is not None and by.role == "provider":
+            # Who served before the referral was reopened holds nothing of it any more, and is answered.
+            told.add((by.organisation, by.role))
+        return [_heard(entry, event, standing, party, by) for party in sorted(told)]
     if isinstance(event, _UNHEARD):
         return []
     raise UnheardOf(f"{type(event).__name__} is an event this notifier does not know: upgrade it first")
@@ -320,13 +322,15 @@ def _providers(event: Event, standing: ReferralStanding) -> list[str | None]:
 
 
 def _escalated_to(event: Escalated, standing: ReferralStanding, roles: Roles) -> list[_Party]:
-    """The one who is named, in a role it has; else all of operations."""
+    """The one who is named, in a role it has; else all of operations. Of an offer that nobody answers and that stays open the agency too,
+    which can withdraw it."""
+    told: list[_Party] = [(standing.agency, "agency")] if event.step == "accept" else []
     if event.to is None:
-        return [(name, "operations") for name, its in roles.items() if "operations" in its]
+        return told + [(name, "operations") for name, its in roles.items() if "operations" in its]
     if event.to == standing.agency:
         return [(event.to, "agency")]
     its = roles.get(event.to, frozenset())
-    return [(event.to, _first_role(its, ("operations", "agency", "provider"), "operations"))]
+    return [*told, (event.to, _first_role(its, ("operations", "agency", "provider"), "operations"))]
 
 
 def _heard(entry: Entry, event: Event, standing: ReferralStanding, party: _Party, by: Sender | None) -> Heard:

@@ -53,7 +53,7 @@ class Happened(BaseModel):
     at: int
     task: str | None
     correction: bool = Field(
-        description="It corrects the record after the end: a start reported late, or an outcome reported anew."
+        description="It corrects the record after the end: something reported late, or an outcome reported anew."
     )
     detail: dict[str, Any]
 

@@ -179,8 +179,12 @@ class Queries:
             func.jsonb_array_elements_text(_referrals.waits_for).table_valued("service").render_derived()
         )
         urgency = case({name: number for number, name in enumerate(URGENCIES)}, value=_referrals.urgency)
-        # As matching lines them up: by urgency, then by how long ago each was taken up.
-        order = (urgency, func.coalesce(_referrals.reopened_at, _referrals.opened_at), _referrals.referral)
+        # As matching lines them up: by urgency, then by how long ago each was taken up, or the one it is a part of.
+        whole = SERVING.referrals.alias("whole")
+        taken_up = func.coalesce(
+            _referrals.reopened_at, whole.c.reopened_at, whole.c.opened_at, _referrals.opened_at
+        )
+        order = (urgency, taken_up, _referrals.referral)
         lines = (
             select(
                 _referrals.referral,
@@ -189,6 +193,7 @@ class Queries:
             )
             .select_from(SERVING.referrals)
             .join(lined_up, literal(True))
+            .outerjoin(whole, whole.c.referral == _referrals.part_of)
             .where(_referrals.waits_for.is_not(None))
             .subquery()
         )

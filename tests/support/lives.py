@@ -225,6 +225,9 @@ class Lives:
         ]
         if known.on_hold:
             choices += [lambda: (ResumeReferral(referral=name), agency)] * 3
+        served = known.served
+        if served is not None:
+            choices.append(lambda: (self._outcome(name), served.provider))
         if taken is None and known.part_of is None and known.parts is None:
             choices.append(lambda: (self._split(name), agency))
         for number in offered:
@@ -270,6 +273,7 @@ class Lives:
             lambda: (AskForInformation(task=task, sealed_question=SEALED), provider),
             lambda: (AnswerQuestion(task=task, sealed_answer=SEALED), known.agency),
             lambda: (self._declined(task), provider),
+            lambda: (ReportServiceStart(referral=name, started_at=self.world.now), provider),
             lambda: (ProposeService(task=task, service=service_of(draw.choice(list(SERVICES)))), provider),
         ]
 
@@ -312,7 +316,8 @@ class Lives:
         draw, now = self.draw, self.world.now
         closed = self.world.state.closed.get(name)
         agency = draw.choice(AGENCIES) if closed is None else closed.agency
-        provider = (closed and closed.provider) or draw.choice(PROVIDERS)
+        served = None if closed is None else closed.served
+        provider = draw.choice(PROVIDERS) if served is None else served.provider
         result: Any = draw.choice(["need_met", "not_met"])
         days: Any = draw.choice([30, 90])
         said: Sequence[tuple[Submission, str]] = [
@@ -322,6 +327,12 @@ class Lives:
             ),
             (self._outcome(name), provider),
             (ReportServiceStart(referral=name, started_at=now), provider),
+            (ReportNoShow(referral=name, missed_at=now), provider),
+            (ReportContact(referral=name, tried_at=now, channel="visit", reached=True), provider),
+            (
+                ConfirmHandoff(referral=name, means="phone", confirmed_at=now),
+                draw.choice([agency, provider]),
+            ),
             (
                 ReportFollowUp(referral=name, days=days, result=result, sealed_note=SEALED),
                 draw.choice([agency, provider]),

@@ -28,8 +28,8 @@ def closing(
     if whole is None or known.part_of is None or whole.parts != frozenset({name}):
         return [closed]
     counted = result_of(closed)
-    results = whole.results if counted is None else (*whole.results, counted)
-    joined = join(results)
+    results = list(whole.results.values())
+    joined = join(results if counted is None else [*results, counted])
     return [
         closed,
         ReferralClosed(

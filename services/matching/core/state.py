@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import insort
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Final, Literal, NamedTuple
@@ -13,7 +14,9 @@ from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ids import referral_of, region_of
 from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Organisation, Policy, Protocol
+from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import (
+    SERVING,
     URGENCIES,
     BusinessStatus,
     Mode,
@@ -36,6 +39,8 @@ CLOSED_MS: Final = 120 * DAY_MS
 """How long closed referrals are remembered: past their last follow-up."""
 COUNT_MS: Final = DAY_MS
 """How old a count of places may be when it arrives: what was accepted and freed since is remembered for so long."""
+GATHERED: Final[Urgency] = "routine"
+"""How urgent a referral is that may wait for a window, to be decided with others."""
 
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
@@ -78,12 +83,18 @@ class Task(NamedTuple):
     """Until when the accepted service rests."""
     step_ends: int = 0
     """When the step that comes next, the start or the outcome, is overdue; 0 where the protocol sets no time."""
+    handoff_ends: int = 0
+    """When the handoff is overdue; 0 where the protocol has none."""
     answer_by: int = 0
     """Until when the service's own region may answer, where it is another and is asked for something."""
     starts_at: int | None = None
-    """From when on the provider takes the person, as it said when it accepted and its region was asked for the place."""
+    """From when on the provider takes the person, as it said when it accepted."""
     again: bool = False
     """It had no place when it was to be asked, and has one since."""
+    stood: BusinessStatus = "accepted"
+    """How far the accepted service has come, which is where it goes on if it rests."""
+    parked_until: int | None = None
+    """The date until which the provider declined."""
 
     @property
     def is_open(self) -> bool:
@@ -99,6 +110,26 @@ class Task(NamedTuple):
     def is_taken(self) -> bool:
         """Whether the person was accepted and the service is not over: a place is taken."""
         return self.status in _TAKEN
+
+    def further(self, business: BusinessStatus) -> Task:
+        """The accepted task once this is reported of it. Reports come late and out of order, so one of what came before changes nothing;
+        and what rests goes on resting."""
+        stood = max(self.stood, business, key=SERVING.index)
+        return self._replace(stood=stood, business=self.business if self.status == "on-hold" else stood)
+
+
+class Served(NamedTuple):
+    """An attempt that is over with an outcome, of which something may still be said: late, or as a correction."""
+
+    attempt: int
+    provider: str
+    opened_at: int
+    """When its referral was opened, or reopened, before it."""
+    outcome_at: int
+    """The sequence of the outcome that counts."""
+    started: bool
+    confirmed: frozenset[str]
+    """The parties that confirmed the warm handoff."""
 
 
 @dataclass(slots=True)
@@ -116,8 +147,12 @@ class Referral:
     target: str | None = None
     """The service its agency named."""
     opened_at: int = 0
+    in_line_since: int = 0
+    """Since when it has its place in line: when it was opened or reopened, and for a part when the whole was."""
     unaccepted_since: int | None = None
-    """Since when it could have been accepted and was not; None while it is accepted, rests or is split."""
+    """Since when it could have been accepted and was not; None while it is accepted, rests at its agency's wish or is split."""
+    unaccepted_for: int = 0
+    """For how long before that it could have been accepted and was not."""
     tasks: tuple[Task, ...] = ()
     before: int = 0
     round_from: int = 0
@@ -132,15 +167,14 @@ class Referral:
     part_of: str | None = None
     parts: frozenset[str] | None = None
     """Of a split referral: the parts that are not closed."""
-    results: tuple[OutcomeResult, ...] = ()
-    """What came of the parts that are closed."""
+    results: Mapping[str, OutcomeResult] = field(default_factory=dict)
+    """What came of the parts that are closed, by part."""
     confirmed: frozenset[str] = frozenset()
     """The parties that confirmed the warm handoff."""
     started: bool = False
     """The provider that has accepted it reported the start."""
-    outcome_at: int | None = None
-    """The sequence of the outcome, and the attempt that had it, between it and the referral's end."""
-    outcome_of: int = 0
+    served: Served | None = None
+    """The attempt that is over with an outcome: until its referral ends with it, or of before the referral was reopened."""
 
     @classmethod
     def opened(cls, event: ReferralOpened, protocol: Protocol, now: int) -> Referral:
@@ -155,6 +189,7 @@ class Referral:
             mode=event.mode,
             target=event.service,
             opened_at=now,
+            in_line_since=now,
             unaccepted_since=now,
             part_of=event.part_of,
         )
@@ -190,7 +225,23 @@ class Referral:
         limits = self.protocol.referral_limits
         if limits is None or self.unaccepted_since is None:
             return None
-        return self.unaccepted_since + limits.of(self.urgency)
+        return self.unaccepted_since + max(0, limits.of(self.urgency) - self.unaccepted_for)
+
+    def stands_still(self, now: int) -> None:
+        """It can't be accepted from now on, and what is left of its time stays."""
+        if self.unaccepted_since is not None:
+            self.unaccepted_for += now - self.unaccepted_since
+            self.unaccepted_since = None
+
+    def unconfirmed(self, number: int) -> list[str]:
+        """The parties of the attempt's handoff that did not confirm it, the agency first."""
+        parties = dict.fromkeys((self.agency, self.attempt(number).provider))
+        return [party for party in parties if party not in self.confirmed]
+
+    def parked_until(self, now: int) -> int | None:
+        """The last date to come until which somebody declined in this round."""
+        dates = [task.parked_until for task in self.tasks[self.round_from :] if task.parked_until is not None]
+        return max((until for until in dates if until > now), default=None)
 
     @property
     def tried(self) -> frozenset[str]:
@@ -232,18 +283,18 @@ class Closed(NamedTuple):
     purpose: Purpose
     protocol: Protocol
     mode: Mode
-    opened_at: int
     attempts: int
     never: frozenset[str]
-    completed: int | None = None
-    """The attempt that was accepted, and is over with an outcome."""
-    provider: str | None = None
-    """Whose that was."""
-    outcome_at: int | None = None
-    """The sequence of the outcome that counts."""
-    started: bool = False
+    served: Served | None = None
+    """The attempt that was last over with an outcome."""
+    completed: bool = False
+    """The referral ended with that outcome."""
     followed: frozenset[int] = frozenset()
     """The days after which was said how it is."""
+    part_of: str | None = None
+    was_split: bool = False
+    in_error: bool = False
+    """It was entered in error."""
 
     def reopened(self, sealed_facts: bytes, now: int) -> Referral:
         """The referral as it is taken up again. The service an agency once named is not asked again before all others."""
@@ -256,9 +307,12 @@ class Closed(NamedTuple):
             sealed_facts=sealed_facts,
             mode="match" if self.mode == "direct" else self.mode,
             opened_at=now,
+            in_line_since=now,
             unaccepted_since=now,
             before=self.attempts,
             never=self.never,
+            part_of=self.part_of,
+            served=self.served,
         )
 
 
@@ -362,7 +416,8 @@ class Region:
     ready: deque[int] = field(default_factory=deque)
     """Parked submissions whose wait is over because what they waited for has come."""
     waitlist: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
-    """Who waits for a place at a service, first in line first: by urgency, then by how long ago the referral was opened."""
+    """Who waits for a place at a service, first in line first: by urgency, then by how long ago the referral was opened, or the one it is a
+    part of."""
     window: list[str] = field(default_factory=list)
     """Referrals that are decided together when their window closes."""
     window_ends: int = 0
@@ -370,7 +425,8 @@ class Region:
     assigned: dict[str, str] = field(default_factory=dict)
     """The service each referral of a closed window is to be offered to, until it is called."""
     split_off: deque[str] = field(default_factory=deque)
-    """Parts of a split referral, and referrals of a closed window, that were not matched yet."""
+    """Parts of a split referral, and referrals of a closed window, that were not matched yet: those of a window that have a service first,
+    so that nobody else gets it."""
     freed: deque[str] = field(default_factory=deque)
     """Services at which a place has come free, by the decision that was made last, that somebody may wait for."""
     answered: dict[bytes, Answered] = field(default_factory=dict)
@@ -448,7 +504,7 @@ class Region:
             closed = self.closed.get(due.about)
             return (
                 closed is not None
-                and closed.completed is not None
+                and closed.completed
                 and due.number not in closed.followed
                 and due.at == closed.at + due.number * DAY_MS
             )
@@ -478,7 +534,8 @@ class Region:
             case "acknowledge":
                 return task.is_open and task.business == "offered"
             case "handoff":
-                return task.is_taken and not {known.agency, task.provider} <= known.confirmed
+                waiting = task.is_taken and task.status != "on-hold" and bool(known.unconfirmed(due.number))
+                return waiting and task.handoff_ends == due.end
             case "start" | "outcome":
                 serving = (
                     task.is_taken and task.status != "on-hold" and known.started == (due.step == "outcome")
@@ -504,6 +561,12 @@ class Region:
             return False
         return any(self.units[unit.unit].free > 0 for unit in definition.units)
 
+    def as_here(self, definition: ServiceDefinition) -> ServiceDefinition:
+        """Another region's service as it is for this region's referrals: active only where it takes them."""
+        return definition.model_copy(
+            update={"active": definition.active and self.region in definition.regions}
+        )
+
     def tried(self, known: Referral) -> frozenset[str]:
         """The services a referral is not to be offered to in this round; none of a region that did not answer in it."""
         silent = {
@@ -520,6 +583,11 @@ class Region:
     def room(self, unit: Unit, borrower: str) -> int:
         """How many places of a unit another region may hold at once: those free, and those held for it."""
         return max(0, unit.free + self.promised.get((unit.unit, borrower), 0))
+
+    def waiters(self) -> list[tuple[str, Referral]]:
+        """Who waits for a place, anywhere or nowhere yet, the first in line first."""
+        waiting = [(name, known) for name, known in self.referrals.items() if known.waits_for is not None]
+        return sorted(waiting, key=lambda one: _in_line(*one))
 
     def lines_up(self, name: str, referral: Referral, services: tuple[str, ...]) -> None:
         """The referral waits for a place at any of these services."""
@@ -560,7 +628,7 @@ def _attempt_of(task: str) -> int:
 
 
 def _in_line(name: str, referral: Referral) -> tuple[int, int, str]:
-    return URGENCIES.index(referral.urgency), referral.opened_at, name
+    return URGENCIES.index(referral.urgency), referral.in_line_since, name
 
 
 def answer_key(source: str, id: str) -> bytes:

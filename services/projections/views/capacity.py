@@ -11,7 +11,7 @@ is no count of places. How a service answers is counted in each region that make
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import (
@@ -102,9 +102,9 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
             task = the(known, "tasks", event.task)
             if _is_here(task["unit"], entry):
                 yield from _moved(event, task, now, known)
-            kept = _kept(event)
-            if kept is not None:
-                yield _answered(task, kept, known)
+            told = _told(event, task)
+            if told is not None:
+                yield _answered(task, told, known)
 
 
 def _is_here(unit: str, entry: Entry) -> bool:
@@ -144,20 +144,31 @@ def _moved(event: Event, task: Row, now: int, known: Known) -> Iterator[Put]:
             yield _taken(unit, now, -1)
 
 
-def _kept(event: Event) -> bool | None:
-    """Whether the service had the place it said it had, where the answer tells."""
+class _Told(NamedTuple):
+    """How much more often the service had the place it said it had, and had not."""
+
+    kept: int = 0
+    broken: int = 0
+
+
+def _told(event: Event, task: Row) -> _Told | None:
+    """What the answer tells of whether the service had the place it said it had, if it does."""
     match event:
         case OfferAccepted():
-            return True
-        case OfferExpired():
-            return False
+            return _Told(kept=1)
+        case OfferExpired() if task["business_status"] != "screening":
+            # Else it had asked, and it was the agency that did not answer.
+            return _Told(broken=1)
         case OfferDeclined() if event.reason in UNKEPT:
-            return False
+            return _Told(broken=1)
+        case TaskCancelled() if event.because in UNKEPT:
+            # It had accepted: an offer counts once, by what came of it.
+            return _Told(kept=-1, broken=1)
         case _:
             return None
 
 
-def _answered(task: Row, kept: bool, known: Known) -> Put:
+def _answered(task: Row, told: _Told, known: Known) -> Put:
     former = known.row("reliability", task["region"], task["service"])
     counts = {"kept": 0, "broken": 0} if former is None else former
     return Put(
@@ -165,8 +176,8 @@ def _answered(task: Row, kept: bool, known: Known) -> Put:
         {
             "region": task["region"],
             "service": task["service"],
-            "kept": counts["kept"] + kept,
-            "broken": counts["broken"] + (not kept),
+            "kept": counts["kept"] + told.kept,
+            "broken": counts["broken"] + told.broken,
         },
     )
 

@@ -186,6 +186,9 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
             return {"serving": "on-hold"}
         case TaskResumed():
             return {"serving": "started" if row["started"] else "accepted"}
+        case OutcomeReported() if event.corrects is not None and event.corrects != row["outcome_at"]:
+            # It corrects what came of it before it was reopened.
+            return {}
         case OutcomeReported():
             corrected = row["corrected"] or event.corrects is not None
             return {"outcome": event.result, "outcome_at": sequence, "corrected": corrected}

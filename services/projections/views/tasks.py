@@ -34,6 +34,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.vocabulary import (
     CANCELLED_AS,
     MET,
+    SERVING,
     BusinessStatus,
     TaskStatus,
 )
@@ -142,17 +143,32 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
         case TaskHeld():
             return _now("on-hold", "on-hold") | {"held_until": event.until}
         case TaskResumed():
-            begun = row["started_at"] is not None
-            return _now("in-progress", "started" if begun else "accepted") | {"held_until": None}
+            return _now("in-progress", _furthest(row)) | {"held_until": None}
         case NoShowReported():
-            return {"business_status": "no-show", "missed": row["missed"] + 1}
+            return _reported(row, {"missed": row["missed"] + 1})
         case HandoffConfirmed() if event.complete:
-            return {"business_status": "handed-over", "handed_over_at": event.confirmed_at}
+            return _reported(row, {"handed_over_at": event.confirmed_at})
         case OutcomeReported() if event.corrects is None:
             met = event.result in MET
             return _ended("completed", "completed", now) if met else _ended("failed", "failed", now)
         case _:
             return {}
+
+
+def _reported(row: Row, said: dict[str, Any]) -> dict[str, Any]:
+    """Reports come late and out of order: what serves stands where the furthest of them leads, and all else where it stood."""
+    serves = row["status"] in ("accepted", "in-progress")
+    return said | {"business_status": _furthest({**row, **said})} if serves else said
+
+
+def _furthest(row: Row) -> BusinessStatus:
+    reached: dict[BusinessStatus, bool] = {
+        "scheduled": row["starts_at"] is not None,
+        "no-show": row["missed"] > 0,
+        "handed-over": row["handed_over_at"] is not None,
+        "started": row["started_at"] is not None,
+    }
+    return next((business for business in reversed(SERVING) if reached.get(business)), "accepted")
 
 
 def _now(status: TaskStatus, business_status: BusinessStatus) -> dict[str, Any]:

@@ -91,9 +91,9 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
     ServiceStarted: ("started_at", "late"),
     TaskHeld: ("reason", "until"),
     TaskResumed: (),
-    NoShowReported: ("missed_at",),
-    ContactReported: ("tried_at", "channel", "reached"),
-    HandoffConfirmed: ("by", "means", "confirmed_at", "complete"),
+    NoShowReported: ("missed_at", "late"),
+    ContactReported: ("tried_at", "channel", "reached", "late"),
+    HandoffConfirmed: ("by", "means", "confirmed_at", "complete", "late"),
     OutcomeReported: ("result", "cause", "corrects"),
     FollowUpDue: ("days", "provider"),
     FollowedUp: ("days", "by", "result"),
@@ -128,9 +128,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
     if isinstance(event, ReferralAmended):
         detail["facts"] = event.sealed_facts is not None
         detail["identity"] = event.sealed_identity is not None
-    corrects = (isinstance(event, ServiceStarted) and event.late) or (
-        isinstance(event, OutcomeReported) and event.corrects is not None
-    )
+    corrects = detail.get("late", False) or detail.get("corrects") is not None
     yield Put(
         "events",
         {

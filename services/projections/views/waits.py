@@ -43,7 +43,7 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
 )
-from referral_bus.contracts.vocabulary import OverdueStep, StepName
+from referral_bus.contracts.vocabulary import StepName
 from referral_bus.store.rows import Put, Row
 from services.projections.known import Known
 from services.projections.views.need import Need, the
@@ -62,13 +62,12 @@ WaitsFor = Literal[
 Whose = Literal["agency", "provider", "target"]
 
 _BEFORE_AN_ANSWER: Final = frozenset({"acknowledge", "answer", "information"})
-_STEP: Final[dict[OverdueStep, WaitsFor | None]] = {
+_STEP: Final[dict[StepName, WaitsFor]] = {
     "acknowledge": "acknowledge",
     "accept": "answer",
     "handoff": "handoff",
     "start": "start",
     "outcome": "outcome",
-    "referral": None,
 }
 _OF_A_TASK = (
     OfferMade
@@ -153,9 +152,8 @@ class _Waits:
                 yield from self._done(event.task, _BEFORE_AN_ANSWER)
             case OfferAccepted():
                 yield from self._done(event.task, _BEFORE_AN_ANSWER)
-                yield from self._done(None, {"referral"})
                 accepted = self._of_row(the(self._known, "tasks", event.task))
-                yield self._begin("start", "provider", accepted, self._limit("start"))
+                yield self._begin("start", "provider", accepted, self._limit("start", event.starts_at))
                 yield from self._step("handoff", "provider", accepted)
                 yield from self._step("handoff", "agency", accepted)
             case OfferDeclined() | OfferExpired() | TaskCancelled():
@@ -165,31 +163,37 @@ class _Waits:
                     yield from self._done(event.task)
             case ServiceStarted() if not event.late:
                 yield from self._done(event.task, {"start"})
-                serving = self._of_row(the(self._known, "tasks", event.task))
-                yield self._begin("outcome", "provider", serving, self._limit("outcome"))
+                task = the(self._known, "tasks", event.task)
+                yield self._begin("outcome", "provider", self._of_row(task), self._limit("outcome"))
+                if task["status"] == "on-hold":
+                    yield from self._handoffs(event.task, self._limit("handoff"))
             case TaskHeld():
                 yield from self._done(event.task, {"start", "outcome"})
+                yield from self._handoffs(event.task, None)
                 if event.until is None:
                     resting = self._of_row(the(self._known, "tasks", event.task))
                     yield self._begin("resume", "provider", resting, None)
             case TaskResumed():
                 yield from self._done(event.task, {"resume"})
                 task = the(self._known, "tasks", event.task)
-                next_step: Literal["start", "outcome"] = "start" if task["started_at"] is None else "outcome"
-                yield self._begin(next_step, "provider", self._of_row(task), self._limit(next_step))
-            case HandoffConfirmed():
+                if task["started_at"] is None:
+                    due_at = self._limit("start", task["starts_at"])
+                    yield self._begin("start", "provider", self._of_row(task), due_at)
+                else:
+                    yield self._begin("outcome", "provider", self._of_row(task), self._limit("outcome"))
+                yield from self._handoffs(event.task, self._limit("handoff"))
+            case HandoffConfirmed() if not event.late:
                 yield from self._confirmed(event)
             case OutcomeReported() if event.corrects is None:
                 yield from self._done(event.task)
             case Reminded():
-                yield from self._told(event.task, event.step, event.due, reminded=event.percent)
+                yield from self._reminded(event)
             case Escalated():
                 yield from self._escalated(event)
             case ReferralHeld() if event.until is None:
-                yield from self._done(None, {"referral"})
                 yield self._begin("resume", "agency", {}, None)
             case ReferralHeld() | ReferralResumed() | ReferralSplit():
-                yield from self._done(None, {"resume", "referral"})
+                yield from self._done(None, {"resume"})
             case ReferralTransferred():
                 yield from self._handed_on()
             case ReferralWithdrawn() if event.task is not None:
@@ -210,10 +214,12 @@ class _Waits:
     def _of_row(self, task: Row) -> dict[str, Any]:
         return self._of(task["task"], task["provider"], task["service"])
 
-    def _limit(self, step: StepName) -> int | None:
-        """When a step that begins now is overdue, as far as that is known."""
+    def _limit(self, step: StepName, begins_at: int | None = None) -> int | None:
+        """When a step that begins then, or now, is overdue, as far as that is known."""
         limits = self._referral["limits"].get(step)
-        return None if limits is None else self._now + int(limits[self._referral["urgency"]])
+        if limits is None:
+            return None
+        return max(self._now, begins_at or 0) + int(limits[self._referral["urgency"]])
 
     def _step(
         self, step: Literal["acknowledge", "handoff"], whose: Whose, of: dict[str, Any]
@@ -274,19 +280,33 @@ class _Waits:
             and (wanted is None or row["name"] in wanted or row["step"] in wanted)
         )
 
-    def _told(self, task: str, step: StepName, due: int, **told: Any) -> Iterator[Put]:
-        """When a step is due was said by a reminder or an escalation."""
+    def _reminded(self, event: Reminded) -> Iterator[Put]:
+        """When a step is due was said to one who must take it: who is asked something about an offer is reminded of that."""
+        whose = "provider" if event.party == the(self._known, "tasks", event.task)["provider"] else "agency"
+        names = {_STEP[event.step], "information"} if event.step == "accept" else {_STEP[event.step]}
         for row in self._waiting():
-            if row["task"] == task and row["waits_for"] == _STEP[step]:
-                yield Put("waits", {**row, "due_at": due, **told})
+            if row["task"] == event.task and row["waits_for"] in names and row["whose"] == whose:
+                yield Put("waits", {**row, "due_at": event.due, "reminded": event.percent})
 
     def _escalated(self, event: Escalated) -> Iterator[Put]:
-        step = _STEP[event.step] or "referral"
+        step = _STEP[event.step]
         of: dict[str, Any] = {}
-        if event.task is not None and event.step != "referral":
+        if event.task is not None:
             of = self._of_row(the(self._known, "tasks", event.task))
-            yield from self._told(event.task, event.step, event.due, escalated_at=self._now)
+            for row in self._waiting():
+                if row["task"] == event.task and row["waits_for"] == step:
+                    yield Put("waits", {**row, "due_at": event.due, "escalated_at": self._now})
         yield self._begin("escalation", "target", of, event.due, step, target=event.to, step=step)
+
+    def _handoffs(self, task: str, due_at: int | None) -> Iterator[Put]:
+        """The handoff's time stands still while the service rests, and begins anew when that goes on."""
+        for row in self._waiting():
+            if row["task"] != task:
+                continue
+            if row["waits_for"] == "handoff":
+                yield Put("waits", {**row, "due_at": due_at, "reminded": None, "escalated_at": None})
+            elif row["step"] == "handoff":
+                yield Put("waits", {**row, "done_at": self._now})
 
     def _confirmed(self, event: HandoffConfirmed) -> Iterator[Put]:
         """Who confirmed has nothing more to do; once both have, nothing waits."""

@@ -262,6 +262,33 @@ def _reopened_after_forgetting(world: World) -> list[Event]:
     return world.send(body, "police")
 
 
+def _started_and_withdrawn(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(start(referral), "shelter")
+    world.send(withdraw(referral), "police")
+    return world.tick(world.now + PROTOCOL.parking_ms)
+
+
+def _reopened_when_wrong(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(withdraw(referral, "entered_in_error"), "police")
+    return world.send(reopening(world, referral), "police")
+
+
+def _reopened_when_split(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(splitting(world, referral), "police")
+    world.send(withdraw(referral), "police")
+    return world.send(reopening(world, referral), "police")
+
+
+def _organisation_by_no_calendar(world: World) -> list[Event]:
+    body = organisation("clinic", 2)
+    assert body.organisation is not None
+    without = body.organisation.model_copy(update={"calendar": "none"})
+    return world.send(body.model_copy(update={"organisation": without}), OPERATIONS)
+
+
 def _acknowledged_twice(world: World) -> list[Event]:
     body = AcknowledgeOffer(task=task_id(offered(world), 1))
     world.send(body, "shelter")
@@ -537,11 +564,15 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ),
     ("referral_closed", "held", lambda w: w.send(hold(closed(w)), "police")),
     ("referral_closed", "resumed", lambda w: w.send(ResumeReferral(referral=closed(w)), "police")),
-    ("referral_closed", "handed over", lambda w: w.send(handoff(closed(w), w.now), "police")),
+    ("referral_closed", "handed over", lambda w: w.send(handoff(withdrawn(w), w.now), "police")),
+    ("referral_closed", "started, and withdrawn before it was accepted", _started_and_withdrawn),
     ("referral_closed", "question answered", lambda w: w.send(reply(closed(w)), "police")),
-    ("not_accepted", "started", lambda w: w.send(start(offered(w)), "shelter")),
-    ("not_accepted", "ended", lambda w: w.send(outcome(offered(w)), "shelter")),
-    ("not_accepted", "handed over", lambda w: w.send(handoff(offered(w), w.now), "police")),
+    ("entered_in_error", "reopened", _reopened_when_wrong),
+    ("already_split", "reopened", _reopened_when_split),
+    ("unknown_calendar", "an organisation", _organisation_by_no_calendar),
+    ("not_accepted", "started", lambda w: waited_for(w, start(offered(w)), "shelter")),
+    ("not_accepted", "ended by another", lambda w: w.send(outcome(offered(w)), "clinic")),
+    ("not_accepted", "handed over", lambda w: waited_for(w, handoff(offered(w), w.now), "police")),
     ("not_your_referral", "held", lambda w: w.send(hold(offered(w)), "hospital")),
     ("not_your_referral", "resumed", lambda w: w.send(ResumeReferral(referral=offered(w)), "hospital")),
     ("not_your_referral", "reopened", lambda w: w.send(reopening(w, closed(w)), "hospital")),

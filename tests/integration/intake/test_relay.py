@@ -90,6 +90,26 @@ async def test_what_a_protocol_names_is_put_to_a_region_before_it_though_a_later
     assert {"calendar.office-hours.v2", "organisation.hospital.v2"} <= set(west)
 
 
+async def test_a_calendar_is_put_to_a_region_before_the_organisation_that_names_it(world: World) -> None:
+    async with world.running():
+        await world.publish(OFFICE_HOURS)
+        async with world.client(OPERATIONS) as bus:
+            by_hours = organisation("hospital", version=2).model_copy(update={"calendar": "office-hours"})
+            with pytest.raises(Refused, match="Publish that first"):
+                await bus.publish(by_hours.model_copy(update={"calendar": "nowhere"}))
+            await bus.publish(by_hours)
+            await bus.publish(OFFICE_HOURS.model_copy(update={"version": 2}))
+            await bus.publish(RegionTable(version=2, partitions={"north": 0, "south": 1, "west": 1}))
+
+        async def there() -> bool:
+            return len((await put_to(world)).get("west", [])) == len(PARTIES) + 1
+
+        await until(there)
+        west = (await put_to(world))["west"]
+    assert west[0] == "calendar.office-hours.v2"
+    assert west[-1] == "organisation.hospital.v2"
+
+
 async def test_protocols_keep_their_order_whatever_they_name_since_the_last_one_counts(world: World) -> None:
     bound = protocol(1).model_copy(update={"protocol": "bound", "calendar": "office-hours"})
     async with world.running():

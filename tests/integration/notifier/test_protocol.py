@@ -205,7 +205,8 @@ async def test_an_escalation_reaches_whom_it_goes_to_and_shows_nothing_of_the_pe
         )
         everyone = {one: await heard(world, one) for one in world.organisation_keys}
     hearing = {one for one, notices in everyone.items() if "Escalated" in kinds(notices)}
-    assert hearing == {told}
+    # An offer that nobody answers and that stays open is the agency's concern whoever else is told.
+    assert hearing == {told, "hospital"}
     escalated = the(everyone[told], Escalated)
     assert (escalated.referral, escalated.task) == (opened.referral, offer.task)
     assert (escalated.reason, escalated.expires_at, escalated.disclosed) == ("accept", 77, None)

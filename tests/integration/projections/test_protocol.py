@@ -333,6 +333,30 @@ async def test_a_follow_up_waits_for_the_provider_until_it_is_reported(world: Wo
         assert [one["text"] for one in view["notes"]] == [NOTE]
 
 
+async def test_a_part_is_in_line_where_the_whole_was(world: World) -> None:
+    async with world.running():
+        await world.begin()
+        beds = "sv-north-beds"
+        whole, other, part, later = [
+            (await world.opened("police", number)).model_copy(
+                update={"urgency": "routine", "mode": "waitlist"}
+            )
+            for number in range(4)
+        ]
+        part = part.model_copy(update={"part_of": whole.referral})
+        for opened in (whole, other):
+            await world.put(world.north, opened)
+        split = ReferralSplit(referral=whole.referral, parts=[part.referral, later.referral])
+        await world.put(world.north, split, part, later)
+        for opened in (other, part, later):
+            line = ReferralWaitlisted(referral=opened.referral, services=[beds], review=START + 9_000_000)
+            await world.put(world.north, line)
+        places = {
+            row["referral"]: row["lines"][0]["place"] for row in await items(world, "police", "waiting-list")
+        }
+        assert places == {part.referral: 1, other.referral: 2, later.referral: 3}
+
+
 async def test_an_agency_sees_its_own_place_in_line_and_nothing_of_who_else_waits(world: World) -> None:
     async with world.running():
         await world.begin()

@@ -61,13 +61,15 @@ def test_the_region_table_is_intakes_own_and_is_put_to_no_region() -> None:
     assert rules is not None and (rules.kind, rules.version) == ("rules", 1)
 
 
-def test_a_protocol_needs_the_calendar_and_whom_it_names_and_nothing_else_needs_anything() -> None:
+def test_a_protocol_needs_the_calendar_and_whom_it_names_and_an_organisation_its_calendar() -> None:
     plain, named = shipped()[0], shipped()[1].model_copy(update={"escalate_to": "county"})
     assert needed(plain.model_copy(update={"calendar": None, "escalate_to": None})) == {}
     assert needed(named) == {
         "calendar": ("calendar", "office-hours"),
         "escalate_to": ("organisation", "county"),
     }
+    by_hours = organisation("hospital").model_copy(update={"calendar": "office-hours"})
+    assert needed(by_hours) == {"calendar": ("calendar", "office-hours")}
     assert needed(OFFICE_HOURS) == needed(organisation("hospital")) == {}
 
 

@@ -37,6 +37,7 @@ from tests.support.deciding import (
     offers,
     offers_in,
     outcome,
+    picture,
     propose,
     refused,
     reply,
@@ -268,15 +269,16 @@ def test_the_start_at_the_next_provider_is_reported_anew(world: World) -> None:
     assert kinds(world.send(start(referral), "clinic")) == ["ServiceStarted"]
 
 
-def test_who_is_given_back_may_again_go_unaccepted_only_so_long(world: World) -> None:
+def test_who_is_given_back_may_go_unaccepted_for_what_was_left_of_that_time(world: World) -> None:
     world.follow(referral_limits={"crisis": HOUR, "urgent": HOUR, "routine": HOUR}, silence="escalates")
     world.publish_in_order("first", "clinic:second")
-    referral = world.accepted()
+    referral = world.refer()
+    world.send(accept(referral), "shelter", at=world.now + 20 * MINUTE)
     assert world.tick(world.now + 5 * HOUR) == []
     world.send(give_back(referral), "shelter")
     back_at = world.now
-    assert "ReferralClosed" not in kinds(world.tick(back_at + HOUR - 1))
-    assert world.tick(back_at + HOUR)[-1] == ReferralClosed(
+    assert "ReferralClosed" not in kinds(world.tick(back_at + 40 * MINUTE - 1))
+    assert world.tick(back_at + 40 * MINUTE)[-1] == ReferralClosed(
         referral=referral, status="revoked", reason="time_over"
     )
     assert world.again() == [value for _, value in world.entries]
@@ -388,6 +390,34 @@ def test_what_a_service_says_of_its_places_is_tallied_by_how_it_answers(world: W
     world.tick(world.now + 10 * MINUTE)
     assert six not in world.state.referrals
     assert world.state.reliability[service_of("beds")] == Reliability(kept=2, broken=3)
+
+
+def test_an_acceptance_that_is_given_back_for_want_of_a_place_was_not_kept_after_all(world: World) -> None:
+    world.publish(offers("beds", total=9))
+    for number in range(1, 5):
+        world.refer(number=number)
+    one, two, three, four = world.state.referrals
+    for referral in (one, two, three, four):
+        world.send(accept(referral), "shelter")
+    world.send(give_back(one, 1, "no_capacity"), "shelter")
+    world.send(give_back(two, 1, "full_until", world.now + DAY), "shelter")
+    world.send(give_back(three, 1, "person_declined"), "shelter")
+    assert world.state.reliability[service_of("beds")] == Reliability(kept=2, broken=2)
+    assert picture(world.folded().state) == picture(world.state)
+
+
+def test_an_offer_that_expires_while_the_agency_owes_an_answer_says_nothing_of_the_service(
+    world: World,
+) -> None:
+    world.publish(offers("beds", total=9))
+    for number in (1, 2, 3):
+        world.refer(number=number)
+    asked, told, _ = world.state.referrals
+    world.send(ask(asked), "shelter")
+    world.send(ask(told), "shelter")
+    world.send(reply(told), "police")
+    world.tick(world.now + 10 * MINUTE)
+    assert world.state.reliability[service_of("beds")] == Reliability(kept=0, broken=2)
 
 
 def test_the_first_answer_counts_when_two_cross(world: World) -> None:

@@ -25,7 +25,9 @@ from tests.support.deciding import (
     contact,
     follow_up,
     give_back,
+    go_on,
     handoff,
+    hold,
     kinds,
     no_show,
     offers,
@@ -94,7 +96,7 @@ def test_only_the_provider_that_has_accepted_reports(world: World, report: objec
 def test_nothing_is_reported_of_what_nobody_has_accepted(world: World, report: object) -> None:
     world.publish(offers("beds"))
     referral = world.refer()
-    assert refused(world.send(report(referral), "shelter")) == "not_accepted"  # type: ignore[operator]
+    assert refused(world.send(report(referral), "clinic")) == "not_accepted"  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("report", [contact, no_show, start])
@@ -106,7 +108,74 @@ def test_a_reported_time_that_cannot_be_is_refused(
     assert refused(world.send(report(referral, world.now + ahead), "shelter")) == reason  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("late", [no_show, handoff])
+def test_what_is_reported_out_of_order_never_leads_a_service_back(world: World, late: object) -> None:
+    referral = handing_over(world)
+    world.send(handoff(referral), "police")
+    world.send(start(referral), "shelter")
+    assert kinds(world.send(late(referral), "shelter"))[0] in ("NoShowReported", "HandoffConfirmed")  # type: ignore[operator]
+    assert (world.task(referral).status, world.task(referral).business) == ("in-progress", "started")
+
+
+def test_a_no_show_after_the_handoff_is_recorded_and_leaves_it_handed_over(world: World) -> None:
+    referral = handing_over(world)
+    for sender in ("police", "shelter"):
+        world.send(handoff(referral), sender)
+    assert kinds(world.send(no_show(referral), "shelter")) == ["NoShowReported"]
+    assert world.task(referral).business == "handed-over"
+
+
+@pytest.mark.parametrize(
+    ("reports", "business"),
+    [
+        ([], "scheduled"),
+        (["no-show"], "no-show"),
+        (["handoff"], "handed-over"),
+        (["handoff", "no-show"], "handed-over"),
+    ],
+)
+@pytest.mark.parametrize("resting", [False, True])
+def test_a_service_goes_on_where_it_stood_and_what_is_reported_while_it_rests_counts_then(
+    world: World, reports: list[str], business: str, resting: bool
+) -> None:
+    world.follow(steps=[{"step": "handoff", "limits": HOURLY}])
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(accept(referral, starts_at=world.now + DAY), "shelter")
+    if resting:
+        world.send(hold(referral), "shelter")
+    for report in reports:
+        for sender in ("shelter", "police") if report == "handoff" else ("shelter",):
+            world.send(handoff(referral) if report == "handoff" else no_show(referral), sender)
+    assert world.task(referral).business == ("on-hold" if resting else business)
+    if not resting:
+        world.send(hold(referral), "shelter")
+    world.send(go_on(referral), "shelter")
+    assert (world.task(referral).status, world.task(referral).business) == ("in-progress", business)
+
+
 # The warm handoff
+
+
+def test_each_party_that_has_not_confirmed_a_handoff_is_reminded(world: World) -> None:
+    referral = handing_over(world)
+    reminded = world.tick(world.now + HOUR // 2)
+    assert [one.party for one in reminded if isinstance(one, Reminded)] == ["police", "shelter"]
+    assert world.tick(world.now) == []
+    assert world.again() == [value for _, value in world.entries]
+    assert referral in world.state.referrals
+
+
+@pytest.mark.parametrize("goes_on", [go_on, start])
+def test_the_time_for_the_handoff_stands_still_while_the_service_rests_and_begins_anew_then(
+    world: World, goes_on: object
+) -> None:
+    referral = handing_over(world)
+    world.send(hold(referral), "shelter")
+    assert world.tick(world.now + 2 * DAY) == []
+    world.send(goes_on(referral), "shelter")  # type: ignore[operator]
+    assert world.tick(world.now + HOUR // 2 - 1) == []
+    assert kinds(world.tick(world.now + HOUR)) == ["Reminded", "Reminded", "Escalated"]
 
 
 @pytest.mark.parametrize("first", ["police", "shelter"])
@@ -174,7 +243,7 @@ def test_each_provider_that_takes_the_person_is_to_confirm_the_handoff(world: Wo
     world.send(give_back(referral, 1), first.provider)
     second = world.task(referral, 2)
     world.send(accept(referral, 2), second.provider)
-    assert kinds(world.tick(world.now + HOUR)) == ["Reminded", "Escalated"]
+    assert kinds(world.tick(world.now + HOUR)) == ["Reminded", "Reminded", "Escalated"]
 
 
 # Start and outcome, late and corrected
@@ -191,6 +260,31 @@ def test_a_start_reported_after_the_outcome_is_taken_as_late_once_and_changes_no
     assert refused(world.send(start(referral, started_at), "shelter")) == "already_started"
     assert world.places() == (1, 0, 0)
     assert referral in world.state.closed
+
+
+@pytest.mark.parametrize("report", [contact, no_show])
+def test_a_contact_or_no_show_reported_after_the_outcome_is_taken_as_late(
+    world: World, report: object
+) -> None:
+    referral = closed(world)
+    [event] = world.send(report(referral), "shelter")  # type: ignore[operator]
+    assert isinstance(event, ContactReported | NoShowReported)
+    assert (event.late, event.task) == (True, task_id(referral, 1))
+    assert refused(world.send(report(referral), "clinic")) == "not_your_offer"  # type: ignore[operator]
+    assert refused(world.send(report(referral, world.now - 30 * DAY), "shelter")) == "time_before_opening"  # type: ignore[operator]
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_handoff_confirmed_after_the_outcome_is_taken_as_late_once_from_each_party(world: World) -> None:
+    referral = handing_over(world)
+    world.send(handoff(referral), "police")
+    world.send(outcome(referral), "shelter")
+    [event] = world.send(handoff(referral), "shelter")
+    assert isinstance(event, HandoffConfirmed)
+    assert (event.late, event.complete) == (True, True)
+    for sender in ("shelter", "police"):
+        assert refused(world.send(handoff(referral), sender)) == "no_handoff"
+    assert refused(world.send(handoff(referral), "clinic")) == "not_your_referral"
 
 
 def test_a_start_that_was_reported_in_time_is_not_taken_late(world: World) -> None:

@@ -10,6 +10,7 @@ from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import AmendReferral
 from referral_bus.contracts.ledger import (
     OfferMade,
+    OutcomeReported,
     ReferralAmended,
     ReferralCalled,
     ReferralClosed,
@@ -20,7 +21,7 @@ from referral_bus.contracts.ledger import (
     ReferralWithdrawn,
     TaskCancelled,
 )
-from referral_bus.contracts.vocabulary import OutcomeResult
+from referral_bus.contracts.vocabulary import OutcomeResult, WithdrawReason
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -36,6 +37,7 @@ from tests.support.deciding import (
     offers,
     offers_in,
     outcome,
+    propose,
     refused,
     service_of,
     stated_area,
@@ -277,6 +279,63 @@ def test_a_split_ledger_decided_again_is_the_same_bytes(world: World) -> None:
     assert world.again() == [value for _, value in world.entries]
 
 
+def test_a_part_has_the_place_in_line_that_the_whole_had(world: World) -> None:
+    world.publish(offers("beds"))
+    world.accepted(number=1)
+    whole, later = world.refer(number=2, mode="waitlist"), world.refer(number=3, mode="waitlist")
+    world.send(world.parts_of(whole, PARTS), "police")
+    line = [name for _, _, name in world.state.waitlist[service_of("beds")]]
+    assert line == [*sorted([FIRST, SECOND]), later]
+
+
+def test_a_corrected_outcome_of_a_part_counts_in_the_whole(world: World) -> None:
+    whole = split(world)
+    served(world, FIRST, "need_met")
+    world.send(outcome(FIRST, "not_met"), "shelter")
+    assert served(world, SECOND, "need_met")[-1] == ReferralClosed(
+        referral=whole, status="completed", reason="parts_closed", result="partly_met"
+    )
+
+
+def test_a_part_that_is_reopened_while_the_whole_is_open_is_part_of_it_again(world: World) -> None:
+    whole = split(world)
+    served(world, FIRST, "not_met")
+    world.send(world.reopening(FIRST), "police")
+    assert world.state.referrals[whole].parts == {FIRST, SECOND}
+    served(world, SECOND, "need_met")
+    assert whole in world.state.referrals
+    world.send(accept(FIRST, 2), "shelter")
+    assert world.send(outcome(FIRST, "need_met"), "shelter")[-1] == ReferralClosed(
+        referral=whole, status="completed", reason="parts_closed", result="need_met"
+    )
+
+
+def test_a_correction_of_before_a_part_was_reopened_counts_for_nothing_in_the_whole(world: World) -> None:
+    whole = split(world)
+    served(world, FIRST, "not_met")
+    world.send(world.reopening(FIRST), "police")
+    world.send(outcome(FIRST, "need_met"), "shelter")
+    assert world.state.referrals[whole].results == {}
+
+
+def test_withdrawing_the_whole_leaves_a_part_that_another_agency_follows_alone(world: World) -> None:
+    whole = split(world)
+    world.send(transfer(FIRST), "police")
+    events = world.send(withdraw(whole), "police")
+    assert {getattr(event, "referral", "") for event in events} == {whole, SECOND}
+    assert world.state.referrals[FIRST].offers == [1]
+    served(world, FIRST, "need_met")
+    assert FIRST in world.state.closed
+
+
+def test_a_referral_that_was_split_is_not_reopened_but_its_parts_are(world: World) -> None:
+    whole = split(world)
+    for part in (FIRST, SECOND):
+        served(world, part, "not_met")
+    assert refused(world.send(world.reopening(whole), "police")) == "already_split"
+    assert kinds(world.send(world.reopening(FIRST), "police"))[0] == "ReferralReopened"
+
+
 # Reopening
 
 
@@ -326,11 +385,63 @@ def test_a_reopened_referral_has_all_its_offers_and_all_its_time_again(world: Wo
     assert "ReferralClosed" in kinds(world.tick(world.now + 1))
 
 
-def test_whoever_asked_or_served_before_the_reopening_is_told_that_its_task_is_over(world: World) -> None:
+def test_whoever_answers_an_offer_of_before_the_reopening_is_told_that_it_is_over(world: World) -> None:
     referral = closed(world)
     world.send(world.reopening(referral), "police")
     assert refused(world.send(accept(referral, 2), "clinic")) == "offer_not_open"
-    assert refused(world.send(outcome(referral), "clinic")) == "not_accepted"
+
+
+def test_who_served_before_the_reopening_corrects_what_came_of_that_until_it_has_accepted_anew(
+    world: World,
+) -> None:
+    referral = closed(world)
+    first = world.state.sequence - 1
+    world.send(world.reopening(referral), "police")
+    [event] = world.send(outcome(referral, "not_met"), "clinic")
+    assert event == OutcomeReported(
+        referral=referral, task=task_id(referral, 2), result="not_met", corrects=first
+    )
+    assert world.state.referrals[referral].offers == [3]
+    world.send(withdraw(referral), "police")
+    [again] = world.send(outcome(referral, "partly_met"), "clinic")
+    assert isinstance(again, OutcomeReported)
+    assert again.corrects == world.state.sequence - 3
+    assert again.task == task_id(referral, 2)
+
+
+def test_what_is_reported_once_it_is_accepted_anew_is_of_the_new_service(world: World) -> None:
+    referral = closed(world)
+    world.send(world.reopening(referral), "police")
+    world.send(accept(referral, 3), "clinic")
+    event = world.send(outcome(referral), "clinic")[0]
+    assert isinstance(event, OutcomeReported)
+    assert (event.task, event.corrects) == (task_id(referral, 3), None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "refusal"), [("entered_in_error", "entered_in_error"), ("moved_away", None)]
+)
+def test_what_was_entered_in_error_is_not_reopened(
+    world: World, reason: WithdrawReason, refusal: str | None
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(withdraw(referral, reason), "police")
+    first = world.send(world.reopening(referral), "police")[0]
+    assert getattr(first, "reason", None) == (refusal or "need_returned")
+
+
+def test_what_was_accepted_is_the_task_that_was_entered_in_error_and_not_the_transfer_under_way(
+    world: World,
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.accepted()
+    world.send(propose(referral, "second"), "shelter")
+    events = world.send(withdraw(referral, "entered_in_error"), "police")
+    assert events[:2] == [
+        ReferralWithdrawn(referral=referral, reason="entered_in_error", task=task_id(referral, 1)),
+        TaskCancelled(referral=referral, task=task_id(referral, 2), provider="clinic", reason="withdrawn"),
+    ]
 
 
 def test_a_reopened_referral_is_followed_up_after_its_new_end_alone(world: World) -> None:

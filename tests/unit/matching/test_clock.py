@@ -29,6 +29,7 @@ from tests.support.deciding import (
     acknowledge,
     ask,
     decline,
+    go_on,
     hold,
     kinds,
     of,
@@ -37,6 +38,7 @@ from tests.support.deciding import (
     organisation,
     outcome,
     refused,
+    reply,
     start,
     withdraw,
 )
@@ -98,6 +100,16 @@ def test_who_must_answer_an_offer_is_reminded_after_the_shares_of_time_the_proto
     assert world.tick(at + 5 * MINUTE) == [Reminded(**reminded, percent=50)]
     assert world.tick(at + 8 * MINUTE) == [Reminded(**reminded, percent=80)]
     assert kinds(world.tick(due))[0] == "OfferExpired"
+
+
+def test_while_the_agency_is_asked_something_it_is_reminded_and_not_the_provider(world: World) -> None:
+    referral = offered(world, offer_reminders=[50, 80])
+    world.send(ask(referral), "shelter")
+    [first] = world.tick(world.now + 5 * MINUTE)
+    world.send(reply(referral), "police")
+    [second] = world.tick(world.now + 3 * MINUTE)
+    assert isinstance(first, Reminded) and isinstance(second, Reminded)
+    assert (first.party, second.party) == ("police", "shelter")
 
 
 @pytest.mark.parametrize("answer", [accept, decline])
@@ -191,6 +203,20 @@ def test_a_service_that_does_not_start_in_time_is_reminded_and_escalates_once(wo
     assert world.tick(due + 50 * DAY) == []
 
 
+@pytest.mark.parametrize("rests", [False, True])
+def test_the_time_to_start_begins_when_the_provider_said_that_it_takes_the_person(
+    world: World, rests: bool
+) -> None:
+    referral = offered(world, steps=[step("start", DAY, 50)])
+    starts_at = world.now + 5 * DAY
+    world.send(accept(referral, starts_at=starts_at), "shelter")
+    if rests:
+        world.send(hold(referral), "shelter")
+        world.send(go_on(referral), "shelter")
+    assert world.tick(starts_at + DAY // 2 - 1) == []
+    assert kinds(world.tick(starts_at + DAY)) == ["Reminded", "Escalated"]
+
+
 def test_the_time_for_the_outcome_begins_with_the_start(world: World) -> None:
     referral = accepted(world, steps=[step("start", DAY), step("outcome", 2 * DAY)])
     world.send(start(referral, world.now), "shelter", at=world.now + HOUR)
@@ -221,6 +247,18 @@ def test_a_referral_nobody_accepts_is_closed_when_its_time_is_over_and_its_offer
     ]
     assert world.places() == (1, 0, 0)
     assert refused(world.send(accept(referral), "shelter")) == "referral_closed"
+
+
+def test_waiting_for_a_providers_date_counts_as_going_unaccepted(world: World) -> None:
+    referral = offered(world, referral_limits=each(2 * DAY), silence="escalates")
+    opened_at = world.now
+    until = opened_at + DAY
+    world.send(decline(referral, 1, "full_until", until), "shelter")
+    world.tick(until)
+    assert "ReferralClosed" not in kinds(world.tick(opened_at + 2 * DAY - 1))
+    assert world.tick(opened_at + 2 * DAY)[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="time_over"
+    )
 
 
 def test_a_referral_that_was_accepted_in_time_is_not_closed(world: World) -> None:

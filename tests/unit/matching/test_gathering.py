@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from referral_bus.contracts.facts import Facts
-from referral_bus.contracts.inbox import HoldReferral
-from referral_bus.contracts.ledger import OfferMade, ReferralClosed, ReferralQueued, WindowClosed
+from referral_bus.contracts.facts import Facts, Need, PlaceFact, TextFact
+from referral_bus.contracts.inbox import AmendReferral, HoldReferral
+from referral_bus.contracts.ledger import (
+    MatchDecided,
+    OfferMade,
+    ReferralClosed,
+    ReferralQueued,
+    WindowClosed,
+)
+from referral_bus.contracts.reference import ReachLimit
+from referral_bus.wire.codec import Codec
+from services.matching.core.decide import call, wanted_for
+from services.matching.core.state import Call
 from tests.support.deciding import (
     HOUSING,
     MINUTE,
     OPERATIONS,
     POLICY,
     World,
+    accept,
+    decline,
     forget,
     kinds,
     of,
     offers,
+    offers_in,
     picture,
     policy,
+    report,
     service_of,
     stated_age,
     subject_of,
@@ -68,6 +84,91 @@ def test_who_is_left_without_a_place_is_closed_with_a_certificate(gathering: Wor
     ended = [event for event in events if isinstance(event, ReferralClosed)]
     assert [event.reason for event in ended] == ["no_match", "no_match"]
     assert {event.referral for event in ended} < set(numbers)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_offers_are_made_as_the_window_was_assigned_whatever_the_lots_and_the_order(
+    codec: Codec, seed: int
+) -> None:
+    world = World(codec)
+    world.send(policy(GATHERING.model_copy(update={"seed": f"seed number {seed}"})), OPERATIONS)
+    world.publish(offers("any"), offers("young", "clinic", ages={"maximum": 40}))
+    chance = Random(seed)
+    for number in range(1, chance.randint(3, 6)):
+        refer(world, number, chance.choice((HOUSING, OLD)))
+    [closed, *_] = world.tick(world.now + 10 * MINUTE)
+    assert isinstance(closed, WindowClosed)
+    assert made(world) == {
+        placement.referral: placement.service
+        for placement in closed.placements
+        if placement.service is not None
+    }
+    assert not world.state.assigned and not world.state.split_off
+
+
+def test_a_place_that_comes_free_while_a_window_is_called_goes_to_who_was_left_out(
+    gathering: World,
+) -> None:
+    gathering.follow(parking_ms=20 * MINUTE)
+    first, second = refer(gathering, 1, OLD), refer(gathering, 2, OLD)
+    # It waits for the offer it declines.
+    for referral in (first, second):
+        gathering.send(decline(referral), "shelter")
+    events = gathering.tick(gathering.now + 10 * MINUTE)
+    assert [event.service for event in offers_in(events)] == [service_of("any")] * 2
+    assert {event.referral for event in offers_in(events)} == {first, second}
+
+
+def test_who_is_assigned_a_place_that_is_gone_when_called_is_matched_with_what_there_is(
+    gathering: World,
+) -> None:
+    first = refer(gathering, 1)
+    gathering.state.assigned[first] = service_of("young")
+    gathering.publish(offers("young", "clinic", ages={"maximum": 20}))
+    [_, matched, offer] = call(
+        gathering.state,
+        Call(first, service_of("young")),
+        gathering.now,
+        gathering.open(wanted_for(gathering.state, Call(first, None))),
+    )
+    assert isinstance(matched, MatchDecided) and isinstance(offer, OfferMade)
+    assert matched.service == offer.service == service_of("any")
+
+
+def test_who_becomes_urgent_leaves_the_window_and_is_matched_at_once(gathering: World) -> None:
+    first, second = refer(gathering, 1), refer(gathering, 2)
+    events = gathering.send(AmendReferral(referral=first, urgency="crisis"), "police")
+    assert kinds(events) == ["ReferralAmended", "MatchDecided", "OfferMade"]
+    assert gathering.state.window == [second]
+    gathering.send(accept(first), gathering.task(first).provider)
+    [closed, *_] = gathering.tick(gathering.now + 10 * MINUTE)
+    assert isinstance(closed, WindowClosed)
+    assert [placement.referral for placement in closed.placements] == [second]
+    assert picture(gathering.folded().state) == picture(gathering.state)
+
+
+def test_who_becomes_urgent_is_matched_as_far_as_the_urgent_are_sent(world: World) -> None:
+    reach = [ReachLimit(urgency="crisis", travel="walk", metres=1000)]
+    world.send(policy(GATHERING.model_copy(update={"reach": reach})), OPERATIONS)
+    far = offers("far", places=[{"latitude": 41_000_000, "longitude": -87_000_000}])
+    near = offers("near", "clinic", places=[{"latitude": 40_000_000, "longitude": -87_000_000}], total=10)
+    world.publish(far, near)
+    world.send(report("near", 10, 1, world.now), "clinic")
+    here = PlaceFact(status="stated", latitude=40_000_000, longitude=-87_000_000)
+    walks = HOUSING.model_copy(update={"place": here, "travel": TextFact(status="stated", value="walk")})
+    first = refer(world, 1, walks)
+    world.send(AmendReferral(referral=first, urgency="crisis"), "police")
+    assert made(world) == {first: service_of("near")}
+
+
+def test_corrected_facts_count_when_the_window_closes(gathering: World) -> None:
+    first = refer(gathering, 1, HOUSING.model_copy(update={"needs": [Need(code="food")]}))
+    sealed = gathering.seal(OLD, subject_of(1))
+    assert kinds(gathering.send(AmendReferral(referral=first, sealed_facts=sealed), "police")) == [
+        "ReferralAmended"
+    ]
+    gathering.tick(gathering.now + 10 * MINUTE)
+    assert made(gathering) == {first: service_of("any")}
 
 
 def test_crisis_and_urgent_are_decided_on_arrival(gathering: World) -> None:

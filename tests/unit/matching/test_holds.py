@@ -99,18 +99,19 @@ def test_only_its_agency_holds_and_resumes_a_referral(world: World, sender: str)
     assert refused(world.send(go_on(referral), sender)) == "not_your_referral"
 
 
-def test_a_referral_may_rest_longer_than_it_may_go_unaccepted_and_has_all_that_time_again_afterwards(
+def test_a_referral_may_rest_longer_than_it_may_go_unaccepted_and_has_what_was_left_of_that_time_afterwards(
     world: World,
 ) -> None:
     world.follow(referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY}, silence="escalates")
     world.publish(offers("beds"))
     referral = world.refer()
+    opened_at = world.now
     until = world.now + 3 * DAY
-    world.send(hold(referral, until), "police")
+    world.send(hold(referral, until), "police", at=opened_at + HOUR)
     assert world.tick(until - 1) == []
     world.tick(until)
-    assert "ReferralClosed" not in kinds(world.tick(until + DAY - 1))
-    assert world.tick(until + DAY)[-1] == ReferralClosed(
+    assert "ReferralClosed" not in kinds(world.tick(until + DAY - HOUR - 1))
+    assert world.tick(until + DAY - HOUR)[-1] == ReferralClosed(
         referral=referral, status="revoked", reason="time_over"
     )
 

@@ -51,9 +51,10 @@ from referral_bus.contracts.ledger import (
     TaskCancelled,
 )
 from referral_bus.contracts.reference import Protocol
-from referral_bus.contracts.vocabulary import DECLINES, REFUSALS, URGENCIES
+from referral_bus.contracts.vocabulary import DECLINES, REFUSALS, SERVING, URGENCIES, OutcomeResult
 from referral_bus.wire.codec import Codec
 from services.matching.chain import Chain
+from services.matching.core.closing import join
 from services.matching.core.decide import decide, wanted_facts
 from services.matching.core.state import Region
 from services.matching.snapshots import Snapshot, Snapshots, capture
@@ -129,6 +130,24 @@ modes = st.sampled_from(["match", "match", "broadcast", "broadcast", "waitlist",
 ids = st.none() | st.sampled_from([f"id-{number}" for number in range(4)])
 
 
+class Waited:
+    """How long a referral waits for somebody to accept it, all in all."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self._from: int | None = since
+        self._before = 0
+
+    def stop(self, now: int) -> None:
+        self._before, self._from = self.by(now), None
+
+    def go_on(self, now: int) -> None:
+        self._from = now if self._from is None else self._from
+
+    def by(self, now: int) -> int:
+        return self._before + (0 if self._from is None else now - self._from)
+
+
 class Anybody(RuleBasedStateMachine):
     """One region, and everybody who talks to it."""
 
@@ -146,6 +165,11 @@ class Anybody(RuleBasedStateMachine):
         self.never: dict[str, set[str]] = {}
         self.round: dict[str, set[str]] = {}
         self.parts: dict[str, set[str]] = {}
+        self.whole: dict[str, str] = {}
+        self.came: dict[str, OutcomeResult] = {}
+        self.reopened: set[str] = set()
+        self.reached: dict[str, int] = {}
+        self.waited: dict[str, Waited] = {}
         self.outcomes: set[str] = set()
         self.to_follow_up: set[tuple[str, int]] = set()
         self.parked: set[int] = set()
@@ -200,10 +224,19 @@ class Anybody(RuleBasedStateMachine):
 
     @rule(chosen=st.integers(0, 99), saying=st.sampled_from(list(OF_SERVICE.values())))
     def a_provider_says_something_of_what_is_over(self, chosen: int, saying: Saying) -> None:
-        over = [(name, one) for name, one in self.world.state.closed.items() if one.provider]
+        state = self.world.state
+        over = [(name, one.served) for known in (state.referrals, state.closed) for name, one in known.items()
+                if one.served is not None]  # fmt: skip
         if over:
-            name, closed = over[chosen % len(over)]
-            self.send(saying(self.world, name, 1), closed.provider or "shelter")
+            name, served = over[chosen % len(over)]
+            self.send(saying(self.world, name, 1), served.provider)
+
+    @rule(chosen=st.integers(0, 99), saying=st.sampled_from(list(OF_SERVICE.values())))
+    def a_provider_reports_of_what_it_has_not_accepted(self, chosen: int, saying: Saying) -> None:
+        made = list(self.open.values())
+        if made:
+            offer = made[chosen % len(made)]
+            self.send(saying(self.world, offer.referral, 1), offer.provider)
 
     def some(self, chosen: int) -> str:
         """Any referral, open or closed."""
@@ -330,6 +363,9 @@ class Anybody(RuleBasedStateMachine):
         assert all(parked.until > now for parked in world.state.parked.values())
         due_next = world.state.next_due()
         assert due_next is None or due_next.at > now
+        for name, known in world.state.referrals.items():
+            limits = known.protocol.referral_limits
+            assert limits is None or self.waited[name].by(now) < limits.of(known.urgency), "nobody ended it"
 
     # What comes of it
 
@@ -370,7 +406,36 @@ class Anybody(RuleBasedStateMachine):
                 self.carried[carried.offset] += 1
                 assert carried.offset == tick or self.carried[carried.offset] == 1, "answered twice"
             self.count(entry.event, entry.meta.sequence)
+            self.time(entry.event, entry.meta.now)
+            self.nothing_leads_back(entry.event)
         self.seen = len(self.world.entries)
+
+    def time(self, event: Event, now: int) -> None:
+        """How long a referral waited for somebody to accept it: not while it is accepted, split, or rests at its agency's wish."""
+        match event:
+            case ReferralOpened() | ReferralReopened():
+                self.waited[event.referral] = Waited(now)
+            case OfferAccepted() | ReferralSplit():
+                self.waited[event.referral].stop(now)
+            case ReferralHeld() if event.reason != "declined":
+                self.waited[event.referral].stop(now)
+            case ReferralResumed():
+                self.waited[event.referral].go_on(now)
+            case TaskCancelled() if event.because is not None:
+                self.waited[event.referral].go_on(now)
+
+    def nothing_leads_back(self, event: Event) -> None:
+        """Whatever is reported, in whatever order: a service that was accepted never stands where it stood before."""
+        name = getattr(event, "referral", "")
+        known = self.reader.state.referrals.get(name)
+        if known is None or known.acceptance is None:
+            return
+        business = known.attempt(known.acceptance).business
+        if business == "on-hold":
+            return
+        task, far = task_id(name, known.acceptance), SERVING.index(business)
+        assert far >= self.reached.get(task, 0), f"{business} after {SERVING[self.reached[task]]}"
+        self.reached[task] = far
 
     def count(self, event: Event, sequence: int) -> None:
         match event:
@@ -379,6 +444,11 @@ class Anybody(RuleBasedStateMachine):
                 self.begun(event.referral)
             case ReferralReopened():
                 self.begun(event.referral)
+                self.reopened.add(event.referral)
+                self.came.pop(event.referral, None)
+                whole = self.whole.get(event.referral)
+                if whole in self.round:
+                    self.parts[whole].add(event.referral)
             case ReferralHeld():
                 assert not self.among(event.referral, self.open), "it rests and is on offer"
             case ReferralResumed():
@@ -387,6 +457,7 @@ class Anybody(RuleBasedStateMachine):
                 self.round[event.referral].clear()
             case ReferralSplit():
                 self.parts[event.referral] = set(event.parts)
+                self.whole |= dict.fromkeys(event.parts, event.referral)
             case OfferMade():
                 assert event.service not in self.round[event.referral], "offered twice in a round"
                 assert event.service not in self.never[event.referral], (
@@ -419,6 +490,8 @@ class Anybody(RuleBasedStateMachine):
             case OutcomeReported() if event.corrects is None:
                 del self.taken[event.task]
                 self.outcomes.add(event.referral)
+            case OutcomeReported() if event.referral in self.outcomes:
+                self.came[event.referral] = event.result
             case Escalated() if event.step == "accept":
                 self.escalated.add(event.task or "")
             case FollowUpDue():
@@ -454,6 +527,12 @@ class Anybody(RuleBasedStateMachine):
         for whole, parts in self.parts.items():
             if whole in self.round:
                 parts.discard(event.referral)
+        if event.result is not None or event.reason != "withdrawn":
+            self.came[event.referral] = event.result or "not_met"
+        if event.reason == "parts_closed":
+            of_parts = [self.came[part] for part, whole in self.whole.items()
+                        if whole == event.referral and part in self.came]  # fmt: skip
+            assert event.result == join(of_parts), "the whole is not what came of its parts"
 
     @staticmethod
     def among(referral: str, offers: dict[str, OfferMade]) -> list[OfferMade]:
@@ -508,13 +587,18 @@ class Anybody(RuleBasedStateMachine):
                 name for name, known in state.referrals.items() if service in (known.waits_for or ())
             )
             standing = [
-                (URGENCIES.index(state.referrals[name].urgency), state.referrals[name].opened_at, name)
+                (URGENCIES.index(state.referrals[name].urgency), self.in_line_since(name), name)
                 for name in names
             ]
             assert standing == sorted(standing) == line
         in_line = {service for known in state.referrals.values() for service in known.waits_for or ()}
         assert in_line == set(state.waitlist)
         assert state.next_call() is None, "somebody is to be called and was not"
+
+    def in_line_since(self, name: str) -> int:
+        """When it was taken up, or the one it was split off, unless it was reopened."""
+        whole = self.whole.get(name)
+        return self.waited[name if whole is None or name in self.reopened else whole].since
 
     @invariant()
     def a_whole_goes_on_for_as_long_as_its_parts(self) -> None:
@@ -626,6 +710,7 @@ class Life:
         ]
         unlikely = [
             lambda: machine.a_provider_says_something_of_what_is_over(chosen, self.of_service()),
+            lambda: machine.a_provider_reports_of_what_it_has_not_accepted(chosen, self.of_service()),
             lambda: machine.anybody_says_anything(pick(PARTIES), chosen, pick(SAYINGS), draw.randint(1, 4)),
             lambda: machine.counts_rightly(pick("abc"), draw.randint(1, 3), draw.randint(0, 3)),
             lambda: machine.publishes_what_is_there_anew(
@@ -661,7 +746,7 @@ class Life:
 
     def time_passes(self) -> None:
         jumps = [1000, MINUTE, 5 * MINUTE, HOUR, 5 * HOUR, DAY, 30 * DAY, 60 * DAY, 400 * DAY, -HOUR]
-        self.machine.time_passes(self.random.choices(jumps, [18, 18, 18, 10, 10, 10, 2, 2, 1, 4])[0])
+        self.machine.time_passes(self.random.choices(jumps, [18, 18, 18, 10, 10, 10, 4, 2, 1, 4])[0])
         self.machine.ticks(0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.ledger import (
     MatchDecided,
@@ -9,6 +11,7 @@ from referral_bus.contracts.ledger import (
     OfferDeclined,
     OfferExpired,
     ReferralClosed,
+    ReferralHeld,
     ReferralOpened,
     TaskCancelled,
 )
@@ -91,6 +94,14 @@ def test_a_broadcast_asks_as_many_of_the_best_at_once_as_the_protocol_says_each_
     assert [world.places(one)[1] for one in "abc"] == [1, 1, 0]
 
 
+def test_a_broadcast_asks_more_than_a_certificate_shows_where_the_protocol_says_so(world: World) -> None:
+    names = [f"{number}" for number in range(6)]
+    broadcast(world, *names, width=5)
+    assert [one.service for one in offers_in(world.events)] == [service_of(name) for name in names[:5]]
+    [matched] = [event for event in world.events if isinstance(event, MatchDecided)]
+    assert [one.service for one in matched.certificate.best] == [service_of(name) for name in names[:3]]
+
+
 def test_a_broadcast_asks_no_more_than_are_left_of_the_protocols_most_offers(world: World) -> None:
     referral = broadcast(world, "a", "clinic:b", "pantry:c", width=2, most=3)
     world.send(decline(referral, 1), "shelter")
@@ -153,6 +164,34 @@ def test_who_is_full_for_a_while_is_not_asked_again_while_the_rest_of_a_broadcas
     events = world.send(decline(referral, 2), "clinic")
     assert isinstance(events[0], OfferDeclined)
     assert [one.service for one in offers_in(events)] == [service_of("c")]
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_date_that_one_of_a_broadcast_declines_until_is_kept_whoever_declines_last(
+    world: World, first: int
+) -> None:
+    world.publish(offers("a"), offers("b", "clinic"))
+    referral = world.refer(mode="broadcast")
+    until = world.now + 3 * DAY
+    providers = [task.provider for task in world.state.referrals[referral].tasks]
+    said = {1: ("person_not_ready", until), 2: ("no_capacity", None)}
+    for number in (first, 3 - first):
+        reason, date = said[number]
+        events = world.send(decline(referral, number, reason, date), providers[number - 1])  # type: ignore[arg-type]
+    assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
+    assert world.tick(until - 1) == []
+    assert "OfferMade" in kinds(world.tick(until))
+
+
+def test_a_broadcast_whose_last_offer_expires_rests_until_the_date_somebody_declined_until(
+    world: World,
+) -> None:
+    world.publish(offers("a"), offers("b", "clinic"))
+    referral = world.refer(mode="broadcast")
+    until = world.now + 3 * DAY
+    provider = world.task(referral).provider
+    world.send(decline(referral, 1, "full_until", until), provider)
+    assert world.tick(world.now + HOUR)[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
 
 
 def test_one_of_a_broadcast_that_proposes_another_service_brings_it_in_beside_the_others(

@@ -172,6 +172,58 @@ def test_an_early_acceptance_by_another_provider_is_refused_when_the_offer_comes
     )
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_start_and_an_outcome_before_the_acceptance_wait_for_it(world: World, known: bool) -> None:
+    world.publish(offers("beds"))
+    said: list[Submission] = [start(of()), outcome(of())]
+    if known:
+        world.refer()
+    for body in said:
+        assert world.send(body, "shelter")[0] == SubmissionParked(
+            waiting_for=of(), until=world.now + PATIENCE
+        )
+    if not known:
+        world.refer()
+    assert len(world.state.parked) == 2
+    world.send(accept(of()), "shelter")
+    assert kinds(world.events[-6:]) == [
+        "OfferAccepted",
+        "SubmissionResumed",
+        "ServiceStarted",
+        "SubmissionResumed",
+        "OutcomeReported",
+        "ReferralClosed",
+    ]
+    assert world.state.parked == {}
+    assert world.again() == [value for _, value in world.entries]
+
+
+@pytest.mark.parametrize(("closes", "reason"), [(False, "not_accepted"), (True, "referral_closed")])
+def test_a_report_whose_acceptance_does_not_come_is_refused_in_time(
+    world: World, closes: bool, reason: str
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(start(referral), "shelter")
+    parked = world.state.sequence
+    if closes:
+        world.send(withdraw(referral), "police")
+    assert world.tick(world.now + PATIENCE) == [
+        SubmissionRefused(reason=reason, about=referral, parked=parked)
+    ]
+
+
+def test_a_report_that_waits_for_the_acceptance_is_refused_when_another_accepts(world: World) -> None:
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    referral = world.refer(mode="broadcast")
+    world.send(start(referral), "shelter")
+    number = [task.provider for task in world.state.referrals[referral].tasks].index("clinic") + 1
+    world.send(accept(referral, number), "clinic")
+    assert world.events[-1] == SubmissionRefused(
+        reason="not_your_offer", about=referral, parked=world.state.sequence - 4
+    )
+
+
 def test_an_early_withdrawal_and_an_early_acceptance_are_both_answered(world: World) -> None:
     world.publish(offers("beds"))
     world.send(accept(of()), "shelter")

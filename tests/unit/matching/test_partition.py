@@ -227,20 +227,43 @@ def failing(of_ids: set[str]) -> Callable[..., list[Event]]:
     return fails
 
 
-async def test_a_fault_of_ours_is_dead_lettered_and_leaves_the_state_as_it_was(
+async def test_what_a_fault_of_ours_keeps_from_being_decided_is_refused_and_dead_lettered_and_can_be_put_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.put(publish(offers("beds", total=2)), "shelter")
     await site.decide()
-    before = picture(site.chain.state)
-    monkeypatch.setattr(partitioning, "decide", failing({"bad"}))
-    at = await site.put(await site.submission(number=1), "police", id="bad")
-    await site.decide()
-    assert picture(site.chain.state) == before
-    [letter] = await site.letters()
-    assert (letter.offset, letter.reason) == (at, "undecidable")
-    await site.put(await site.submission(number=2), "police", id="good")
+    body = await site.submission(number=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(partitioning, "decide", failing({"bad"}))
+        at = await site.put(body, "police", id="bad")
+        assert refused(events_of(await site.decide(), site.codec)) == "undecidable"
+        [letter] = await site.letters()
+        assert (letter.offset, letter.reason) == (at, "undecidable")
+        assert not site.chain.state.referrals
+        await site.put(await site.submission(number=2), "police", id="good")
+        assert kinds(events_of(await site.decide(), site.codec))[-1] == "OfferMade"
+    await site.put(body, "police", id="bad")
     assert kinds(events_of(await site.decide(), site.codec))[-1] == "OfferMade"
+    await site.put(body, "police", id="bad")
+    assert kinds(events_of(await site.decide(), site.codec)) == ["SubmissionRepeated"]
+    assert (await verified(site)).good
+
+
+async def test_a_fault_on_a_tick_is_dead_lettered_and_the_tick_comes_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.put(publish(offers("beds")), "shelter")
+    await site.put(await site.submission(), "police")
+    await site.decide()
+    [(region, due)] = site.work.next_due()
+    site.clock.advance(due - site.clock.now())
+    before = picture(site.chain.state)
+    await site.put(Tick(region=region, due=due), "matching", id="tick")
+    with monkeypatch.context() as patched:
+        patched.setattr(partitioning, "decide", failing({"tick"}))
+        assert events_of(await site.decide(), site.codec) == []
+    assert picture(site.chain.state) == before and len(await site.letters()) == 1
+    assert site.work.next_due() == [(region, due)]
 
 
 async def test_a_fault_with_what_was_parked_refuses_that_alone(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from referral_bus.contracts.facts import Need, PlaceFact, TextFact
 from referral_bus.contracts.inbox import AmendReferral
 from referral_bus.contracts.ledger import (
     Event,
@@ -14,6 +15,7 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     ReferralWaitlisted,
 )
+from referral_bus.contracts.reference import ReachLimit
 from referral_bus.contracts.services import Unit
 from referral_bus.contracts.vocabulary import Urgency
 from tests.support.deciding import (
@@ -21,6 +23,8 @@ from tests.support.deciding import (
     HOUR,
     HOUSING,
     MINUTE,
+    OPERATIONS,
+    POLICY,
     PROTOCOL,
     World,
     accept,
@@ -33,6 +37,7 @@ from tests.support.deciding import (
     offers_in,
     outcome,
     picture,
+    policy,
     publish,
     report,
     service_of,
@@ -43,6 +48,7 @@ from tests.support.deciding import (
     withdraw,
 )
 
+NEAR = ReachLimit(urgency="urgent", travel="walk", metres=1000)
 REVIEW = PROTOCOL.waitlist_review_ms
 
 
@@ -225,16 +231,84 @@ def test_who_waits_for_several_services_is_called_by_the_first_that_has_a_place_
     assert called(world.send(report("rooms", 1, 1, world.now), "clinic")) == []
 
 
-def test_a_new_service_is_found_when_who_waits_is_looked_at_anew(world: World) -> None:
+def test_who_would_be_taken_by_a_new_service_lines_up_for_it_and_the_first_are_called(world: World) -> None:
     full(world)
-    referral = waiting(world, 2)
+    late, first = waiting(world, 2), waiting(world, 3, "crisis")
+    review = world.state.referrals[late].review_at
+    elsewhere = world.refer(
+        HOUSING.model_copy(update={"needs": [Need(code="food")]}), number=4, mode="waitlist"
+    )
+    events = world.send(publish(offers("rooms", "clinic")), "clinic")
+    assert kinds(events) == [
+        "ServicePublished",
+        *["ReferralWaitlisted"] * 2,
+        *["ReferralCalled", "MatchDecided", "OfferMade"],
+    ]
+    assert events[2] == ReferralWaitlisted(
+        referral=late, services=[service_of("beds"), service_of("rooms")], review=review
+    )
+    assert called(events) == [first]
+    assert offers_in(events)[0].service == service_of("rooms")
+    assert line(world, "rooms") == [late]
+    assert world.state.referrals[elsewhere].waits_for == ()
+    assert picture(world.folded().state) == picture(world.state)
+    assert called(world.send(withdraw(first), "police")) == [late]
+
+
+def test_nobody_is_called_twice_for_a_new_service_nor_to_one_they_are_not_to_be_asked_at(
+    world: World,
+) -> None:
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    referral = world.refer(number=2, mode="waitlist")
+    first = world.task(referral)
+    world.send(decline(referral, 1), first.provider)
+    world.send(decline(referral, 2), world.task(referral, 2).provider)
+    assert world.state.referrals[referral].waits_for == ()
+    for name, provider in (("beds", "shelter"), ("rooms", "clinic")):
+        events = world.send(publish(offers(name, provider, total=3)), provider)
+        assert kinds(events) == ["ServicePublished"]
+
+
+def test_who_waits_lines_up_for_a_service_that_is_offered_again_or_takes_more_people_than_before(
+    world: World,
+) -> None:
+    world.publish(offers("beds", active=False), offers("rooms", "clinic", areas=["harbour"]))
+    one = waiting(world, 1)
+    assert called(world.send(publish(offers("beds")), "shelter")) == [one]
+    two = waiting(world, 2)
+    assert called(world.send(publish(offers("rooms", "clinic")), "clinic")) == [two]
+    assert kinds(world.send(publish(offers("rooms", "clinic")), "clinic")) == ["ServicePublished"]
+
+
+def test_who_is_forgotten_does_not_line_up_for_a_new_service(world: World) -> None:
+    full(world)
+    forgotten, other = waiting(world, 2), waiting(world, 3)
+    world.send(forget(subject_of(2)), "operations")
+    assert called(world.send(publish(offers("rooms", "clinic")), "clinic")) == [other]
+    assert line(world) == [forgotten]
+
+
+def test_a_new_service_decided_again_is_the_same_bytes(world: World) -> None:
+    full(world)
+    for number in (2, 3, 4):
+        waiting(world, number)
+    world.publish(offers("rooms", "clinic", total=2))
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_what_else_has_changed_is_found_when_who_waits_is_looked_at_anew(world: World) -> None:
+    world.send(policy(POLICY.model_copy(update={"version": 2, "reach": [NEAR]})), OPERATIONS)
+    world.publish(offers("beds", places=[{"latitude": 41_000_000, "longitude": -87_000_000}]))
+    here = PlaceFact(status="stated", latitude=40_000_000, longitude=-87_000_000)
+    walks = HOUSING.model_copy(update={"place": here, "travel": TextFact(status="stated", value="walk")})
+    referral = waiting(world, 2, facts=walks)
     since = world.now
-    world.publish(offers("rooms", "clinic"))
+    world.send(policy(POLICY.model_copy(update={"version": 3})), OPERATIONS)
     assert world.tick(since + REVIEW - 1) == []
     events = world.tick(since + REVIEW)
     assert kinds(events) == ["ReferralCalled", "MatchDecided", "OfferMade"]
     assert events[0] == ReferralCalled(referral=referral)
-    assert offers_in(events)[0].service == service_of("rooms")
+    assert offers_in(events)[0].service == service_of("beds")
 
 
 def test_who_is_looked_at_anew_in_vain_waits_on_and_keeps_the_place_in_line(world: World) -> None:

@@ -14,6 +14,7 @@ from referral_bus.contracts.inbox import (
     AnswerQuestion,
     HoldReferral,
     ReportCapacity,
+    ReportOutcome,
     SubmitReferral,
     TransferReferral,
 )
@@ -268,7 +269,7 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
     (
         of(Escalated, step="accept", due=NOW),
         OFFERED,
-        [("desk", "operations"), ("operations", "operations")],
+        [("desk", "operations"), ("operations", "operations"), AGENCY],
         "accept",
         NOW,
     ),
@@ -320,6 +321,16 @@ def test_who_hears_of_an_event_and_in_which_words(
     heard = hearers(entry(event), standing, None, ROLES)
     assert [(one.organisation, one.role) for one in heard] == expected
     assert {(one.type, one.reason, one.expires_at) for one in heard} <= {(event.event_type(), reason, moment)}
+
+
+def test_who_served_before_a_reopening_hears_that_its_correction_was_taken() -> None:
+    reopened = after(ACCEPTED, of(ReferralReopened, reason="need_returned", sealed_facts=b"sealed"))
+    corrected = of(OutcomeReported, result="need_met", corrects=9)
+    heard = hearers(entry(corrected, "shelter", ReportOutcome.event_type()), reopened, None)
+    assert [(one.organisation, one.role, one.submission) for one in heard] == [
+        (*AGENCY, None),
+        (*PROVIDER, "sent-1"),
+    ]
 
 
 def test_no_event_of_the_ledger_is_left_out_of_the_table() -> None:

@@ -119,18 +119,28 @@ def test_a_referral_stands_where_the_core_says(seed: int) -> None:
         assert standing.accepted_by == (None if accepted is None else referral.attempt(accepted).provider)
 
 
+def served_before(moment: Moment) -> bool:
+    """Whether its provider says something of what it did before the referral was reopened."""
+    event, standing = moment.entry.event, moment.before
+    late = getattr(event, "late", False) or getattr(event, "corrects", None) is not None
+    return late and standing is not None and standing.accepted_task != getattr(event, "task", None)
+
+
 def test_only_the_parties_of_a_referral_hear_of_it() -> None:
     for moment in every_moment():
         event, standing = moment.entry.event, moment.before
         if standing is None or isinstance(event, SubmissionRefused | SubmissionParked):
             continue
         if isinstance(event, Escalated):
-            assert {one.organisation for one in moment.heard} == {event.to or OPERATIONS}
+            unanswered = {standing.agency} if event.step == "accept" else set()
+            assert {one.organisation for one in moment.heard} == {event.to or OPERATIONS} | unanswered
             continue
         agencies = {standing.agency}
         if isinstance(event, ReferralTransferred):
             agencies.add(event.agency)
         its = {getattr(event, "provider", None), standing.accepted_by, *standing.offers.values()}
+        if served_before(moment):
+            its.add(moment.entry.meta.submission.source)  # type: ignore[union-attr]
         for heard in moment.heard:
             assert heard.organisation in (agencies if heard.role == "agency" else its)
             assert heard.role in ("agency", "provider")
@@ -180,6 +190,9 @@ def test_who_accepted_hears_of_what_is_due_and_said_afterwards() -> None:
         event = moment.entry.event
         if isinstance(event, FollowUpDue | OutcomeReported):
             assert moment.before is not None
-            assert moment.before.accepted_by in {
-                one.organisation for one in moment.heard if one.role == "provider"
-            }
+            hearing = {one.organisation for one in moment.heard if one.role == "provider"}
+            if served_before(moment):
+                assert moment.entry.meta.submission is not None
+                assert hearing == {moment.entry.meta.submission.source}
+            else:
+                assert hearing == {moment.before.accepted_by}

@@ -120,18 +120,19 @@ async def test_every_open_referral_stands_where_the_core_says(both: tuple[Views,
         assert row["held_until"] == known.held_until
         assert row["waits_for"] == (None if known.waits_for is None else list(known.waits_for))
         assert (row["reopened_at"] or row["opened_at"]) == known.opened_at
-        if row["reopened_at"] is None:
-            # A part that is taken up again is on its own for the core; that it was split off stays true.
-            assert row["part_of"] == known.part_of
+        assert row["part_of"] == known.part_of
         assert (row["parts"] is None) == (known.parts is None)
         sealed = views.row("sections", referral=name, section="facts")["sealed"]
         assert sealed == known.sealed_facts
     closed = {name for name, row in rows.items() if row["standing"] == "closed"}
     assert closed == rows.keys() - cores.state.referrals.keys()
     for name, record in cores.state.closed.items():
-        provider = rows[name]["accepted_by"] if record.completed is not None else None
-        assert provider == record.provider
-        assert record.outcome_at is None or rows[name]["outcome_at"] == record.outcome_at
+        if record.completed:
+            assert record.served is not None
+            assert rows[name]["accepted_by"] == record.served.provider
+            assert rows[name]["outcome_at"] == record.served.outcome_at
+        else:
+            assert rows[name]["outcome_at"] is None
 
 
 async def test_what_waits_is_what_the_core_expects_and_by_when(both: tuple[Views, Cores]) -> None:

@@ -27,6 +27,7 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     ReferralHeld,
     ReferralOpened,
+    ReferralReopened,
     ReferralResumed,
     ReferralSplit,
     ReferralTransferred,
@@ -381,6 +382,7 @@ async def test_what_is_reported_late_corrects_the_record_and_nothing_else(world:
     first = world.referral(opened.referral)["outcome_at"]
     await world.see(
         ServiceStarted(referral=opened.referral, task=offer.task, started_at=START, late=True),
+        NoShowReported(referral=opened.referral, task=offer.task, missed_at=START, late=True),
         OutcomeReported(referral=opened.referral, task=offer.task, result="not_met", corrects=first),
     )
     row = world.referral(opened.referral)
@@ -389,7 +391,62 @@ async def test_what_is_reported_late_corrects_the_record_and_nothing_else(world:
     assert world.views.row("tasks", task=offer.task)["started_at"] == START
     assert world.views.row("units", unit="un-north-beds")["taken"] == 0
     corrections = [row["type"] for row in world.views.table("events") if row["correction"]]
-    assert corrections == ["ServiceStarted", "OutcomeReported"]
+    assert corrections == ["ServiceStarted", "NoShowReported", "OutcomeReported"]
+
+
+async def test_a_correction_of_before_a_reopening_says_nothing_of_what_comes_of_it_since(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    await world.see(accepted(offer), *completed(offer))
+    first = world.referral(opened.referral)["outcome_at"]
+    reopened = ReferralReopened(
+        referral=opened.referral, reason="need_returned", sealed_facts=opened.sealed_facts
+    )
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(reopened, OutcomeReported(**task, result="not_met", corrects=first))
+    row = world.referral(opened.referral)
+    assert (row["standing"], row["outcome"], row["outcome_at"]) == ("opened", None, None)
+
+
+async def test_the_start_waits_from_when_the_provider_said_that_it_takes_the_person(world: World) -> None:
+    opened, offer = await world.offered()
+    starts_at = world.region.now + 9 * HOUR
+    await world.see(accepted(offer).model_copy(update={"starts_at": starts_at}))
+    assert world.waiting(opened.referral)["start", "provider"] == starts_at + 2 * HOUR
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(TaskHeld(**task, reason="in_custody"), TaskResumed(**task))
+    assert world.waiting(opened.referral)["start", "provider"] == starts_at + 2 * HOUR
+    assert world.task(offer) == ("in-progress", "scheduled")
+
+
+async def test_a_reminder_is_that_of_the_party_that_was_told(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    told = {**task, "party": "police", "percent": 50}
+    await world.see(
+        InformationAsked(**task, provider="shelter", sealed_question=b"q1"),
+        Reminded(**told, step="accept", due=offer.expires_at),
+    )
+    rows = {row["waits_for"]: row["reminded"] for row in world.views.table("waits")}
+    assert (rows["information"], rows["answer"]) == (50, None)
+    await world.see(accepted(offer), Reminded(**told, step="handoff", due=START + HOUR))
+    handoffs = {
+        row["whose"]: row["reminded"] for row in world.views.table("waits") if row["waits_for"] == "handoff"
+    }
+    assert handoffs == {"agency": 50, "provider": None}
+
+
+async def test_the_time_for_the_handoff_stands_still_while_the_service_rests(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    late = Escalated(**task, step="handoff", due=START + 7)
+    await world.see(accepted(offer), late, TaskHeld(**task, reason="in_custody", until=START + HOUR))
+    assert world.waiting(opened.referral) == {("handoff", "provider"): None, ("handoff", "agency"): None}
+    await world.see(TaskResumed(**task))
+    due = world.region.now + 2 * HOUR
+    waiting = world.waiting(opened.referral)
+    assert (waiting["handoff", "provider"], waiting["handoff", "agency"]) == (due, due)
 
 
 async def test_a_no_show_is_counted_and_a_contact_is_in_the_timeline(world: World) -> None:
@@ -403,7 +460,7 @@ async def test_a_no_show_is_counted_and_a_contact_is_in_the_timeline(world: Worl
     assert world.task(offer) == ("accepted", "no-show")
     assert world.views.row("tasks", task=offer.task)["missed"] == 1
     event = world.views.row("events", referral=opened.referral, type="ContactReported")
-    assert event["detail"] == {"tried_at": START, "channel": "text", "reached": True}
+    assert event["detail"] == {"tried_at": START, "channel": "text", "reached": True, "late": False}
 
 
 async def test_a_referral_that_never_should_have_been_is_entered_in_error(world: World) -> None:
@@ -456,6 +513,41 @@ async def test_a_service_keeps_its_word_by_accepting_and_breaks_it_by_having_no_
     await world.see(declined(offer).model_copy(update={"reason": "person_declined"}))
     row = world.views.row("reliability", service="sv-north-beds")
     assert (row["kept"], row["broken"]) == (1, 2)
+
+
+async def test_an_acceptance_that_is_given_back_for_want_of_a_place_counts_as_not_kept_alone(
+    world: World,
+) -> None:
+    for because in ("no_capacity", "full_until", "person_declined"):
+        _, offer = await world.offered()
+        await world.see(accepted(offer))
+        await world.see(
+            TaskCancelled(
+                referral=offer.referral,
+                task=offer.task,
+                provider=offer.provider,
+                reason="given_back",
+                because=because,
+            )
+        )
+    row = world.views.row("reliability", service="sv-north-beds")
+    assert (row["kept"], row["broken"]) == (1, 2)
+
+
+async def test_an_offer_that_expires_while_the_agency_owes_an_answer_says_nothing_of_the_service(
+    world: World,
+) -> None:
+    _, offer = await world.offered()
+    await world.see(accepted(offer))
+    _, offer = await world.offered()
+    await world.see(
+        InformationAsked(
+            referral=offer.referral, task=offer.task, provider=offer.provider, sealed_question=b"sealed"
+        )
+    )
+    await world.see(expired(offer))
+    row = world.views.row("reliability", service="sv-north-beds")
+    assert (row["kept"], row["broken"]) == (1, 0)
 
 
 # Services of other regions

@@ -110,6 +110,15 @@ def test_coordinated_entry_is_followed_by_name_alone_and_silence_is_no_answer(wo
     assert [task_id(made.referral, number) for number in known.offers] == [made.task]
 
 
+def test_coordinated_entry_holds_no_place_for_ever(world: World) -> None:
+    body = world.submission(urgency="routine").model_copy(update={"protocol": "coordinated-entry-housing"})
+    made = world.send(body, "police")[-1]
+    assert isinstance(made, OfferMade)
+    [closed] = [one for one in world.tick(world.now + 90 * DAY) if isinstance(one, ReferralClosed)]
+    assert (closed.referral, closed.reason) == (made.referral, "time_over")
+    assert world.state.units[made.unit].held == 0
+
+
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [

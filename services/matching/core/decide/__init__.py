@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from referral_bus.contracts import inbox
-from referral_bus.contracts.ids import referral_of
+from referral_bus.contracts.ids import referral_of, region_of
 from referral_bus.contracts.inbox import (
     AmendReferral,
     AnswerCapacity,
     DeclineOffer,
+    ListService,
     ProposeService,
+    PublishService,
     ReopenReferral,
     ResumeReferral,
     SplitReferral,
@@ -34,6 +36,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.matching.core.decide import capacity, care, clock, elsewhere, offers, reference, referrals
 from services.matching.core.decide.answers import AllOpened, Asked, FactsGone, Opened
+from services.matching.core.decide.lines import who_may_line_up
 from services.matching.core.decide.offering import next_offers
 from services.matching.core.decide.parking import missing, park_or_refuse, unknown
 from services.matching.core.rules import SUPPORTED
@@ -123,6 +126,11 @@ def wanted_facts(state: Region, received: Received, now: int) -> list[WantedFact
             wanted = _of(state, referral_of(body.task))
         case AnswerCapacity() if body.answer in ("denied", "lost", "expired"):
             wanted = _of(state, referral_of(body.task))
+        case PublishService() | ListService():
+            there = body.definition
+            if region_of(there.service) != state.region:
+                there = state.as_here(there)
+            wanted = [one for name in who_may_line_up(state, there) for one in _of(state, name)]
         case Tick():
             due = state.next_due()
             wanted = [] if due is None or due.at > now else _of_due(state, due)
@@ -180,7 +188,7 @@ def resume(
     admitted, body = received.admitted, received.body
     not_there = missing(state, received, now)
     events = (
-        [SubmissionRefused(reason=unknown(admitted.source, not_there), about=not_there)]
+        [SubmissionRefused(reason=unknown(state, admitted.source, not_there, now), about=not_there)]
         if not_there is not None
         else _handled(Asked(state, admitted, now, facts, supported), body)
     )
@@ -199,6 +207,12 @@ def call(state: Region, called: Call, now: int, facts: AllOpened) -> list[Event]
         ReferralCalled(referral=called.referral, service=called.service),
         *next_offers(state, called.referral, known, now, facts, assigned),
     ]
+
+
+def gave_up_deciding() -> list[Event]:
+    """What stands in the place of :func:`decide` where a fault of ours keeps it from coming to anything: the sender is told, and what was
+    sent can be put to the region again once that is mended."""
+    return [SubmissionRefused(reason="undecidable")]
 
 
 def gave_up_resuming(parked: int) -> list[Event]:

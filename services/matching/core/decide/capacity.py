@@ -8,6 +8,7 @@ from referral_bus.contracts.ledger import CapacityChanged, Event
 from services.matching.core.counting import moved_since
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
 from services.matching.core.decide.elsewhere import offered_after_count, published
+from services.matching.core.decide.lines import lined_up
 from services.matching.core.judging.criteria import unmeetable
 from services.matching.core.state import COUNT_MS
 
@@ -39,7 +40,7 @@ def count(asked: Asked, body: ReportCapacity) -> list[Event]:
 
 
 def publish(asked: Asked, body: PublishService) -> list[Event]:
-    """Take a service as its provider describes it."""
+    """Take a service as its provider describes it. Whoever waits and would be taken by it lines up."""
     state, definition = asked.state, body.definition
     if any(
         region_of(one) != state.region for one in (definition.service, *(u.unit for u in definition.units))
@@ -57,4 +58,7 @@ def publish(asked: Asked, body: PublishService) -> list[Event]:
             return refused("capacity_below_held", unit.unit)
     if unmeetable(definition):
         return refused("criteria_unmeetable", definition.service)
-    return published(state, definition, asked.now)
+    return [
+        *published(state, definition, asked.now),
+        *lined_up(state, definition, asked.now, asked.facts),
+    ]

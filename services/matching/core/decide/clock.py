@@ -32,7 +32,7 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
     match due.kind:
         case "parked":
             parked = state.parked[due.number]
-            reason = unknown(parked.admitted.source, parked.waiting_for)
+            reason = unknown(state, parked.admitted.source, parked.waiting_for, now)
             return [SubmissionRefused(reason=reason, about=parked.waiting_for, parked=due.number)]
         case "follow_up":
             return [_follow_up(state, due)]
@@ -56,9 +56,9 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
                 *closing(state, name, known, "revoked", "time_over"),
             ]
         case "window":
-            return [] if state.policy is None else close_window(state, state.policy, now, facts)
+            return [] if state.policy is None else [close_window(state, state.policy, now, facts)]
         case "remind":
-            return [_reminder(state, due)]
+            return _reminders(state, due)
         case "offer":
             return _unanswered(state, due, now, facts)
         case "step":
@@ -91,21 +91,27 @@ def _escalated(state: Region, due: Due) -> Event:
     )
 
 
-def _reminder(state: Region, due: Due) -> Event:
+def _reminders(state: Region, due: Due) -> list[Event]:
+    """Whoever must act is told: of a handoff each party that did not confirm it, of an offer about which something was asked the agency."""
     known = state.referrals[due.about]
     task = known.attempt(due.number)
-    waits_for_agency = due.step == "handoff" and task.provider in known.confirmed
-    return Reminded(
-        referral=due.about,
-        task=task_id(due.about, due.number),
-        step=due.step or "accept",
-        party=known.agency if waits_for_agency else task.provider,
-        percent=due.percent,
-        due=due.end,
-    )
+    one = known.agency if task.business == "screening" else task.provider
+    parties = known.unconfirmed(due.number) if due.step == "handoff" else [one]
+    return [
+        Reminded(
+            referral=due.about,
+            task=task_id(due.about, due.number),
+            step=due.step or "accept",
+            party=party,
+            percent=due.percent,
+            due=due.end,
+        )
+        for party in parties
+    ]
 
 
 def _follow_up(state: Region, due: Due) -> Event:
     closed = state.closed[due.about]
     days = 30 if due.number == 30 else 90
-    return FollowUpDue(referral=due.about, days=days, provider=closed.provider or closed.agency)
+    provider = closed.agency if closed.served is None else closed.served.provider
+    return FollowUpDue(referral=due.about, days=days, provider=provider)

@@ -47,6 +47,7 @@ from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import DenialReason
 from services.matching.core.counting import counted
 from services.matching.core.decide.answers import AllOpened, Asked, refused
+from services.matching.core.decide.lines import lined_up
 from services.matching.core.decide.offering import next_offers, won
 from services.matching.core.state import Due, Referral, Region, Task, Unit
 from services.matching.core.timing import ends
@@ -145,13 +146,16 @@ def _denied(state: Region, task: str, unit: Unit, reason: DenialReason) -> Capac
 
 
 def list_service(asked: Asked, body: ListService) -> list[Event]:
-    """Offer another region's service to this region's referrals, or no longer."""
+    """Offer another region's service to this region's referrals, or no longer. Whoever waits and would be taken by it lines up."""
     state, service = asked.state, body.definition.service
     if region_of(service) == state.region:
         return refused("region_mismatch", service)
     if body.home_sequence <= state.versions.get(("listed", service), 0):
         return refused("listing_outdated", service)
-    return [ServiceListed(definition=body.definition, home_sequence=body.home_sequence)]
+    return [
+        ServiceListed(definition=body.definition, home_sequence=body.home_sequence),
+        *lined_up(state, state.as_here(body.definition), asked.now, asked.facts),
+    ]
 
 
 def list_capacity(asked: Asked, body: ListCapacity) -> list[Event]:

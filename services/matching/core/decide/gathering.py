@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from referral_bus.contracts.facts import Facts
-from referral_bus.contracts.ledger import Event, Placement, Price, WindowClosed
+from referral_bus.contracts.ledger import Placement, Price, WindowClosed
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabulary import Mode, Urgency
-from services.matching.core.assignment import assign
+from services.matching.core.assignment import Assignment, assign, is_optimal
 from services.matching.core.decide.answers import AllOpened
 from services.matching.core.judging.eligibility import person_of
 from services.matching.core.judging.match import table
-from services.matching.core.state import Region
-from services.matching.core.window import Waiting, problem
+from services.matching.core.state import GATHERED, Region
+from services.matching.core.window import Problem, Waiting, problem
 
 MOST_GATHERED: Final = 250
 """Referrals in one window, so that assigning them takes a fraction of a second at worst; what comes beyond is decided on its arrival."""
@@ -22,28 +23,45 @@ _MINUTE_MS: Final = 60_000
 
 def window_for(state: Region, urgency: Urgency, mode: Mode, now: int) -> int | None:
     """When the window closes that a referral is to wait for; None: it is decided at once."""
-    if urgency != "routine" or mode != "match" or state.policy is None or not state.policy.window_ms:
+    if urgency != GATHERED or mode != "match" or state.policy is None or not state.policy.window_ms:
         return None
     if not state.window:
         return now + state.policy.window_ms
     return state.window_ends if len(state.window) < MOST_GATHERED and now < state.window_ends else None
 
 
-def close_window(state: Region, policy: Policy, now: int, facts: AllOpened) -> list[Event]:
+def close_window(state: Region, policy: Policy, now: int, facts: AllOpened) -> WindowClosed:
     """Assign the referrals of the window. One whose facts can't be opened any more gets no service, and is closed when it is called."""
+    among, asked = _asked(state, policy, now, facts)
+    return _closed(state, among, assign(*asked))
+
+
+def proved(
+    state: Region, policy: Policy, now: int, facts: AllOpened, recorded: WindowClosed
+) -> WindowClosed | None:
+    """The event again as it should be written, if its prices prove that no assignment of the window is better, whoever found it and how;
+    None if they don't. Nothing is solved."""
+    among, asked = _asked(state, policy, now, facts)
+    services = {one.referral: one.service for one in recorded.placements}
+    prices = {one.service: int(one.price) for one in recorded.prices}
+    found = Assignment(tuple([services.get(name) for name in among]), prices)
+    return _closed(state, among, found) if is_optimal(found, *asked) else None
+
+
+def _asked(state: Region, policy: Policy, now: int, facts: AllOpened) -> tuple[list[str], Problem]:
+    """The referrals of the window whose facts can be opened, and what is the best for them."""
     gathered: list[Waiting] = []
     for name in state.window:
         opened, known = facts.get(name), state.referrals[name]
         if isinstance(opened, Facts):
-            rows = table(state, policy, person_of(opened), known.tried, now)
+            rows = table(state, policy, person_of(opened, known.urgency), known.tried, now)
             gathered.append(Waiting(name, rows, max(0, now - known.opened_at) // _MINUTE_MS))
-    found = assign(*problem(gathered, policy, state.units, state.last_hash))
-    services = {one.referral: service for one, service in zip(gathered, found.chosen, strict=True)}
-    return [
-        WindowClosed(
-            placements=[Placement(referral=name, service=services.get(name)) for name in state.window],
-            prices=[
-                Price(service=service, price=str(price)) for service, price in sorted(found.prices.items())
-            ],
-        )
-    ]
+    return [one.referral for one in gathered], problem(gathered, policy, state.units, state.last_hash)
+
+
+def _closed(state: Region, among: Sequence[str], found: Assignment) -> WindowClosed:
+    services = dict(zip(among, found.chosen, strict=True))
+    return WindowClosed(
+        placements=[Placement(referral=name, service=services.get(name)) for name in state.window],
+        prices=[Price(service=service, price=str(price)) for service, price in sorted(found.prices.items())],
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from referral_bus.contracts.facts import Facts
@@ -13,6 +14,7 @@ from referral_bus.contracts.ledger import (
     MatchDecided,
     OfferAccepted,
     OfferMade,
+    ReferralHeld,
     ReferralWaitlisted,
     TaskCancelled,
 )
@@ -36,7 +38,8 @@ def next_offers(
     assigned: str | None = None,
 ) -> list[Event]:
     """Offer the referral, as it stands, to whoever is best among those it was not offered to in this round, or to the service its window
-    ``assigned`` it; put it on the waiting list; or close it, with the certificate that says why."""
+    ``assigned`` it if that has a place still; put it on the waiting list; let it rest until a date somebody declined until; or close it,
+    with the certificate that says why."""
     opened = facts.get(name)
     if state.policy is None or not isinstance(opened, Facts):
         return closing(state, name, known, "revoked", "facts_unavailable")
@@ -44,23 +47,31 @@ def next_offers(
     left = min(known.protocol.maximum_offers - known.offered, MOST_ATTEMPTS - known.before - attempts)
     if left <= 0:
         return closing(state, name, known, "revoked", "offers_exhausted")
-    found = match(
+    width = min(known.protocol.broadcast_width, left) if known.mode == "broadcast" else 1
+    find = partial(
+        match,
         state,
         state.policy,
         name,
         opened,
         state.tried(known),
         now,
-        only=assigned or known.target,
         urgency=known.urgency,
+        most=width,
     )
+    found = find(only=assigned or known.target)
+    if assigned is not None and not found.best:
+        found = find(only=known.target)
     if found.best:
-        width = min(known.protocol.broadcast_width, left) if known.mode == "broadcast" else 1
         return offers(state, name, known, found, width, now)
     decided = _decided(name, known, found)
     if known.mode == "waitlist":
         review = now + known.protocol.waitlist_review_ms
         return [decided, ReferralWaitlisted(referral=name, services=found.full, review=review)]
+    until = known.parked_until(now)
+    if until is not None:
+        # Whoever declined until then can be asked again.
+        return [decided, ReferralHeld(referral=name, reason="declined", until=until)]
     return [decided, *closing(state, name, known, "revoked", "offers_exhausted" if attempts else "no_match")]
 
 

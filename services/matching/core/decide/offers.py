@@ -101,8 +101,9 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     others = [other for other in known.offers if other != number]
     if others or (task.is_open and known.acceptance is not None):
         return [ended]
-    if then == "park":
-        return [ended, ReferralHeld(referral=name, reason="declined", until=body.until)]
+    if body.until is not None:
+        until = max(body.until, known.parked_until(now) or 0)
+        return [ended, ReferralHeld(referral=name, reason="declined", until=until)]
     after = replace(known, never=known.never | {task.service}) if then == "never" else known
     return [ended, *next_offers(state, name, after, now, facts)]
 

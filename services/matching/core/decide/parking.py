@@ -1,4 +1,4 @@
-"""Submissions that refer to what the region does not have, or not yet."""
+"""Submissions that refer to what the region does not have, or not yet; and reports of a service that has not accepted yet."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from referral_bus.contracts.inbox import (
     AnswerCapacity,
     AnswerQuestion,
     AskForInformation,
-    ConfirmHandoff,
     DeclineOffer,
     ForgetSubject,
     HoldReferral,
     ListCapacity,
     ListService,
+    OfAService,
     ProposeService,
     ReopenReferral,
     ReportCapacity,
-    ReportContact,
     ReportFollowUp,
-    ReportNoShow,
-    ReportOutcome,
-    ReportServiceStart,
     RequestCapacity,
     ResumeReferral,
     ReturnCapacity,
@@ -62,11 +58,7 @@ _OF_A_REFERRAL = (
     | SplitReferral
     | ReopenReferral
     | WithdrawReferral
-    | ReportServiceStart
-    | ReportNoShow
-    | ReportContact
-    | ConfirmHandoff
-    | ReportOutcome
+    | OfAService
     | ReportFollowUp
 )
 _OF_A_TASK = (
@@ -76,10 +68,12 @@ _KINDS: Final = {"rf-": "unknown_referral", "tk-": "unknown_task", "un-": "unkno
 
 
 def missing(state: Region, received: Received, now: int) -> str | None:
-    """The id of what the submission refers to and the region does not have (yet)."""
+    """The id of what the submission refers to and the region does not have (yet), or of the referral that must be accepted before."""
     source, body = received.admitted.source, received.body
     if source not in state.organisations and not isinstance(body, _FROM_THE_BUS):
         return source
+    if isinstance(body, OfAService) and _comes_before_its_acceptance(state, source, body.referral):
+        return body.referral
     if isinstance(body, _OF_A_REFERRAL):
         known = body.referral in state.referrals or state.was_closed(body.referral, now) is not None
         return None if known else body.referral
@@ -98,12 +92,29 @@ def park_or_refuse(state: Region, source: str, waiting_for: str, now: int) -> Ev
     patience = 0 if protocol is None else protocol.parking_ms
     if patience and len(state.parked) < MOST_PARKED:
         return SubmissionParked(waiting_for=waiting_for, until=now + patience)
-    return SubmissionRefused(reason=unknown(source, waiting_for), about=waiting_for)
+    return SubmissionRefused(reason=unknown(state, source, waiting_for, now), about=waiting_for)
 
 
-def unknown(source: str, waited_for: str) -> str:
+def _comes_before_its_acceptance(state: Region, source: str, name: str) -> bool:
+    """Whether it is reported of a service that has the referral on offer, and whose acceptance may be on its way; or by the agency. Who
+    served before the referral was reopened speaks of that until it has accepted anew."""
+    known = state.referrals.get(name)
+    if known is None or (known.served is not None and known.served.provider == source):
+        return False
+    number = known.acceptance
+    if number is None and known.agency == source:
+        return bool(known.offers)
+    serves = number is not None and known.attempt(number).provider == source
+    return not serves and any(known.attempt(one).provider == source for one in known.offers)
+
+
+def unknown(state: Region, source: str, waited_for: str, now: int) -> str:
     """The reason code for what did not come."""
     if waited_for == source:
         # First, since an organisation's id may begin like any other.
         return "unknown_organisation"
+    if waited_for in state.referrals:
+        return "not_accepted"
+    if state.was_closed(waited_for, now) is not None:
+        return "referral_closed"
     return _KINDS[waited_for[:3]]

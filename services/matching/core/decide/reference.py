@@ -19,8 +19,9 @@ def adopt(asked: Asked, body: AdoptReference) -> list[Event]:
     if body.version <= state.versions.get((body.kind, body.reference), 0):
         return refused("reference_outdated", body.reference)
     protocol = body.protocol
-    if protocol is not None and protocol.calendar is not None and protocol.calendar not in state.calendars:
-        return refused("unknown_calendar", protocol.calendar)
+    calendar = getattr(protocol or body.organisation, "calendar", None)
+    if calendar is not None and calendar not in state.calendars:
+        return refused("unknown_calendar", calendar)
     if (
         protocol is not None
         and protocol.escalate_to is not None

@@ -35,7 +35,7 @@ from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, Opened, refused
 from services.matching.core.decide.gathering import window_for
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
-from services.matching.core.state import Referral
+from services.matching.core.state import GATHERED, Referral
 
 
 def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
@@ -76,7 +76,8 @@ def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
 
 
 def amend(asked: Asked, body: AmendReferral) -> list[Event]:
-    """Take the correction; who waits for a place is matched anew by it."""
+    """Take the correction; who waits for a place is matched anew by it, and who waits for a window but is too urgent for one now is matched
+    at once."""
     state, _, now, facts, _ = asked
     known = _own(asked, body.referral)
     if isinstance(known, list):
@@ -91,9 +92,11 @@ def amend(asked: Asked, body: AmendReferral) -> list[Event]:
         sealed_facts=body.sealed_facts,
         sealed_identity=body.sealed_identity,
     )
-    if known.waits_for is None:
+    after = known.amended(amended)
+    leaves_window = body.referral in state.window and after.urgency != GATHERED
+    if known.waits_for is None and not leaves_window:
         return [amended]
-    return [amended, *next_offers(state, body.referral, known.amended(amended), now, facts)]
+    return [amended, *next_offers(state, body.referral, after, now, facts)]
 
 
 def hold(asked: Asked, body: HoldReferral) -> list[Event]:
@@ -207,7 +210,7 @@ def split(asked: Asked, body: SplitReferral) -> list[Event]:
 
 
 def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
-    """Take a closed referral up again, with facts given anew, in a new round."""
+    """Take a closed referral up again, with facts given anew, in a new round. Of one that was split the parts can be."""
     state, admitted, now, facts, _ = asked
     if body.referral in state.referrals:
         return refused("not_closed", body.referral)
@@ -216,6 +219,10 @@ def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
         return refused("reopening_too_late", body.referral)
     if closed.agency != admitted.source:
         return refused("not_your_referral", body.referral)
+    if closed.in_error:
+        return refused("entered_in_error", body.referral)
+    if closed.was_split:
+        return refused("already_split", body.referral)
     unreadable = _unreadable(asked, body.referral, closed.subject, facts.get(body.referral))
     if unreadable is not None:
         return [unreadable]
@@ -225,7 +232,7 @@ def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
 
 
 def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
-    """Close the referral and all its parts."""
+    """Close the referral and its parts, but for those that another agency follows since a transfer."""
     state = asked.state
     known = _own(asked, body.referral)
     if isinstance(known, list):
@@ -234,13 +241,17 @@ def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
     events: list[Event] = []
     for part in sorted(known.parts or ()):
         of_part = state.referrals[part]
+        if of_part.agency != known.agency:
+            continue
         events += cancelled(part, of_part, _live(of_part), "withdrawn")
         events.append(ReferralClosed(referral=part, status=status, reason="withdrawn"))
     live = _live(known)
-    first = task_id(body.referral, live[-1]) if live else None
+    # What was accepted rather than who was asked to take the person over: that is the task that was entered in error, if it was.
+    named = known.acceptance or (live[-1] if live else None)
+    first = None if named is None else task_id(body.referral, named)
     return [
         ReferralWithdrawn(referral=body.referral, reason=body.reason, task=first),
-        *cancelled(body.referral, known, live[:-1], "withdrawn"),
+        *cancelled(body.referral, known, [number for number in live if number != named], "withdrawn"),
         *events,
         *closing(state, body.referral, known, status, "withdrawn"),
     ]

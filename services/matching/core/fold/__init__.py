@@ -108,11 +108,13 @@ def fold(state: Region, entry: Entry, supported: frozenset[int] = SUPPORTED) -> 
 
 
 def _remember(state: Region, meta: Meta, event: Event) -> None:
-    """So that a repeat is recognised. A repeat itself, or an id that was used again, is not a first answer."""
+    """So that a repeat is recognised. A repeat itself, or an id that was used again, is not a first answer; nor is that we failed on it."""
     admitted = meta.submission
     if admitted is None or admitted.type == _TICK or isinstance(event, SubmissionRepeated):
         return
-    if isinstance(event, SubmissionRefused) and state.first_answer(admitted, meta.now) is not None:
+    if isinstance(event, SubmissionRefused) and (
+        event.reason == "undecidable" or state.first_answer(admitted, meta.now) is not None
+    ):
         return
     key = answer_key(admitted.source, admitted.id)
     # A sender's clock may be ahead: a repeat must be known for as long as its own time does not make it too old.

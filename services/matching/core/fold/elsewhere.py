@@ -107,8 +107,7 @@ def listed(state: Region, meta: Meta, event: ServiceListed) -> None:
             unit = state.units[described.unit] = Unit(described.unit, definition.service, 0, 0, 0, meta.now)
         unit.taken = max(0, unit.taken + described.overbook - unit.overbook)
         unit.overbook = described.overbook
-    here = definition.active and state.region in definition.regions
-    state.catalogue.put(definition.model_copy(update={"active": here}))
+    state.catalogue.put(state.as_here(definition))
     state.versions["listed", definition.service] = event.home_sequence
 
 

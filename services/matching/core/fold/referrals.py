@@ -20,8 +20,8 @@ from referral_bus.contracts.ledger import (
     WindowClosed,
 )
 from services.matching.core.closing import result_of
-from services.matching.core.fold.submissions import wake
-from services.matching.core.state import DAY_MS, Closed, Due, Referral, Region
+from services.matching.core.fold.submissions import OF_A_SERVICE, wake
+from services.matching.core.state import DAY_MS, GATHERED, Closed, Due, Referral, Region
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
@@ -38,14 +38,19 @@ def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
     known = Referral.opened(event, protocol, meta.now)
     state.referrals[event.referral] = known
     if event.part_of is not None:
+        known.in_line_since = state.referrals[event.part_of].in_line_since
         state.split_off.append(event.referral)
     limited(state, event.referral, known)
-    wake(state, event.referral)
+    wake(state, event.referral, but=OF_A_SERVICE)
 
 
 def reopened(state: Region, meta: Meta, event: ReferralReopened) -> None:
     known = state.closed.pop(event.referral).reopened(event.sealed_facts, meta.now)
     state.referrals[event.referral] = known
+    whole = _whole(state, known)
+    if whole is not None and whole.parts is not None:
+        whole.parts |= {event.referral}
+        whole.results = {part: came for part, came in whole.results.items() if part != event.referral}
     limited(state, event.referral, known)
 
 
@@ -59,14 +64,19 @@ def amended(state: Region, _: Meta, event: ReferralAmended) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
     amended = state.referrals[event.referral] = known.amended(event)
+    if amended.urgency != GATHERED and event.referral in state.window:
+        state.window.remove(event.referral)
     if amended.limit != known.limit:
         limited(state, event.referral, amended)
 
 
-def held(state: Region, _: Meta, event: ReferralHeld) -> None:
+def held(state: Region, meta: Meta, event: ReferralHeld) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
-    known.on_hold, known.held_until, known.unaccepted_since = True, event.until, None
+    known.on_hold, known.held_until = True, event.until
+    if event.reason != "declined":
+        # Where it waits for a provider's date its time goes on.
+        known.stands_still(meta.now)
     _gathered_no_more(state, event.referral)
     if event.until is not None:
         state.expects(Due(event.until, "hold", event.referral))
@@ -75,13 +85,22 @@ def held(state: Region, _: Meta, event: ReferralHeld) -> None:
 def resumed(state: Region, meta: Meta, event: ReferralResumed) -> None:
     known = state.referrals[event.referral]
     known.on_hold, known.held_until, known.round_from = False, None, len(known.tasks)
-    known.unaccepted_since = meta.now
-    limited(state, event.referral, known)
+    if known.unaccepted_since is None:
+        known.unaccepted_since = meta.now
+        limited(state, event.referral, known)
 
 
 def waitlisted(state: Region, _: Meta, event: ReferralWaitlisted) -> None:
     known = state.referrals[event.referral]
+    before = known.waits_for
+    state.leaves_line(event.referral, known)
     state.lines_up(event.referral, known, tuple(event.services))
+    if before is not None:
+        # It waited already, and some service came to those it waits for: who is first in line there is to be called.
+        for service in event.services:
+            if service not in before and service not in state.freed:
+                state.freed.append(service)
+        return
     known.review_at = event.review
     for service in event.services:
         # It has no place for who is first in line there, whatever came free: that is not to be asked for ever.
@@ -99,7 +118,8 @@ def queued(state: Region, _: Meta, event: ReferralQueued) -> None:
 
 def window_closed(state: Region, _: Meta, event: WindowClosed) -> None:
     state.window.clear()
-    for placement in event.placements:
+    # Who was left out comes last, and is matched with what is left: never with a place that is another's.
+    for placement in sorted(event.placements, key=lambda one: one.service is None):
         state.split_off.append(placement.referral)
         if placement.service is not None:
             state.assigned[placement.referral] = placement.service
@@ -136,20 +156,19 @@ def transferred(state: Region, _: Meta, event: ReferralTransferred) -> None:
     known.agency = event.agency
 
 
-def split(state: Region, _: Meta, event: ReferralSplit) -> None:
+def split(state: Region, meta: Meta, event: ReferralSplit) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
     _gathered_no_more(state, event.referral)
     known.parts, known.on_hold, known.held_until = frozenset(event.parts), False, None
-    known.unaccepted_since = None
+    known.stands_still(meta.now)
 
 
 def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
     known = state.referrals.pop(event.referral)
     state.leaves_line(event.referral, known)
     _gathered_no_more(state, event.referral)
-    completed = known.outcome_of or None
-    provider = None if completed is None else known.attempt(completed).provider
+    completed = known.served is not None and known.served.attempt > known.before
     record = Closed(
         at=meta.now,
         agency=known.agency,
@@ -158,24 +177,29 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         purpose=known.purpose,
         protocol=known.protocol,
         mode=known.mode,
-        opened_at=known.opened_at,
         attempts=known.before + len(known.tasks),
         never=known.never,
+        served=known.served,
         completed=completed,
-        provider=provider,
-        outcome_at=known.outcome_at,
-        started=known.started,
+        part_of=known.part_of,
+        was_split=known.parts is not None,
+        in_error=event.status == "entered-in-error",
     )
     state.closed[event.referral] = record
-    if completed is not None and event.status == "completed":
+    if completed and event.status == "completed":
         for days in known.protocol.follow_up_days:
             state.expects(Due(meta.now + days * DAY_MS, "follow_up", event.referral, days))
-    whole = None if known.part_of is None else state.referrals.get(known.part_of)
+    whole = _whole(state, known)
     if whole is not None and whole.parts is not None:
         whole.parts -= {event.referral}
         counted = result_of(event)
         if counted is not None:
-            whole.results = (*whole.results, counted)
+            whole.results = {**whole.results, event.referral: counted}
+
+
+def _whole(state: Region, part: Referral) -> Referral | None:
+    """The referral it is a part of, as long as that is open."""
+    return None if part.part_of is None else state.referrals.get(part.part_of)
 
 
 def follow_up_due(state: Region, _: Meta, event: FollowUpDue) -> None:

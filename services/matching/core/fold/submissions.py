@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Final, get_args
+
+from referral_bus.contracts.inbox import OfAService
 from referral_bus.contracts.ledger import Meta, SubmissionParked, SubmissionRefused, SubmissionResumed
 from services.matching.core.state import Due, Parked, Region
+
+OF_A_SERVICE: Final = frozenset(report.event_type() for report in get_args(OfAService))
+"""The types of what waits not only for its referral but for that to be accepted."""
 
 
 def parked(state: Region, meta: Meta, event: SubmissionParked) -> None:
@@ -24,9 +31,10 @@ def resumed(state: Region, _: Meta, event: SubmissionResumed) -> None:
     _unpark(state, event.parked)
 
 
-def wake(state: Region, what: str) -> None:
-    """What was waited for has come."""
-    state.ready.extend(state.waiting.get(what, ()))
+def wake(state: Region, what: str, but: Collection[str] = ()) -> None:
+    """What was waited for has come, ``but`` not for submissions of these types."""
+    waiting = state.waiting.get(what, ())
+    state.ready.extend(one for one in waiting if state.parked[one].admitted.type not in but)
 
 
 def _unpark(state: Region, sequence: int) -> None:

@@ -41,7 +41,7 @@ from services.matching.core.fold.capacity import freed
 from services.matching.core.fold.referrals import limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
-from services.matching.core.state import Due, Referral, Region, Task
+from services.matching.core.state import Closed, Due, Referral, Region, Served, Task
 from services.matching.core.timing import reminders, step_dues
 from services.matching.core.transitions import may_go
 
@@ -82,15 +82,15 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
 
 
 def acknowledged(state: Region, _: Meta, event: OfferAcknowledged) -> None:
-    _refine(state, event.task, "acknowledged", of_offer=True)
+    _refine(state, event.task, "acknowledged")
 
 
 def asked(state: Region, _: Meta, event: InformationAsked) -> None:
-    _refine(state, event.task, "screening", of_offer=True)
+    _refine(state, event.task, "screening")
 
 
 def answered(state: Region, _: Meta, event: InformationGiven) -> None:
-    _refine(state, event.task, "acknowledged", of_offer=True)
+    _refine(state, event.task, "acknowledged")
 
 
 def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
@@ -101,10 +101,13 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
     unit.held -= 1
     moved(unit, meta.now, 1)
     _answered_reliably(state, task.service, kept=True)
-    known.confirmed, known.started, known.unaccepted_since = frozenset(), False, None
+    known.confirmed, known.started = frozenset(), False
+    known.stands_still(meta.now)
+    known.tasks = known.tasks_with(number, task._replace(stood=business, starts_at=event.starts_at))
     if known.protocol.steps:
-        _expect(state, step_dues(state, known, "handoff", task.provider, event.referral, number, meta.now))
-        _next_step(state, known, "start", event.referral, number, meta.now)
+        _awaits_handoff(state, known, event.referral, number, meta.now)
+        _awaits_start(state, known, event.referral, number, meta.now)
+    wake(state, event.referral)
 
 
 def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
@@ -114,13 +117,17 @@ def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
     if event.reason in UNKEPT:
         _answered_reliably(state, task.service, kept=False)
     _after(known, task, event.reason)
+    known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
 
 
 def expired(state: Region, _: Meta, event: OfferExpired) -> None:
-    known, number = _change(state, event.task, "cancelled", "expired")
+    known, number = _located(state, event.task)
     task = known.attempt(number)
+    _change(state, event.task, "cancelled", "expired")
     _release(state, task)
-    _answered_reliably(state, task.service, kept=False)
+    if task.business != "screening":
+        # Else it had asked, and it was the agency that did not answer.
+        _answered_reliably(state, task.service, kept=False)
 
 
 def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
@@ -135,7 +142,10 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
     _end(state, event.task, CANCELLED_AS[event.reason], meta.now)
     if event.because is not None:
         known, number = _located(state, event.task)
-        _after(known, known.attempt(number), event.because)
+        task = known.attempt(number)
+        _after(known, task, event.because)
+        if event.because in UNKEPT:
+            _not_kept_after_all(state, task.service)
         known.unaccepted_since = meta.now
         limited(state, event.referral, known)
 
@@ -148,17 +158,18 @@ def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
 
 def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
     if event.late:
-        record = state.closed[event.referral]
-        state.closed[event.referral] = record._replace(started=True)
+        _put_served(state, event.referral, _served(state, event.referral)._replace(started=True))
         return
     known, number = _located(state, event.task)
-    if known.attempt(number).status == "in-progress":
-        # It rested before it began, and in FHIR a task that goes on is in progress.
-        _refine(state, event.task, "started")
-    else:
+    rested = known.attempt(number).status == "on-hold"
+    if known.attempt(number).status != "in-progress":
         _change(state, event.task, "in-progress", "started")
+    # Else it rested before it began, and in FHIR a task that goes on is in progress.
+    _further(state, event.task, "started")
     known.started = True
     _next_step(state, known, "outcome", event.referral, number, meta.now)
+    if rested:
+        _awaits_handoff(state, known, event.referral, number, meta.now)
 
 
 def held(state: Region, _: Meta, event: TaskHeld) -> None:
@@ -170,37 +181,59 @@ def held(state: Region, _: Meta, event: TaskHeld) -> None:
 
 def resumed(state: Region, meta: Meta, event: TaskResumed) -> None:
     """FHIR lets a task go on only as in progress; whether the service began is another thing, and its time runs anew."""
-    known, _ = _located(state, event.task)
-    business: BusinessStatus = "started" if known.started else "accepted"
-    known, number = _change(state, event.task, "in-progress", business)
-    _next_step(state, known, "outcome" if known.started else "start", event.referral, number, meta.now)
+    known, number = _located(state, event.task)
+    _change(state, event.task, "in-progress", known.attempt(number).stood)
+    if known.started:
+        _next_step(state, known, "outcome", event.referral, number, meta.now)
+    else:
+        _awaits_start(state, known, event.referral, number, meta.now)
+    _awaits_handoff(state, known, event.referral, number, meta.now)
 
 
 def missed(state: Region, _: Meta, event: NoShowReported) -> None:
-    _refine(state, event.task, "no-show")
+    if not event.late:
+        _further(state, event.task, "no-show")
 
 
 def handed_over(state: Region, _: Meta, event: HandoffConfirmed) -> None:
+    if event.late:
+        served = _served(state, event.referral)
+        _put_served(state, event.referral, served._replace(confirmed=served.confirmed | {event.by}))
+        return
     known = _located(state, event.task)[0]
     known.confirmed |= {event.by}
     if event.complete:
-        _refine(state, event.task, "handed-over")
+        _further(state, event.task, "handed-over")
 
 
 def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
     if event.corrects is not None:
-        record = state.closed[event.referral]
-        state.closed[event.referral] = record._replace(outcome_at=meta.sequence)
+        _put_served(state, event.referral, _served(state, event.referral)._replace(outcome_at=meta.sequence))
+        record = state.closed.get(event.referral)
+        if record is not None and record.completed:
+            _corrected_in_whole(state, event, record)
         return
     met = event.result in MET
     known, number = _located(state, event.task)
     task = known.attempt(number)
     _change(state, event.task, "completed" if met else "failed", "completed" if met else "failed")
     vacate(state, task, meta.now)
-    known.outcome_at, known.outcome_of = meta.sequence, number
+    known.served = Served(
+        attempt=number,
+        provider=task.provider,
+        opened_at=known.opened_at,
+        outcome_at=meta.sequence,
+        started=known.started,
+        confirmed=known.confirmed,
+    )
 
 
 def reminded(state: Region, _: Meta, event: Reminded) -> None:
+    if event.step == "handoff":
+        known, number = _located(state, event.task)
+        if event.party != known.unconfirmed(number)[-1]:
+            # Each party is told of what falls due once.
+            return
     state.settle("remind", event.referral)
 
 
@@ -253,13 +286,45 @@ def _change(state: Region, id: str, status: TaskStatus, business: BusinessStatus
     return known, number
 
 
-def _refine(state: Region, id: str, business: BusinessStatus, of_offer: bool = False) -> None:
-    """The business status changes, and the status does not: of an open offer, or of what was accepted."""
+def _refine(state: Region, id: str, business: BusinessStatus) -> None:
+    """The business status of an open offer changes, and its status does not."""
     known, number = _located(state, id)
     task = known.attempt(number)
-    if not (task.is_open if of_offer else task.is_taken):
+    if not task.is_open:
         raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
     known.tasks = known.tasks_with(number, task._replace(business=business))
+
+
+def _further(state: Region, id: str, business: BusinessStatus) -> None:
+    """So far has the accepted service come."""
+    known, number = _located(state, id)
+    task = known.attempt(number)
+    if not task.is_taken:
+        raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
+    known.tasks = known.tasks_with(number, task.further(business))
+
+
+def _served(state: Region, name: str) -> Served:
+    """The attempt that is over with an outcome, of a referral that is closed or reopened."""
+    known = state.referrals.get(name)
+    served = state.closed[name].served if known is None else known.served
+    if served is None:
+        raise LookupError(f"{name} has no outcome")
+    return served
+
+
+def _put_served(state: Region, name: str, served: Served) -> None:
+    known = state.referrals.get(name)
+    if known is None:
+        state.closed[name] = state.closed[name]._replace(served=served)
+    else:
+        known.served = served
+
+
+def _corrected_in_whole(state: Region, event: OutcomeReported, part: Closed) -> None:
+    whole = None if part.part_of is None else state.referrals.get(part.part_of)
+    if whole is not None and whole.parts is not None:
+        whole.results = {**whole.results, event.referral: event.result}
 
 
 def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
@@ -278,6 +343,20 @@ def _next_step(state: Region, known: Referral, step: StepName, name: str, number
     _expect(state, dues)
 
 
+def _awaits_start(state: Region, known: Referral, name: str, number: int, now: int) -> None:
+    """The time to start begins when the provider said that it takes the person."""
+    _next_step(state, known, "start", name, number, max(now, known.attempt(number).starts_at or 0))
+
+
+def _awaits_handoff(state: Region, known: Referral, name: str, number: int, now: int) -> None:
+    if not known.unconfirmed(number):
+        return
+    task = known.attempt(number)
+    dues = list(step_dues(state, known, "handoff", task.provider, name, number, now))
+    known.tasks = known.tasks_with(number, task._replace(handoff_ends=dues[0].end if dues else 0))
+    _expect(state, dues)
+
+
 def _expect(state: Region, dues: Iterable[Due]) -> None:
     for due in dues:
         state.expects(due)
@@ -287,3 +366,10 @@ def _answered_reliably(state: Region, service: str, kept: bool) -> None:
     former = state.reliability.get(service, Reliability())
     state.places.change(service)
     state.reliability[service] = Reliability(former.kept + kept, former.broken + (not kept))
+
+
+def _not_kept_after_all(state: Region, service: str) -> None:
+    """It had accepted, and had no place: an offer counts once, by what came of it."""
+    former = state.reliability[service]
+    state.places.change(service)
+    state.reliability[service] = Reliability(former.kept - 1, former.broken + 1)

@@ -88,18 +88,19 @@ def match(
     only: str | None = None,
     *,
     urgency: Urgency,
+    most: int = 1,
 ) -> Match:
-    """Find the best services with a free place among those that were not tried, or ``only`` the one that is named. Reads only the state
-    and what it is given."""
+    """Find the best services with a free place among those that were not tried, or ``only`` the one that is named: ``most`` of them, or as
+    many as the certificate shows if that is more. Reads only the state and what it is given."""
     state.look_at_places()
     judged_ones = Table(state, policy, person_of(facts, urgency), tried, now, only)
-    candidates = judged_ones.best(lottery(policy.seed, state.last_hash, referral))
+    candidates = judged_ones.best(lottery(policy.seed, state.last_hash, referral), most)
     certificate = Certificate(
         policy=policy.policy,
         policy_version=policy.version,
         considered=len(state.catalogue),
         eliminated=[_eliminated_by(name, services) for name, services in judged_ones.eliminated()],
-        best=[judged(drawn.row, drawn.lot) for drawn in candidates],
+        best=[judged(drawn.row, drawn.lot) for drawn in candidates[: policy.best]],
         misses=[judged(row) for row in judged_ones.nearest_misses()],
         digest=judged_ones.digest(),
     )
@@ -169,9 +170,10 @@ class Table:
         ruled_out += [("capacity", without(left ^ free, uncertain)), (NOT_SCREENED, uncertain)]
         return without(free, uncertain)
 
-    def best(self, draw: Callable[[str], int]) -> list[Drawn]:
-        """The policy's best candidates in order. Lots are drawn only for those whose ranks are good enough to be among them."""
-        most = self._policy.best
+    def best(self, draw: Callable[[str], int], most: int = 1) -> list[Drawn]:
+        """The policy's best candidates in order, or ``most`` if that is more. Lots are drawn only for those whose ranks are good enough to
+        be among them."""
+        most = max(most, self._policy.best)
         if not self._candidates:
             return []
         sure, tied = least([part.planes for part in self._parts], self._candidates, most)
