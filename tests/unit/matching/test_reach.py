@@ -13,6 +13,7 @@ from referral_bus.contracts.places import Place, ReachLimit, Travel
 from referral_bus.contracts.services import ServiceDefinition, Unit
 from services.matching.core.judging.reach import (
     EARTH_RADIUS_M,
+    FARTHEST_M,
     Reaching,
     Travelling,
     distance,
@@ -21,6 +22,8 @@ from services.matching.core.judging.reach import (
     metres,
     point,
     reaching,
+    straight,
+    straight_of,
     travelling,
 )
 
@@ -146,6 +149,30 @@ REACH = [
 )
 def test_reach(away: int | None, travel: Travel | None, comes: int | None, verdict: str) -> None:
     assert judge_reach(away, travel, comes, limits(REACH, "routine")) == verdict
+
+
+@given(
+    PLACES, st.integers(-9_000_000, 9_000_000), st.integers(-9_000_000, 9_000_000), st.integers(0, 3_000_000)
+)
+def test_comparing_straight_lines_is_comparing_distances(
+    a: tuple[int, int], north: int, east: int, limit: int
+) -> None:
+    b = (max(-90_000_000, min(90_000_000, a[0] + north)), a[1] + east)
+    away, line = between(a, b), straight(point(*a), point(*b))
+    for some in (limit, away, away - 1, away + 1):
+        if some >= 0:
+            assert (line <= straight_of(some)) == (away <= some)
+
+
+@given(st.integers(0, FARTHEST_M - 1))
+def test_the_longest_line_within_a_distance_is_the_longest(limit: int) -> None:
+    assert straight_of(limit) < straight_of(limit + 1)
+
+
+def test_who_goes_a_quarter_of_the_way_round_the_world_goes_anywhere() -> None:
+    far = limits([ReachLimit(urgency="routine", travel="car", metres=FARTHEST_M)], "routine")
+    assert far == {}
+    assert judge_reach(15_000_000, "walk", FARTHEST_M, limits(REACH, "routine")) == "y"
 
 
 def test_a_way_without_a_limit_goes_any_distance() -> None:

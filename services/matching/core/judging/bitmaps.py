@@ -19,6 +19,16 @@ def members(of: int) -> Iterator[int]:
         at = bits.find("1", at + 1)
 
 
+def made_of(slots: Sequence[int]) -> int:
+    """The set of these slots. (Not bit by bit: of thousands of services each would make a new whole number.)"""
+    if not slots:
+        return 0
+    bits = bytearray((max(slots) >> 3) + 1)
+    for slot in slots:
+        bits[slot >> 3] |= 1 << (slot & 7)
+    return int.from_bytes(bits, "little")
+
+
 def without(of: int, others: int) -> int:
     """The members of a set that are not among the others. (Not ``of & ~others``: below zero, whole numbers are slow.)"""
     return of ^ (of & others)
@@ -44,8 +54,10 @@ def planes_of(numbers: Iterable[tuple[int, int]]) -> list[int]:
     for members_, number in numbers:
         while len(planes) < number.bit_length():
             planes.append(0)
-        for place in members(number):
-            planes[place] |= members_
+        while number:
+            lowest = number & -number
+            planes[lowest.bit_length() - 1] |= members_
+            number ^= lowest
     return planes
 
 

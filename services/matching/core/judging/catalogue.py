@@ -6,17 +6,19 @@ A service has its slot from its first publication on, the first one slot 0; it k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.services import ANY, ServiceDefinition
 from services.matching.core.judging.areas import Border, borders, either, judge_borders
-from services.matching.core.judging.bitmaps import members, without
+from services.matching.core.judging.bitmaps import made_of, members, without
 from services.matching.core.judging.criteria import Circumstances, Program, Tested, evaluate, prepared, tested
 from services.matching.core.judging.letters import Letter, is_variety
 from services.matching.core.judging.opening import Opening, opening, opens_at
 from services.matching.core.judging.reach import Reaching, reaching
+
+T = TypeVar("T", bound=Hashable)
 
 ALL: Final = frozenset({ANY})
 """The areas or languages of a service that takes all: just this object."""
@@ -68,6 +70,7 @@ class Catalogue:
         "_every_age",
         "_every_area",
         "_every_language",
+        "_hours",
         "_languages",
         "_needs",
         "_opens",
@@ -82,9 +85,13 @@ class Catalogue:
         "active",
         "asking",
         "definitions",
+        "placed",
+        "reached",
+        "remote",
         "renewed",
         "screening",
         "services",
+        "telling",
     )
 
     def __init__(self) -> None:
@@ -97,6 +104,12 @@ class Catalogue:
         self.active = 0
         self.screening = 0
         """Those that screen people themselves."""
+        self.remote = self.placed = 0
+        """Those that are given from afar; and of the others those of which it is known where they are."""
+        self.reached: list[Reaching] = []
+        """How the service in each slot is reached."""
+        self.telling = 0
+        """Those whose hours are known."""
         self._slots: dict[str, int] = {}
         self._profiles: dict[str, Profile] = {}
         self._needs: dict[str, int] = {}
@@ -115,8 +128,10 @@ class Catalogue:
         """What any of those has ever asked for."""
         self._criteria: dict[Circumstances, tuple[int, Answer]] = {}
         """Who was asked about whom, and what they answered."""
-        self._opens: dict[int, int | None] = {}
-        """When services open next, as far as that was asked in the minute that began at ``_opens_from``."""
+        self._hours: dict[Opening, int] = {}
+        """Those that keep the same hours: mostly there are few."""
+        self._opens: dict[Opening, int | None] = {}
+        """When hours begin next, as far as that was asked in the minute that began at ``_opens_from``."""
         self._opens_from = 0
 
     def __len__(self) -> int:
@@ -130,6 +145,7 @@ class Catalogue:
         if slot is None:
             slot = self._slots[service] = len(self.services)
             self.services.append(service)
+            self.reached.append(reaching(definition))
         former = self._profiles.pop(service, None)
         if former is not None:
             self._turn(former)
@@ -137,9 +153,9 @@ class Catalogue:
         self.renewed.add(service)
         self._spoken.clear()
         self._criteria.clear()
-        self._opens.clear()
         if definition.active:
             profile = self._profiles[service] = profile_of(definition, slot)
+            self.reached[slot] = profile.reaching
             self._turn(profile)
             self._tested = self._tested.joined(tested(definition))
 
@@ -150,6 +166,13 @@ class Catalogue:
         self.screening ^= bit if profile.screens else 0
         self.asking ^= bit if profile.criteria is not None else 0
         self._bordered ^= bit if profile.borders else 0
+        if profile.reaching.remote:
+            self.remote ^= bit
+        elif profile.reaching.points:
+            self.placed ^= bit
+        if profile.opening is not None:
+            self.telling ^= bit
+            _turn_each(self._hours, [profile.opening], bit)
         _turn_each(self._needs, profile.needs, bit)
         if profile.ages is None:
             self._silent_on_age ^= bit
@@ -259,16 +282,18 @@ class Catalogue:
         """The kinds of fact for which what it asks comes out as it does."""
         return evaluate(self._program(slot), person).kinds
 
-    def opens(self, slot: int, minute: int) -> int | None:
-        """When a service with known hours is open, from the minute on that begins at ``minute`` (epoch milliseconds): that moment if it
-        is open then; None for not within sight."""
+    def opens(self, among: int, minute: int) -> Iterator[tuple[int, int | None]]:
+        """When those whose hours are known are open, from the minute on that begins at ``minute`` (epoch milliseconds), each with whom it
+        has the same hours: that moment for those that are open then; None for those that are not within sight."""
         if minute != self._opens_from:
             self._opens.clear()
             self._opens_from = minute
-        if slot not in self._opens:
-            hours = self.profile(slot).opening
-            self._opens[slot] = None if hours is None else opens_at(hours, minute)
-        return self._opens[slot]
+        for hours, keeping in self._hours.items():
+            services = keeping & among
+            if services:
+                if hours not in self._opens:
+                    self._opens[hours] = opens_at(hours, minute)
+                yield services, self._opens[hours]
 
     def _program(self, slot: int) -> Program:
         program = self.profile(slot).criteria
@@ -317,7 +342,7 @@ def _served(named: Sequence[str] | None) -> frozenset[str] | None:
     return ALL if ANY in named else frozenset(named)
 
 
-def _turn_each(index: dict[str, int], names: Iterable[str], bit: int) -> None:
+def _turn_each(index: dict[T, int], names: Iterable[T], bit: int) -> None:
     for name in names:
         left = index.get(name, 0) ^ bit
         if left:
@@ -334,10 +359,7 @@ def _answer(among: int, served: int, silent: int) -> Answer:
 
 def of_letters(letters: Mapping[int, Letter]) -> Answer:
     """The answer of those in these slots."""
-    no = unknown = 0
-    for slot, letter in letters.items():
-        if letter == "n":
-            no |= 1 << slot
-        elif letter == "u":
-            unknown |= 1 << slot
-    return Answer(no, unknown)
+    return Answer(
+        made_of([slot for slot, letter in letters.items() if letter == "n"]),
+        made_of([slot for slot, letter in letters.items() if letter == "u"]),
+    )

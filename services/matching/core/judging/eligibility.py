@@ -13,11 +13,19 @@ from referral_bus.contracts.facts import Facts, Need
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency
-from services.matching.core.judging.bitmaps import members, tally
-from services.matching.core.judging.catalogue import Answer, Catalogue, of_letters
+from services.matching.core.judging.bitmaps import made_of, members, tally, without
+from services.matching.core.judging.catalogue import Answer, Catalogue
 from services.matching.core.judging.criteria import circumstances_of
-from services.matching.core.judging.letters import Letter
-from services.matching.core.judging.reach import Travelling, distance, judge_reach, limits, travelling
+from services.matching.core.judging.reach import (
+    FARTHEST_M,
+    WAYS,
+    Travelling,
+    distance,
+    limits,
+    straight,
+    straight_of,
+    travelling,
+)
 from services.matching.core.judging.vocabularies import Vocabularies
 
 MINUTE_MS: Final = 60_000
@@ -46,15 +54,15 @@ class Way(NamedTuple):
 
 
 class Distances:
-    """How far it is from the person to services, in metres; None where that is not known. Each is reckoned once, when it is asked for."""
+    """How far it is from the person to services. Each is reckoned once, when it is asked for."""
 
-    __slots__ = ("_catalogue", "_facts", "_known", "_person")
+    __slots__ = ("_catalogue", "_facts", "_lines", "_person")
 
     def __init__(self, catalogue: Catalogue, facts: Facts) -> None:
         self._catalogue = catalogue
         self._facts = facts
         self._person: Travelling | None = None
-        self._known: dict[int, int | None] = {}
+        self._lines: dict[int, int] = {}
 
     @property
     def person(self) -> Travelling:
@@ -62,10 +70,31 @@ class Distances:
             self._person = travelling(self._facts)
         return self._person
 
+    def known(self, among: int) -> int:
+        """Those of which it is known how far away they are."""
+        remote = among & self._catalogue.remote
+        return remote if self.person.point is None else remote | among & self._catalogue.placed
+
+    def lines(self, among: int) -> dict[int, int]:
+        """The square of the straight line to the nearest place of each, where the person's is known; they all have places."""
+        at, lines = self.person.point, self._lines
+        if at is None:
+            raise LookupError("nobody knows where the person is")
+        reached, found = self._catalogue.reached, {}
+        for slot in members(among):
+            line = lines.get(slot)
+            if line is None:
+                points = reached[slot].points
+                line = straight(at, points[0])
+                for other in points[1:]:
+                    line = min(line, straight(at, other))
+                lines[slot] = line
+            found[slot] = line
+        return found
+
     def to(self, slot: int) -> int | None:
-        if slot not in self._known:
-            self._known[slot] = distance(self.person, self._catalogue.profile(slot).reaching)
-        return self._known[slot]
+        """Metres; None where that is not known."""
+        return distance(self.person, self._catalogue.reached[slot])
 
 
 class Judgement(NamedTuple):
@@ -160,21 +189,31 @@ def _on_reach(
     if not furthest:
         return _NOBODY
     travel = distances.person.travel
-    letters: dict[int, Letter] = {}
-    for slot in members(among):
-        comes = catalogue.profile(slot).reaching.comes
-        letters[slot] = judge_reach(distances.to(slot), travel, comes, furthest)
-    return of_letters(letters)
+    known = distances.known(among)
+    unknown = without(among, known)
+    far = without(known, catalogue.remote)
+    ways = WAYS if travel is None else (travel,)
+    surely = [furthest[way] for way in ways if way in furthest]
+    if not surely:
+        return Answer(0, unknown)
+    # Who travels how nobody knows goes as far as the least of these for sure, and perhaps as far as the most.
+    least = straight_of(min(surely))
+    most = straight_of(max(surely)) if len(surely) == len(ways) else None
+    no: list[int] = []
+    perhaps: list[int] = []
+    for slot, line in (distances.lines(far) if far else {}).items():
+        if line > least:
+            comes = catalogue.reached[slot].comes
+            if comes is None or (comes < FARTHEST_M and line > straight_of(comes)):
+                (perhaps if most is None or line <= most else no).append(slot)
+    return Answer(made_of(no), unknown | made_of(perhaps))
 
 
 def _on_hours(catalogue: Catalogue, policy: Policy, urgency: Urgency, now: int, among: int) -> Answer:
     minute = minute_of(now)
     until = minute + getattr(policy.opens_within, urgency)
-    letters: dict[int, Letter] = {}
-    for slot in members(among):
-        if catalogue.profile(slot).opening is None:
-            letters[slot] = "u"
-            continue
-        opens = catalogue.opens(slot, minute)
-        letters[slot] = "n" if opens is None or opens > until else "y"
-    return of_letters(letters)
+    late = 0
+    for services, opens in catalogue.opens(among, minute):
+        if opens is None or opens > until:
+            late |= services
+    return Answer(late, without(among, catalogue.telling))

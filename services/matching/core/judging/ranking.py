@@ -6,17 +6,26 @@ Every part is a whole number, so an order is the same on every machine.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.certificates import JUDGED, NOT_IN_SIGHT, UNKNOWN
 from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.contracts.vocabularies import SURE
-from services.matching.core.judging.bitmaps import Column, members, numbering, planes_of, tally, without
+from services.matching.core.judging.bitmaps import (
+    Column,
+    made_of,
+    numbering,
+    planes_of,
+    tally,
+    without,
+)
 from services.matching.core.judging.catalogue import Catalogue
 from services.matching.core.judging.eligibility import MINUTE_MS, Judgement, Person, Way, minute_of
 from services.matching.core.judging.places import Places, number_counted
+from services.matching.core.judging.reach import straight_of
 
 FAR_M: Final = 100
 """Metres that distances are compared in: nobody is sent elsewhere for less."""
@@ -99,28 +108,34 @@ def _mapping(ranked: Ranked) -> Part:
 
 def _wait(ranked: Ranked) -> Part:
     """Minutes until it opens."""
-    catalogue, minute = ranked.catalogue, minute_of(ranked.now)
-    return _part(
-        planes_of([(1 << slot, _minutes(catalogue, slot, minute)) for slot in members(ranked.candidates)]),
-        by_person=True,
-    )
-
-
-def _minutes(catalogue: Catalogue, slot: int, minute: int) -> int:
-    if catalogue.profile(slot).opening is None:
-        return UNKNOWN
-    opens = catalogue.opens(slot, minute)
-    return NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS
+    catalogue, candidates, minute = ranked.catalogue, ranked.candidates, minute_of(ranked.now)
+    numbers = [(without(candidates, catalogue.telling), UNKNOWN)]
+    for services, opens in catalogue.opens(candidates, minute):
+        numbers.append((services, NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS))
+    return _part(planes_of(numbers), by_person=True)
 
 
 def _reach(ranked: Ranked) -> Part:
     """How far away it is, in hundreds of metres."""
-    distances = ranked.judgement.distances
-    away = [(slot, distances.to(slot)) for slot in members(ranked.candidates)]
-    return _part(
-        planes_of([(1 << slot, UNKNOWN if metres is None else metres // FAR_M) for slot, metres in away]),
-        by_person=True,
-    )
+    distances, candidates = ranked.judgement.distances, ranked.candidates
+    known = distances.known(candidates)
+    near = without(known, ranked.catalogue.remote)
+    as_far: dict[int, list[int]] = {}
+    steps = _steps()
+    for slot, line in (distances.lines(near) if near else {}).items():
+        hundreds = bisect_right(steps, line)
+        if hundreds == len(steps):
+            metres = distances.to(slot)
+            hundreds = UNKNOWN if metres is None else metres // FAR_M
+        as_far.setdefault(hundreds, []).append(slot)
+    numbers = [(made_of(slots), hundreds) for hundreds, slots in as_far.items()]
+    return _part(planes_of([(without(candidates, known), UNKNOWN), *numbers]), by_person=True)
+
+
+@cache
+def _steps() -> list[int]:
+    """From which straight line on it is how many hundreds of metres, up to 50 km: comparing is a tenth of the work of reckoning."""
+    return [straight_of(step * FAR_M - 1) + 1 for step in range(1, 501)]
 
 
 def _language(ranked: Ranked) -> Part:

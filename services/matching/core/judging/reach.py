@@ -33,6 +33,11 @@ _PI: Final = 0x3243F6A8885A308D313198A2E0370734 >> (124 - _BITS)
 _HALF_TURN: Final = 180_000_000
 
 
+FARTHEST_M: Final = 10_000_000
+"""Who goes as far as this, nearly a quarter of the way round the world, goes anywhere. Up to there the arc above a straight line rises as
+the line does, whole number by whole number: lines are compared in the place of distances."""
+
+
 class Point(NamedTuple):
     """A place on the sphere of 2^32 units."""
 
@@ -70,13 +75,33 @@ def point(latitude: int, longitude: int) -> Point:
 
 def metres(a: Point, b: Point) -> int:
     """The distance in whole metres, rounded to the nearest."""
-    x, y, z = a.x - b.x, a.y - b.y, a.z - b.z
-    straight = x * x + y * y + z * z
-    if straight <= 2 * _UNIT * _UNIT:
-        return _arc(straight)
+    line = straight(a, b)
+    if line <= 2 * _UNIT * _UNIT:
+        return _arc(line)
     # More than a quarter of the way round: the rest of half the way is the way to the point opposite, and better told by it.
     x, y, z = a.x + b.x, a.y + b.y, a.z + b.z
     return _HALF_WAY_ROUND - _arc(x * x + y * y + z * z)
+
+
+def straight(a: Point, b: Point) -> int:
+    """The square of the straight line between two points: the farther they are from each other, the larger."""
+    x, y, z = a.x - b.x, a.y - b.y, a.z - b.z
+    return x * x + y * y + z * z
+
+
+@lru_cache(maxsize=4096)
+def straight_of(distance: int) -> int:
+    """The square of the longest straight line that is no farther than so many metres, up to :data:`FARTHEST_M`."""
+    # No line is longer than its arc, and up to a quarter of the way round none much shorter.
+    longest = (distance + 1) ** 2 * _UNIT * _UNIT // (EARTH_RADIUS_M * EARTH_RADIUS_M) + 1
+    low, beyond = distance * distance * _UNIT * _UNIT // (EARTH_RADIUS_M * EARTH_RADIUS_M) * 3 // 4, longest
+    while beyond - low > 1:
+        middle = (low + beyond) // 2
+        if _arc(middle) <= distance:
+            low = middle
+        else:
+            beyond = middle
+    return low
 
 
 def travelling(facts: Facts) -> Travelling:
@@ -104,8 +129,12 @@ def distance(person: Travelling, service: Reaching) -> int | None:
 
 
 def limits(reach: Iterable[ReachLimit], urgency: Urgency) -> dict[Travel, int]:
-    """How far one goes in this urgency by each way of travelling."""
-    return {limit.travel: limit.metres for limit in reach if limit.urgency == urgency}
+    """How far one goes in this urgency by each way of travelling that has a limit."""
+    return {
+        limit.travel: limit.metres
+        for limit in reach
+        if limit.urgency == urgency and limit.metres < FARTHEST_M
+    }
 
 
 def judge_reach(
@@ -118,15 +147,16 @@ def judge_reach(
     """
     if away is None:
         return "u"
-    if comes is not None and away <= comes:
+    if comes is not None and (away <= comes or comes >= FARTHEST_M):
         return "y"
     if travel is not None:
         return "y" if away <= furthest.get(travel, away) else "n"
-    ways = [away <= furthest.get(way, away) for way in _WAYS]
+    ways = [away <= furthest.get(way, away) for way in WAYS]
     return "y" if all(ways) else "u" if any(ways) else "n"
 
 
-_WAYS: Final[Sequence[Travel]] = ("walk", "transit", "car")
+WAYS: Final[Sequence[Travel]] = ("walk", "transit", "car")
+"""All there are of travelling."""
 
 
 @lru_cache(maxsize=4096)
