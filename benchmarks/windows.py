@@ -1,43 +1,82 @@
 """What it brings to decide the referrals of a window together, beside first come, first served: who is served, and how long they wait.
 
-The regions of the demonstration's county, and three that are drawn at random, live for four weeks of simulated time: referrals come, each
-offer is accepted, and a place is free again when the stay is over, or all are at the start of each week. Whoever finds no place waits.
-First come: a referral gets the policy's best service on arrival, and what comes free goes to those who wait, the longest first. Ours: when
-the window closes, all that wait are one assignment. Everything else is the same for both: people, arrivals, stays, places, the policy.
-
-A wait is counted to the end of the four weeks for those who are not served by then. No broker is needed.
+The regions of the demonstration's county, and three that are drawn at random, live for four weeks of simulated time: routine referrals
+come, each offer is accepted at once, and a place is free again when the stay is over, or all are at the start of each week. All of it is
+decided by the core as the bus runs it: submissions, ticks and calls go through ``decide`` and ``fold``. Only the policy differs, which has
+a window or none, and the mode in which the agencies refer. In mode *match* who finds no place is closed; in mode *waitlist* they wait, and
+no window gathers them. No broker is needed.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
-from statistics import fmean
-from typing import Final, NamedTuple
+from statistics import median
+from typing import Final, Literal, NamedTuple
 
 from benchmarks.report import OURS, Figure, Measure
 from benchmarks.stage import Scale, Stage
-from benchmarks.world import POLICY
+from benchmarks.world import OPERATIONS, POLICY
 from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, TextFact
+from referral_bus.contracts.ids import referral_id, short_hash
+from referral_bus.contracts.inbox import (
+    AcceptOffer,
+    AdoptReference,
+    PublishService,
+    ReportOutcome,
+    Submission,
+    SubmitReferral,
+    Tick,
+)
+from referral_bus.contracts.ledger import Admitted, Entry, Event, Meta, OfferMade, Received
+from referral_bus.contracts.reference import OfferLimits, Organisation, Policy, Protocol
 from referral_bus.contracts.services import AgeRange, ServiceDefinition
 from referral_bus.contracts.services import Unit as Places
+from referral_bus.contracts.vocabulary import Mode
 from referral_bus.demo.county import County
 from referral_bus.demo.people import people
-from services.matching.core.assignment import assign, is_optimal
-from services.matching.core.judging.eligibility import Person, person_of
-from services.matching.core.judging.match import Row, best_of, table
-from services.matching.core.judging.ranking import lottery
+from services.matching.core.decide import call, decide, wanted_facts, wanted_for
+from services.matching.core.fold import fold
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import table
 from services.matching.core.state import Region, Unit
-from services.matching.core.window import Waiting, problem
 
-FIRST_COME: Final = "first come"
+MINUTE_MS: Final = 60_000
 HOUR: Final = 60
 """Simulated time is counted in minutes."""
-WINDOWS: Final = {OURS: HOUR, "ours, 15 minutes": 15, "ours, a day": 24 * HOUR}
-WEEK: Final = 7 * 24 * HOUR
-MEAN_STAY: Final = 72 * HOUR
+DAY: Final = 24 * HOUR
+WEEK: Final = 7 * DAY
+MEAN_STAY: Final = 3 * DAY
+START: Final = 1_800_000_000_000
+AGENCY: Final = "agency"
+PROTOCOL: Final = Protocol(
+    protocol="bench",
+    offer_limits=OfferLimits(crisis=WEEK * MINUTE_MS, urgent=WEEK * MINUTE_MS, routine=WEEK * MINUTE_MS),
+    maximum_offers=20,
+    parking_ms=0,
+)
+
+
+class Contender(NamedTuple):
+    """A way to run the bus: its window, in minutes, and how agencies refer."""
+
+    window: int
+    mode: Mode
+    does: str
+
+
+FIRST_COME: Final = "first come"
+CONTENDERS: Final = {
+    OURS: Contender(15, "match", "those of a quarter of an hour are one assignment"),
+    "ours, an hour": Contender(60, "match", "those of an hour are one assignment"),
+    FIRST_COME: Contender(0, "match", "the best service on arrival; who finds no place is closed"),
+    "first come, waiting list": Contender(
+        0, "waitlist", "the same; who finds no place waits, and is called by the first that comes free"
+    ),
+}
 
 
 class Scene(NamedTuple):
@@ -47,7 +86,7 @@ class Scene(NamedTuple):
     share: float
     weekly: bool = False
 
-    def count(self, places: int, until: int) -> int:
+    def coming(self, places: int, until: int) -> int:
         return round(self.share * places * until / (WEEK if self.weekly else MEAN_STAY))
 
 
@@ -56,23 +95,24 @@ SCENES: Final = {
     "crowded": Scene(1.1),
     "crowded, weekly places": Scene(1.1, weekly=True),
 }
+AT_ONCE: Final = "at once"
 DRAWN: Final = (1, 2, 3)
 """The seeds of the random regions."""
 
 
 class Case(NamedTuple):
-    """A referral: when it comes, how long its stay will be, and which services would take the person."""
+    """A referral: when it comes, and how long its stay will be."""
 
-    referral: str
-    person: Person
+    id: str
+    facts: Facts
     at: int
     stay: int
-    would_do: frozenset[str]
 
 
 class Town(NamedTuple):
     """The services of a region, and what people come there with, one after the other."""
 
+    region: str
     services: Sequence[ServiceDefinition]
     facts: Sequence[Facts]
 
@@ -83,204 +123,237 @@ class Town(NamedTuple):
 
 async def measure(_: Stage | None, scale: Scale) -> Figure:
     """Each region lives its weeks under each contender; each run has other people. There is no clock in it: a run gives the same again."""
-    until = scale.of(28, 4) * 24 * HOUR
+    until = scale.of(28, 2) * DAY
     worlds = ["the county", *(f"random {seed}" for seed in DRAWN)]
     figure = Figure(
         "windows",
         "Routine referrals decided together, beside first come, first served",
         [
-            Measure(f"{world}, {scene}: {what}", unit, better)
-            for scene in SCENES
+            measure
             for world in worlds
-            for what, unit, better in _MEASURES
-        ]
-        + [Measure(f"{world}, at once: served", "", "more") for world in worlds],
-        {
-            FIRST_COME: "the best service on arrival; a place that comes free to who has waited longest for one like it",
-            **{
-                name: f"all who wait are one assignment, every {window} minutes"
-                for name, window in WINDOWS.items()
-            },
-        },
+            for scene in (*SCENES, AT_ONCE)
+            for measure in (
+                Measure(f"{world}, {scene}: served", "", "more"),
+                Measure(f"{world}, {scene}: median wait", "min"),
+            )
+        ],
+        {name: contender.does for name, contender in CONTENDERS.items()},
     )
     figure.setting = (
-        f"{until // HOUR // 24} days, stays of {MEAN_STAY // HOUR} h in the mean, {scale.runs} runs with other people; "
-        "at once: as many referrals as there are places, and none comes free"
+        f"{until // DAY} days, stays of {MEAN_STAY // HOUR} h in the mean, {scale.runs} runs with other people, decided by the core; "
+        "the wait is that of those who are served, from the submission to the offer; "
+        "at once: as many referrals as there are places within a minute, and none comes free"
     )
     for run in range(scale.runs):
-        for name in (FIRST_COME, *WINDOWS):
+        lived = list(_worlds(until, run))
+        for name, contender in CONTENDERS.items():
             taken: dict[str, float] = {}
-            for world, towns in _worlds(until, run):
+            for world, towns in lived:
                 for named, scene in SCENES.items():
-                    waits = [wait for town in towns for wait in _lived(town, name, scene, until, run)]
-                    for (what, *_), value in zip(_MEASURES, _summed(waits, until), strict=True):
-                        taken[f"{world}, {named}: {what}"] = value
-                if name in (FIRST_COME, OURS):
-                    taken[f"{world}, at once: served"] = sum(_at_once(town, name, run) for town in towns)
+                    waits = [
+                        wait
+                        for town in towns
+                        for wait in _lived(
+                            town, contender, _cases(town, scene.coming(town.places, until), until, run), scene
+                        )
+                    ]
+                    taken |= _told(f"{world}, {named}", waits)
+                waits = [
+                    wait
+                    for town in towns
+                    for wait in _lived(town, contender, _cases(town, town.places, 1, run), None)
+                ]
+                taken |= _told(f"{world}, {AT_ONCE}", waits)
             figure.add(name, taken)
     return figure
 
 
-_MEASURES: Final = (
-    ("served", "", "more"),
-    ("mean wait", "h", "less"),
-)
+def _told(scene: str, waits: Sequence[float]) -> dict[str, float]:
+    return {f"{scene}: served": len(waits), f"{scene}: median wait": median(waits or (0,))}
 
 
-class Wait(NamedTuple):
-    """How long a referral waited, until it was served or the time was over."""
+def _lived(town: Town, contender: Contender, cases: Sequence[Case], scene: Scene | None) -> list[float]:
+    """How many minutes each waited that was served, until the last that came has been decided. Without a scene no place comes free."""
+    life = _Life(town, contender)
+    for case in cases:
+        life.pass_to(case.at)
+        life.refer(case, _ends(case, scene))
+    if cases:
+        life.pass_to(cases[-1].at + contender.window)
+    return life.waits
 
-    minutes: int
-    served: bool
 
-
-def _summed(waits: Sequence[Wait], until: int) -> tuple[float, float]:
-    return (
-        sum(wait.served for wait in waits),
-        fmean(wait.minutes for wait in waits) / HOUR,
-    )
+def _ends(case: Case, scene: Scene | None) -> int | None:
+    """How long the stay will be once it begins; None: to the end of the week it begins in."""
+    return 100 * WEEK if scene is None else None if scene.weekly else case.stay
 
 
 class _Life:
-    """A town in the course of time."""
+    """A region in the course of time, as its core decides it. Each offer is accepted at once."""
 
-    def __init__(self, town: Town, cases: Sequence[Case], until: int, *, weekly: bool) -> None:
-        self.state = _state(town)
-        self.until = until
-        self.weekly = weekly
-        self.waits: dict[str, int] = {}
-        self._cases = cases
-        self._ending: list[tuple[int, int, Unit]] = []
+    def __init__(self, town: Town, contender: Contender) -> None:
+        self.state = Region(town.region)
+        self.waits: list[float] = []
+        self._mode = contender.mode
+        self._facts: dict[str, Facts] = {}
+        self._came: dict[str, tuple[int, int | None]] = {}
+        self._ending: list[tuple[int, str, str]] = []
+        self._offset = 0
+        self._now = START
+        policy = POLICY.model_copy(update={"window_ms": contender.window * MINUTE_MS})
+        adopted: list[Organisation | Protocol | Policy] = [*_organisations(town), PROTOCOL, policy]
+        for content in adopted:
+            self._say(_adopt(content), OPERATIONS)
+        for service in town.services:
+            self._say(PublishService(definition=service), service.organisation)
 
-    def first_come(self) -> None:
-        queue: dict[str, Case] = {}
-        for case in self._cases:
-            self._free_until(case.at, queue)
-            found = best_of(self._rows(case, case.at), POLICY, self._draw(case))
-            if found and found[0].row.unit is not None:
-                self._take(case, found[0].row.unit, case.at)
-            else:
-                queue[case.referral] = case
-        self._free_until(self.until, queue)
-
-    def _draw(self, case: Case) -> Callable[[str], int]:
-        return lottery(POLICY.seed, self.state.last_hash, case.referral)
-
-    def _free_until(self, now: int, queue: dict[str, Case]) -> None:
-        """Let stays end until then; what comes free at a time goes to who waits, the longest first, each the best of it."""
-        while self._ending and self._ending[0][0] <= now:
-            at = self._ending[0][0]
-            freed = {unit.service for unit in self._end_stays(at)}
-            for case in [case for case in queue.values() if not case.would_do.isdisjoint(freed)]:
-                found = best_of(self._rows(case, at), POLICY, self._draw(case))
-                if found and found[0].row.unit is not None:
-                    del queue[case.referral]
-                    self._take(case, found[0].row.unit, at)
-
-    def together(self, window: int) -> None:
-        coming = iter(self._cases)
-        following = next(coming, None)
-        queue: dict[str, Case] = {}
-        for now in range(window, self.until + 1, window):
-            while following is not None and following.at <= now:
-                queue[following.referral] = following
-                following = next(coming, None)
-            self._end_stays(now)
-            for case, unit in self._decided(list(queue.values()), now):
-                del queue[case.referral]
-                self._take(case, unit, now)
-
-    def _decided(self, waiting: Sequence[Case], now: int) -> Iterator[tuple[Case, Unit]]:
-        free = {unit.service for unit in self.state.units.values() if unit.free > 0}
-        # Who could have nothing changes nothing for the others.
-        among = [case for case in waiting if not case.would_do.isdisjoint(free)]
-        asked = problem(
-            [Waiting(case.referral, self._rows(case, now), now - case.at) for case in among],
-            POLICY,
-            self.state.units,
-            self.state.last_hash,
+    def refer(self, case: Case, stay: int | None) -> None:
+        """The referral comes now."""
+        referral = referral_id(self.state.region, "bench", AGENCY, case.id)
+        self._facts[referral] = case.facts
+        self._came[referral] = self._now, stay
+        body = SubmitReferral(
+            referral=referral,
+            region=self.state.region,
+            subject=f"sj-{short_hash(case.id, length=26)}",
+            urgency="routine",
+            purpose="care_coordination",
+            sealed_facts=b"facts",
+            mode=self._mode,
         )
-        found = assign(*asked)
-        if not is_optimal(found, *asked):
-            raise AssertionError(f"the assignment at {now} is not proved: look at the prices")
-        for case, service in zip(among, found.chosen, strict=True):
-            if service is not None:
-                own = [unit for unit in self.state.units.values() if unit.service == service]
-                yield case, max(own, key=lambda unit: unit.free)
+        self._say(body, AGENCY)
 
-    def _rows(self, case: Case, now: int) -> list[Row]:
-        return table(self.state, POLICY, case.person, frozenset(), now * 60_000)
+    def pass_to(self, minute: int) -> None:
+        """Let everything happen that is due by then: stays end, and windows close."""
+        end = START + minute * MINUTE_MS
+        while True:
+            due = self.state.next_due()
+            over = self._ending[0][0] if self._ending else end + 1
+            at = min(over, end + 1 if due is None else due.at)
+            if at > end:
+                break
+            self._now = max(self._now, at)
+            if at == over:
+                _, referral, provider = heappop(self._ending)
+                self._say(ReportOutcome(referral=referral, result="need_met"), provider)
+            else:
+                self._say(Tick(region=self.state.region, due=at), "matching")
+        self._now = end
 
-    def _take(self, case: Case, unit: Unit, now: int) -> None:
-        unit.held += 1
-        self.state.places.change(unit.service)
-        ends_at = (now // WEEK + 1) * WEEK if self.weekly else now + case.stay
-        heappush(self._ending, (ends_at, len(self.waits), unit))
-        self.waits[case.referral] = now - case.at
+    def _say(self, body: Submission, source: str) -> None:
+        saying = deque([(body, source)])
+        while saying:
+            for event in self._decided(*saying.popleft()):
+                if isinstance(event, OfferMade):
+                    saying.append((AcceptOffer(task=event.task), event.provider))
+                    self._served(event.referral, event.provider)
 
-    def _end_stays(self, now: int) -> list[Unit]:
-        """Free the places of all stays that are over by now."""
-        freed = []
-        while self._ending and self._ending[0][0] <= now:
-            unit = heappop(self._ending)[2]
-            unit.held -= 1
-            self.state.places.change(unit.service)
-            freed.append(unit)
-        return freed
+    def _served(self, referral: str, provider: str) -> None:
+        came, stay = self._came[referral]
+        self.waits.append((self._now - came) / MINUTE_MS)
+        minute = (self._now - START) // MINUTE_MS
+        ends = (minute // WEEK + 1) * WEEK if stay is None else minute + stay
+        heappush(self._ending, (START + ends * MINUTE_MS, referral, provider))
+
+    def _decided(self, body: Submission, source: str) -> list[Event]:
+        """Everything a submission leads to."""
+        state, received = self.state, self._received(body, source)
+        made: list[Event] = []
+        while True:
+            facts = self._opened(one.referral for one in wanted_facts(state, received, self._now))
+            events = decide(state, received, self._now, facts)
+            made += self._folded(events, received.admitted)
+            while (called := state.next_call()) is not None:
+                facts = self._opened(one.referral for one in wanted_for(state, called))
+                made += self._folded(call(state, called, self._now, facts), None)
+            if not events or not isinstance(body, Tick):
+                return made
+
+    def _opened(self, referrals: Iterable[str]) -> dict[str, Facts]:
+        return {referral: self._facts[referral] for referral in referrals}
+
+    def _received(self, body: Submission, source: str) -> Received:
+        self._offset += 1
+        admitted = Admitted(
+            type=body.event_type(),
+            id=f"n-{self._offset}",
+            source=source,
+            digest=b"digest",
+            sent_at=self._now,
+            partition=0,
+            offset=self._offset,
+            append_time=self._now,
+            value=b"",
+        )
+        return Received(admitted, body)
+
+    def _folded(self, events: Sequence[Event], admitted: Admitted | None) -> Sequence[Event]:
+        """Take what was decided. The hash chain is not the core's: lots differ by referral alone."""
+        state = self.state
+        for event in events:
+            meta = Meta.model_construct(
+                region=state.region,
+                sequence=state.sequence + 1,
+                prev_hash=state.last_hash,
+                decided_through=self._offset,
+                now=self._now,
+                rules=state.rules,
+                submission=admitted,
+            )
+            fold(state, Entry(meta, event))
+            admitted = None
+        return events
 
 
-def _lived(town: Town, contender: str, scene: Scene, until: int, run: int) -> Iterator[Wait]:
-    cases = _cases(town, scene.count(town.places, until), until, run)
-    life = _Life(town, cases, until, weekly=scene.weekly)
-    if contender == FIRST_COME:
-        life.first_come()
-    else:
-        life.together(WINDOWS[contender])
-    for case in cases:
-        waited = life.waits.get(case.referral)
-        yield Wait(until - case.at, False) if waited is None else Wait(waited, True)
+def _organisations(town: Town) -> Iterator[Organisation]:
+    yield _organisation(town, AGENCY, "agency")
+    for name in sorted({service.organisation for service in town.services}):
+        yield _organisation(town, name, "provider")
 
 
-def _at_once(town: Town, contender: str, run: int) -> int:
-    """How many of as many referrals as there are places are served before any place comes free."""
-    cases = [case._replace(at=0, stay=2) for case in _cases(town, town.places, 1, run)]
-    life = _Life(town, cases, 1, weekly=False)
-    if contender == FIRST_COME:
-        life.first_come()
-    else:
-        life.together(1)
-    return len(life.waits)
+def _organisation(town: Town, name: str, role: Literal["agency", "provider"]) -> Organisation:
+    return Organisation(
+        organisation=name, version=1, name=name, kind="provider", roles=[role], home_region=town.region
+    )
+
+
+def _adopt(content: Organisation | Protocol | Policy) -> AdoptReference:
+    match content:
+        case Organisation():
+            return AdoptReference(
+                kind="organisation", reference=content.organisation, version=1, organisation=content
+            )
+        case Protocol():
+            return AdoptReference(kind="protocol", reference=content.protocol, version=1, protocol=content)
+        case Policy():
+            return AdoptReference(kind="policy", reference=content.policy, version=1, policy=content)
 
 
 def _cases(town: Town, count: int, until: int, run: int) -> list[Case]:
     """The first ``count`` people for whom there is any service at all, as they come."""
     chance = random.Random(f"cases {run}")
-    empty = _state(town)
-    for unit in empty.units.values():
-        unit.taken = 0
-    able = []
+    empty = _empty(town)
+    able: list[Facts] = []
     for facts in town.facts:
-        person = person_of(facts)
-        rows = table(empty, POLICY, person, frozenset(), 0)
-        would_do = frozenset(row.profile.service for row in rows if row.unit is not None)
-        if would_do:
-            able.append((person, would_do))
+        rows = table(empty, POLICY, person_of(facts), frozenset(), START)
+        if any(row.unit is not None for row in rows):
+            able.append(facts)
         if len(able) == count:
             break
     arrivals = sorted(chance.randrange(until) for _ in able)
     return [
-        Case(f"case-{number:06d}", person, at, max(1, round(chance.expovariate(1 / MEAN_STAY))), would_do)
-        for number, ((person, would_do), at) in enumerate(zip(able, arrivals, strict=True))
+        Case(f"case-{number:06d}", facts, at, max(1, round(chance.expovariate(1 / MEAN_STAY))))
+        for number, (facts, at) in enumerate(zip(able, arrivals, strict=True))
     ]
 
 
-def _state(town: Town) -> Region:
-    state = Region("town")
+def _empty(town: Town) -> Region:
+    """The region with all its places free."""
+    state = Region(town.region)
     for service in town.services:
         state.catalogue.put(service)
         for unit in service.units:
-            taken = unit.total - unit.available
-            state.units[unit.unit] = Unit(unit.unit, service.service, unit.total, taken, 0, 0)
+            state.units[unit.unit] = Unit(unit.unit, service.service, unit.total, 0, 0, START)
     return state
 
 
@@ -293,21 +366,21 @@ def _worlds(until: int, run: int) -> Iterator[tuple[str, list[Town]]]:
     }
     facts: dict[str, list[Facts]] = {region: [] for region in county.regions}
     for person in people(county, sum(most.values()) + len(most) * len(county.agencies), seed=run):
-        facts[person.request.region].append(person.request.facts)
+        facts[person.request.region or ""].append(person.request.facts)
     yield (
         "the county",
-        [Town(county.imports[region].services, facts[region]) for region in county.regions],
+        [Town(region, county.imports[region].services, facts[region]) for region in county.regions],
     )
     for seed in DRAWN:
         services = list(_drawn_services(seed))
         places = sum(unit.available for service in services for unit in service.units)
         drawn = list(islice(_drawn_facts(seed, run), _most(places, until)))
-        yield f"random {seed}", [Town(services, drawn)]
+        yield f"random {seed}", [Town("town", services, drawn)]
 
 
 def _most(places: int, until: int) -> int:
     """How many people are needed at the most; some have needs nobody meets."""
-    return max(places, *(scene.count(places, until) for scene in SCENES.values())) * 3 // 2
+    return max(places, *(scene.coming(places, until) for scene in SCENES.values())) * 3 // 2
 
 
 _NEEDS: Final = [Need(vocabulary="random", code=f"need-{number}") for number in range(8)]
