@@ -178,6 +178,7 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
                 "REFBUS_PORT": str(public.get(service, 0)),
                 "REFBUS_OPERATIONS_PORT": str(operations[name]),
                 "REFBUS_REPLICATION": str(plan.replication),
+                "REFBUS_QUERIES": addresses.queries,
                 **secrets.environment(service),
                 **plan.settings,
             }

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600)
+
+SERVICES: Final = ("intake", "matching", "notifier", "projections")
+
+
+class Shown(Collector):
+    """What one service shows: its own metrics, and those that are no one service's. The metrics of another would stand at 0, as if it
+    ran here and had nothing to do."""
+
+    def __init__(self, service: str) -> None:
+        self._others = tuple(f"refbus_{name}_" for name in SERVICES if name != service)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        return (metric for metric in REGISTRY.collect() if not metric.name.startswith(self._others))
+
 
 LAG = Gauge(
     "refbus_lag_records",
@@ -17,7 +37,9 @@ DEAD_LETTERS = Counter("refbus_dead_letters_total", "Records put to the dead let
 SUBMISSIONS = Counter(
     "refbus_intake_submissions_total", "Submissions by what became of them at the border", ["door", "result"]
 )
-REFUSED_AT_BORDER = Counter("refbus_intake_refused_total", "Submissions refused at the border", ["reason"])
+REFUSED_AT_BORDER = Counter(
+    "refbus_intake_refused_total", "Submissions and requests of operations refused at the border", ["reason"]
+)
 ADMISSION_SECONDS = Histogram(
     "refbus_intake_admission_seconds", "From a request's arrival to Kafka's acknowledgement", buckets=_FAST
 )

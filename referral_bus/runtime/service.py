@@ -58,7 +58,8 @@ async def _run(settings: Given, build: Build[Given]) -> int:
     loop = asyncio.get_running_loop()
     health = Health()
     operations = asyncio.create_task(
-        serve(operations_app(health), settings.host, settings.operations_port), name="operations"
+        serve(operations_app(health, settings.service), settings.host, settings.operations_port),
+        name="operations",
     )
     life = asyncio.create_task(_live(settings, build, health, stopped, built), name="life")
 

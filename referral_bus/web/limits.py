@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from referral_bus.runtime.logs import correlated
-from referral_bus.web.problems import Problem, unexpected
+from referral_bus.web.problems import Problem, Told, nobody, unexpected
 
 CORRELATION_HEADER = "x-correlation-id"
 _LONGEST_LENGTH = 18
@@ -27,11 +27,12 @@ class _TooLarge(HTTPException):
 
 class Border:
     """Refuses a body above ``maximum_body`` bytes with 413, declared or not, gives every request a correlation id, and answers what
-    nobody expected with a 500 that names it."""
+    nobody expected with a 500 that names it. ``told`` hears of what is answered here."""
 
-    def __init__(self, app: ASGIApp, maximum_body: int) -> None:
+    def __init__(self, app: ASGIApp, maximum_body: int, told: Told = nobody) -> None:
         self._app = app
         self._maximum = maximum_body
+        self._told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,7 +67,7 @@ class Border:
                 problem = unexpected(scope["method"], path, error)
                 if started:
                     raise
-                await problem.response()(scope, receive, answer)
+                await self._answer(problem, scope, receive, answer)
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0
@@ -83,7 +84,11 @@ class Border:
         return counted
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = Problem(413, "too_large", _TooLarge(self._maximum).detail)
+        problem = Problem(413, "too_large", _TooLarge(self._maximum).detail, field="body")
+        await self._answer(problem, scope, receive, send)
+
+    async def _answer(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        self._told(scope["path"], problem)
         await problem.response()(scope, receive, send)
 
 

@@ -9,13 +9,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.metrics import Shown
 
 
-def operations_app(health: Health) -> Starlette:
-    """The ASGI app for this service's health."""
+def operations_app(health: Health, service: str) -> Starlette:
+    """The ASGI app for the health and the metrics of this service."""
+    shown = Shown(service)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(shown), media_type=CONTENT_TYPE_LATEST)
 
     async def livez(_: Request) -> Response:
         stuck = health.stuck()

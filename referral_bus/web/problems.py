@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -54,6 +55,14 @@ class Problem(Exception):
         return JSONResponse(self.body(), self.status, headers, media_type="application/problem+json")
 
 
+Told = Callable[[str, Problem], None]
+"""Told of every problem that is answered, with the path that was asked."""
+
+
+def nobody(path: str, problem: Problem) -> None:
+    """Who is told where nobody wants to know."""
+
+
 def unexpected(method: str, path: str, error: Exception) -> Problem:
     """Log a fault of ours under the request's correlation id, and say no more of it than that. ``path`` is the route's, without
     what was asked for."""
@@ -63,43 +72,60 @@ def unexpected(method: str, path: str, error: Exception) -> Problem:
     )
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, told: Told = nobody) -> None:
     """Answer what this app raises by intent as problem details; the :class:`~referral_bus.web.limits.Border` answers the rest."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        problem = _problem_of(error)
+        told(request.scope["path"], problem)
+        response = problem.response()
+        if isinstance(error, HTTPException):
+            response.headers.update(error.headers or {})
+        return response
+
+    for kind in (Problem, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer)
 
 
-async def _problem(_: Request, error: Exception) -> JSONResponse:
+def _problem_of(error: Exception) -> Problem:
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        return _http(error)
     assert isinstance(error, Problem)  # noqa: S101 - narrows what starlette types too widely
-    return error.response()
+    return error
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows what starlette types too widely
+def _invalid(error: RequestValidationError) -> Problem:
     faults = error.errors()
     first = faults[0]
     place = [str(part) for part in first["loc"]]
     field = ".".join(place[1:]) or place[0]
     if first["type"] == "json_invalid":
-        return Problem(400, "malformed", "The body is not JSON. Send a JSON object.", field="body").response()
+        return Problem(400, "malformed", "The body is not JSON. Send a JSON object.", field="body")
     said = {"missing": "is missing", "extra_forbidden": "is not a field of this request"}.get(
         first["type"], str(first["msg"])
     )
     more = f" {len(faults) - 1} more are wrong." if len(faults) > 1 else ""
     return Problem(
         422, "invalid", f"{field[:200]}: {said}.{more} Correct it and send it again.", field=field[:200]
-    ).response()
+    )
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - narrows what starlette types too widely
-    codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthorised", 413: "too_large"}
-    advice = {
-        404: "There is nothing here. GET /openapi.json lists what there is.",
-        405: "This path takes other methods.",
-    }
-    detail = advice.get(error.status_code, str(error.detail))
-    response = Problem(error.status_code, codes.get(error.status_code, "refused"), detail).response()
-    response.headers.update(error.headers or {})
-    return response
+_HTTP: Final[dict[int, tuple[str, str | None, str | None]]] = {
+    400: (
+        "malformed",
+        "The body can't be read. Send a JSON object that is not nested deeper than the request's fields.",
+        "body",
+    ),
+    401: ("unauthorised", None, "Authorization"),
+    404: ("not_found", "There is nothing here. GET /openapi.json lists what there is.", None),
+    405: ("method_not_allowed", "This path takes other methods.", None),
+    413: ("too_large", None, "body"),
+}
+"""Code, advice and field of what the frameworks raise."""
+
+
+def _http(error: HTTPException) -> Problem:
+    code, advice, field = _HTTP.get(error.status_code, ("refused", None, None))
+    return Problem(error.status_code, code, advice or str(error.detail), field=field)

@@ -26,6 +26,10 @@ _LONGEST_VALUE = 2_048
 _MOST_ATTRIBUTES = 64
 
 
+class BatchTooLong(WireError):
+    """A batch has more events than are taken at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class CloudEvent:
     """One event: its attributes as text, and its data as parsed JSON (None where there is none)."""
@@ -83,12 +87,12 @@ def from_structured(event: Any) -> CloudEvent:
 
 def batch(body: bytes, most: int) -> list[Any]:
     """The events of a JSON batch, each still to go through :func:`from_structured`, so that a bad one does not take the others with
-    it. Raises WireError where the batch itself is none, or is longer than ``most``."""
+    it. Raises WireError where the batch itself is none, and BatchTooLong where it has more than ``most``."""
     events = _json(body)
     if not isinstance(events, list):
         raise WireError("the batch: expected a JSON array")
     if len(events) > most:
-        raise WireError(f"the batch: {len(events)} events; at most {most} are taken at once")
+        raise BatchTooLong(f"the batch: {len(events)} events; at most {most} are taken at once")
     return events
 
 

@@ -22,6 +22,7 @@ _CLASSIFICATIONS: Final[dict[str, DataClassification]] = {
     "internal": "internal",
     "public": "public",
 }
+_SCHEMA: Final = "urn:referral-bus:schema:"
 _SOURCE = re.compile(r"^/organisations/([a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?)$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST = 512
@@ -69,6 +70,12 @@ def organisation_of(source: str) -> str:
     return found.group(1)
 
 
+def dataschema_of(schema_id: int) -> str:
+    """The CloudEvents dataschema of a registered schema: an absolute URI, as the type of that attribute wants. The schema itself is at
+    intake's ``/schemas/ids/<schema_id>``."""
+    return f"{_SCHEMA}{schema_id}"
+
+
 class Envelope(NamedTuple):
     """The attributes of one message. ``time`` is epoch milliseconds UTC; ``bodydigest`` stands on the inbox only."""
 
@@ -93,7 +100,7 @@ class Envelope(NamedTuple):
             ("ce_type", self.type.encode()),
             ("ce_time", _time_bytes(self.time)),
             ("ce_subject", self.subject.encode()),
-            ("ce_dataschema", b"/schemas/ids/%d" % self.schema_id),
+            ("ce_dataschema", dataschema_of(self.schema_id).encode()),
             ("ce_partitionkey", self.partitionkey.encode()),
             ("ce_dataclassification", self.dataclassification.encode()),
         ]
@@ -124,9 +131,9 @@ class Envelope(NamedTuple):
         ):
             if not given.get(name):
                 raise WireError(f"{name}: the header ce_{name} is missing or empty")
-        schema_id = given["dataschema"].removeprefix("/schemas/ids/")
-        if not (schema_id.isascii() and schema_id.isdigit()):
-            raise WireError("dataschema: expected /schemas/ids/<number>")
+        urn, _, schema_id = given["dataschema"].rpartition(":")
+        if f"{urn}:" != _SCHEMA or not (schema_id.isascii() and schema_id.isdigit()):
+            raise WireError(f"dataschema: expected {_SCHEMA}<number>")
         classification = _CLASSIFICATIONS.get(given["dataclassification"])
         if classification is None:
             raise WireError("dataclassification: expected sealed, internal or public")

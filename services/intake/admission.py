@@ -23,7 +23,8 @@ from referral_bus.sealing.sections import Sealer
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
 from services.intake.answers import Admitted, answer_of
-from services.intake.checks import Door, Presented, Routed, check
+from services.intake.checks import Presented, Routed, check
+from services.intake.counting import count
 from services.intake.outages import OUTAGES, RETRY_SECONDS
 from services.intake.reference import ReferenceView
 from services.intake.refusals import Refused
@@ -65,7 +66,8 @@ class Speaker:
 
 
 class Admission:
-    """Admits what parties present. ``topic`` is the inbox. One for a process: concurrent requests share its rounds."""
+    """Admits what parties present. ``topic`` is the inbox, ``queries`` the query API's address. One for a process: concurrent requests
+    share its rounds."""
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Admission:
         clock: Clock,
         bus: str,
         topic: str,
+        queries: str = "",
     ) -> None:
         self._view = view
         self._admissions = admissions
@@ -91,6 +94,7 @@ class Admission:
         self._clock = clock
         self._bus = bus
         self._topic = topic
+        self._queries = queries.rstrip("/")
         self._together: Together[Wanted, Result] = Together(
             self._round, most=MOST_A_ROUND, rounds=ROUNDS, waiting=MOST_WAITING
         )
@@ -178,9 +182,11 @@ class Admission:
                 continue
             standing = reserved.get(one.key)
             if standing is None:
-                results[one.key] = Refused("too_old", "This id opened a referral before.", field="id")
+                results[one.key] = Refused(
+                    "too_old", "This id opened a referral before.", field=one.routed.presented.id_field
+                )
                 continue
-            answered = _answered_before(one, standing)
+            answered = self._answered_before(one, standing)
             if answered is None:
                 unplaced.append(one)
             else:
@@ -208,8 +214,10 @@ class Admission:
             by_key = {one.key: one for one in wanted}
             for key in erased:
                 standing = before.get(key)
-                answered = None if standing is None else _answered_before(by_key[key], standing)
-                results[key] = answered or Refused("subject_erased", field="subject")
+                answered = None if standing is None else self._answered_before(by_key[key], standing)
+                results[key] = answered or Refused(
+                    "subject_erased", field=by_key[key].routed.presented.field("subject")
+                )
         return people
 
     async def _subjects(self, wanted: list[Wanted], results: dict[Key, Result]) -> dict[Key, str]:
@@ -224,7 +232,9 @@ class Admission:
                     self._secrets.pseudonym_key, presented.organisation, presented.request.subject
                 )
             elif referral is not None:
-                others.append((one.key, referral, "referral" if about == referral else "task"))
+                others.append(
+                    (one.key, referral, presented.field("referral" if about == referral else "task"))
+                )
         if others:
             known = await self._admissions.subjects_of(sorted({referral for _, referral, _ in others}))
             for key, referral, field in others:
@@ -273,10 +283,32 @@ class Admission:
         for one in wanted:
             standing = reserved[one.key]
             answer = answer_of(
-                one.key[1], standing.region, *placed[one.key], standing.referral, one.routed.parts
+                one.key[1],
+                standing.region,
+                *placed[one.key],
+                standing.referral,
+                one.routed.parts,
+                self._queries,
             )
             results[one.key] = Admitted(answer, repeated=False)
         return results
+
+    def _answered_before(self, one: Wanted, standing: Standing) -> Result | None:
+        """The answer that was given to the first, or the refusal of another body; None where none was given yet."""
+        if not same_digest(standing.digest, one.digest):
+            return Refused("id_reused", field=one.routed.presented.id_field)
+        if standing.partition is None or standing.offset is None:
+            return None
+        answer = answer_of(
+            one.key[1],
+            standing.region,
+            standing.partition,
+            standing.offset,
+            standing.referral,
+            one.routed.parts,
+            self._queries,
+        )
+        return Admitted(answer, repeated=True)
 
     def _as_reserved(self, routed: Routed, standing: Standing) -> Routed:
         """Where the first of its repeats was to go: the agency may have moved to another home region since."""
@@ -305,33 +337,6 @@ class Admission:
             about=routed.about,
             correlation=one.correlation,
         )
-
-
-def count(door: Door, result: Result) -> None:
-    """Count what became of a submission."""
-    if isinstance(result, Admitted):
-        metrics.SUBMISSIONS.labels(door=door, result="repeated" if result.repeated else "admitted").inc()
-        return
-    kind = "unavailable" if result.reason == "unavailable" else "refused"
-    metrics.SUBMISSIONS.labels(door=door, result=kind).inc()
-    metrics.REFUSED_AT_BORDER.labels(reason=result.reason).inc()
-
-
-def _answered_before(one: Wanted, standing: Standing) -> Result | None:
-    """The answer that was given to the first, or the refusal of another body; None where none was given yet."""
-    if not same_digest(standing.digest, one.digest):
-        return Refused("id_reused", field="id")
-    if standing.partition is None or standing.offset is None:
-        return None
-    answer = answer_of(
-        one.key[1],
-        standing.region,
-        standing.partition,
-        standing.offset,
-        standing.referral,
-        one.routed.parts,
-    )
-    return Admitted(answer, repeated=True)
 
 
 def _unavailable(what: str) -> Refused:

@@ -11,8 +11,9 @@ from referral_bus.contracts.ids import inbox_token
 
 class Answer(BaseModel):
     """The submission is on the inbox, on all in-sync replicas, and will be decided. ``token`` is for ``?after=`` of the queries;
-    ``follow`` is the path on the query API where what becomes of it is seen; ``referral`` is what it opens or speaks of;
-    ``parts`` are the referrals it is split into, in the order in which they were given."""
+    ``follow`` is where what becomes of it is seen, on the query API: a link, or only the path there where intake is not told the query
+    API's address (`REFBUS_QUERIES`). ``referral`` is what it opens or speaks of; ``parts`` are the referrals it is split into, in the
+    order in which they were given."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,9 +39,11 @@ def answer_of(
     partition: int,
     offset: int,
     referral: str | None,
-    parts: tuple[str, ...] = (),
+    parts: tuple[str, ...],
+    queries: str,
 ) -> Answer:
-    """The answer to a submission at this inbox position: the same whoever asks, and whenever."""
+    """The answer to a submission at this inbox position: the same whoever asks, and whenever. ``queries`` is the query API's address, or
+    empty."""
     token = inbox_token(region, partition, offset)
     view = f"/v1/referrals/{referral}" if referral is not None else "/v1/capacity"
     return Answer(
@@ -49,5 +52,5 @@ def answer_of(
         token=token,
         referral=referral,
         parts=parts or None,
-        follow=f"{view}?after={token}",
+        follow=f"{queries}{view}?after={token}",
     )

@@ -21,6 +21,7 @@ from referral_bus.web.problems import Problem
 from referral_bus.wire.cloudevents import (
     BATCH,
     STRUCTURED,
+    BatchTooLong,
     CloudEvent,
     batch,
     from_http,
@@ -28,9 +29,10 @@ from referral_bus.wire.cloudevents import (
     media_type,
 )
 from referral_bus.wire.errors import WireError
-from services.intake.admission import Admission, Speaker, count
+from services.intake.admission import Admission, Speaker
 from services.intake.answers import Admitted, Answer
-from services.intake.checks import Door, Presented
+from services.intake.checks import Presented
+from services.intake.counting import count
 from services.intake.forgetting import Forgetting
 from services.intake.outages import OUTAGES, RETRY_SECONDS
 from services.intake.presenting import correlation_of, presented, unreadable
@@ -38,7 +40,7 @@ from services.intake.publishing import Publishing
 from services.intake.quotas import Quotas
 from services.intake.reach import Reach
 from services.intake.reference import identity
-from services.intake.refusals import Refused, problem
+from services.intake.refusals import Counted, Refused, problem
 from services.intake.typed import Typed
 
 _ACCEPTED: Final = 202
@@ -239,9 +241,9 @@ class Doors:
             event = from_http(request.headers.items(), body)
             one = presented(event, "events", self._clock.now())
         except WireError as error:
-            raise self._turned_away("events", unreadable(error)) from None
+            raise problem(unreadable(error)) from None
         except Refused as refused:
-            raise self._turned_away("events", refused) from None
+            raise problem(refused) from None
         [result] = await self._admit([one], caller, [correlation_of(event) or correlation()])
         return _answered(result)
 
@@ -273,7 +275,11 @@ class Doors:
         """The same by the bus's pseudonym, which does not say whose person it is: operations only."""
         if not caller.has("operations"):
             raise problem(
-                Refused("role_missing", "An agency forgets by its own reference: POST /v1/subjects/forget.")
+                Refused(
+                    "role_missing",
+                    "An agency forgets by its own reference: POST /v1/subjects/forget.",
+                    field="Authorization",
+                )
             )
         return await self._forgotten(subject, caller)
 
@@ -299,11 +305,10 @@ class Doors:
     async def _batch(self, body: bytes, caller: Caller) -> Response:
         try:
             events = batch(body, self._maximum_batch)
+        except BatchTooLong as error:
+            raise problem(Refused("too_large", f"{error}.", field="body")) from None
         except WireError as error:
-            too_long = "at most" in str(error)
-            raise self._turned_away(
-                "events", Refused("too_large", f"{error}.") if too_long else unreadable(error)
-            ) from None
+            raise problem(unreadable(error)) from None
         results: list[Admitted | Refused | None] = []
         fit: list[tuple[Presented, str | None]] = []
         for given in events:
@@ -324,7 +329,7 @@ class Doors:
         done = [next(admitted) if result is None else result for result in results]
         for result in done:
             if isinstance(result, Refused) and result.reason == "unavailable":
-                raise problem(result)
+                raise problem(result, Counted)
         return JSONResponse({"results": [_result(result) for result in done]}, _MULTI_STATUS)
 
     async def _admit(
@@ -338,7 +343,7 @@ class Doors:
             refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
             for one in requests:
                 count(one.door, refused)
-            raise problem(refused)
+            raise problem(refused, Counted)
         speaker = Speaker(caller.organisation, caller.roles)
         return await self._admission.admit(requests, speaker, correlations)
 
@@ -349,16 +354,12 @@ class Doors:
         refused = Refused("unavailable", away, retry_after=RETRY_SECONDS)
         for one in requests:
             count(one.door, refused)
-        raise problem(refused)
-
-    def _turned_away(self, door: Door, refused: Refused) -> Problem:
-        count(door, refused)
-        return problem(refused)
+        raise problem(refused, Counted if requests else Problem)
 
 
 def _answered(result: Admitted | Refused) -> Response:
     if isinstance(result, Refused):
-        raise problem(result)
+        raise problem(result, Counted)
     return Response(
         result.answer.model_dump_json(exclude_none=True), _ACCEPTED, media_type="application/json"
     )

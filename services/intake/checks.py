@@ -81,6 +81,20 @@ class Presented:
     request: Part
     door: Door
 
+    @property
+    def id_field(self) -> str:
+        """What its sender calls the id."""
+        return "Idempotency-Key" if self.door == "api" else "id"
+
+    @property
+    def speaker_field(self) -> str:
+        """Where its sender says who it is. At the typed routes the organisation and its roles are the token's claims."""
+        return "Authorization" if self.door == "api" else "source"
+
+    def field(self, name: str) -> str:
+        """What its sender calls a field of the request. The body of a service's route is the definition itself."""
+        return name.removeprefix("definition.") if self.door == "api" else f"data.{name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Routed:
@@ -104,7 +118,7 @@ def check(
     region, about, referral = _place(presented, reference, bus)
     partition = reference.partition_of(region)
     if partition is None:
-        raise Refused("unknown_region", field="region")
+        raise Refused("unknown_region", field=presented.field("region"))
     return Routed(presented, region, partition, about, referral, _parts(presented, region, bus))
 
 
@@ -112,15 +126,17 @@ def _speaks_for_itself(
     presented: Presented, speaker: str, roles: Sequence[str], reference: Reference
 ) -> None:
     if presented.organisation != speaker:
-        raise Refused("not_yourself", field="source")
+        raise Refused("not_yourself", field=presented.speaker_field)
     organisation = reference.organisations.get(speaker)
     if organisation is None:
-        raise Refused("unknown_organisation", field="source")
+        raise Refused("unknown_organisation", field=presented.speaker_field)
     wanted = _ROLES[type(presented.request)]
     if not any(role in roles and role in organisation.roles for role in wanted):
-        raise Refused("role_missing", f"It takes the role {' or '.join(wanted)}.")
+        raise Refused(
+            "role_missing", f"It takes the role {' or '.join(wanted)}.", field=presented.speaker_field
+        )
     if isinstance(presented.request, ServiceRequest) and presented.request.definition.organisation != speaker:
-        raise Refused("not_yourself", field="definition.organisation")
+        raise Refused("not_yourself", field=presented.field("definition.organisation"))
 
 
 def _in_time(sent_at: int, now: int) -> None:
@@ -168,9 +184,9 @@ def _place(presented: Presented, reference: Reference, bus: str) -> tuple[str, s
         case ServiceRequest():
             region = region_of(request.definition.service)
             if any(region_of(unit.unit) != region for unit in request.definition.units):
-                raise Refused("region_mismatch", field="definition.units")
+                raise Refused("region_mismatch", field=presented.field("definition.units"))
             if any(reference.partition_of(other) is None for other in request.definition.regions):
-                raise Refused("unknown_region", field="definition.regions")
+                raise Refused("unknown_region", field=presented.field("definition.regions"))
             return region, request.definition.service, None
     raise TypeError(f"{type(request).__name__} is no request of the bus")
 

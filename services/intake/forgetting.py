@@ -57,7 +57,7 @@ class Forgetting:
             if organisation is None and not caller.has("agency"):
                 raise Refused("invalid", "organisation: say whose reference it is.", field="organisation")
         elif not caller.has("agency"):
-            raise Refused("role_missing", "It takes the role agency or operations.")
+            raise Refused("role_missing", "It takes the role agency or operations.", field="Authorization")
         elif whose != caller.organisation:
             raise Refused("not_yourself", field="organisation")
         return subject_id(self._secrets.pseudonym_key, whose, reference)

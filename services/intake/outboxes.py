@@ -1,7 +1,8 @@
 """The Kafka door: what organisations put on their outboxes, sealed to intake, is admitted like everything else.
 
 Offsets are committed once all before them is on the inbox, or its refusal on the organisation's feed: a crash repeats, and repeats are
-recognised. What is refused comes back on the feed; what intake can't even open goes to the dead letters as well.
+recognised. What is refused comes back on the feed; what intake can't even open goes to the dead letters as well, and so does what hits
+a fault of ours: the others go on without it, until the guard of the dead letters says that it hits all.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from referral_bus.wire.cloudevents import CloudEvent, from_structured
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
 from referral_bus.wire.errors import WireError
-from services.intake.admission import Admission, Speaker, count
+from services.intake.admission import Admission, Speaker
 from services.intake.answers import Admitted
 from services.intake.checks import Presented
+from services.intake.counting import count
 from services.intake.presenting import correlation_of, presented, unreadable
 from services.intake.quotas import Quotas
 from services.intake.reference import ReferenceView
@@ -174,6 +176,7 @@ class Outboxes:
             return
         await asyncio.gather(*(self._outbox(records) for records in polled.values()))
         await member.commit({partition: records[-1].offset + 1 for partition, records in polled.items()})
+        self._dead_letters.check()
         now = asyncio.get_running_loop().time()
         for partition, records in polled.items():
             seconds = self._quotas.owe(_organisation(partition.topic), len(records))
@@ -184,24 +187,50 @@ class Outboxes:
     async def _outbox(self, records: Sequence[Record]) -> None:
         """Returns once each record is on the inbox, or its refusal on the feed."""
         organisation = _organisation(records[0].topic)
-        waiting = [self._read(record) for record in records]
+        waiting = records
         while waiting:
-            results = await self._admitted(organisation, waiting)
-            later = [
-                one
-                for one, result in zip(waiting, results, strict=True)
-                if isinstance(result, Refused) and result.reason == "unavailable"
-            ]
-            refused = [
-                (one, result)
-                for one, result in zip(waiting, results, strict=True)
-                if isinstance(result, Refused) and result.reason != "unavailable"
-            ]
-            await self._refuse(organisation, refused)
-            waiting = later
+            try:
+                waiting = await self._settled(organisation, [self._read(record) for record in waiting])
+            except Exception as error:
+                # One by one it shows which of them it is; the others go on.
+                logger.error("records of %s are taken one by one", records[0].topic, exc_info=error)
+                waiting = [
+                    record for record in waiting if not await self._settled_alone(organisation, record)
+                ]
             if waiting:
                 self._health.beat(PART, _BEAT_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _settled(self, organisation: str, read: Sequence[_Read]) -> list[Record]:
+        """Admit or refuse these, and return those that can be neither now."""
+        results = await self._admitted(organisation, read)
+        later: list[Record] = []
+        refused: list[tuple[_Read, Refused]] = []
+        for one, result in zip(read, results, strict=True):
+            if isinstance(result, Refused):
+                if result.reason == "unavailable":
+                    later.append(one.record)
+                else:
+                    refused.append((one, result))
+        await self._refuse(organisation, refused)
+        if len(later) < len(read):
+            self._dead_letters.handled()
+        return later
+
+    async def _settled_alone(self, organisation: str, record: Record) -> bool:
+        """The same for one record, which is refused and dead-lettered where it hits a fault of ours."""
+        one = _Read(record, None, Refused("internal"))
+        try:
+            one = self._read(record)
+            return not await self._settled(organisation, [one])
+        except Exception as error:
+            logger.error(
+                "%s/%d/%d can't be admitted", record.topic, record.partition, record.offset, exc_info=error
+            )
+            fault = Refused("internal")
+            count("outbox", fault)
+            await self._refuse(organisation, [(one, fault)])
+            return True
 
     def _read(self, record: Record) -> _Read:
         try:
@@ -244,11 +273,11 @@ class Outboxes:
         if not refused:
             return
         records = [self._refusal(organisation, one, why) for one, why in refused]
-        records += [
-            self._dead_letters.letter(one.record, why.reason)
-            for one, why in refused
-            if why.reason == "not_sealed"
-        ]
+        for one, why in refused:
+            if why.reason == "not_sealed":
+                records.append(self._dead_letters.letter(one.record, why.reason))
+            elif why.reason == "internal":
+                records.append(self._dead_letters.fault(one.record, why.reason))
         while True:
             try:
                 await self._appender.append(records)

@@ -63,7 +63,9 @@ class Publishing:
     async def publish(self, kind: str, content: Any, caller: Caller) -> Published:
         """Publish a version; it counts, and this process goes by it, once this returns. Raises Refused, and LogError."""
         if not caller.has("operations"):
-            raise Refused("role_missing", "Publishing reference data takes the role operations.")
+            raise Refused(
+                "role_missing", "Publishing reference data takes the role operations.", field="Authorization"
+            )
         if not self._view.ready:
             raise Refused(
                 "unavailable", "Intake has not read the reference data yet.", retry_after=RETRY_SECONDS

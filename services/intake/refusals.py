@@ -40,6 +40,10 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "unknown_referral": (422, "No such referral was admitted on this bus."),
     "region_mismatch": (422, "A service and its units have the same region in their ids."),
     "quota_exceeded": (429, "Wait as Retry-After says and send it again with the same id."),
+    "internal": (
+        500,
+        "The fault is ours, and operations know: it is among the dead letters. Send it again later, with the same id.",
+    ),
     "unavailable": (503, "Nothing was lost. Send it again, with the same id, after Retry-After."),
 }
 """Reason codes with their HTTP status and what the sender does next."""
@@ -60,9 +64,13 @@ class Refused(Exception):
         super().__init__(f"{reason}: {self.detail}")
 
 
-def problem(refused: Refused) -> Problem:
+class Counted(Problem):
+    """A refusal that was counted when it was decided."""
+
+
+def problem(refused: Refused, kind: type[Problem] = Problem) -> Problem:
     """The refusal as HTTP answers it."""
-    return Problem(
+    return kind(
         refused.status,
         refused.reason,
         refused.detail,

@@ -29,6 +29,7 @@ from services.intake import tables
 from services.intake.admission import Admission
 from services.intake.api import Doors
 from services.intake.checks import HORIZON_MS
+from services.intake.counting import turned_away
 from services.intake.forgetting import Forgetting
 from services.intake.outages import OUTAGES
 from services.intake.outboxes import Outboxes
@@ -86,10 +87,15 @@ async def build(settings: IntakeSettings, health: Health) -> AsyncIterator[list[
             clock=clock,
             bus=bus,
             topic=inbox,
+            queries=settings.queries or "",
         )
         stack.push_async_callback(admission.close)
         app = new_app(
-            "Referral bus: intake", "Where agencies and providers submit.", verifier, settings.maximum_body
+            "Referral bus: intake",
+            "Where agencies and providers submit.",
+            verifier,
+            settings.maximum_body,
+            turned_away,
         )
         Doors(
             admission=admission,

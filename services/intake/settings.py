@@ -27,6 +27,8 @@ class IntakeSettings(Settings):
     """Bytes of one HTTP request's body."""
     maximum_batch: Annotated[int, Field(ge=1, le=5000)] = 500
     """CloudEvents in one HTTP batch."""
+    queries: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", max_length=200)] | None = None
+    """Where parties reach the query API, ``https://queries.example``: answers link to it. Without it the links are paths on it."""
     quota_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 500.0
     """Submissions a second that one organisation may send for long."""
     quota_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000

@@ -27,6 +27,9 @@ from services.notifier.fold import Fold, Gap, Located
 logger = logging.getLogger(__name__)
 
 PART: Final = "ledger"
+"""Ready once all is heard that was there when its partitions came."""
+STORE: Final = "store"
+"""Ready while the database takes what is heard."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 10.0
 _READ_AT_ONCE: Final = 500
@@ -90,12 +93,12 @@ class Hearer:
                 gaps = await self._fold.apply(batch, self._clock.now())
             except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
                 metrics.FOLD_RETRIES.inc()
-                self._health.starting(PART, "the database does not answer")
+                self._health.starting(STORE, "the database does not answer")
                 logger.warning("the ledger waits for the database: %s", type(error).__name__)
                 await asyncio.sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
             else:
-                self._health.ready(PART)
+                self._health.ready(STORE)
                 return gaps
 
     async def _close(self, gap: Gap, topic: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.contracts.feed import Notice
 from referral_bus.wire.cloudevents import STRUCTURED
-from referral_bus.wire.envelope import DataClassification, format_time, source_of
+from referral_bus.wire.envelope import DataClassification, dataschema_of, format_time, source_of
 from services.notifier import tables
 from services.notifier.hearing import HearingRole
 
@@ -121,7 +121,7 @@ def structured(notice: Notice, kept: Kept, identity: str, schema_id: int) -> byt
         "time": format_time(kept.at),
         "subject": subject(kept),
         "datacontenttype": "application/json",
-        "dataschema": f"/schemas/ids/{schema_id}",
+        "dataschema": dataschema_of(schema_id),
         "dataclassification": classification(notice),
     }
     if kept.submission is not None:

@@ -13,6 +13,7 @@ from referral_bus.access.tokens import TokenVerifier
 from referral_bus.disclosure.releases import Releases
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import LogError
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock, SystemClock
 from referral_bus.runtime.health import Health
@@ -48,6 +49,8 @@ from services.notifier.words import Words
 logger = logging.getLogger(__name__)
 
 _LAG_SECONDS = 1.0
+_BEHIND_SECONDS = 0.25
+"""How often it is asked whether the ledger is caught up with."""
 _PRUNE_SECONDS = 3600.0
 _DAY_MS = 86_400_000
 _LEASE_SPARE_SECONDS = 15.0
@@ -135,12 +138,24 @@ def _patience(settings: NotifierSettings) -> Patience:
 
 
 async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
-    await stream.assigned.wait()
-    health.ready(hearer.PART)
+    """Lag for the metrics, and whether the ledger is heard up to the end there was when the partitions came."""
+    shown: set[int] = set()
     while True:
-        for partition, records in stream.lag().items():
-            metrics.LAG.labels(topic=topic, partition=str(partition)).set(records)
-        await asyncio.sleep(_LAG_SECONDS)
+        try:
+            lags = await stream.lag()
+        except LogError as error:
+            logger.warning("the lag is not known: %s", error)
+        else:
+            for partition in shown | lags.keys():
+                metrics.LAG.labels(topic=topic, partition=str(partition)).set(lags.get(partition, 0))
+            shown = set(lags)
+            if stream.behind is None:
+                health.starting(hearer.PART, "waits for its partitions")
+            elif stream.behind:
+                health.starting(hearer.PART, f"{stream.behind} partitions have not caught up with the ledger")
+            else:
+                health.ready(hearer.PART)
+        await asyncio.sleep(_BEHIND_SECONDS if stream.behind != 0 else _LAG_SECONDS)
 
 
 async def _keep_house(notices: Notices, clock: Clock, days: int) -> None:

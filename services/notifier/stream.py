@@ -8,19 +8,21 @@ by hand after that. A record that can't be handled stops the stream where it sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import aiokafka
 import faust
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
-from faust.types import AppT
+from faust.types import TP, AppT
 from mode.services import WaitResults
 
-from referral_bus.log.port import Record
+from referral_bus.log.port import LogError, LogUnavailable, Record
 
 SESSION_SECONDS: Final = 6.0
 HEARTBEAT_SECONDS: Final = 1.0
@@ -35,8 +37,36 @@ Handle = Callable[[Sequence[Record]], Awaitable[None]]
 """Handles records: returns once they are stored for good, raises where one never can be."""
 
 
+class _Place(NamedTuple):
+    """Where the consumer stands in a partition: the end of what is committed, the position, and the offset behind what it last gave."""
+
+    end: int
+    position: int
+    given: int | None
+
+
 class _CommittedConsumerThread(AIOKafkaConsumerThread):
     """Builds a consumer that hears of nothing until its transaction is committed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.given: dict[TP, int] = {}
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(*args, **kwargs)
+        for tp, batch in records.items():
+            self.given[tp] = batch[-1].offset + 1
+        return records
+
+    async def places(self, partitions: Sequence[TP]) -> dict[int, _Place]:
+        """Where it stands in each. To be called in its own thread."""
+        consumer = self._ensure_consumer()
+        ends = await consumer.end_offsets(partitions)
+        # A known position is told without a turn of the loop, so it goes with what was given.
+        return {
+            tp.partition: _Place(ends[tp], await consumer.position(tp), self.given.get(tp))
+            for tp in partitions
+        }
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -58,7 +88,8 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
 
 class _CommittedConsumer(Consumer):
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return _CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        self.reading = _CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return self.reading
 
     async def wait_first(self, *waited: Any, timeout: Any = None) -> WaitResults:  # noqa: ASYNC109 - as Faust has it
         """Faust puts each record to its stream in a race with the event that suspends the flow, with four tasks and some turns of the
@@ -104,8 +135,17 @@ class LedgerStream:
         self._handle = handle
         self._app: _App | None = None
         self._following: dict[int, int] = {}
+        self._partitions: frozenset[int] | None = None
+        self._targets: dict[int, int] = {}
+        self._behind: set[int] = set()
         self.assigned = asyncio.Event()
         """Set once the group has given this member its partitions."""
+
+    @property
+    def behind(self) -> int | None:
+        """How many of its partitions have not been handled up to the end that was seen after they came; None while it has none. As of
+        the last :meth:`lag`."""
+        return None if self._partitions is None else len(self._behind & self._partitions)
 
     async def run(self) -> None:
         """Read until cancelled. Raises what ``handle`` raises, and StreamStopped where Faust gives up by itself."""
@@ -136,18 +176,41 @@ class LedgerStream:
                 self._following[event.message.partition] = event.message.offset + 1
                 event.ack()
 
-    def lag(self) -> dict[int, int]:
-        """Offsets between what was handled and the end, by partition, of those that anything came from. The mark that ends a
-        transaction counts as one."""
-        app = self._app
-        if app is None or not self.assigned.is_set():
+    async def lag(self) -> dict[int, int]:
+        """Offsets between what was handled and the end, by partition. The marks that end transactions are never handed over: where all
+        that was handed over is handled, it counts from the consumer's position, which passes over them. Raises LogError."""
+        app, partitions = self._app, self._partitions
+        if app is None or not partitions:
             return {}
-        assigned = {tp.partition: tp for tp in app.consumer.assignment() if tp.topic == self._topic}
-        return {
-            partition: max(0, (app.consumer.highwater(assigned[partition]) or 0) - following)
-            for partition, following in self._following.items()
-            if partition in assigned
-        }
+        places = await self._places(app, partitions)
+        if self._partitions is not partitions:
+            return {}
+        lags = {}
+        for partition, place in places.items():
+            handled = self._handled(partition, place)
+            lags[partition] = max(0, place.end - handled)
+            if handled >= self._targets.setdefault(partition, place.end):
+                self._behind.discard(partition)
+        return lags
+
+    def _handled(self, partition: int, place: _Place) -> int:
+        if place.given is None:
+            return place.position
+        following = self._following.get(partition, 0)
+        return place.position if following >= place.given else following
+
+    async def _places(self, app: _App, partitions: Iterable[int]) -> dict[int, _Place]:
+        thread = cast(_CommittedConsumer, app.consumer).reading
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                places: dict[int, _Place] = await thread.call_thread(
+                    thread.places, [TP(self._topic, partition) for partition in sorted(partitions)]
+                )
+                return places
+        except (TimeoutError, OSError, ConsumerNotStarted) as error:
+            raise LogUnavailable(f"{self._topic}: the end is not known: {type(error).__name__}") from error
+        except KafkaError as error:
+            raise LogError(f"{self._topic}: the end is not known: {type(error).__name__}") from error
 
     @asynccontextmanager
     async def _started(self, queue: asyncio.Queue[Any]) -> AsyncIterator[_App]:
@@ -157,6 +220,7 @@ class LedgerStream:
             yield app
         finally:
             self.assigned.clear()
+            self._partitions = None
             await app.stop()
             self._app = None
 
@@ -185,10 +249,20 @@ class LedgerStream:
 
         app.agent(topic, name=f"{self._group}-ledger", concurrency=1)(ledger)
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         return app
 
-    def _on_assigned(self, *_: object, **__: object) -> None:
+    def _on_assigned(self, _: object, /, *given: Any, **__: object) -> None:
+        [partitions] = given
+        self._partitions = frozenset(tp.partition for tp in partitions if tp.topic == self._topic)
+        self._behind = set(self._partitions)
         self.assigned.set()
+
+    def _on_revoked(self, app: Any, /, *_: object, **__: object) -> None:
+        """Nothing is given until the next assignment, from positions of its own."""
+        self._partitions = None
+        self._targets.clear()
+        cast(_CommittedConsumer, app.consumer).reading.given.clear()
 
 
 def _record(message: Any) -> Record:

@@ -209,10 +209,14 @@ async def test_a_repeat_is_answered_like_the_first_and_another_body_is_a_conflic
     assert await hospital.submit(said, id=id) == first
     with pytest.raises(Conflict) as conflict:
         await hospital.submit(said.model_copy(update={"urgency": "urgent"}), id=id)
-    assert (conflict.value.code, conflict.value.field) == ("id_reused", "id")
+    assert (conflict.value.code, conflict.value.field) == ("id_reused", "Idempotency-Key")
     assert first.referral is not None
     opened = await hospital.timeline(first.referral, after=first.token)
     assert [event["type"] for event in opened["events"]].count("ReferralOpened") == 1
+    followed = await whole.http.get(
+        first.follow, headers={"authorization": f"Bearer {whole.token('hospital')}"}
+    )
+    assert (followed.status_code, followed.json()["referral"]) == (200, first.referral)
 
 
 async def test_nobody_speaks_for_another_and_nobody_hears_of_anothers(whole: WholeBus) -> None:

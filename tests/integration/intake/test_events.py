@@ -129,7 +129,7 @@ async def test_what_is_no_event_is_refused_and_the_attribute_named(world: World)
                 "content-type",
             )
             assert await post({}, {"content-type": BATCH}) == (400, "malformed", "the batch")
-            assert await post([event("e-1")] * 4, {"content-type": BATCH}) == (413, "too_large", None)
+            assert await post([event("e-1")] * 4, {"content-type": BATCH}) == (413, "too_large", "body")
             assert await post(event("e-1", source="/organisations/shelter"), structured) == (
                 403,
                 "not_yourself",

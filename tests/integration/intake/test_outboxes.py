@@ -117,7 +117,7 @@ async def test_what_is_refused_comes_back_on_the_feed_with_its_reason_and_the_ot
         ("k-1", "id_reused", 409, "id"),
         ("k-2", "invalid", 422, "data.subject"),
         ("k-3", "not_yourself", 403, "source"),
-        ("k-4", "role_missing", 403, None),
+        ("k-4", "role_missing", 403, "source"),
         ("k-6", "too_old", 422, "time"),
     ]
     [unread] = [one for one in refused if one.submission is None]

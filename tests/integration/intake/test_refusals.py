@@ -10,8 +10,9 @@ import httpx
 
 from referral_bus.client import cloud_event
 from referral_bus.contracts.vocabulary import Role
+from referral_bus.runtime.metrics import REFUSED_AT_BORDER, SUBMISSIONS
 from referral_bus.sealing.jwe import new_encryption_keys
-from referral_bus.wire.cloudevents import STRUCTURED
+from referral_bus.wire.cloudevents import BATCH, STRUCTURED
 from services.intake.checks import CLOCK_SKEW_MS, HORIZON_MS
 from services.intake.refusals import REASONS
 from tests.support.admitting import (
@@ -70,15 +71,16 @@ WRONG: list[Case] = [
         {**DEFINITION, "units": [{**DEFINITION["units"][0], "unit": "un-south-beds"}]},
         422,
         "region_mismatch",
-        "definition.units",
+        "units",
     ),
     ("hospital", "POST", "/v1/referrals", b"{", 400, "malformed", "body"),
+    ("hospital", "POST", "/v1/referrals", b"[" * 100_000, 400, "malformed", "body"),
     ("hospital", "POST", "/v1/referrals", {**BODY, "urgency": NAME}, 422, "invalid", "urgency"),
     ("hospital", "POST", "/v1/referrals", {**BODY, "more": 1}, 422, "invalid", "more"),
     ("hospital", "POST", "/v1/referrals", {**BODY, "region": "west"}, 422, "unknown_region", "region"),
     ("hospital", "POST", "/v1/referrals", [BODY], 422, "invalid", "body"),
-    ("shelter", "POST", "/v1/referrals", BODY, 403, "role_missing", None),
-    ("hospital", "POST", f"/v1/offers/{TASK}/accept", {}, 403, "role_missing", None),
+    ("shelter", "POST", "/v1/referrals", BODY, 403, "role_missing", "Authorization"),
+    ("hospital", "POST", f"/v1/offers/{TASK}/accept", {}, 403, "role_missing", "Authorization"),
     ("shelter", "POST", "/v1/offers/nonsense/accept", {}, 422, "invalid", "task"),
     ("shelter", "POST", f"/v1/offers/{TASK}/accept", {"more": 1}, 422, "invalid", "more"),
     ("shelter", "POST", f"/v1/offers/{TASK}/decline", {"reason": "mood"}, 422, "invalid", "reason"),
@@ -103,12 +105,20 @@ WRONG: list[Case] = [
         {**DEFINITION, "organisation": "hospital"},
         403,
         "not_yourself",
-        "definition.organisation",
+        "organisation",
     ),
-    ("hospital", "POST", "/v1/reference", {"kind": "rules", "content": {}}, 403, "role_missing", None),
+    (
+        "hospital",
+        "POST",
+        "/v1/reference",
+        {"kind": "rules", "content": {}},
+        403,
+        "role_missing",
+        "Authorization",
+    ),
     (OPERATIONS, "POST", "/v1/reference", {"kind": "weather", "content": {}}, 422, "invalid", "kind"),
     (OPERATIONS, "POST", "/v1/reference", {"kind": "rules", "content": {}}, 422, "invalid", "content.rules"),
-    ("hospital", "DELETE", "/v1/subjects/sj-" + "a" * 26, None, 403, "role_missing", None),
+    ("hospital", "DELETE", "/v1/subjects/sj-" + "a" * 26, None, 403, "role_missing", "Authorization"),
     (OPERATIONS, "DELETE", "/v1/subjects/nobody", None, 422, "invalid", "subject"),
     (OPERATIONS, "POST", "/v1/subjects/forget", {"subject": "x"}, 422, "invalid", "organisation"),
     (
@@ -120,7 +130,7 @@ WRONG: list[Case] = [
         "not_yourself",
         "organisation",
     ),
-    ("shelter", "POST", "/v1/subjects/forget", {"subject": "x"}, 403, "role_missing", None),
+    ("shelter", "POST", "/v1/subjects/forget", {"subject": "x"}, 403, "role_missing", "Authorization"),
     ("hospital", "GET", "/v1/nothing", None, 404, "not_found", None),
     ("hospital", "GET", "/v1/referrals", None, 405, "method_not_allowed", None),
 ]
@@ -167,7 +177,7 @@ async def test_who_shows_no_token_or_a_wrong_one_is_not_let_in(world: World) -> 
     assert told(nobody) == (401, "no_token", "Authorization")
     assert told(forged) == (401, "token_refused", "Authorization")
     assert nobody.headers["www-authenticate"] == "Bearer"
-    assert told(unknown) == (403, "unknown_organisation", "source")
+    assert told(unknown) == (403, "unknown_organisation", "Authorization")
 
 
 async def test_what_is_not_json_or_too_large_is_told_so(world: World) -> None:
@@ -180,7 +190,7 @@ async def test_what_is_not_json_or_too_large_is_told_so(world: World) -> None:
             id = await http.post("/v1/referrals", json=BODY, headers={"idempotency-key": "a b"})
     assert told(text) == (415, "unsupported_media_type", "content-type")
     assert told(bare) == (415, "unsupported_media_type", "content-type")
-    assert told(large) == (413, "too_large", None)
+    assert told(large) == (413, "too_large", "body")
     assert told(id) == (422, "invalid", "Idempotency-Key")
 
 
@@ -235,8 +245,12 @@ async def test_reference_data_that_would_do_harm_is_not_published(world: World) 
                 assert "BEGIN" not in answer.text and '"d"' not in answer.text
 
 
-HELD_ELSEWHERE = {"not_sealed": "test_outboxes.py", "unavailable": "test_outages.py"}
-"""What only the Kafka door says, and what is said while something is away."""
+HELD_ELSEWHERE = {
+    "not_sealed": "test_outboxes.py",
+    "unavailable": "test_outages.py",
+    "internal": "../../unit/intake/test_outboxes.py",
+}
+"""What only the Kafka door says, what is said while something is away, and what is said of a fault of ours."""
 
 
 async def test_every_reason_the_border_has_is_reached(world: World) -> None:
@@ -278,3 +292,52 @@ async def test_every_reason_the_border_has_is_reached(world: World) -> None:
     for reason, file in HELD_ELSEWHERE.items():
         assert f'"{reason}"' in (here / file).read_text()
     assert reached & REASONS.keys() == REASONS.keys() - HELD_ELSEWHERE.keys()
+
+
+def refused_total() -> dict[str, float]:
+    """``refbus_intake_refused_total`` by reason."""
+    [metric] = REFUSED_AT_BORDER.collect()
+    return {one.labels["reason"]: one.value for one in metric.samples if one.name.endswith("_total")}
+
+
+def submissions_total(door: str) -> float:
+    """``refbus_intake_submissions_total`` of what was refused at a door."""
+    return SUBMISSIONS.labels(door=door, result="refused")._value.get()
+
+
+async def test_whatever_is_refused_is_counted_once_by_its_reason_whoever_refuses_it(world: World) -> None:
+    large = {**BODY, "subject": "x" * 20_000}
+    path, json_type = "/v1/referrals", {"content-type": "application/json"}
+    async with world.running(maximum_body=20_000, maximum_batch=2):
+        await world.publish()
+        before, doors = refused_total(), [submissions_total(door) for door in ("api", "events")]
+        async with world.http() as nobody:
+            await nobody.post(path, json=BODY)
+            await nobody.post(path, json=BODY, headers={"authorization": "Bearer a.b.c"})
+        async with world.http("hospital") as http:
+            await http.post(path, content=b"{", headers=json_type)
+            await http.post(path, content=b"[" * 10_000, headers=json_type)
+            await http.post(path, json={**BODY, "urgency": NAME})
+            await http.post(path, content=b"hello", headers={"content-type": "text/plain"})
+            await http.post(path, json=large)
+            await http.post(path, json={**BODY, "region": "west"})
+            await http.post(f"/v1/offers/{TASK}/accept", json={})
+            await http.post("/v1/events", content=b"{", headers={"content-type": STRUCTURED})
+            await http.post("/v1/events", content=b"[{}, {}, {}]", headers={"content-type": BATCH})
+            await http.post("/v1/events", content=b"[{}, {}]", headers={"content-type": BATCH})
+            await http.post("/v1/reference", json={"kind": "rules", "content": {}})
+            await http.get(f"/v1/{NAME}")
+        after = refused_total()
+        counted = [submissions_total(door) for door in ("api", "events")]
+    assert {reason: after[reason] - before.get(reason, 0.0) for reason in after} == {
+        **dict.fromkeys(before, 0.0),
+        "no_token": 1,
+        "token_refused": 1,
+        "malformed": 5,
+        "invalid": 1,
+        "unsupported_media_type": 1,
+        "too_large": 2,
+        "unknown_region": 1,
+        "role_missing": 2,
+    }
+    assert [now_ - then for now_, then in zip(counted, doors, strict=True)] == [9, 4]

@@ -30,7 +30,7 @@ async def test_a_repeat_is_answered_like_the_first_also_after_a_restart_and_anot
         assert await bus.submit(referral(), id="r-1") == first
         with pytest.raises(Conflict) as conflict:
             await bus.submit(referral(urgency="crisis"), id="r-1")
-        assert conflict.value.code == "id_reused"
+        assert (conflict.value.code, conflict.value.field) == ("id_reused", "Idempotency-Key")
     assert len(await world.said()) == 1
 
 
@@ -46,7 +46,7 @@ async def test_an_id_used_again_after_the_horizon_does_not_open_the_same_referra
             with pytest.raises(Refused) as refused:
                 await bus.submit(referral(subject="somebody else"), id="r-1")
             await bus.submit(referral(subject="somebody else"), id="r-2")
-    assert (refused.value.code, refused.value.field) == ("too_old", "id")
+    assert (refused.value.code, refused.value.field) == ("too_old", "Idempotency-Key")
     assert len(await world.said()) == len(await world.rows("select * from intake.referrals")) == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from referral_bus.client import cloud_event
 from referral_bus.contracts.facts import Identity
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
@@ -120,6 +121,22 @@ async def test_what_each_route_takes_is_on_the_inbox_before_it_is_answered(world
     assert not any(clear in everything for clear in (NAME, REFERENCE, NOTE, FACTS.needs[0].code))
     by_offset = {f"north.0.{one.offset}": Envelope.from_headers(one.headers).type for one in records}
     assert by_offset[submitted.token] == SubmitReferral.event_type()
+
+
+async def test_where_intake_is_told_the_query_apis_address_an_answer_links_to_it_at_either_door(
+    world: World,
+) -> None:
+    event = cloud_event(referral(), "hospital", "r-1", now())
+    async with world.running(queries="https://queries.example/v/"):
+        await world.publish()
+        async with world.client("hospital") as bus:
+            first = await bus.submit(referral(), id="r-1")
+            [again] = await bus.send([event])
+        async with world.http() as http:
+            answer = (await http.get("/openapi.json")).json()["components"]["schemas"]["Answer"]
+    assert first == again
+    assert first.follow == f"https://queries.example/v/v1/referrals/{first.referral}?after={first.token}"
+    assert "REFBUS_QUERIES" in answer["description"]
 
 
 async def test_a_request_is_followed_through_the_bus_by_its_correlation_id(world: World) -> None:

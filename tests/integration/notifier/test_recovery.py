@@ -173,3 +173,37 @@ async def test_a_feed_waits_for_its_oldest_notice(world: World) -> None:
         assert [one.notice.sequence for one in await deliveries.claim(300, 900, 2)] == [1, 2, 3]
     finally:
         await engine.dispose()
+
+
+async def test_it_is_not_ready_before_it_has_heard_what_was_on_the_ledger_when_it_came(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.adopt()
+    await world.ledger.put(*[await world.opened() for _ in range(3)])
+    apply, open_now = Fold.apply, asyncio.Event()
+
+    async def slow(self: Fold, batch: Any, now: int) -> Any:
+        found = await apply(self, batch, now)
+        await open_now.wait()
+        return found
+
+    monkeypatch.setattr(Fold, "apply", slow)
+    health = Health()
+    async with build(world.settings, health) as parts:
+        tasks = [asyncio.create_task(part.work, name=part.name) for part in parts]
+        try:
+
+            async def behind() -> bool:
+                return "have not caught up" in health.problems().get("ledger", "")
+
+            await until(behind)
+            await asyncio.sleep(1.0)
+            assert await behind()
+            open_now.set()
+            await until(lambda: not health.problems())
+            [row] = await world.rows("select count(*) from notifier.notices")
+            assert row[0] == 3
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

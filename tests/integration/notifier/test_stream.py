@@ -169,6 +169,71 @@ async def test_a_clean_stop_keeps_the_position(kafka: str, topic: str) -> None:
     assert heard == values
 
 
+async def test_lag_is_nought_once_only_the_marks_of_transactions_are_left(kafka: str, topic: str) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    stream = LedgerStream(kafka, f"g-{topic}", topic, handle)
+    await put(kafka, topic, [b"one", b"two"], commit=True)
+    async with running(stream):
+        await until(lambda: len(heard) == 2)
+        await lag_is(stream, {0: 0, 1: 0})
+        await put(kafka, topic, [b"aborted"], commit=False)
+        await put(kafka, topic, [b"three"], commit=True, partition=1)
+        await until(lambda: len(heard) == 3)
+        await lag_is(stream, {0: 0, 1: 0})
+    async with running(stream):
+        await lag_is(stream, {0: 0, 1: 0})
+    assert heard == [b"one", b"two", b"three"]
+
+
+async def test_it_is_behind_until_all_is_handled_that_was_there_when_its_partitions_came(
+    kafka: str, topic: str
+) -> None:
+    handled, at_once = 0, asyncio.Semaphore(0)
+
+    async def handle(records: Sequence[Record]) -> None:
+        nonlocal handled
+        for _ in records:
+            await at_once.acquire()
+        handled += len(records)
+
+    stream = LedgerStream(kafka, f"g-{topic}", topic, handle)
+    assert stream.behind is None
+    await put(kafka, topic, [b"%d" % number for number in range(20)], commit=True)
+    async with running(stream):
+        async with asyncio.timeout(SECONDS):
+            await stream.assigned.wait()
+        for _ in range(5):
+            # All of it was fetched long before the last of these.
+            assert (await stream.lag())[0] > 0
+            assert stream.behind in (1, 2)
+            await asyncio.sleep(0.3)
+        assert stream.behind == 1, "where nothing was, nothing is to be caught up with"
+        for _ in range(20):
+            at_once.release()
+        await lag_is(stream, {0: 0, 1: 0})
+        assert (stream.behind, handled) == (0, 20)
+        await put(kafka, topic, [b"later"], commit=True)
+
+        async def seen() -> bool:
+            return (await stream.lag())[0] > 0
+
+        async with asyncio.timeout(SECONDS):
+            while not await seen():
+                await asyncio.sleep(0.05)
+        assert stream.behind == 0, "what comes later is lag, and no catching up"
+        at_once.release()
+
+
+async def lag_is(stream: LedgerStream, wanted: dict[int, int]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while await stream.lag() != wanted:
+            await asyncio.sleep(0.05)
+
+
 async def test_it_takes_over_neither_signals_nor_logs_nor_the_folder(
     kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -335,7 +335,7 @@ async def test_a_split_that_died_before_it_was_heard_is_taken_up_by_its_repeat(b
 async def test_a_question_about_an_offer_nobody_was_made_is_refused(border: Border) -> None:
     [refused] = await border.say(AskRequest(task=TASK, question=NOTE), by="shelter")
     assert isinstance(refused, Refused)
-    assert (refused.reason, refused.field) == ("unknown_referral", "task")
+    assert (refused.reason, refused.field) == ("unknown_referral", "data.task")
     assert NOTE not in refused.detail
 
 
@@ -344,7 +344,7 @@ async def test_a_note_about_a_referral_that_was_never_admitted_is_refused(border
     report = OutcomeRequest(referral=nobodys, result="need_met", note=NOTE)
     [refused] = await border.say(report, by="shelter")
     assert isinstance(refused, Refused)
-    assert (refused.reason, refused.field) == ("unknown_referral", "referral")
+    assert (refused.reason, refused.field) == ("unknown_referral", "data.referral")
     assert await border.inbox() == []
 
 

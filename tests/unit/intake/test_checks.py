@@ -102,33 +102,33 @@ def test_the_same_submission_opens_the_same_referral_and_another_another() -> No
 @pytest.mark.parametrize(("by", "about", "request_"), SAID, ids=lambda one: type(one).__name__)
 def test_each_request_takes_its_role_of_token_and_record_alike(by: str, about: str, request_: Part) -> None:
     other = "shelter" if by == "hospital" else "hospital"
-    assert refusal(request_, by, roles=["operations"]) == ("role_missing", None)
+    assert refusal(request_, by, roles=["operations"]) == ("role_missing", "Authorization")
     if isinstance(request_, ServiceRequest):
         return
     if type(request_).__name__ in EITHERS:
         assert said(request_, other).about == about
         return
-    assert refusal(request_, other, roles=["agency", "provider"]) == ("role_missing", None)
+    assert refusal(request_, other, roles=["agency", "provider"]) == ("role_missing", "Authorization")
 
 
 def test_what_either_may_say_takes_one_role_that_token_and_record_agree_on() -> None:
     resume = next(request for _, _, request in SAID if type(request).__name__ == "ResumeRequest")
-    assert refusal(resume, "hospital", roles=["provider"]) == ("role_missing", None)
+    assert refusal(resume, "hospital", roles=["provider"]) == ("role_missing", "Authorization")
 
 
 def test_an_organisation_speaks_only_for_itself() -> None:
-    assert refusal(referral(), speaker="shelter") == ("not_yourself", "source")
+    assert refusal(referral(), speaker="shelter") == ("not_yourself", "Authorization")
     of_another = definition(organisation="hospital")
     assert refusal(ServiceRequest(definition=of_another), "shelter") == (
         "not_yourself",
-        "definition.organisation",
+        "organisation",
     )
 
 
 def test_who_is_not_published_may_say_nothing() -> None:
     assert refusal(referral(), reference=published(parties=("shelter",))) == (
         "unknown_organisation",
-        "source",
+        "Authorization",
     )
 
 
@@ -144,14 +144,25 @@ def test_a_service_and_its_units_are_of_one_region() -> None:
     units = [Unit(unit="un-south-beds", name="beds", total=1, available=1)]
     assert refusal(ServiceRequest(definition=definition(units=units)), "shelter") == (
         "region_mismatch",
-        "definition.units",
+        "units",
     )
+
+
+@pytest.mark.parametrize("door", ["events", "outbox"])
+def test_what_is_wrong_about_an_event_is_named_by_its_attribute_or_its_place_in_the_data(door: str) -> None:
+    nobody = published(parties=("shelter",))
+    assert refusal(referral(), speaker="shelter", door=door) == ("not_yourself", "source")
+    assert refusal(referral(), reference=nobody, door=door) == ("unknown_organisation", "source")
+    assert refusal(referral(), roles=["provider"], door=door) == ("role_missing", "source")
+    assert refusal(referral(region="west"), door=door) == ("unknown_region", "data.region")
+    elsewhere = ServiceRequest(definition=definition(regions=["west"]))
+    assert refusal(elsewhere, "shelter", door=door) == ("unknown_region", "data.definition.regions")
 
 
 def test_a_service_is_offered_to_regions_there_are() -> None:
     assert refusal(ServiceRequest(definition=definition(regions=["west"])), "shelter") == (
         "unknown_region",
-        "definition.regions",
+        "regions",
     )
 
 

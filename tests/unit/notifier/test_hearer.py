@@ -101,8 +101,14 @@ async def test_a_database_that_fails_is_tried_until_the_events_are_stored(health
     fold = ScriptedFold(health, away, OSError("gone"), away)
     await made(health, fold).handle([record(0, value("north", 1))])
     assert fold.applied == [("north", 1)]
-    assert fold.unready == [{"ledger": "the database does not answer"}]
+    assert fold.unready == [{"store": "the database does not answer"}]
     assert health.problems() == {}
+
+
+async def test_a_batch_that_is_stored_does_not_say_that_the_ledger_is_caught_up_with(health: Health) -> None:
+    health.starting(hearer.PART, "is behind")
+    await made(health, ScriptedFold(health)).handle([record(0, value("north", 1))])
+    assert health.problems() == {hearer.PART: "is behind"}
 
 
 async def test_a_fault_of_our_own_is_not_tried_for_ever(health: Health) -> None:

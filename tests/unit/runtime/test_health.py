@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.metrics import SERVICES
 from referral_bus.web.operations import operations_app
 
 
@@ -52,7 +55,7 @@ def test_a_part_that_breaks_its_promise_is_stuck_until_it_beats_again_or_ends() 
 def test_the_operations_listener_answers_by_what_health_says() -> None:
     seconds = Seconds()
     health = Health(seconds)
-    with TestClient(operations_app(health)) as http:
+    with TestClient(operations_app(health, "intake")) as http:
         assert (http.get("/readyz").status_code, http.get("/livez").status_code) == (503, 200)
         health.starting("views", "rebuilds")
         answer = http.get("/readyz")
@@ -69,3 +72,17 @@ def test_the_operations_listener_answers_by_what_health_says() -> None:
         metrics = http.get("/metrics")
         assert metrics.status_code == 200
         assert "refbus_dead_letters_total" in metrics.text
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_shows_its_own_metrics_and_the_shared_ones_and_no_other_services(service: str) -> None:
+    with TestClient(operations_app(Health(), service)) as http:
+        text = http.get("/metrics").text
+    shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    assert {"refbus_lag_records", "refbus_dead_letters_total", "refbus_rebuild_progress_ratio"} <= shown
+    named = {name.split("_")[1] for name in shown if name.startswith("refbus_")}
+    assert named == {service, "lag", "dead", "rebuild"}
+    every = {metric.name for metric in REGISTRY.collect()}
+    own = {name for name in every if name.startswith(f"refbus_{service}_")}
+    assert own
+    assert own <= {name.removesuffix("_total") for name in shown} | shown

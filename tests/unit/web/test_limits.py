@@ -58,6 +58,7 @@ def pieces(size: int) -> Any:
 def is_too_large(response: httpx.Response) -> bool:
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
+    assert problem["field"] == "body"
     return (response.status_code, problem["code"]) == (413, "too_large") and str(MAXIMUM) in problem["detail"]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx
 import pytest
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from referral_bus.access.tokens import TokenVerifier, issue_token, jwks_of, new_signing_key
@@ -121,6 +122,66 @@ async def test_a_body_that_is_no_json_is_malformed(http: httpx.AsyncClient, body
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/problem+json"
     assert NAME not in response.text
+
+
+async def test_a_body_that_is_nested_too_deep_to_be_read_is_malformed(http: httpx.AsyncClient) -> None:
+    response = await http.post(
+        "/people", content=b"[" * 100_000, headers={"content-type": "application/json"}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["field"]) == (400, "malformed", "body")
+    assert "not nested" in problem["detail"]
+
+
+async def test_whoever_wants_to_know_is_told_of_each_problem_that_is_answered_once() -> None:
+    heard: list[tuple[str, str]] = []
+    app = new_app(
+        "Door",
+        "A door.",
+        TokenVerifier("nowhere", "main"),
+        100,
+        lambda path, problem: heard.append((path, problem.code)),
+    )
+
+    @app.post("/people")
+    async def people(said: Said) -> int:
+        return len(said.people)
+
+    @app.post("/raw")
+    async def raw(request: Request) -> None:
+        await request.body()
+        raise ValueError
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x" * 101
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        await client.post("/people", json={"people": []})
+        await client.post("/people", json={})
+        await client.post("/people", content=b"x" * 101)
+        await client.post("/raw", content=pieces())
+        await client.post("/raw")
+        await client.get(f"/{NAME}")
+    assert heard == [
+        ("/people", "invalid"),
+        ("/people", "too_large"),
+        ("/raw", "too_large"),
+        ("/raw", "internal"),
+        (f"/{NAME}", "not_found"),
+    ]
+
+
+async def test_the_page_of_the_api_loads_nothing_from_elsewhere(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+    assert (page.status_code, "swagger" in page.text.lower()) == (200, True)
+    assert "//" not in re.sub(r"(?m)^\s*//.*$|<!--.*?-->", "", page.text)
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for path in loaded:
+        answer = await http.get(path)
+        assert (answer.status_code, len(answer.content) > 100) == (200, True)
+    assert (await http.get("/redoc")).status_code == 404
 
 
 async def test_nothing_there_and_the_wrong_method_are_problems_too(http: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from referral_bus.wire.cloudevents import batch, from_http, from_kafka, from_structured
+from referral_bus.wire.cloudevents import BatchTooLong, batch, from_http, from_kafka, from_structured
 from referral_bus.wire.errors import WireError
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "/organisations/a", "type": "t", "data": {"x": 1}}
@@ -42,7 +42,7 @@ def test_percent_encoding_in_http_headers_is_undone() -> None:
 
 
 def test_a_batch_longer_than_allowed_is_refused_whole() -> None:
-    with pytest.raises(WireError, match="3 events; at most 2"):
+    with pytest.raises(BatchTooLong, match="3 events; at most 2"):
         batch(json.dumps([EVENT] * 3).encode(), most=2)
 
 

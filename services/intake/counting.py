@@ -1,0 +1,39 @@
+"""What became of what came to the doors, for the metrics: each once, whether intake refuses it or what stands before it does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from referral_bus.runtime import metrics
+from referral_bus.web.problems import Problem
+from services.intake.answers import Admitted
+from services.intake.checks import Door
+from services.intake.refusals import REASONS, Counted, Refused
+
+_REASONS: Final = frozenset({*REASONS, "no_token", "token_refused"})
+_OF_OPERATIONS: Final = ("/v1/reference", "/v1/subjects/")
+
+
+def count(door: Door, result: Admitted | Refused) -> None:
+    """Count what became of a submission."""
+    if isinstance(result, Admitted):
+        metrics.SUBMISSIONS.labels(door=door, result="repeated" if result.repeated else "admitted").inc()
+    else:
+        _refused(door, result.reason)
+
+
+def turned_away(path: str, problem: Problem) -> None:
+    """Count a request that was answered with a problem, unless it was counted where that was decided. Whoever asked for what is not
+    there was not refused."""
+    if isinstance(problem, Counted) or problem.code not in _REASONS or not path.startswith("/v1/"):
+        return
+    if path.startswith(_OF_OPERATIONS):
+        metrics.REFUSED_AT_BORDER.labels(reason=problem.code).inc()
+    else:
+        _refused("events" if path == "/v1/events" else "api", problem.code)
+
+
+def _refused(door: Door, reason: str) -> None:
+    result = "unavailable" if reason == "unavailable" else "refused"
+    metrics.SUBMISSIONS.labels(door=door, result=result).inc()
+    metrics.REFUSED_AT_BORDER.labels(reason=reason).inc()
