@@ -139,8 +139,13 @@ def _patience(settings: NotifierSettings) -> Patience:
 async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
     await stream.assigned.wait()
     health.ready(hearer.PART)
+    told: set[int] = set()
     while True:
-        for partition, records in stream.lag().items():
+        lags = stream.lag()
+        for partition in told - lags.keys():  # another notifier's now, which tells of it
+            metrics.LAG.labels(topic=topic, partition=str(partition)).set(0)
+        told = set(lags)
+        for partition, records in lags.items():
             metrics.LAG.labels(topic=topic, partition=str(partition)).set(records)
         for partition, following in stream.following().items():
             metrics.POSITION.labels(topic=topic, partition=str(partition)).set(following)
