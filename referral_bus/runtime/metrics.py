@@ -58,6 +58,8 @@ CLOSED = Counter(
     ["reason", "result"],
 )
 UNMATCHED = Counter("refbus_matching_unmatched_total", "Matches that found no service", ["urgency"])
+for _urgency in ("crisis", "urgent", "routine"):
+    UNMATCHED.labels(_urgency)
 REFERRAL_SECONDS = Histogram(
     "refbus_matching_referral_seconds",
     "From a referral's opening to the stage: acknowledged, accepted, started (the service, as its provider says)",
