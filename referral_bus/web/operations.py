@@ -9,12 +9,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.metrics import READY
 
 
 def operations_app(health: Health) -> Starlette:
     """The ASGI app for this service's health."""
 
     async def metrics(_: Request) -> Response:
+        READY.set(not health.problems())
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     async def livez(_: Request) -> Response:

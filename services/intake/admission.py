@@ -10,11 +10,13 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from referral_bus.contracts.requests import REQUESTS, ReferralRequest
 from referral_bus.log.port import Appender, Outgoing
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
+from referral_bus.runtime.refusals import MostRefused
 from referral_bus.sealing.digest import body_digest, same_digest
 from referral_bus.sealing.port import Destroyed, Keys
 from referral_bus.sealing.pseudonym import subject_id
@@ -116,7 +118,7 @@ class Admission:
         elapsed = time.perf_counter() - began
         done = [result for result in results if result is not None]
         for one, result in zip(presented, done, strict=True):
-            count(one.door, result)
+            count(one.door, speaker.organisation, result)
             if isinstance(result, Admitted):
                 metrics.ADMISSION_SECONDS.observe(elapsed)
         return done
@@ -307,14 +309,19 @@ class Admission:
         )
 
 
-def count(door: Door, result: Result) -> None:
-    """Count what became of a submission."""
+_REFUSED: Final = MostRefused("border")
+
+
+def count(door: Door, organisation: str, result: Result) -> None:
+    """Count what became of a submission of this organisation."""
     if isinstance(result, Admitted):
         metrics.SUBMISSIONS.labels(door=door, result="repeated" if result.repeated else "admitted").inc()
         return
     kind = "unavailable" if result.reason == "unavailable" else "refused"
     metrics.SUBMISSIONS.labels(door=door, result=kind).inc()
     metrics.REFUSED_AT_BORDER.labels(reason=result.reason).inc()
+    if kind == "refused":
+        _REFUSED.add(organisation, result.reason)
 
 
 def _answered_before(one: Wanted, standing: Standing) -> Result | None:

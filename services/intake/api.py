@@ -30,7 +30,7 @@ from referral_bus.wire.cloudevents import (
 from referral_bus.wire.errors import WireError
 from services.intake.admission import Admission, Speaker, count
 from services.intake.answers import Admitted, Answer
-from services.intake.checks import Door, Presented
+from services.intake.checks import Presented
 from services.intake.forgetting import Forgetting
 from services.intake.outages import OUTAGES, RETRY_SECONDS
 from services.intake.presenting import correlation_of, presented, unreadable
@@ -239,9 +239,9 @@ class Doors:
             event = from_http(request.headers.items(), body)
             one = presented(event, "events", self._clock.now())
         except WireError as error:
-            raise self._turned_away("events", unreadable(error)) from None
+            raise self._turned_away(caller, unreadable(error)) from None
         except Refused as refused:
-            raise self._turned_away("events", refused) from None
+            raise self._turned_away(caller, refused) from None
         [result] = await self._admit([one], caller, [correlation_of(event) or correlation()])
         return _answered(result)
 
@@ -302,7 +302,7 @@ class Doors:
         except WireError as error:
             too_long = "at most" in str(error)
             raise self._turned_away(
-                "events", Refused("too_large", f"{error}.") if too_long else unreadable(error)
+                caller, Refused("too_large", f"{error}.") if too_long else unreadable(error)
             ) from None
         results: list[Admitted | Refused | None] = []
         fit: list[tuple[Presented, str | None]] = []
@@ -319,7 +319,7 @@ class Doors:
                 results.append(refused)
         for refused_one in results:
             if refused_one is not None:
-                count("events", refused_one)
+                count("events", caller.organisation, refused_one)
         admitted = iter(await self._admit([one for one, _ in fit], caller, [about for _, about in fit]))
         done = [next(admitted) if result is None else result for result in results]
         for result in done:
@@ -337,7 +337,7 @@ class Doors:
         if wait > 0:
             refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
             for one in requests:
-                count(one.door, refused)
+                count(one.door, caller.organisation, refused)
             raise problem(refused)
         speaker = Speaker(caller.organisation, caller.roles)
         return await self._admission.admit(requests, speaker, correlations)
@@ -348,11 +348,11 @@ class Doors:
             return
         refused = Refused("unavailable", away, retry_after=RETRY_SECONDS)
         for one in requests:
-            count(one.door, refused)
+            count(one.door, one.organisation, refused)
         raise problem(refused)
 
-    def _turned_away(self, door: Door, refused: Refused) -> Problem:
-        count(door, refused)
+    def _turned_away(self, caller: Caller, refused: Refused) -> Problem:
+        count("events", caller.organisation, refused)
         return problem(refused)
 
 

@@ -234,7 +234,7 @@ class Outboxes:
         results: list[Admitted | Refused] = []
         for one in read:
             if isinstance(one.content, Refused):
-                count("outbox", one.content)
+                count("outbox", organisation, one.content)
                 results.append(one.content)
             else:
                 results.append(next(admitted))

@@ -15,6 +15,7 @@ from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock, SystemClock
+from referral_bus.runtime.expiry import tell_keys
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.service import Task
 from referral_bus.sealing.keys import KeyStore
@@ -103,6 +104,7 @@ async def build(settings: NotifierSettings, health: Health) -> AsyncIterator[lis
         )
         verifier = TokenVerifier(settings.jwks, settings.bus)
         await verifier.start()
+        tell_keys(verifier)
         app = new_app("Referral bus: notifier", "Subscriptions, the event stream, and deliveries.", verifier)
         streams = Streams(notices, disclosing, bell, settings.stream_heartbeat_seconds)
         Doors(
@@ -137,9 +139,16 @@ def _patience(settings: NotifierSettings) -> Patience:
 async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
     await stream.assigned.wait()
     health.ready(hearer.PART)
+    told: set[int] = set()
     while True:
-        for partition, records in stream.lag().items():
+        lags = stream.lag()
+        for partition in told - lags.keys():  # another notifier's now, which tells of it
+            metrics.LAG.labels(topic=topic, partition=str(partition)).set(0)
+        told = set(lags)
+        for partition, records in lags.items():
             metrics.LAG.labels(topic=topic, partition=str(partition)).set(records)
+        for partition, following in stream.following().items():
+            metrics.POSITION.labels(topic=topic, partition=str(partition)).set(following)
         await asyncio.sleep(_LAG_SECONDS)
 
 

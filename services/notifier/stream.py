@@ -136,6 +136,10 @@ class LedgerStream:
                 self._following[event.message.partition] = event.message.offset + 1
                 event.ack()
 
+    def following(self) -> dict[int, int]:
+        """The next offset to be handled, by partition, of those that anything came from."""
+        return dict(self._following)
+
     def lag(self) -> dict[int, int]:
         """Offsets between what was handled and the end, by partition, of those that anything came from. The mark that ends a
         transaction counts as one."""

@@ -66,6 +66,10 @@ def test_the_operations_listener_answers_by_what_health_says() -> None:
         seconds.now = 2.0
         answer = http.get("/livez")
         assert (answer.status_code, answer.json()) == (503, {"alive": False, "stuck": ["worker"]})
+        health.starting("views", "rebuilds")
+        assert "refbus_ready 0.0" in http.get("/metrics").text
+        health.ready("views")
+        assert "refbus_ready 1.0" in http.get("/metrics").text
         metrics = http.get("/metrics")
         assert metrics.status_code == 200
         assert "refbus_dead_letters_total" in metrics.text
