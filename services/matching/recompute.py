@@ -43,7 +43,8 @@ async def recompute(
     """Each match of a referral, in their order. Raises LogError, KeyStoreError, and LedgerDamaged where the chain breaks."""
     chain = Chain(Region(region))
     sealed: WantedFacts | None = None
-    named: str | None = None
+    assigned: str | None = None
+    proposed: str | None = None
     async for record, _ in whole_ledger(log, topic):
         if record.key != region.encode():
             continue
@@ -52,16 +53,17 @@ async def recompute(
         if begins(entry):
             # Places are judged as they were before the decision, whatever its first events free.
             chain.state.look_at_places()
-            named = chain.state.assigned.get(referral) if isinstance(event, ReferralCalled) else None
+            assigned = chain.state.assigned.get(referral) if isinstance(event, ReferralCalled) else None
+            proposed = None
         if isinstance(event, ServiceProposed):
-            named = event.service
+            proposed = event.service
         if isinstance(event, ReferralOpened) and event.referral == referral:
             sealed = WantedFacts(referral, event.subject, event.sealed_facts)
         elif isinstance(event, ReferralAmended | ReferralReopened) and event.referral == referral:
             if sealed is not None and event.sealed_facts is not None:
                 sealed = sealed._replace(sealed=event.sealed_facts)
         elif isinstance(event, MatchDecided) and event.referral == referral and sealed is not None:
-            yield await _again(chain, entry, event, sealed, named, opener)
+            yield await _again(chain, entry, event, sealed, assigned, proposed, opener)
         chain.take(entry, record.value or b"")
 
 
@@ -70,7 +72,8 @@ async def _again(
     entry: Entry,
     recorded: MatchDecided,
     wanted: WantedFacts,
-    named: str | None,
+    assigned: str | None,
+    proposed: str | None,
     opener: FactsOpener,
 ) -> Recomputed:
     state = chain.state
@@ -78,6 +81,9 @@ async def _again(
     known, policy = state.referrals.get(recorded.referral), state.policy
     if not isinstance(facts, Facts) or policy is None or known is None:
         return Recomputed(recorded, None, b"", facts if isinstance(facts, str) else "unreadable")
-    person, only = person_of(facts, known.urgency), named or known.target
-    table = Table(state, policy, person, state.tried(known), entry.meta.now, only)
+    person, tried, now = person_of(facts, known.urgency), state.tried(known), entry.meta.now
+    table = Table(state, policy, person, tried, now, proposed or assigned or known.target)
+    if assigned is not None and not table.served:
+        # The place it was assigned is gone: it was matched like any other.
+        table = Table(state, policy, person, tried, now, known.target)
     return Recomputed(recorded, [judged(row) for row in table.rows()], table.digest(), None)

@@ -277,7 +277,7 @@ def test_a_new_bus_has_a_county_to_try_it_with(tmp_path: Path) -> None:
     with terminal.up():
         answer = terminal.json("submit", *words, "--language", "en", "--name", NAME)
         with terminal.http("queries", "line-211", "agency") as queries:
-            found = queries.get(answer["follow"], params={"wait": "20"}).raise_for_status()
+            found = queries.get(f"{answer['follow']}&wait=20").raise_for_status()
         assert found.json()["referral"] == answer["referral"]
         explained = terminal.run("explain", answer["referral"], "--as", "line-211")
         [provider] = re.findall(r"Offered to .* \(([a-z0-9-]+)\)", explained)

@@ -170,6 +170,11 @@ class Table:
         ruled_out += [("capacity", without(left ^ free, uncertain)), (NOT_SCREENED, uncertain)]
         return without(free, uncertain)
 
+    @property
+    def served(self) -> bool:
+        """Whether any service could take the person."""
+        return bool(self._candidates)
+
     def best(self, draw: Callable[[str], int], most: int = 1) -> list[Drawn]:
         """The policy's best candidates in order, or ``most`` if that is more. Lots are drawn only for those whose ranks are good enough to
         be among them."""
