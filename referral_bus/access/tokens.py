@@ -7,6 +7,8 @@ Claims: ``iss`` (not checked: the key set says who may sign), ``aud`` = ``refbus
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
 import logging
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import httpx
+from cryptography.x509 import load_der_x509_certificate
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OKPKey
@@ -105,9 +108,16 @@ class TokenVerifier:
         self._wall = wall
         self._monotonic = monotonic
         self._keys: KeySet | None = None
+        self._expires_at: float | None = None
         self._read_at = self._tried_at = float("-inf")
         self._reading = asyncio.Lock()
         self._remembered: dict[str, tuple[float, Caller]] = {}
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the last of the keys ends to be valid (epoch seconds): by its ``exp`` or its certificate (``x5c``). None where some key
+        has no end."""
+        return self._expires_at
 
     async def start(self) -> None:
         """Read the key set. Raises KeySetUnavailable."""
@@ -203,13 +213,11 @@ class TokenVerifier:
                 text = response.text
         else:
             text = await asyncio.to_thread(Path(self._source).read_text, encoding="utf-8")
-        self._keys = KeySet(
-            [
-                _public_key(key)
-                for key in json.loads(text)["keys"]
-                if (key.get("kty"), key.get("crv")) in _CURVES
-            ]
-        )
+        usable = [key for key in json.loads(text)["keys"] if (key.get("kty"), key.get("crv")) in _CURVES]
+        self._keys = KeySet([_public_key(key) for key in usable])
+        ends = [_end(key) for key in usable]
+        known = [end for end in ends if end is not None]
+        self._expires_at = max(known) if known and len(known) == len(ends) else None
         self._read_at = self._monotonic()
         self._remembered.clear()
 
@@ -219,6 +227,15 @@ def _moment(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _END_OF_TIME:
         return float(value)
     return None
+
+
+def _end(key: dict[str, Any]) -> float | None:
+    """When a JWK ends to be valid, where it says so in a way that can be read."""
+    ends = [_moment(key.get("exp"))]
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        certificate = load_der_x509_certificate(base64.b64decode(key["x5c"][0]))
+        ends.append(certificate.not_valid_after_utc.timestamp())
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _public_key(key: dict[str, Any]) -> OKPKey | ECKey:

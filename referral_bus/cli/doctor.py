@@ -16,6 +16,7 @@ from typing import Annotated, Final
 
 import httpx
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,6 +41,7 @@ _LEAST_FREE_BYTES: Final = 1_000_000_000
 _MOST_SKEW_MS: Final = 2_000
 _SECONDS: Final = 10.0
 _HOUR_MS: Final = 3_600_000
+_LAG: Final = "refbus_lag_records"
 
 console = Console(soft_wrap=True)
 
@@ -304,11 +306,26 @@ async def services(set_up: SetUp) -> list[Finding]:
                 findings.append(Finding(name, found, f"Look at the end of {log} and start the bus again."))
                 continue
             if response.status_code == 200:
-                findings.append(Finding(name, "ready"))
+                findings.append(Finding(name, f"ready{await _behind(http, address)}"))
             else:
                 advice = f"Wait if it is rebuilding; otherwise look at {log}."
                 findings.append(Finding(name, f"not ready: {response.text[:300]}", advice))
     return findings
+
+
+async def _behind(http: httpx.AsyncClient, address: str) -> str:
+    """Where a service is behind, as its metrics tell it; whether it gets on shows a second look."""
+    try:
+        text = (await http.get(f"{address}/metrics")).text
+        lags = [
+            (f"{sample.labels['topic']}/{sample.labels['partition']}", int(sample.value))
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == _LAG and sample.value > 0
+        ]
+    except (httpx.HTTPError, ValueError, KeyError):
+        return ""
+    return "".join(f", {records} behind on {where}" for where, records in sorted(lags))
 
 
 CHECKS: Final[tuple[Check, ...]] = (python, java, disk, ports, keys, kafka, database, services)

@@ -30,6 +30,7 @@ OWN: Final = {
     "directory": "directory:commands",
     "forget": "privacy:forget",
     "doctor": "doctor:doctor",
+    "deadletter": "deadletter:commands",
 }
 """The modules of this package and what in them the commands are, in the order of the help."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from referral_bus.contracts.message import Code, Message, Millis
+
+Handling = Literal["opened", "resent", "discarded"]
+"""What operations do with a dead letter."""
 
 
 class DeadLetter(Message):
@@ -22,3 +25,14 @@ class DeadLetter(Message):
     tries: Annotated[int, Field(ge=1)]
     at: Millis
     sealed: bytes
+
+
+class LetterHandled(Message):
+    """What operations did with the dead letter that stands at this place of the same topic. Opening one is recorded before it is shown."""
+
+    folder = "deadletter"
+
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    handling: Handling
+    at: Millis

@@ -1,16 +1,25 @@
-"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions."""
+"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions, and the
+regions of the published table. Never an organisation: nobody knows how many there will be (see :data:`REFUSED_BY_ONE`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600)
+_DAYS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800, 2592000)
+
+READY = Gauge("refbus_ready", "1 where the service may be sent work, else 0: as /readyz says")
+EXPIRES = Gauge(
+    "refbus_expires_timestamp_seconds",
+    "When what the service is given ends to be valid: certificate files by name, and token_keys, the last of the key set",
+    ["what"],
+)
 
 SERVICES: Final = ("intake", "matching", "notifier", "projections")
 
@@ -32,7 +41,17 @@ LAG = Gauge(
     "Records between the position of a service and the end of what it reads",
     ["topic", "partition"],
 )
+POSITION = Gauge(
+    "refbus_position_offset", "The next offset a service is to work through", ["topic", "partition"]
+)
 DEAD_LETTERS = Counter("refbus_dead_letters_total", "Records put to the dead letters", ["reason"])
+for _reason in ("undecidable", "unreadable", "not_sealed"):
+    DEAD_LETTERS.labels(_reason)  # from 0 on, so that the first is an increase
+REFUSED_BY_ONE = Gauge(
+    "refbus_refused_by_one",
+    "Submissions refused in ten minutes of the one organisation that had the most; the log says which it is",
+    ["where"],
+)
 
 SUBMISSIONS = Counter(
     "refbus_intake_submissions_total", "Submissions by what became of them at the border", ["door", "result"]
@@ -55,6 +74,40 @@ EVENTS = Counter("refbus_matching_events_total", "Events put on the ledger", ["t
 REFUSED = Counter("refbus_matching_refused_total", "Submissions refused on the ledger", ["reason"])
 OFFERS_OPEN = Gauge("refbus_matching_offers_open", "Offers that wait for an answer", ["partition"])
 REFERRALS_ACTIVE = Gauge("refbus_matching_referrals_active", "Referrals that are not closed", ["partition"])
+CLOSED = Counter(
+    "refbus_matching_closed_total",
+    "Referrals closed, by why and by what came of them; result none: nobody served the person",
+    ["reason", "result"],
+)
+UNMATCHED = Counter("refbus_matching_unmatched_total", "Matches that found no service", ["urgency"])
+for _urgency in ("crisis", "urgent", "routine"):
+    UNMATCHED.labels(_urgency)
+REFERRAL_SECONDS = Histogram(
+    "refbus_matching_referral_seconds",
+    "From a referral's opening to the stage: acknowledged, accepted, started (the service, as its provider says)",
+    ["stage", "urgency"],
+    buckets=_DAYS,
+)
+UNACCEPTED = Gauge(
+    "refbus_matching_unaccepted", "Referrals that could be accepted and are not", ["region", "urgency"]
+)
+UNACCEPTED_SECONDS = Gauge(
+    "refbus_matching_unaccepted_oldest_seconds", "How long the longest of them waits", ["region", "urgency"]
+)
+CRISIS_OVERDUE = Gauge(
+    "refbus_matching_crisis_overdue",
+    "Crisis referrals that nobody accepted in the time their protocol gives one offer",
+    ["region"],
+)
+WAITLISTED = Gauge("refbus_matching_waitlisted", "Referrals that wait for a place to come free", ["region"])
+PLACES = Gauge(
+    "refbus_matching_places",
+    "Places of the services offered: free, held by offers, taken",
+    ["region", "state"],
+)
+PLACES_STALE = Gauge(
+    "refbus_matching_places_stale", "Free places that no provider has counted for a day", ["region"]
+)
 EXPIRED = Counter("refbus_matching_offers_expired_total", "Offers nobody answered in time")
 TICKS = Counter("refbus_matching_ticks_total", "Ticks matching put on its own inbox")
 REGION_MESSAGES = Counter(
@@ -88,6 +141,8 @@ DELIVERY_ATTEMPTS = Counter(
 DELIVERIES_GIVEN_UP = Counter(
     "refbus_notifier_given_up_total", "Deliveries nobody took until the time for trying was over", ["channel"]
 )
+for _channel in ("webhook", "feed"):
+    DELIVERIES_GIVEN_UP.labels(_channel)
 DELIVERIES_WAITING = Gauge("refbus_notifier_deliveries_waiting", "Deliveries that are not done yet")
 OLDEST_DUE_SECONDS = Gauge(
     "refbus_notifier_oldest_due_seconds", "Age of the oldest delivery that is due and not done"
@@ -123,4 +178,15 @@ AFTER_SECONDS = Histogram(
     "How long queries with ?after= waited for the views",
     ["result"],
     buckets=_FAST,
+)
+
+CHECKS = CollectorRegistry()
+"""What ``refbus check-views`` found, for a file of its own: no service knows it."""
+VIEWS_DIFFERENT = Gauge(
+    "refbus_views_different_rows", "Rows of the views that are not as the ledger says", registry=CHECKS
+)
+VIEWS_CHECKED = Gauge(
+    "refbus_views_checked_timestamp_seconds",
+    "When the views were last held against the ledger",
+    registry=CHECKS,
 )

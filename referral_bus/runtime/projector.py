@@ -245,6 +245,10 @@ class Projector(Generic[Change]):
             self._lag_at = time.monotonic()
             for partition, lag in lags.items():
                 metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
+                if partition in self._positions:
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(
+                        self._positions[partition]
+                    )
                 # What was fetched may still have to be applied.
                 if lag == 0 and not self._applying and partition in self._owned:
                     self._behind.discard(partition)

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import uvloop
 
 from referral_bus.runtime import logs
+from referral_bus.runtime.expiry import tell_certificates
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.settings import Settings
 from referral_bus.web.operations import operations_app
@@ -57,6 +58,7 @@ async def _run(settings: Given, build: Build[Given]) -> int:
     stopped, built = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     health = Health()
+    tell_certificates(settings.certificates)
     operations = asyncio.create_task(
         serve(operations_app(health, settings.service), settings.host, settings.operations_port),
         name="operations",

@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     log_level: LogLevel = "INFO"
     data_dir: Path = Path(".refbus")
     """Where snapshots and the embedded broker and database keep their files."""
+    certificates: dict[str, Path] = {}
+    """Certificates (PEM) whose end is told by the metrics, by name: of the proxy before the service, of Kafka, of the database."""
     stop_seconds: Annotated[float, Field(gt=0, le=300)] = 20.0
     """How long a graceful stop may take before the process exits anyway."""
 

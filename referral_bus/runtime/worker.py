@@ -244,6 +244,7 @@ class Worker(Generic[_Work]):
                 if partition in lags:
                     unworked = lags[partition] + turn.fetched - turn.next
                     metrics.LAG.labels(partition.topic, str(partition.number)).set(unworked)
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(turn.next)
                     if unworked == 0:
                         turn.has_caught_up = True
             self._report()

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.metrics import Shown
+from referral_bus.runtime.metrics import READY, Shown
 
 
 def operations_app(health: Health, service: str) -> Starlette:
@@ -17,6 +17,7 @@ def operations_app(health: Health, service: str) -> Starlette:
     shown = Shown(service)
 
     async def metrics(_: Request) -> Response:
+        READY.set(not health.problems())
         return Response(generate_latest(shown), media_type=CONTENT_TYPE_LATEST)
 
     async def livez(_: Request) -> Response:

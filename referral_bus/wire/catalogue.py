@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from referral_bus.contracts.calendar import Calendar
-from referral_bus.contracts.deadletter import DeadLetter
+from referral_bus.contracts.deadletter import DeadLetter, LetterHandled
 from referral_bus.contracts.delivery import DELIVERIES
 from referral_bus.contracts.disclosure import Disclosed
 from referral_bus.contracts.facts import Facts, Identity, Note
@@ -33,6 +33,7 @@ MESSAGES: tuple[type[Message], ...] = (
     *FEED,
     Disclosed,
     DeadLetter,
+    LetterHandled,
 )
 
 BY_NAME: dict[str, type[Message]] = {message.schema_name(): message for message in MESSAGES}

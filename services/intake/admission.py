@@ -120,7 +120,7 @@ class Admission:
         elapsed = time.perf_counter() - began
         done = [result for result in results if result is not None]
         for one, result in zip(presented, done, strict=True):
-            count(one.door, result)
+            count(one.door, speaker.organisation, result)
             if isinstance(result, Admitted):
                 metrics.ADMISSION_SECONDS.observe(elapsed)
         return done

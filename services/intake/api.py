@@ -241,9 +241,9 @@ class Doors:
             event = from_http(request.headers.items(), body)
             one = presented(event, "events", self._clock.now())
         except WireError as error:
-            raise problem(unreadable(error)) from None
+            raise self._turned_away(caller, unreadable(error)) from None
         except Refused as refused:
-            raise problem(refused) from None
+            raise self._turned_away(caller, refused) from None
         [result] = await self._admit([one], caller, [correlation_of(event) or correlation()])
         return _answered(result)
 
@@ -306,9 +306,9 @@ class Doors:
         try:
             events = batch(body, self._maximum_batch)
         except BatchTooLong as error:
-            raise problem(Refused("too_large", f"{error}.", field="body")) from None
+            raise self._turned_away(caller, Refused("too_large", f"{error}.", field="body")) from None
         except WireError as error:
-            raise problem(unreadable(error)) from None
+            raise self._turned_away(caller, unreadable(error)) from None
         results: list[Admitted | Refused | None] = []
         fit: list[tuple[Presented, str | None]] = []
         for given in events:
@@ -324,7 +324,7 @@ class Doors:
                 results.append(refused)
         for refused_one in results:
             if refused_one is not None:
-                count("events", refused_one)
+                count("events", caller.organisation, refused_one)
         admitted = iter(await self._admit([one for one, _ in fit], caller, [about for _, about in fit]))
         done = [next(admitted) if result is None else result for result in results]
         for result in done:
@@ -342,7 +342,7 @@ class Doors:
         if wait > 0:
             refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
             for one in requests:
-                count(one.door, refused)
+                count(one.door, caller.organisation, refused)
             raise problem(refused, Counted)
         speaker = Speaker(caller.organisation, caller.roles)
         return await self._admission.admit(requests, speaker, correlations)
@@ -353,8 +353,13 @@ class Doors:
             return
         refused = Refused("unavailable", away, retry_after=RETRY_SECONDS)
         for one in requests:
-            count(one.door, refused)
+            count(one.door, one.organisation, refused)
         raise problem(refused, Counted if requests else Problem)
+
+    def _turned_away(self, caller: Caller, refused: Refused) -> Problem:
+        """The refusal of an event, or of a batch as a whole, counted for the organisation that sent it."""
+        count("events", caller.organisation, refused)
+        return problem(refused, Counted)
 
 
 def _answered(result: Admitted | Refused) -> Response:

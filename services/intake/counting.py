@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from referral_bus.runtime import metrics
+from referral_bus.runtime.refusals import MostRefused
 from referral_bus.web.problems import Problem
 from services.intake.answers import Admitted
 from services.intake.checks import Door
@@ -14,12 +15,17 @@ _REASONS: Final = frozenset({*REASONS, "no_token", "token_refused"})
 _OF_OPERATIONS: Final = ("/v1/reference", "/v1/subjects/")
 
 
-def count(door: Door, result: Admitted | Refused) -> None:
-    """Count what became of a submission."""
+_MOST_REFUSED: Final = MostRefused("border")
+
+
+def count(door: Door, organisation: str, result: Admitted | Refused) -> None:
+    """Count what became of a submission of this organisation."""
     if isinstance(result, Admitted):
         metrics.SUBMISSIONS.labels(door=door, result="repeated" if result.repeated else "admitted").inc()
-    else:
-        _refused(door, result.reason)
+        return
+    _refused(door, result.reason)
+    if result.reason != "unavailable":
+        _MOST_REFUSED.add(organisation, result.reason)
 
 
 def turned_away(path: str, problem: Problem) -> None:

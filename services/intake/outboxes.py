@@ -228,7 +228,7 @@ class Outboxes:
                 "%s/%d/%d can't be admitted", record.topic, record.partition, record.offset, exc_info=error
             )
             fault = Refused("internal")
-            count("outbox", fault)
+            count("outbox", organisation, fault)
             await self._refuse(organisation, [(one, fault)])
             return True
 
@@ -263,7 +263,7 @@ class Outboxes:
         results: list[Admitted | Refused] = []
         for one in read:
             if isinstance(one.content, Refused):
-                count("outbox", one.content)
+                count("outbox", organisation, one.content)
                 results.append(one.content)
             else:
                 results.append(next(admitted))

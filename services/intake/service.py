@@ -13,6 +13,7 @@ from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Partition
 from referral_bus.runtime.clock import SystemClock
 from referral_bus.runtime.deadletters import DeadLetters
+from referral_bus.runtime.expiry import tell_keys
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.service import Task
 from referral_bus.sealing.jwe import public_part
@@ -71,6 +72,7 @@ async def build(settings: IntakeSettings, health: Health) -> AsyncIterator[list[
         keys = KeyStore(engine, {"facts": secrets.facts_key, "identity": secrets.identity_key})
         verifier = TokenVerifier(settings.jwks, bus)
         await verifier.start()
+        tell_keys(verifier)
         inbox, reference = topics.inbox(bus), topics.reference(bus)
         view = ReferenceView(log, reference, codec, health)
         reach = Reach(log, Partition(reference, 0), engine, health)

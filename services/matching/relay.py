@@ -250,6 +250,8 @@ class Relay:
                 continue
             for partition, lag in lags.items():
                 metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
+                if claim := self._claims.get(partition):
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(claim.position)
 
 
 def digest_of(message: Message) -> bytes:

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, Partition
-from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import SystemClock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
@@ -24,6 +23,7 @@ from referral_bus.store.engine import new_engine
 from referral_bus.store.migrate import migrate
 from referral_bus.wire.codec import Codec
 from services.matching.facts import FactsOpener
+from services.matching.gauges import Gauges
 from services.matching.partition import PartitionWork
 from services.matching.regions import Regions
 from services.matching.relay import Relay
@@ -84,7 +84,7 @@ async def build(settings: MatchingSettings, health: Health) -> AsyncIterator[lis
             Task("regions", regions.run()),
             Task("relay", relay.run()),
             Task("snapshots", _keep_snapshots(worker.owned, snapshots, settings.snapshot_events)),
-            Task("gauges", _watch(worker.owned)),
+            Task("gauges", Gauges(clock).run(worker.owned)),
         ]
 
 
@@ -102,16 +102,3 @@ async def _keep_snapshots(
                     await work.capture()
             except (LogError, OSError) as error:
                 logger.warning("partition %d gets no snapshot now: %s", work.partition, error)
-
-
-async def _watch(owned: Mapping[Partition, PartitionWork]) -> None:
-    while True:
-        for partition, work in list(owned.items()):
-            states = [chain.state for chain in work.chains.values()]
-            held = sum(unit.held for state in states for unit in state.units.values())
-            # What is held for another region is an offer of that region's.
-            lent = sum(sum(state.promised.values()) for state in states)
-            metrics.OFFERS_OPEN.labels(partition=str(partition.number)).set(held - lent)
-            active = sum(len(state.referrals) for state in states)
-            metrics.REFERRALS_ACTIVE.labels(partition=str(partition.number)).set(active)
-        await asyncio.sleep(_LOOK_SECONDS)

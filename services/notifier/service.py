@@ -16,6 +16,7 @@ from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock, SystemClock
+from referral_bus.runtime.expiry import tell_keys
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.service import Task
 from referral_bus.sealing.keys import KeyStore
@@ -106,6 +107,7 @@ async def build(settings: NotifierSettings, health: Health) -> AsyncIterator[lis
         )
         verifier = TokenVerifier(settings.jwks, settings.bus)
         await verifier.start()
+        tell_keys(verifier)
         app = new_app("Referral bus: notifier", "Subscriptions, the event stream, and deliveries.", verifier)
         streams = Streams(notices, disclosing, bell, settings.stream_heartbeat_seconds)
         Doors(
@@ -149,6 +151,8 @@ async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
             for partition in shown | lags.keys():
                 metrics.LAG.labels(topic=topic, partition=str(partition)).set(lags.get(partition, 0))
             shown = set(lags)
+            for partition, following in stream.following().items():
+                metrics.POSITION.labels(topic=topic, partition=str(partition)).set(following)
             if stream.behind is None:
                 health.starting(hearer.PART, "waits for its partitions")
             elif stream.behind:

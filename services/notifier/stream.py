@@ -176,6 +176,10 @@ class LedgerStream:
                 self._following[event.message.partition] = event.message.offset + 1
                 event.ack()
 
+    def following(self) -> dict[int, int]:
+        """The next offset to be handled, by partition, of those that anything came from."""
+        return dict(self._following)
+
     async def lag(self) -> dict[int, int]:
         """Offsets between what was handled and the end, by partition. The marks that end transactions are never handed over: where all
         that was handed over is handled, it counts from the consumer's position, which passes over them. Raises LogError."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 import typer
+from prometheus_client import write_to_textfile
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
+from referral_bus.runtime.metrics import CHECKS, VIEWS_CHECKED, VIEWS_DIFFERENT
 from referral_bus.runtime.settings import SettingsError
 from referral_bus.store.engine import new_engine
 from referral_bus.store.port import StoreError
@@ -64,6 +66,10 @@ def check_views(
     patience: Annotated[
         float, typer.Option(help="How long to wait for the views to catch up, in seconds.", min=0)
     ] = _PATIENCE_SECONDS,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="Also write what was found to this file (.prom), for Prometheus' node exporter."),
+    ] = None,
     home: Home = Path(".refbus"),
 ) -> None:
     """Fold the ledger afresh and compare every row of every view with it. Exits with 1 where any differs."""
@@ -74,6 +80,13 @@ def check_views(
             return await check.compare(*parts, patience)
 
     found = _run(work())
+    if metrics is not None:
+        VIEWS_DIFFERENT.set(found.different)
+        VIEWS_CHECKED.set_to_current_time()
+        try:
+            write_to_textfile(str(metrics), CHECKS)
+        except OSError as error:
+            _fail(f"{metrics} can't be written: {error.strerror}")
     if as_json:
         content: dict[str, Any] = {"equal": found.equal, **asdict(found)}
         print(json.dumps(content, indent=2))

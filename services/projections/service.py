@@ -11,6 +11,7 @@ from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Partition, Record
 from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.expiry import tell_keys
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.projector import Project, Projector
 from referral_bus.runtime.service import Task
@@ -68,6 +69,7 @@ async def build(settings: ProjectionsSettings, health: Health) -> AsyncIterator[
         )
         verifier = TokenVerifier(settings.jwks, settings.bus)
         await verifier.start()
+        tell_keys(verifier)
         queries = Queries(engine)
         releases = Releases(
             await log.appender(), settings.bus, codec, await log.partitions(topics.disclosure(settings.bus))

@@ -196,10 +196,13 @@ def test_verify_rebuild_and_check_views_find_everything_as_it_was(terminal: Term
 def test_check_views_finds_a_row_that_somebody_changed_and_rebuild_mends_it(terminal: Terminal) -> None:
     referral = _served(terminal, "tampered")
     _sql(terminal, f"update projections.referrals set outcome = 'not_met' where referral = '{referral}'")
-    found = json.loads(terminal.run("check-views", "--json", code=1))
+    told = terminal.home / "views.prom"
+    found = json.loads(terminal.run("check-views", "--json", "--metrics", told, code=1))
     assert [one["columns"] for one in found["differences"]] == [["outcome"]]
+    assert "refbus_views_different_rows 1.0" in told.read_text()
     terminal.run("rebuild")
-    assert terminal.json("check-views", "--json")["equal"]
+    assert terminal.json("check-views", "--json", "--metrics", told)["equal"]
+    assert "refbus_views_different_rows 0.0" in told.read_text()
 
 
 def test_doctor_finds_nothing_wrong_with_a_bus_that_is_up(terminal: Terminal) -> None:

@@ -69,6 +69,10 @@ def test_the_operations_listener_answers_by_what_health_says() -> None:
         seconds.now = 2.0
         answer = http.get("/livez")
         assert (answer.status_code, answer.json()) == (503, {"alive": False, "stuck": ["worker"]})
+        health.starting("views", "rebuilds")
+        assert "refbus_ready 0.0" in http.get("/metrics").text
+        health.ready("views")
+        assert "refbus_ready 1.0" in http.get("/metrics").text
         metrics = http.get("/metrics")
         assert metrics.status_code == 200
         assert "refbus_dead_letters_total" in metrics.text
@@ -81,7 +85,7 @@ def test_a_service_shows_its_own_metrics_and_the_shared_ones_and_no_other_servic
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert {"refbus_lag_records", "refbus_dead_letters_total", "refbus_rebuild_progress_ratio"} <= shown
     named = {name.split("_")[1] for name in shown if name.startswith("refbus_")}
-    assert named == {service, "lag", "dead", "rebuild"}
+    assert named == {service, "ready", "expires", "lag", "position", "dead", "refused", "rebuild"}
     every = {metric.name for metric in REGISTRY.collect()}
     own = {name for name in every if name.startswith(f"refbus_{service}_")}
     assert own

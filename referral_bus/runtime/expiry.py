@@ -1,0 +1,40 @@
+"""When what a service is given ends to be valid, for the metrics: looked at whenever they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from cryptography.x509 import load_pem_x509_certificates
+
+from referral_bus.access.tokens import TokenVerifier
+from referral_bus.runtime.metrics import EXPIRES
+
+_OVER: Final = 0.0
+"""A certificate that can't be read is told as one that is over: somebody has to look."""
+
+
+def tell_certificates(certificates: Mapping[str, Path]) -> None:
+    """Tell of each file when the first of its certificates ends."""
+    for name, path in certificates.items():
+        EXPIRES.labels(what=name).set_function(partial(_end, path))
+
+
+def tell_keys(verifier: TokenVerifier) -> None:
+    """Tell when the last key of the key set ends; never, where some key has no end."""
+
+    def end() -> float:
+        return math.inf if verifier.expires_at is None else verifier.expires_at
+
+    EXPIRES.labels(what="token_keys").set_function(end)
+
+
+def _end(path: Path) -> float:
+    try:
+        chain = load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError):
+        return _OVER
+    return min(one.not_valid_after_utc.timestamp() for one in chain)

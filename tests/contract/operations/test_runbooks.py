@@ -1,0 +1,62 @@
+"""Every alert has its page, every page is some alert's, and what a page tells to type can be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.operations import ROOT, RUNBOOKS, alerts, commands_of, parsed
+
+PAGES = sorted(path for path in RUNBOOKS.glob("*.md") if path.stem != "README")
+TYPED = [
+    (page.stem, words)
+    for page in (*PAGES, RUNBOOKS / "README.md", ROOT / "docs" / "how-to" / "handle-dead-letters.md")
+    for words in commands_of(page)
+]
+
+
+def test_pages_alerts_and_the_index_are_the_same() -> None:
+    pages = {alert["annotations"]["runbook"] for alert in alerts()}
+    assert pages == {str(page.relative_to(ROOT)) for page in PAGES}
+    index = re.findall(r"^\| (Refbus\w+) \| \[([a-z-]+)\]\(([a-z-]+)\.md\) \|$", _index(), re.MULTILINE)
+    assert all(name == link for _, name, link in index)
+    assert {alert: f"docs/runbooks/{link}.md" for alert, _, link in index} == {
+        alert["alert"]: alert["annotations"]["runbook"] for alert in alerts()
+    }
+
+
+def _index() -> str:
+    return (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_what_shows_the_cause_and_what_mends_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["What shows the cause", "What mends it"]
+    assert len(text) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), TYPED, ids=lambda one: one if isinstance(one, str) else " ".join(one)
+)
+def test_a_command_of_a_page_can_be_given_so(page: str, words: list[str]) -> None:
+    parsed(words)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["deadletter mend 0/1", "check-views --metric a", "explain rf-north-1", "vrify", "verify --jsn"],
+)
+def test_a_command_that_cannot_be_given_so_is_found(command: str) -> None:
+    with pytest.raises(Exception) as refused:
+        parsed(shlex.split(command))
+    assert "UsageError" in {kind.__name__ for kind in type(refused.value).__mro__}
+
+
+@pytest.mark.parametrize("page", (*PAGES, RUNBOOKS / "README.md"), ids=lambda page: page.stem)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).is_file(), link

@@ -1,0 +1,121 @@
+"""What the metrics tell of the regions a process owns, and of what was committed in them."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import REGISTRY
+
+from referral_bus.log import topics
+from referral_bus.log.port import Partition
+from referral_bus.wire.codec import Codec
+from services.matching.gauges import Gauges
+from tests.support.deciding import (
+    BUS,
+    DAY,
+    HOUR,
+    MINUTE,
+    REGION,
+    Site,
+    accept,
+    of,
+    offers,
+    outcome,
+    publish,
+    start,
+    withdraw,
+)
+
+HERE = Partition(topics.inbox(BUS), 0)
+
+
+def told(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"refbus_matching_{name}", labels)
+
+
+def of_region(name: str, **labels: str) -> float | None:
+    return told(name, region=REGION, **labels)
+
+
+@pytest.fixture
+async def site(codec: Codec) -> Site:
+    """One service with three places, and a crisis referral that was offered to it."""
+    site = await Site.opened(codec)
+    await site.put(publish(offers("beds", total=3)), "shelter")
+    asked = await site.submission()
+    await site.put(asked.model_copy(update={"urgency": "crisis"}), "police")
+    await site.decide()
+    return site
+
+
+async def test_places_are_told_by_their_state_and_as_stale_after_a_day(site: Site) -> None:
+    gauges = Gauges(site.clock)
+    await site.put(accept(of()), "shelter")
+    await site.put(await site.submission(number=2), "police")
+    await site.decide()
+    gauges.tell({HERE: site.work})
+    assert [of_region("places", state=state) for state in ("free", "held", "taken")] == [1, 1, 1]
+    assert (of_region("places_stale"), told("offers_open", partition="0")) == (0, 1)
+    site.clock.advance(DAY + HOUR)
+    gauges.tell({HERE: site.work})
+    assert of_region("places_stale") == 1
+
+
+async def test_a_crisis_referral_nobody_accepts_is_overdue_after_the_time_its_protocol_gives(
+    site: Site,
+) -> None:
+    gauges = Gauges(site.clock)
+    gauges.tell({HERE: site.work})
+    assert (of_region("crisis_overdue"), of_region("unaccepted", urgency="crisis")) == (0, 1)
+    site.clock.advance(MINUTE + 1_000)
+    gauges.tell({HERE: site.work})
+    assert of_region("crisis_overdue") == 1
+    assert of_region("unaccepted_oldest_seconds", urgency="crisis") == pytest.approx(61, abs=1)
+    await site.put(withdraw(of()), "police")
+    await site.decide()
+    gauges.tell({HERE: site.work})
+    assert (of_region("crisis_overdue"), of_region("unaccepted", urgency="crisis")) == (0, 0)
+
+
+async def test_who_waits_for_a_place_is_told(site: Site) -> None:
+    for number in range(2, 5):
+        asked = await site.submission(number=number)
+        await site.put(asked.model_copy(update={"mode": "waitlist"}), "police")
+    await site.decide()
+    Gauges(site.clock).tell({HERE: site.work})
+    assert of_region("waitlisted") == 1
+
+
+async def test_what_another_process_owns_is_told_here_no_longer(site: Site) -> None:
+    gauges = Gauges(site.clock)
+    gauges.tell({HERE: site.work})
+    assert of_region("places", state="free") == 2
+    gauges.tell({})
+    assert of_region("places", state="free") is None
+    assert told("referrals_active", partition="0") is None
+
+
+async def test_the_way_of_a_referral_is_told_once_it_is_committed(site: Site) -> None:
+    def counts() -> list[float]:
+        stages = [
+            told("referral_seconds_count", stage=stage, urgency="crisis") for stage in ("accepted", "started")
+        ]
+        closed = told("closed_total", reason="outcome_reported", result="need_met")
+        unmatched = told("unmatched_total", urgency="urgent")
+        return [value or 0 for value in (*stages, closed, unmatched)]
+
+    before = counts()
+    await site.put(accept(of()), "shelter")
+    await site.put(start(of(), site.clock.now()), "shelter")
+    await site.put(outcome(of()), "shelter")
+    for number in range(2, 6):
+        await site.put(await site.submission(number=number), "police")
+    await site.decide()
+    assert [after - was for was, after in zip(before, counts(), strict=True)] == [1, 1, 1, 1]
+
+
+async def test_a_refusal_is_its_sender_s(site: Site) -> None:
+    await site.put(withdraw(of()), "hospital")
+    await site.put(withdraw(of(number=9)), "police")
+    await site.decide()
+    was = REGISTRY.get_sample_value("refbus_refused_by_one", {"where": "ledger"})
+    assert was is not None and was >= 1

@@ -1,0 +1,77 @@
+"""What ends to be valid is told beforehand: certificate files, and the key set of the tokens."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from prometheus_client import REGISTRY
+
+from referral_bus.access.tokens import TokenVerifier, jwks_of, new_signing_key
+from referral_bus.runtime.expiry import tell_certificates, tell_keys
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def certificate(days: int) -> x509.Certificate:
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "refbus")])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=days))
+        .sign(key, None)
+    )
+
+
+def told(what: str) -> float | None:
+    return REGISTRY.get_sample_value("refbus_expires_timestamp_seconds", {"what": what})
+
+
+def after(days: int) -> float:
+    return (NOW + timedelta(days=days)).timestamp()
+
+
+def test_a_file_tells_when_its_first_certificate_ends_and_is_looked_at_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "tls.crt"
+    file.write_bytes(b"".join(certificate(days).public_bytes(Encoding.PEM) for days in (90, 30)))
+    tell_certificates({"proxy": file})
+    assert told("proxy") == after(30)
+    file.write_bytes(certificate(365).public_bytes(Encoding.PEM))
+    assert told("proxy") == after(365)
+
+
+def test_a_file_that_holds_no_certificate_is_told_as_over(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    tell_certificates({"gone": tmp_path / "gone", "empty": tmp_path / "empty"})
+    assert (told("gone"), told("empty")) == (0, 0)
+
+
+async def test_a_key_set_ends_with_its_last_key_and_never_where_one_has_no_end(tmp_path: Path) -> None:
+    file = tmp_path / "jwks"
+    endless, soon, later = (json.loads(jwks_of(new_signing_key()))["keys"][0] for _ in range(3))
+    soon["exp"] = after(5)
+    later["x5c"] = [base64.b64encode(certificate(40).public_bytes(Encoding.DER)).decode()]
+    odd = {**endless, "x5c": ["no certificate"], "exp": "soon"}
+    for keys, ends in (
+        ([soon, later], after(40)),
+        ([soon], after(5)),
+        ([soon, endless], math.inf),
+        ([odd], math.inf),
+    ):
+        file.write_text(json.dumps({"keys": keys}))
+        verifier = TokenVerifier(str(file), "main")
+        await verifier.start()
+        tell_keys(verifier)
+        assert told("token_keys") == ends
