@@ -7,7 +7,8 @@ from typing import Final
 
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.directory.zones import offsets
-from referral_bus.log.port import Log, Partition
+from referral_bus.log.port import Log
+from referral_bus.log.reading import everything
 from referral_bus.log.topics import reference
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
@@ -20,22 +21,15 @@ async def published(log: Log, bus: str) -> list[Calendar]:
     """The calendars on the reference topic, the latest version of each. Raises LogError."""
     codec = Codec.load()
     found: dict[str, Calendar] = {}
-    reader = await log.reader(Partition(reference(bus), 0))
-    try:
-        at, end = 0, await reader.end()
-        while at < end and (records := await reader.read(at, wait=1.0)):
-            at = records[-1].offset + 1
-            for record in records:
-                try:
-                    message = codec.decode(record.value)
-                except WireError:
-                    continue
-                if isinstance(message, Calendar):
-                    former = found.get(message.calendar)
-                    if former is None or former.version < message.version:
-                        found[message.calendar] = message
-    finally:
-        await reader.close()
+    for record in await everything(log, reference(bus)):
+        try:
+            message = codec.decode(record.value)
+        except WireError:
+            continue
+        if isinstance(message, Calendar):
+            former = found.get(message.calendar)
+            if former is None or former.version < message.version:
+                found[message.calendar] = message
     return list(found.values())
 
 

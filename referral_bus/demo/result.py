@@ -16,12 +16,11 @@ from referral_bus.contracts.inbox import SubmitReferral
 from referral_bus.demo.audit import Audit, audit
 from referral_bus.embedded.bus import LocalBus
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import Log, Partition, Record
+from referral_bus.log.port import Record
+from referral_bus.log.reading import everything
 from referral_bus.log.topics import deadletter, feed, inbox, ledger
 from referral_bus.wire.codec import Codec
 
-_LIMIT = 1000
-_WAIT_SECONDS = 2.0
 _CHECK_SECONDS = 300.0
 _LONGEST_WORDS = 500
 _REFERRAL = ("ce_type", SubmitReferral.event_type().encode())
@@ -104,20 +103,6 @@ async def compute(bus: LocalBus, organisations: Iterable[str]) -> Result:
         + sum(isinstance(letter, DeadLetter) for letter in letters)
     )
     return _result(bus, found, refused, await views_equal_ledger(bus), _seconds(asked, said))
-
-
-async def everything(log: Log, topic: str) -> list[Record]:
-    """All committed records of a topic, partition after partition."""
-    records: list[Record] = []
-    for number in range(await log.partitions(topic)):
-        reader = await log.reader(Partition(topic, number))
-        try:
-            end = await reader.end()
-            while reader.position() < end:
-                records += await reader.read(reader.position(), _LIMIT, _WAIT_SECONDS)
-        finally:
-            await reader.close()
-    return records
 
 
 async def views_equal_ledger(bus: LocalBus) -> bool:

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from referral_bus.contracts.deadletter import DeadLetter, Handling, LetterHandled
 from referral_bus.contracts.inbox import Tick
 from referral_bus.log import topics
-from referral_bus.log.port import Appender, Headers, Log, Outgoing, Partition, Record
+from referral_bus.log.port import Appender, Headers, Log, Outgoing, Partition
+from referral_bus.log.reading import everything_in
 from referral_bus.runtime.clock import Clock
 from referral_bus.sealing.jwe import JweError, open_with
 from referral_bus.wire.codec import Codec
@@ -32,8 +33,6 @@ MEANINGS: Final[Mapping[str, str]] = {
 
 _OUTBOX: Final = re.compile(r"agency\.[a-z0-9-]+\.outbox")
 _JWE: Final = re.compile(rb"[\w-]+(\.[\w-]*){4}")
-_AT_ONCE: Final = 500
-_WAIT_SECONDS: Final = 1.0
 
 
 class NotOpened(Exception):
@@ -95,7 +94,7 @@ async def kept(log: Log, bus: str, codec: Codec) -> dict[Place, Kept]:
     found: dict[Place, Kept] = {}
     topic = topics.deadletter(bus)
     for number in range(await log.partitions(topic)):
-        for record in await _all(log, Partition(topic, number)):
+        async for record in everything_in(log, Partition(topic, number)):
             match codec.decode(record.value):
                 case DeadLetter() as letter:
                     place = Place(number, record.offset)
@@ -110,18 +109,6 @@ async def kept(log: Log, bus: str, codec: Codec) -> dict[Place, Kept]:
         found.values(), key=lambda one: (one.letter.topic, one.letter.partition, one.letter.offset, one.place)
     )
     return {one.place: one for one in in_order}
-
-
-async def _all(log: Log, partition: Partition) -> list[Record]:
-    records: list[Record] = []
-    reader = await log.reader(partition)
-    try:
-        end = await reader.end()
-        while reader.position() < end:
-            records += await reader.read(reader.position(), _AT_ONCE, _WAIT_SECONDS)
-    finally:
-        await reader.close()
-    return records
 
 
 def opened(letter: DeadLetter, operations_key: str) -> Content:

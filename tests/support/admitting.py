@@ -55,7 +55,8 @@ from referral_bus.contracts.vocabulary import OrganisationKind, Role
 from referral_bus.embedded.ports import free_ports
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import Partition, Record
+from referral_bus.log.port import Record
+from referral_bus.log.reading import everything
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.jwe import EncryptionKeys, new_encryption_keys
 from referral_bus.sealing.secrets import Secrets, new_key, write_key
@@ -283,14 +284,7 @@ class World:
 
     async def records(self, topic: str) -> list[Record]:
         """All that is on a topic now."""
-        found: list[Record] = []
-        for number in range(await self.log.partitions(topic)):
-            reader = await self.log.reader(Partition(topic, number))
-            end = await reader.end()
-            while reader.position() < end:
-                found += await reader.read(reader.position(), wait=1.0)
-            await reader.close()
-        return found
+        return await everything(self.log, topic)
 
     async def inbox(self) -> list[tuple[str, Received]]:
         """Region and submission of all that is on the inbox."""

@@ -34,7 +34,8 @@ from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.vocabulary import OrganisationKind, Role
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import Appender, Outgoing, Partition, Record
+from referral_bus.log.port import Appender, Outgoing, Record
+from referral_bus.log.reading import everything
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.jwe import EncryptionKeys, open_with
 from referral_bus.sealing.keys import KeyStore
@@ -211,15 +212,7 @@ class World:
 
     async def messages(self, topic: str) -> list[tuple[Record, Message]]:
         """All that is on a topic now."""
-        found: list[tuple[Record, Message]] = []
-        for number in range(await self.log.partitions(topic)):
-            reader = await self.log.reader(Partition(topic, number))
-            end = await reader.end()
-            while reader.position() < end:
-                records = await reader.read(reader.position(), wait=1.0)
-                found += [(record, self.codec.decode(record.value)) for record in records]
-            await reader.close()
-        return found
+        return [(record, self.codec.decode(record.value)) for record in await everything(self.log, topic)]
 
     async def rows(self, statement: str) -> list[Any]:
         engine = new_engine(self.database)

@@ -23,7 +23,8 @@ from referral_bus.contracts.vocabulary import Role
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import Appender, Outgoing, Partition
+from referral_bus.log.port import Appender, Outgoing
+from referral_bus.log.reading import everything
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.keys import KeyStore
 from referral_bus.sealing.port import SubjectKeys
@@ -140,16 +141,10 @@ class World:
     async def releases(self) -> list[Disclosed]:
         """All that was recorded as shown."""
         found: list[Disclosed] = []
-        topic = topics.disclosure(self.bus)
-        for number in range(await self.log.partitions(topic)):
-            reader = await self.log.reader(Partition(topic, number))
-            end = await reader.end()
-            while reader.position() < end:
-                for record in await reader.read(reader.position(), wait=1.0):
-                    message = self.codec.decode(record.value)
-                    assert isinstance(message, Disclosed)
-                    found.append(message)
-            await reader.close()
+        for record in await everything(self.log, topics.disclosure(self.bus)):
+            message = self.codec.decode(record.value)
+            assert isinstance(message, Disclosed)
+            found.append(message)
         return found
 
     @asynccontextmanager

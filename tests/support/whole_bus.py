@@ -27,13 +27,13 @@ from referral_bus.contracts.reference import OfferLimits, Organisation, Protocol
 from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.services import ANY, AgeRange, ServiceDefinition, Unit
 from referral_bus.contracts.vocabulary import OrganisationKind, Role, Urgency
-from referral_bus.demo.result import everything
 from referral_bus.demo.watch import Watch
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import OPERATIONS, publish_defaults
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Outgoing, Record
+from referral_bus.log.reading import everything
 from referral_bus.sealing.jwe import EncryptionKeys, new_encryption_keys
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec

@@ -26,6 +26,7 @@ from referral_bus.log.port import (
     TopicSpec,
     Transactor,
 )
+from referral_bus.log.reading import everything
 
 SECONDS = 20.0
 DAY_MS = 86_400_000
@@ -264,6 +265,19 @@ async def test_a_read_at_the_end_is_empty_and_the_position_stays(cluster: Cluste
     reader = await cluster.log.reader(cluster.zero)
     assert await reader.read(1, wait=0.05) == []
     assert reader.position() == 1
+
+
+async def test_everything_on_a_topic_is_what_is_committed_on_all_its_partitions(cluster: Cluster) -> None:
+    await cluster.append("a", "b")
+    await cluster.append("c", partition=1)
+    await cluster.commit(await cluster.log.transactor(cluster.writer_id), "d")
+    found = await everything(cluster.log, cluster.topic)
+    assert [(record.partition, record.value) for record in found] == [
+        (0, b"a"),
+        (0, b"b"),
+        (0, b"d"),
+        (1, b"c"),
+    ]
 
 
 async def test_a_read_waits_for_what_comes(cluster: Cluster) -> None:

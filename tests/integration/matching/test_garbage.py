@@ -13,7 +13,8 @@ from referral_bus.contracts.inbox import AdoptReference, ForgetSubject
 from referral_bus.contracts.reference import Organisation
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import Outgoing, Partition, Record
+from referral_bus.log.port import Outgoing
+from referral_bus.log.reading import everything
 from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.sealing.secrets import Secrets, new_key, write_key
 from referral_bus.wire.codec import Codec
@@ -53,9 +54,9 @@ async def test_random_bytes_on_the_inbox_cost_no_good_submission_its_answer(
         await appender.append(mixed)
 
         async def answered() -> bool:
-            entries = [codec.decode_entry(one.value) for one in await _all(log, topics.ledger(bus))]
+            entries = [codec.decode_entry(one.value) for one in await everything(log, topics.ledger(bus))]
             decided = [entry.meta.submission for entry in entries if entry.meta.submission is not None]
-            letters = await _all(log, topics.deadletter(bus))
+            letters = await everything(log, topics.deadletter(bus))
             # Garbage that can still be read is a submission like any other; all else is among the dead letters.
             assert len(decided) + len(letters) <= len(mixed)
             good_ones = {f"good-{number}" for number in range(_GOOD)}
@@ -101,14 +102,3 @@ def _garbage(record: Outgoing, chance: random.Random) -> Outgoing:
     headers = list(record.headers)
     headers.pop(chance.randrange(len(headers)))
     return Outgoing(record.topic, record.partition, record.key, bytes(value), tuple(headers))
-
-
-async def _all(log: KafkaLog, topic: str) -> list[Record]:
-    found: list[Record] = []
-    for number in range(await log.partitions(topic)):
-        reader = await log.reader(Partition(topic, number))
-        end = await reader.end()
-        while reader.position() < end:
-            found += await reader.read(reader.position(), wait=1.0)
-        await reader.close()
-    return found

@@ -19,7 +19,8 @@ from referral_bus.contracts.ledger import ReferenceAdopted, SubmissionRefused, S
 from referral_bus.contracts.reference import Organisation
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import Outgoing, Partition
+from referral_bus.log.port import Outgoing
+from referral_bus.log.reading import everything
 from referral_bus.runtime.resending import kept
 from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.sealing.secrets import Secrets, new_key, write_key
@@ -61,17 +62,15 @@ class Place:
 
     async def decided(self, id: str) -> list[str]:
         """The events that answer a submission, by type, in order."""
-        found = []
-        for number in range(2):
-            reader = await self.log.reader(Partition(topics.ledger(self.bus), number))
-            end = await reader.end()
-            while reader.position() < end:
-                for record in await reader.read(reader.position(), wait=1.0):
-                    entry = self.codec.decode_entry(record.value)
-                    if entry.meta.submission is not None and entry.meta.submission.id == id:
-                        found.append(type(entry.event).__name__)
-            await reader.close()
-        return found
+        entries = [
+            self.codec.decode_entry(record.value)
+            for record in await everything(self.log, topics.ledger(self.bus))
+        ]
+        return [
+            type(entry.event).__name__
+            for entry in entries
+            if entry.meta.submission is not None and entry.meta.submission.id == id
+        ]
 
     def submission(self, id: str) -> Outgoing:
         return submission_record(
