@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -13,41 +13,20 @@ from pydantic import BaseModel, ValidationError
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home
 from referral_bus.cli.party import Intake, Token, connected, faults, json_of
-from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.message import Message
-from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
+from referral_bus.contracts.published import PUBLISHED, PublishedKind
 from referral_bus.contracts.services import ServiceDefinition
-from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.directory.publish import OPERATIONS
 
-Kind = Literal[
-    "organisation",
-    "agreement",
-    "protocol",
-    "policy",
-    "calendar",
-    "taxonomy",
-    "crosswalk",
-    "rules",
-    "regions",
-    "service",
-]
+Kind = Literal[PublishedKind, "service"]
 
-_FORMS: Final[dict[Kind, type[BaseModel]]] = {
-    "service": ServiceDefinition,
-    "agreement": Agreement,
-    "protocol": Protocol,
-    "policy": Policy,
-    "taxonomy": Taxonomy,
-    "crosswalk": Crosswalk,
-    "rules": Rules,
-    "regions": RegionTable,
-    "organisation": Organisation,
-    "calendar": Calendar,
+_NAMED_BY_OTHERS: Final = ("organisation", "calendar")
+_TOLD_BY: Final[dict[Kind, str]] = {
+    kind: "partitions" if kind == "regions" else kind
+    for kind in sorted(get_args(Kind), key=_NAMED_BY_OTHERS.__contains__)
 }
-"""What each kind is. What is told by a field of its own comes first: a service names an organisation too, and that a calendar."""
+"""The field by which each kind is told. A service names an organisation too, and that a calendar: these are looked for last."""
 
-_TOLD_BY: Final = {kind: "partitions" if kind == "regions" else kind for kind in _FORMS}
 _IMPORTED: Final[dict[str, Kind]] = {
     "organisations": "organisation",
     "taxonomies": "taxonomy",
@@ -110,7 +89,7 @@ def publications(content: Any, kind: Kind | None, file: str) -> Iterator[Publica
         case {"kind": str(said), "content": inner, **more} if not more:
             if said not in get_args(Kind):
                 raise Rejected(f"{file}: the kind must be one of {', '.join(get_args(Kind))}.")
-            yield _read(said, inner, file)
+            yield _read(cast(Kind, said), inner, file)
         case dict() if kind is None and content and content.keys() <= _IMPORTED.keys():
             for name, of_it in _IMPORTED.items():
                 yield from publications(
@@ -125,9 +104,10 @@ def publications(content: Any, kind: Kind | None, file: str) -> Iterator[Publica
             raise Rejected(f"{file} holds something that is neither a JSON object nor a list of them.")
 
 
-def _read(kind: Any, content: Any, file: str) -> Publication:
+def _read(kind: Kind, content: Any, file: str) -> Publication:
+    form: type[BaseModel] = ServiceDefinition if kind == "service" else PUBLISHED[kind]
     try:
-        return Publication(kind, _FORMS[kind].model_validate(content))
+        return Publication(kind, form.model_validate(content))
     except ValidationError as error:
         raise Rejected(f"{file} is no {kind}: {faults(error)}.") from None
 

@@ -20,10 +20,9 @@ from referral_bus.client.events import new_id
 from referral_bus.client.notices import notice_of
 from referral_bus.client.sse import server_sent
 from referral_bus.client.tokens import TokenSource
-from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.facts import Facts, Identity
 from referral_bus.contracts.message import Message, Part
-from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
+from referral_bus.contracts.published import KIND_OF
 from referral_bus.contracts.requests import (
     AcceptBody,
     AmendBody,
@@ -47,7 +46,6 @@ from referral_bus.contracts.requests import (
     WithdrawBody,
 )
 from referral_bus.contracts.services import ServiceDefinition
-from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import (
     Channel,
     DeclineReason,
@@ -73,18 +71,6 @@ PATIENCE_SECONDS = 60.0
 _REQUEST_SECONDS = 30.0
 _QUIET_SECONDS = 60.0
 """A stream that says nothing for this long, not even a comment, is taken for dead."""
-
-_REFERENCE: dict[type[Part], str] = {
-    Organisation: "organisation",
-    Agreement: "agreement",
-    Protocol: "protocol",
-    Policy: "policy",
-    Calendar: "calendar",
-    Taxonomy: "taxonomy",
-    Crosswalk: "crosswalk",
-    Rules: "rules",
-    RegionTable: "regions",
-}
 
 
 class Bus:
@@ -315,7 +301,7 @@ class Bus:
 
     async def publish(self, message: Message) -> Row:
         """Publish a version of reference data. Operations only. Raises TypeError for what is no reference data."""
-        kind = _REFERENCE.get(type(message))
+        kind = KIND_OF.get(type(message))
         if kind is None:
             raise TypeError(f"{type(message).__name__} is no reference data")
         return await self._object(

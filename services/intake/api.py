@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -13,6 +13,7 @@ from referral_bus.access.caller import Caller
 from referral_bus.client.events import new_id
 from referral_bus.contracts.ids import OrganisationId, SubjectId
 from referral_bus.contracts.message import Part
+from referral_bus.contracts.published import PublishedKind
 from referral_bus.contracts.requests import SubjectReference
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.logs import correlation
@@ -52,17 +53,7 @@ class PublicationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal[
-        "organisation",
-        "agreement",
-        "protocol",
-        "policy",
-        "calendar",
-        "taxonomy",
-        "crosswalk",
-        "rules",
-        "regions",
-    ]
+    kind: PublishedKind
     content: dict[str, Any]
 
 

@@ -9,10 +9,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from referral_bus.access.caller import Caller
-from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ids import OF_THE_BUS
-from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
-from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
+from referral_bus.contracts.published import PUBLISHED, Published, PublishedKind
+from referral_bus.contracts.reference import Organisation, RegionTable
 from referral_bus.log import topics
 from referral_bus.log.port import Appender, Log, Outgoing
 from referral_bus.runtime.clock import Clock
@@ -21,20 +20,9 @@ from referral_bus.sealing.jwe import JweError, key_id
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
 from services.intake.outages import RETRY_SECONDS
-from services.intake.reference import LONGEST_ID, Published, ReferenceView, identity, needed
+from services.intake.reference import LONGEST_ID, ReferenceView, identity, needed
 from services.intake.refusals import Refused, faults_of, invalid
 
-KINDS: Final[dict[str, type[Published]]] = {
-    "organisation": Organisation,
-    "agreement": Agreement,
-    "protocol": Protocol,
-    "policy": Policy,
-    "calendar": Calendar,
-    "taxonomy": Taxonomy,
-    "crosswalk": Crosswalk,
-    "rules": Rules,
-    "regions": RegionTable,
-}
 _SEEN_SECONDS: Final = 10.0
 
 
@@ -60,7 +48,7 @@ class Publishing:
         self._bus = bus
         self._replication = replication
 
-    async def publish(self, kind: str, content: Any, caller: Caller) -> Published:
+    async def publish(self, kind: PublishedKind, content: Any, caller: Caller) -> Published:
         """Publish a version; it counts, and this process goes by it, once this returns. Raises Refused, and LogError."""
         if not caller.has("operations"):
             raise Refused(
@@ -71,7 +59,7 @@ class Publishing:
                 "unavailable", "Intake has not read the reference data yet.", retry_after=RETRY_SECONDS
             )
         try:
-            message = KINDS[kind].model_validate(content)
+            message = PUBLISHED[kind].model_validate(content)
         except ValidationError as error:
             raise invalid(faults_of(error), "content.") from None
         await self._check(message)

@@ -14,8 +14,8 @@ from typing import Final
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.inbox import AdoptReference
 from referral_bus.contracts.message import Message
-from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, RegionTable, Rules
-from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
+from referral_bus.contracts.published import KIND_OF, Published, PublishedKind
+from referral_bus.contracts.reference import Organisation, Protocol, RegionTable, Rules
 from referral_bus.log.port import Log, LogError, Partition, Record
 from referral_bus.runtime.health import Health
 from referral_bus.wire import Codec, Envelope, WireError
@@ -26,10 +26,6 @@ logger = logging.getLogger(__name__)
 LONGEST_ID = 64
 """Characters of a reference id: it becomes part of a submission id."""
 
-Published = (
-    Organisation | Agreement | Protocol | Policy | Calendar | Taxonomy | Crosswalk | Rules | RegionTable
-)
-
 PART = "reference"
 """The view's name in the health report."""
 
@@ -38,27 +34,10 @@ _WAIT_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 
 
-def identity(message: Published) -> tuple[str, str]:
+def identity(message: Published) -> tuple[PublishedKind, str]:
     """Kind and id of a piece of reference data."""
-    match message:
-        case Organisation():
-            return "organisation", message.organisation
-        case Agreement():
-            return "agreement", message.agreement
-        case Protocol():
-            return "protocol", message.protocol
-        case Policy():
-            return "policy", message.policy
-        case Calendar():
-            return "calendar", message.calendar
-        case Taxonomy():
-            return "taxonomy", message.taxonomy
-        case Crosswalk():
-            return "crosswalk", message.crosswalk
-        case Rules():
-            return "rules", message.rules
-        case RegionTable():
-            return "regions", "regions"
+    kind = KIND_OF[type(message)]
+    return kind, getattr(message, kind, kind)
 
 
 def adoption(message: Published) -> AdoptReference | None:
