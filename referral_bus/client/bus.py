@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -66,6 +66,17 @@ logger = logging.getLogger(__name__)
 Show = Literal["facts", "identity", "outcome", "exchange", "matches"]
 """What of a person a query shows, where the caller may see it: ``outcome`` the notes that came with it, ``exchange`` questions and answers,
 ``matches`` how services were judged, in sentences. Each showing is recorded first."""
+
+
+class Paging(TypedDict, total=False):
+    """Which part of a view: ``after`` is an answer's token, ``wait`` how many seconds to wait for it, ``limit`` how many rows at most, and
+    ``cursor`` that of the page before."""
+
+    after: str | None
+    wait: float | None
+    limit: int | None
+    cursor: str | None
+
 
 PATIENCE_SECONDS = 60.0
 _REQUEST_SECONDS = 30.0
@@ -320,74 +331,33 @@ class Bus:
         """Where a referral stands and what happened to it. ``after`` is an answer's token: the view then
         reflects that submission, for which the query waits up to ``wait`` seconds."""
         path = f"/v1/referrals/{_path(referral)}"
-        return await self._object("GET", path, of="queries", params=_params(after, wait, show=show))
+        return await self._object(
+            "GET", path, of="queries", params=_params(after=after, wait=wait, show=show)
+        )
 
-    async def caseload(
-        self,
-        *,
-        after: str | None = None,
-        wait: float | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page:
+    async def caseload(self, **paging: Unpack[Paging]) -> Page:
         """The agency's referrals."""
-        return await self._page("caseload", _params(after, wait, limit=limit, cursor=cursor))
+        return await self._page("caseload", paging)
 
-    async def inbox(
-        self,
-        *,
-        after: str | None = None,
-        wait: float | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page:
+    async def inbox(self, **paging: Unpack[Paging]) -> Page:
         """What is offered to the provider, and what it has accepted."""
-        return await self._page("inbox", _params(after, wait, limit=limit, cursor=cursor))
+        return await self._page("inbox", paging)
 
-    async def capacity(
-        self,
-        *,
-        after: str | None = None,
-        wait: float | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page:
+    async def capacity(self, **paging: Unpack[Paging]) -> Page:
         """Units with their places: in all, taken, held and free."""
-        return await self._page("capacity", _params(after, wait, limit=limit, cursor=cursor))
+        return await self._page("capacity", paging)
 
-    async def queue(
-        self,
-        *,
-        after: str | None = None,
-        wait: float | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-        mine: bool | None = None,
-    ) -> Page:
+    async def queue(self, *, mine: bool | None = None, **paging: Unpack[Paging]) -> Page:
         """What waits for somebody, overdue first. ``mine``: only what the organisation itself must do."""
-        return await self._page("queue", _params(after, wait, limit=limit, cursor=cursor, mine=mine))
+        return await self._page("queue", paging, mine=mine)
 
-    async def waiting_list(
-        self,
-        *,
-        after: str | None = None,
-        wait: float | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page:
+    async def waiting_list(self, **paging: Unpack[Paging]) -> Page:
         """The agency's referrals that wait for a place, each with its place in every line it stands in."""
-        return await self._page("waiting-list", _params(after, wait, limit=limit, cursor=cursor))
+        return await self._page("waiting-list", paging)
 
-    async def submissions(
-        self,
-        *,
-        after: str | None = None,
-        wait: float | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page:
+    async def submissions(self, **paging: Unpack[Paging]) -> Page:
         """What the organisation sent that was refused, or had to wait for what it refers to."""
-        return await self._page("submissions", _params(after, wait, limit=limit, cursor=cursor))
+        return await self._page("submissions", paging)
 
     # What happens.
 
@@ -451,8 +421,8 @@ class Bus:
         except ValidationError:
             raise BusError(f"The answer to {method} {path} is not intake's. Is this its address?") from None
 
-    async def _page(self, view: str, params: dict[str, str]) -> Page:
-        said = await self._object("GET", f"/v1/{view}", of="queries", params=params)
+    async def _page(self, view: str, paging: Paging, **others: object) -> Page:
+        said = await self._object("GET", f"/v1/{view}", of="queries", params=_params(**paging, **others))
         return Page.model_validate(said)
 
     async def _object(self, method: str, path: str, *, of: str = "intake", **request: Any) -> Row:
@@ -508,8 +478,7 @@ def _path(part: str) -> str:
     return quote(part, safe="")
 
 
-def _params(after: str | None, wait: float | None, **others: object) -> dict[str, str]:
-    given = {"after": after, "wait": wait, **others}
+def _params(**given: object) -> dict[str, str]:
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
