@@ -15,7 +15,8 @@ from referral_bus.contracts.facts import Need
 from referral_bus.contracts.localtime import UtcOffset
 from referral_bus.contracts.services import OpeningHours, Schedule, ServiceDefinition, Unit
 from referral_bus.directory.zones import offsets
-from services.matching.core.judging.opening import LOOKAHEAD_DAYS, Opening, judge_hours, opening, opens_at
+from services.matching.core.judging.opening import LOOKAHEAD_DAYS, Opening, opening, opens_at
+from tests.support.judging import judge_hours
 
 CHICAGO = ZoneInfo("America/Chicago")
 OFFSETS = offsets("America/Chicago", 2025, 2027)

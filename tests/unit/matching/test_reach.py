@@ -17,7 +17,6 @@ from services.matching.core.judging.reach import (
     Reaching,
     Travelling,
     distance,
-    judge_reach,
     limits,
     metres,
     point,
@@ -26,6 +25,7 @@ from services.matching.core.judging.reach import (
     straight_of,
     travelling,
 )
+from tests.support.judging import judge_reach
 
 LATITUDES = st.integers(-90_000_000, 90_000_000)
 LONGITUDES = st.integers(-180_000_000, 180_000_000)

@@ -25,10 +25,11 @@ from services.matching.core.judging.match import Row, Table, best_of
 from services.matching.core.judging.opening import opening, opens_at
 from services.matching.core.judging.places import Reliability, load, unreliability
 from services.matching.core.judging.ranking import lottery
-from services.matching.core.judging.reach import distance, judge_reach, limits, reaching, travelling
+from services.matching.core.judging.reach import distance, limits, reaching, travelling
 from services.matching.core.state import Region
 from services.matching.core.state import Unit as Places
 from tests.support.deciding import HOUR, MINUTE, POLICY, offers, spoken, stated_area, unit_of
+from tests.support.judging import judge_reach
 
 UNHURRIED = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 NOW = 1_800_000_123_456

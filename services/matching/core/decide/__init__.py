@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from referral_bus.contracts import inbox
-from referral_bus.contracts.ids import referral_of, region_of
+from referral_bus.contracts.ids import referral_of
 from referral_bus.contracts.inbox import (
     AmendReferral,
     AnswerCapacity,
@@ -127,10 +127,8 @@ def wanted_facts(state: Region, received: Received, now: int) -> list[WantedFact
         case AnswerCapacity() if body.answer in ("denied", "lost", "expired"):
             wanted = _of(state, referral_of(body.task))
         case PublishService() | ListService():
-            there = body.definition
-            if region_of(there.service) != state.region:
-                there = state.as_here(there)
-            wanted = [one for name in who_may_line_up(state, there) for one in _of(state, name)]
+            described = state.as_here(body.definition) if isinstance(body, ListService) else body.definition
+            wanted = [one for name in who_may_line_up(state, described) for one in _of(state, name)]
         case Tick():
             due = state.next_due()
             wanted = [] if due is None or due.at > now else _of_due(state, due)

@@ -106,7 +106,7 @@ class Catalogue:
         """Those that screen people themselves."""
         self.remote = self.placed = 0
         """Those that are given from afar; and of the others those of which it is known where they are."""
-        self.reached: list[Reaching] = []
+        self.reached: dict[int, Reaching] = {}
         """How the service in each slot is reached."""
         self.telling = 0
         """Those whose hours are known."""
@@ -145,7 +145,6 @@ class Catalogue:
         if slot is None:
             slot = self._slots[service] = len(self.services)
             self.services.append(service)
-            self.reached.append(reaching(definition))
         former = self._profiles.pop(service, None)
         if former is not None:
             self._turn(former)

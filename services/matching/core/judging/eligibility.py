@@ -76,10 +76,10 @@ class Distances:
         return remote if self.person.point is None else remote | among & self._catalogue.placed
 
     def lines(self, among: int) -> dict[int, int]:
-        """The square of the straight line to the nearest place of each, where the person's is known; they all have places."""
+        """The square of the straight line to the nearest place of each, which all have places; none where the person's is not known."""
         at, lines = self.person.point, self._lines
         if at is None:
-            raise LookupError("nobody knows where the person is")
+            return {}
         reached, found = self._catalogue.reached, {}
         for slot in members(among):
             line = lines.get(slot)
@@ -201,7 +201,7 @@ def _on_reach(
     most = straight_of(max(surely)) if len(surely) == len(ways) else None
     no: list[int] = []
     perhaps: list[int] = []
-    for slot, line in (distances.lines(far) if far else {}).items():
+    for slot, line in distances.lines(far).items():
         if line > least:
             comes = catalogue.reached[slot].comes
             if comes is None or (comes < FARTHEST_M and line > straight_of(comes)):

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from referral_bus.contracts.localtime import DAYS
 from referral_bus.contracts.services import OpeningHours, Schedule, ServiceDefinition
-from services.matching.core.judging.letters import Letter
 
 LOOKAHEAD_DAYS: Final = 100
 """How far ahead an opening is looked for; three months have at least one of whatever is open each month."""
@@ -73,14 +72,6 @@ def opens_at(service: Opening, at: int) -> int | None:
         if best is not None and day > today:
             break
     return None if best is None else max(at, best)
-
-
-def judge_hours(service: Opening | None, at: int, until: int) -> Letter:
-    """Whether the service is open at some time from ``at`` to ``until``; unknown where it doesn't say."""
-    if service is None:
-        return "u"
-    opens = opens_at(service, at)
-    return "y" if opens is not None and opens <= until else "n"
 
 
 def _weekly(hours: OpeningHours) -> Rule:

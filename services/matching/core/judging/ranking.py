@@ -122,7 +122,7 @@ def _reach(ranked: Ranked) -> Part:
     near = without(known, ranked.catalogue.remote)
     as_far: dict[int, list[int]] = {}
     steps = _steps()
-    for slot, line in (distances.lines(near) if near else {}).items():
+    for slot, line in distances.lines(near).items():
         hundreds = bisect_right(steps, line)
         if hundreds == len(steps):
             metres = distances.to(slot)

@@ -18,7 +18,6 @@ from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.places import Place, ReachLimit, Travel
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import Urgency
-from services.matching.core.judging.letters import Letter
 
 EARTH_RADIUS_M: Final = 6_371_009
 """The mean radius of the earth (IUGG), in metres."""
@@ -135,24 +134,6 @@ def limits(reach: Iterable[ReachLimit], urgency: Urgency) -> dict[Travel, int]:
         for limit in reach
         if limit.urgency == urgency and limit.metres < FARTHEST_M
     }
-
-
-def judge_reach(
-    away: int | None, travel: Travel | None, comes: int | None, furthest: dict[Travel, int]
-) -> Letter:
-    """Whether a distance is within reach, if the person goes or the provider comes.
-
-    Who travels how nobody knows reaches what a person on any way reaches, and may reach what a person on some way does. A way without a
-    limit goes any distance.
-    """
-    if away is None:
-        return "u"
-    if comes is not None and (away <= comes or comes >= FARTHEST_M):
-        return "y"
-    if travel is not None:
-        return "y" if away <= furthest.get(travel, away) else "n"
-    ways = [away <= furthest.get(way, away) for way in WAYS]
-    return "y" if all(ways) else "u" if any(ways) else "n"
 
 
 WAYS: Final[Sequence[Travel]] = ("walk", "transit", "car")
