@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
 from referral_bus.contracts.inbox import SubmitReferral, Tick
 from referral_bus.contracts.ledger import (
@@ -17,26 +16,18 @@ from referral_bus.contracts.ledger import (
     Entry,
     Event,
     KeyDestroyed,
-    MatchDecided,
-    OfferAccepted,
-    OfferAcknowledged,
-    OfferExpired,
     Received,
-    ReferralClosed,
-    ServiceStarted,
-    SubmissionRefused,
 )
 from referral_bus.log import topics
 from referral_bus.log.port import Log, LogUnavailable, Outgoing, Partition, Reader, Record
-from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
-from referral_bus.runtime.refusals import MostRefused
 from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again, received
+from services.matching.batch import Batch
 from services.matching.chain import Chain, LedgerDamaged, ledger_record
 from services.matching.core.decide import (
     call,
@@ -48,33 +39,19 @@ from services.matching.core.decide import (
     wanted_facts,
     wanted_for,
 )
-from services.matching.core.state import Closed, Referral, Region
+from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.snapshots import Captured, Snapshot, Snapshots, capture
 
 logger = logging.getLogger(__name__)
 
-_REFUSED: Final = MostRefused("ledger")
 _READ_AT_ONCE: Final = 2000
 _READ_SECONDS: Final = 2.0
 _OVERLAP: Final = 500
 """Offsets read again before a snapshot's own: a ledger that was restored and grew back to the same length shows itself there."""
-
-
 BELIEVED_MS: Final = 3_600_000
 """How far ahead of this process's clock the broker's may be: a region never goes back in time, so one record stamped with next year would
 end all limits at once and stop its clock until then."""
-
-
-class _Decided(NamedTuple):
-    type: str
-    append_time: int
-
-
-class _Stage(NamedTuple):
-    stage: str
-    urgency: str
-    seconds: float
 
 
 class PartitionWork:
@@ -106,12 +83,7 @@ class PartitionWork:
         self._deciding = False
         self._capture_from: int | None = None
         self._captured: Captured | None = None
-        self._decided: list[_Decided] = []
-        self._events: Counter[str] = Counter()
-        self._refusals: list[tuple[str | None, str]] = []
-        self._stages: list[_Stage] = []
-        self._unmatched: Counter[str] = Counter()
-        self._closed: Counter[tuple[str, str]] = Counter()
+        self._batch = Batch()
 
     async def load(self, progress: Callable[[float], None]) -> int | None:
         """Fold the partition's ledger, from its snapshot on where there is a good one. Raises LedgerDamaged, UnknownEvent,
@@ -169,8 +141,7 @@ class PartitionWork:
     async def work(self, records: Sequence[Record]) -> list[Outgoing]:
         """Decide the records. Raises LogUnavailable while facts can't be opened; all else is answered or dead-lettered."""
         self._deciding = True
-        self._decided, self._events, self._refusals = [], Counter(), []
-        self._stages, self._unmatched, self._closed = [], Counter(), Counter()
+        self._batch = Batch()
         outcome: list[Outgoing] = []
         asked: list[tuple[Record, str, Received]] = []
         latest = self._clock.now() + BELIEVED_MS
@@ -210,25 +181,8 @@ class PartitionWork:
         """Count what is now so. Raises TooManyDeadLetters."""
         self._deciding = False
         self._copy()
-        now = self._clock.now()
-        for kind, count in Counter(decided.type for decided in self._decided).items():
-            metrics.DECIDED.labels(type=kind).inc(count)
-        for decided in self._decided:
-            metrics.DECISION_SECONDS.observe(max(0, now - decided.append_time) / 1000)
-        for name, count in self._events.items():
-            metrics.EVENTS.labels(type=name).inc(count)
-            self._since_snapshot += count
-        for source, reason in self._refusals:
-            metrics.REFUSED.labels(reason=reason).inc()
-            if source is not None:
-                _REFUSED.add(source, reason)
-        for stage in self._stages:
-            metrics.REFERRAL_SECONDS.labels(stage.stage, stage.urgency).observe(stage.seconds)
-        for urgency, count in self._unmatched.items():
-            metrics.UNMATCHED.labels(urgency=urgency).inc(count)
-        for (why, result), count in self._closed.items():
-            metrics.CLOSED.labels(reason=why, result=result).inc(count)
-        metrics.EXPIRED.inc(self._events[OfferExpired.__name__])
+        self._batch.tell(self._clock.now())
+        self._since_snapshot += self._batch.events.total()
         self._dead_letters.check()
 
     async def close(self) -> None:
@@ -318,7 +272,7 @@ class PartitionWork:
             if not events or not isinstance(submission.body, Tick):
                 break
         self._dead_letters.handled()
-        self._decided.append(_Decided(admitted.type, record.timestamp))
+        self._batch.decided(admitted.type, record.timestamp)
         return outcome
 
     async def _follow(
@@ -360,39 +314,12 @@ class PartitionWork:
     ) -> list[Outgoing]:
         written = chain.append(self._codec, events, admitted, offset, now)
         for entry, _ in written:
-            self._note(chain.state, entry)
+            self._batch.take(chain.state, entry)
         return [self._outgoing(entry, value, cause, correlation) for entry, value in written]
 
-    def _note(self, state: Region, entry: Entry) -> None:
-        """Keep for the metrics what an event tells, until it is committed."""
-        now, answered = entry.meta.now, entry.meta.submission
-        match entry.event:
-            case SubmissionRefused(reason=reason):
-                self._refusals.append((None if answered is None else answered.source, reason))
-            case OfferAcknowledged(referral=referral):
-                self._reached(state, referral, "acknowledged", now)
-            case OfferAccepted(referral=referral):
-                self._reached(state, referral, "accepted", now)
-            case ServiceStarted(referral=referral, started_at=at):
-                self._reached(state, referral, "started", at)
-            case MatchDecided(referral=referral, service=None):
-                if (known := _known(state, referral)) is not None:
-                    self._unmatched[known.urgency] += 1
-            case ReferralClosed(reason=reason, result=result):
-                self._closed[reason, result or "none"] += 1
-            case _:
-                pass
-
-    def _reached(self, state: Region, referral: str, stage: str, at: int) -> None:
-        # A start that is told of late says nothing of how long it took: when it was opened is not remembered.
-        if (known := state.referrals.get(referral)) is not None:
-            self._stages.append(_Stage(stage, known.urgency, max(0, at - known.opened_at) / 1000))
-
     def _outgoing(self, entry: Entry, value: bytes, cause: Admitted, correlation: str | None) -> Outgoing:
-        event = entry.event
-        self._events[type(event).__name__] += 1
-        if isinstance(event, KeyDestroyed):
-            self._opener.forget(event.subject)
+        if isinstance(entry.event, KeyDestroyed):
+            self._opener.forget(entry.event.subject)
         return ledger_record(
             entry,
             value,
@@ -403,8 +330,3 @@ class PartitionWork:
             cause=f"{cause.source}/{cause.id}",
             correlation=correlation,
         )
-
-
-def _known(state: Region, referral: str) -> Referral | Closed | None:
-    """The referral an event tells of: the same decision may have closed it."""
-    return state.referrals.get(referral) or state.closed.get(referral)

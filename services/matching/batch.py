@@ -1,0 +1,119 @@
+"""What a batch of decisions tells the metrics. Kept until it is committed: what was aborted is decided again, and told then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from referral_bus.contracts.ledger import (
+    Entry,
+    Event,
+    MatchDecided,
+    OfferAccepted,
+    OfferAcknowledged,
+    OfferExpired,
+    ReferralClosed,
+    ServiceStarted,
+    SubmissionRefused,
+)
+from referral_bus.runtime import metrics
+from referral_bus.runtime.refusals import MostRefused
+from services.matching.core.state import Region
+
+_REFUSED: Final = MostRefused("ledger")
+
+
+class _Decided(NamedTuple):
+    type: str
+    append_time: int
+
+
+class _Stage(NamedTuple):
+    stage: str
+    urgency: str
+    seconds: float
+
+
+class Batch:
+    """The decisions of one batch."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+        """Events by type."""
+        self._decided: list[_Decided] = []
+        self._refusals: list[tuple[str | None, str]] = []
+        self._stages: list[_Stage] = []
+        self._unmatched: Counter[str] = Counter()
+        self._closed: Counter[tuple[str, str]] = Counter()
+
+    def decided(self, type: str, append_time: int) -> None:
+        """A submission of this type was, which the log appended then (epoch milliseconds)."""
+        self._decided.append(_Decided(type, append_time))
+
+    def take(self, state: Region, entry: Entry) -> None:
+        """An event of a decision, of which all are folded into the region."""
+        kind = type(entry.event)
+        self.events[kind.__name__] += 1
+        told = _TOLD.get(kind)
+        if told is not None:
+            told(self, state, entry, entry.event)
+
+    def tell(self, now: int) -> None:
+        """Count it: it is committed, and visible from ``now`` on."""
+        for kind, count in Counter(decided.type for decided in self._decided).items():
+            metrics.DECIDED.labels(type=kind).inc(count)
+        for decided in self._decided:
+            metrics.DECISION_SECONDS.observe(max(0, now - decided.append_time) / 1000)
+        for name, count in self.events.items():
+            metrics.EVENTS.labels(type=name).inc(count)
+        for source, reason in self._refusals:
+            metrics.REFUSED.labels(reason=reason).inc()
+            if source is not None:
+                _REFUSED.add(source, reason)
+        for stage in self._stages:
+            metrics.REFERRAL_SECONDS.labels(stage.stage, stage.urgency).observe(stage.seconds)
+        for urgency, count in self._unmatched.items():
+            metrics.UNMATCHED.labels(urgency=urgency).inc(count)
+        for (why, result), count in self._closed.items():
+            metrics.CLOSED.labels(reason=why, result=result).inc(count)
+        metrics.EXPIRED.inc(self.events[OfferExpired.__name__])
+
+    def _refused(self, _: Region, entry: Entry, event: SubmissionRefused) -> None:
+        answered = entry.meta.submission
+        self._refusals.append((None if answered is None else answered.source, event.reason))
+
+    def _acknowledged(self, state: Region, entry: Entry, event: OfferAcknowledged) -> None:
+        self._reached(state, event.referral, "acknowledged", entry.meta.now)
+
+    def _accepted(self, state: Region, entry: Entry, event: OfferAccepted) -> None:
+        self._reached(state, event.referral, "accepted", entry.meta.now)
+
+    def _started(self, state: Region, _: Entry, event: ServiceStarted) -> None:
+        self._reached(state, event.referral, "started", event.started_at)
+
+    def _matched(self, state: Region, _: Entry, event: MatchDecided) -> None:
+        # The same decision may have closed it.
+        known = state.referrals.get(event.referral) or state.closed.get(event.referral)
+        if event.service is None and known is not None:
+            self._unmatched[known.urgency] += 1
+
+    def _ended(self, _: Region, __: Entry, event: ReferralClosed) -> None:
+        self._closed[event.reason, event.result or "none"] += 1
+
+    def _reached(self, state: Region, referral: str, stage: str, at: int) -> None:
+        # A start that is told of late says nothing of how long it took: when it was opened is not remembered.
+        known = state.referrals.get(referral)
+        if known is not None:
+            self._stages.append(_Stage(stage, known.urgency, max(0, at - known.opened_at) / 1000))
+
+
+_TOLD: Final[dict[type[Event], Callable[[Batch, Region, Entry, Any], None]]] = {
+    SubmissionRefused: Batch._refused,
+    OfferAcknowledged: Batch._acknowledged,
+    OfferAccepted: Batch._accepted,
+    ServiceStarted: Batch._started,
+    MatchDecided: Batch._matched,
+    ReferralClosed: Batch._ended,
+}
+"""What is told of besides that it happened. A table, since it is asked for each event of each decision."""
