@@ -27,6 +27,7 @@ from referral_bus.wire.envelope import Envelope, source_of
 MEANINGS: Final[Mapping[str, str]] = {
     "undecidable": "deciding it failed, which is a fault of the bus",
     "unreadable": "it is no submission that matching can read",
+    "internal": "admitting it failed, which is a fault of the bus; the organisation was told on its feed",
     "not_sealed": "intake can't open it with its key; the organisation was told on its feed",
 }
 """Every reason a service gives, in words."""
@@ -134,6 +135,8 @@ def way_back(letter: DeadLetter, bus: str) -> str:
             return "resend it once a matching runs that can read it; where it came from no service of the bus, discard it"
         return "resend it once matching is mended: it is decided as of then, under its own id"
     if _OUTBOX.fullmatch(letter.topic):
+        if letter.reason == "internal":
+            return "resend it once intake is mended"
         return (
             "resend it where intake had the wrong key; otherwise its organisation seals it and sends it again"
         )

@@ -14,6 +14,7 @@ from referral_bus.log.port import Outgoing, Partition, Record
 from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.deadletters import MOST_CLEAR, DeadLetters
 from referral_bus.runtime.resending import (
+    MEANINGS,
     Kept,
     NotOpened,
     NotResendable,
@@ -128,6 +129,15 @@ async def test_an_outbox_record_goes_back_only_if_it_was_sealed(post: Post) -> N
     with pytest.raises(NotResendable, match="never sealed"):
         record_of(clear.letter, opened(clear.letter, KEYS.private), BUS)
     assert record_of(jwe.letter, opened(jwe.letter, KEYS.private), BUS).value == sealed
+
+
+async def test_an_outbox_record_that_hit_a_fault_of_ours_goes_back_once_that_is_mended(post: Post) -> None:
+    sealed = seal_to(new_encryption_keys().public, NAME)
+    await post.keep(topics.outbox("hospital"), 0, sealed, "internal")
+    [one] = await post.all()
+    assert "fault of the bus" in MEANINGS["internal"]
+    assert "once intake is mended" in way_back(one.letter, BUS)
+    assert record_of(one.letter, opened(one.letter, KEYS.private), BUS).value == sealed
 
 
 @pytest.mark.parametrize(
