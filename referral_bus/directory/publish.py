@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 
 from referral_bus.client.retry import AGAIN, pause, retry_after
+from referral_bus.contracts.published import KIND_OF
 from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabularies import Taxonomy
@@ -73,10 +74,8 @@ async def publish(
     """
     door = _Door(http, intake_url.rstrip("/"))
     operations = tokens(OPERATIONS, ["operations"])
-    adopted = await door.all(
-        _reference("organisation", one.organisation, one, operations) for one in organisations
-    )
-    coded = await door.all(_reference("taxonomy", one.taxonomy, one, operations) for one in taxonomies)
+    adopted = await door.all(_reference(one, operations) for one in organisations)
+    coded = await door.all(_reference(one, operations) for one in taxonomies)
     offered = list(services)
     bearers = {id_: tokens(id_, ["provider"]) for id_ in {service.organisation for service in offered}}
     taken = await door.all(_service(one, bearers[one.organisation]) for one in offered)
@@ -105,8 +104,10 @@ class _Put:
     body: dict[str, Any]
 
 
-def _reference(kind: str, id_: str, one: Organisation | Taxonomy, bearer: str) -> _Put:
-    return _Put(id_, "POST", "/v1/reference", bearer, {"kind": kind, "content": one.model_dump(mode="json")})
+def _reference(one: Organisation | Taxonomy, bearer: str) -> _Put:
+    kind = KIND_OF[type(one)]
+    body = {"kind": kind, "content": one.model_dump(mode="json")}
+    return _Put(getattr(one, kind), "POST", "/v1/reference", bearer, body)
 
 
 def _service(one: ServiceDefinition, bearer: str) -> _Put:

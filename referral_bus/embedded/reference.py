@@ -60,7 +60,7 @@ STANDARD_POLICY: Final = Policy(
     ],
 )
 """Whom a service certainly fits before whom it may; then what is met by it and how surely; what the person has to bear (waiting, the way,
-the language); what the provider is like (keeps its word, has room, counted lately); and a lot in the end. Why each value is as it is:
+the language); what the provider is like (has room, keeps its word, counted lately); and a lot in the end. Why each value is as it is:
 docs/how-to/choose-a-policy.md."""
 
 

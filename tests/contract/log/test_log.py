@@ -271,6 +271,7 @@ async def test_everything_on_a_topic_is_what_is_committed_on_all_its_partitions(
     await cluster.append("a", "b")
     await cluster.append("c", partition=1)
     await cluster.commit(await cluster.log.transactor(cluster.writer_id), "d")
+    await cluster.holds(cluster.zero, ["a", "b", "d"])
     found = await everything(cluster.log, cluster.topic)
     assert [(record.partition, record.value) for record in found] == [
         (0, b"a"),
