@@ -73,6 +73,7 @@ class MemoryLog:
         self._clock = clock
         self._topics: dict[str, TopicSpec] = {}
         self._slots: dict[Partition, list[_Slot]] = {}
+        self._stable: dict[Partition, int] = {}
         self._epochs: dict[str, int] = {}
         self._open: dict[str, _Transaction] = {}
         self._groups: dict[str, _Group] = {}
@@ -195,12 +196,15 @@ class MemoryLog:
     # What the clients below use
 
     def end(self, partition: Partition) -> int:
-        """The last stable offset."""
-        slots = self._at(partition)
-        for offset, slot in enumerate(slots):
-            if slot.transaction is not None and slot.transaction.state == "open":
-                return offset
-        return len(slots)
+        """The last stable offset. It never goes back, so what lies below is not looked at again."""
+        slots, offset = self._at(partition), self._stable.get(partition, 0)
+        while offset < len(slots):
+            transaction = slots[offset].transaction
+            if transaction is not None and transaction.state == "open":
+                break
+            offset += 1
+        self._stable[partition] = offset
+        return offset
 
     def visible(self, partition: Partition, start: int, span: int) -> list[Record]:
         slots = self._at(partition)[start : min(start + span, self.end(partition))]
