@@ -32,6 +32,8 @@ from referral_bus.sealing.sections import Sealer
 from referral_bus.store.memory import MemoryViews
 from referral_bus.wire.inbox import received
 from services.matching.facts import FactsOpener
+from services.matching.messages import messages
+from services.matching.relay import SOURCE
 from services.matching.verify import Verifier
 from services.notifier.fold import Located
 from services.projections.fold import Fold
@@ -73,6 +75,7 @@ async def check(world: World, seen: Seen) -> list[Finding]:
     found += _answers(inbox, ledger, seen)
     found += _places(ledger)
     found += _offers(ledger)
+    found += _relayed(inbox, ledger)
     found += await _chain(world, ledger)
     if not any(one.kind == "broken" for one in found):
         found += await _views(log, world.views)
@@ -175,6 +178,19 @@ def _offers(ledger: list[Written]) -> Iterator[Finding]:
             open_ones.pop(ended, None)
 
 
+def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:
+    """What a region has to say to another is on the other's inbox."""
+    put = set()
+    for record in inbox:
+        region, submission = received(record, codec())
+        if submission.admitted.source == SOURCE:
+            put.add((region, submission.admitted.id))
+    for one in ledger:
+        for message in messages(one.entry):
+            if (message.region, message.id) not in put:
+                yield Finding("not relayed", f"{one.where}: {message.id} to {message.region}")
+
+
 async def _chain(world: World, ledger: list[Written]) -> list[Finding]:
     """The chain holds, every decision comes out the same again, and nothing that fell due was forgotten."""
     verifier = Verifier(codec(), FactsOpener(MemoryKeyStore(world.keys), Sealer(codec())))
@@ -212,7 +228,7 @@ def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Fin
     expected = NotifierTables(world.notifier_tables.subscriptions)
     expected.take([Located(one.entry, one.record.partition, one.record.offset) for one in ledger], 0)
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
-    told: dict[tuple[str, str, int], str] = {}
+    told: dict[tuple[str | int, ...], str] = {}
     for identity, notice in seen.received.items():
         event = notice["region"], notice["sequence"]
         key = identity.split(".")[0], *event

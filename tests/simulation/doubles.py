@@ -219,8 +219,8 @@ class NotifierTables:
     roles: dict[str, frozenset[Any]] = field(default_factory=dict)
     parked: dict[tuple[str, int], hearing.Sender] = field(default_factory=dict)
     notices: list[Kept] = field(default_factory=list)
-    deliveries: dict[tuple[str, str, int], Delivery] = field(default_factory=dict)
-    """By subscription and event, the identity of a delivery."""
+    deliveries: dict[tuple[str | int, ...], Delivery] = field(default_factory=dict)
+    """By their identity."""
 
     def take(self, located: Sequence[Located], now: int) -> list[Kept]:
         """Reflect these events, which are the next. Returns the new notices."""
@@ -270,9 +270,13 @@ class NotifierTables:
             if (one.organisation, one.role) == (kept.organisation, kept.role):
                 self.add(Delivery(one, kept, now, now))
 
+    @staticmethod
+    def key(subscription: str, notice: Kept) -> tuple[str | int, ...]:
+        """The identity of a delivery: subscription and event."""
+        return subscription, notice.region, notice.sequence
+
     def add(self, delivery: Delivery) -> None:
-        notice = delivery.notice
-        key = delivery.subscription.subscription, notice.region, notice.sequence
+        key = self.key(delivery.subscription.subscription, delivery.notice)
         if key in self.deliveries:
             raise RuntimeError("there is such a delivery")  # what the primary key would refuse
         self.deliveries[key] = delivery
@@ -332,7 +336,7 @@ class MemoryDeliveries:
     async def _write(self, claimed: list[Claimed], **values: Any) -> None:
         def there() -> None:
             for one in claimed:
-                row = self._tables.deliveries[one.subscription, one.notice.region, one.notice.sequence]
+                row = self._tables.deliveries[self._tables.key(one.subscription, one.notice)]
                 if row.attempts == one.attempts and row.result is None:
                     for name, value in values.items():
                         setattr(row, name, value)

@@ -7,6 +7,7 @@ node's tasks do can be stopped between any two awaits: for good, as kill -9 does
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import secrets
@@ -118,7 +119,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             timer = heappop(scheduled)
             timer._scheduled = False
             self._ready.append(timer)
-        place = self.draw.randrange(len(self._ready))
+        place = int(self.draw.random() * len(self._ready)) if len(self._ready) > 1 else 0
         handle = self._ready[place]
         self._ready[place] = self._ready[-1]
         self._ready.pop()
@@ -149,7 +150,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[SeededLoop]:
-    """A loop, and a process that knows no other time and no other chance than the loop's."""
+    """A loop, and a process that knows no other time and no other chance than the loop's, nor that of collecting garbage."""
     loop = SeededLoop(seed)
     chance = random.Random(seed + 1)
     real = (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes)
@@ -158,9 +159,11 @@ def seeded(seed: int) -> Iterator[SeededLoop]:
     os.urandom = chance.randbytes  # type: ignore[assignment]
     secrets.token_bytes = lambda count=32: chance.randbytes(count or 32)  # type: ignore[assignment]
     asyncio.set_event_loop(loop)
+    gc.disable()
     try:
         yield loop
         loop.end()
     finally:
+        gc.enable()
         asyncio.set_event_loop(None)
         (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = real

@@ -17,8 +17,8 @@ from tests.simulation.loop import SeededLoop, seeded
 from tests.simulation.world import World, codec
 from tests.support.deciding import BUS
 
-STORM_SECONDS: Final = 25.0
-QUIET_SECONDS: Final = 10.0
+STORM_SECONDS: Final = 16.0
+QUIET_SECONDS: Final = 8.0
 """For so long nothing has happened: longer than anything here waits before it tries again."""
 MOST_SECONDS: Final = 240.0
 GROUPS: Final = ("matching", "relay", "projections", "notifier")
@@ -74,8 +74,8 @@ async def _run(seed: int, loop: SeededLoop) -> Run:
 
 async def _refer(world: World, agents: Agents) -> None:
     draw = world.draw
-    for _ in range(draw.randint(8, 25)):
-        await sleep(draw.expovariate(1.0))
+    for _ in range(draw.randint(6, 20)):
+        await sleep(draw.expovariate(1.5))
         agents.refer(draw.choice(["police", "hospital"]))
 
 
