@@ -9,6 +9,7 @@ from referral_bus.contracts.delivery import Delivered
 from referral_bus.contracts.ids import parse_token, region_of
 from referral_bus.contracts.inbox import AcceptOffer, Tick
 from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
     CapacityFreed,
     CapacityLent,
     Entry,
@@ -160,22 +161,28 @@ def _ends(event: Event) -> str | None:
 
 
 def _offers(ledger: list[Written]) -> Iterator[Finding]:
-    """An answer that came in time, to an offer that was open, is not refused; and no offer ends before its time."""
+    """An answer that came in time, to an offer that was open, is not refused, unless another was before it and is still to be
+    confirmed; and no offer ends before its time."""
     open_ones: dict[str, OfferMade] = {}
+    claimed: dict[str, str] = {}
     for one in ledger:
         event, meta = one.entry.event, one.entry.meta
         if isinstance(event, OfferMade):
             open_ones[event.task] = event
+        elif isinstance(event, AcceptanceClaimed):
+            claimed[event.referral] = event.task
         elif isinstance(event, OfferExpired) and meta.now < open_ones[event.task].expires_at:
             yield Finding("expired early", f"{one.where}: {event.task}")
         elif isinstance(event, SubmissionRefused) and meta.submission is not None:
             body = codec().decode(meta.submission.value)
             offer = open_ones.get(body.task) if isinstance(body, AcceptOffer) else None
-            if offer is not None and meta.submission.append_time < offer.expires_at:
+            pending = offer is not None and event.reason == "acceptance_pending" and offer.referral in claimed
+            if offer is not None and not pending and meta.submission.append_time < offer.expires_at:
                 yield Finding("refused wrongly", f"{one.where}: {offer.task}, {event.reason}")
         ended = event.task if isinstance(event, OfferAccepted) else _ends(event)
         if ended is not None:
             open_ones.pop(ended, None)
+            claimed = {referral: task for referral, task in claimed.items() if task != ended}
 
 
 def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:
@@ -225,8 +232,8 @@ async def _views(log: MemoryLog, views: MemoryViews) -> list[Finding]:
 
 def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Finding]:
     """Each subscription was told of each event it covers, once, and of nothing else."""
-    expected = NotifierTables(world.notifier_tables.subscriptions)
-    expected.take([Located(one.entry, one.record.partition, one.record.offset) for one in ledger], 0)
+    # Which of two regions' events is heard first is open, and so is whether one knows a role by the other.
+    one_way, other_way = (_expected(world, part) for part in (ledger, sorted(ledger, key=_last_region_first)))
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
     told: dict[tuple[str | int, ...], str] = {}
     for identity, notice in seen.received.items():
@@ -237,15 +244,25 @@ def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Fin
         told[key] = identity
         if types.get(event) != notice["type"]:
             yield Finding("told of nothing", f"{identity}: {notice['type']} is not on the ledger")
-        elif key not in expected.deliveries:
+        elif key not in one_way | other_way:
             yield Finding("told wrongly", identity)
     said = (codec().decode(one.value) for one in world.log.records(topics.delivery(BUS)))
     done = {one.delivery for one in said if isinstance(one, Delivered)}
-    for key in expected.deliveries:
+    for key in sorted(one_way & other_way):
         if key not in told:
             yield Finding("not told", ".".join(map(str, key)))
         elif told[key] not in done:
             yield Finding("delivery not recorded", told[key])
+
+
+def _expected(world: World, ledger: Iterable[Written]) -> set[tuple[str | int, ...]]:
+    tables = NotifierTables(world.notifier_tables.subscriptions)
+    tables.take([Located(one.entry, one.record.partition, one.record.offset) for one in ledger], 0)
+    return set(tables.deliveries)
+
+
+def _last_region_first(one: Written) -> int:
+    return -one.record.partition
 
 
 def kinds(found: Iterable[Finding]) -> str:

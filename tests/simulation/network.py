@@ -32,8 +32,8 @@ from tests.simulation.loop import Node, SeededLoop
 
 T = TypeVar("T")
 
-SESSION_SECONDS: Final = 3.0
-HEARTBEAT_SECONDS: Final = 1.0
+SESSION_SECONDS: Final = 4.0
+HEARTBEAT_SECONDS: Final = 2.0
 REBALANCE_SECONDS: Final = 8.0
 TRANSACTION_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 2.0
@@ -41,20 +41,26 @@ PATIENCE_SECONDS: Final = 2.0
 
 
 class Weather:
-    """How bad things are now. ``lost`` is the share of answers that are lost, ``slow`` that of those that take seconds."""
+    """How bad things are now. ``lost`` is the share of answers that are lost, ``slow`` that of those that take seconds, ``stale`` that
+    of records that arrive long after they were fetched."""
 
     def __init__(self, loop: SeededLoop) -> None:
         self.loop = loop
-        self.lost = self.slow = 0.0
+        self.lost = self.slow = self.stale = 0.0
         self.draw: random.Random = loop.draw
 
     def fair(self) -> None:
-        self.lost = self.slow = 0.0
+        self.lost = self.slow = self.stale = 0.0
 
     async def way(self) -> None:
         """As long as it takes to get there, or back."""
         slow = self.draw.random() < self.slow
         await asyncio.sleep(self.draw.uniform(0.2, 4.0) if slow else self.draw.uniform(0.001, 0.01))
+
+    async def fetch(self) -> None:
+        """As long as records are under way."""
+        stale = self.draw.random() < self.stale
+        await asyncio.sleep(self.draw.uniform(0.1, 2.5) if stale else self.draw.uniform(0.001, 0.01))
 
     async def ask(self, node: Node, what: Callable[[], Awaitable[T]], silent: Callable[[], Exception]) -> T:
         """Have it done on the other side. Raises what ``silent`` makes where no answer comes; it may be done all the same, and later."""
@@ -62,12 +68,15 @@ class Weather:
             await asyncio.sleep(PATIENCE_SECONDS)
             raise silent()
 
+        lost = self.draw.random() < self.lost
+        late = lost and self.draw.random() < 0.5
+
         async def there() -> T:
-            await self.way()
+            await (asyncio.sleep(self.draw.uniform(0.1, 4.0)) if late else self.way())
             return await what()
 
         doing = self.loop.outside(there())
-        if self.draw.random() < self.lost:
+        if lost:
             await asyncio.sleep(self.draw.uniform(0.0, 0.1))
             raise silent()
         result = await asyncio.shield(doing)
@@ -99,7 +108,7 @@ class Broker:
         """Between a transaction's records and its end. The end must come from its owner."""
         node, open_one = self._committing[id], self.log._open[id]
         await self.weather.way()
-        if not node.dead and not node.cut and not node.paused:
+        if not (node.dead or node.cut or node.paused or self.weather.draw.random() < self.weather.lost):
             return
         self.told(f"{node.name} leaves a transaction of {id} open")
 
@@ -115,7 +124,7 @@ class Broker:
         """The heartbeats of a process, until it is dead and its groups know."""
         heard = self.loop.time()
         while True:
-            await asyncio.sleep(self.weather.draw.uniform(0.2, 1.0) * HEARTBEAT_SECONDS)
+            await asyncio.sleep(self.weather.draw.uniform(0.3, 1.0) * HEARTBEAT_SECONDS)
             mine = [member for owner, member in self.members if owner is node and not member.left]
             if not (node.dead or node.paused or node.cut):
                 heard = self.loop.time()
@@ -130,6 +139,17 @@ class Broker:
                 if node.dead:
                     self.members = [one for one in self.members if one[0] is not node]
                     return
+
+    async def lost(self, member: MemoryMember) -> None:
+        """Its process died, perhaps before it knew that it had joined: the group finds out in its time."""
+        if not member.dead:
+            self.log.crash(member)
+
+            async def time_out() -> None:
+                await asyncio.sleep(SESSION_SECONDS)
+                await self.log.rebalance(member.group.name)
+
+            self.loop.outside(time_out())
 
     async def _back(self, member: MemoryMember) -> None:
         """It hears that it was taken for dead, and joins anew."""
@@ -172,6 +192,7 @@ class Wire:
                     mine.append(WireMember(self, raw))
                     self.broker.members.append((self.node, raw))
                 if self.node.dead or raw.dead:
+                    await self.broker.lost(raw)
                     return
                 telling = self.node.spawn(_after(last[-1:], callback, mine[0], partitions))
                 last[:] = [telling]
@@ -276,7 +297,7 @@ class WireMember:
             return {}
         polled = await self._inner.poll(limit, wait)
         if polled:
-            await self._wire.broker.weather.way()
+            await self._wire.broker.weather.fetch()
         return polled
 
     async def commit(self, next_offsets: Mapping[Partition, int]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from referral_bus.contracts.ledger import Entry
 from referral_bus.log import topics
 from referral_bus.log.port import Outgoing
 from tests.simulation.agents import Agents
@@ -21,7 +22,7 @@ STORM_SECONDS: Final = 16.0
 QUIET_SECONDS: Final = 8.0
 """For so long nothing has happened: longer than anything here waits before it tries again."""
 MOST_SECONDS: Final = 240.0
-GROUPS: Final = ("matching", "relay", "projections", "notifier")
+GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ async def _run(seed: int, loop: SeededLoop) -> Run:
     agents = Agents()
     world = World(loop, agents.receive)
     await world.open()
+    await sleep(1.0)
     agents.open(world)
     storm = Storm(world)
     loop.outside(_refer(world, agents))
@@ -75,7 +77,8 @@ async def _run(seed: int, loop: SeededLoop) -> Run:
 async def _refer(world: World, agents: Agents) -> None:
     draw = world.draw
     for _ in range(draw.randint(6, 20)):
-        await sleep(draw.expovariate(1.5))
+        if draw.random() < 0.6:  # else several come at once
+            await sleep(draw.expovariate(1.0))
         agents.refer(draw.choice(["police", "hospital"]))
 
 
@@ -100,13 +103,14 @@ class Storm:
         self.world, self.draw = world, world.draw
         self.faults = 0
         kinds: list[Callable[[], None]] = [
-            self._crash, self._crash, self._pause, self._cut, self._stop, self._rebalance, self._expel,
+            self._crash, self._crash, self._pause, self._cut, self._stop, self._rebalance, self._expel, self._expel,
             self._redeliver, self._abort, self._broker_away, self._database_away, self._clock, self._broker_clock,
         ]  # fmt: skip
         self._kinds = self.draw.sample(kinds, self.draw.randint(3, len(kinds)))
         self._every = self.draw.uniform(0.5, 4.0)
-        world.weather.lost = self.draw.choice([0.0, 0.01, 0.05])
+        world.weather.lost = self.draw.choice([0.0, 0.02, 0.08])
         world.weather.slow = self.draw.choice([0.0, 0.01, 0.1])
+        world.weather.stale = self.draw.choice([0.0, 0.1, 0.4])
 
     async def blow(self) -> None:
         await sleep(2.0)
@@ -126,6 +130,9 @@ class Storm:
 
     def _name(self) -> str:
         return self.draw.choice(sorted(self.world.up))
+
+    def _group(self) -> str:
+        return f"refbus-{BUS}-{self.draw.choice(GROUPS)}"
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
         self.world.loop.call_later(seconds, then)
@@ -151,12 +158,13 @@ class Storm:
         self.world.stop(name)
 
     def _rebalance(self) -> None:
-        group = f"refbus-{BUS}-{self.draw.choice(GROUPS)}"
+        group = self._group()
         self.world.told(f"{group} is rebalanced")
         self.world.loop.outside(self.world.log.rebalance(group))
 
     def _expel(self) -> None:
-        members = [one for one in self.world.broker.members if one[1].belongs]
+        group = self._group()
+        members = [one for one in self.world.broker.members if one[1].belongs and one[1].group.name == group]
         if members:
             node, member = self.draw.choice(members)
             self.world.told(f"{node.name} is put out of {member.group.name}, and goes on")
@@ -169,17 +177,26 @@ class Storm:
             member = self.draw.choice(members)
             partition, end = self.draw.choice(sorted(member._positions.items()))
             start = max(0, end - self.draw.randint(1, 20))
+            if not self.world.log.visible(partition, start, end - start):
+                return
             self.world.told(f"{partition.topic}/{partition.number} comes again from {start} to {end}")
             self.world.log.redeliver(member, partition, start, end)
 
     def _abort(self) -> None:
+        """Something is written and never committed: a submission, or what would be a region's next event."""
         world, topic = self.world, self.draw.choice([topics.inbox(BUS), topics.ledger(BUS)])
         records = world.log.records(topic)
-        if records and not world.log.away:
-            one = self.draw.choice(records)
-            copy = Outgoing(topic, one.partition, one.key, one.value, one.headers)
-            world.told(f"a copy of {topic}/{one.partition}/{one.offset} is aborted")
-            world.loop.outside(world.log.abort([copy]))
+        if not records or world.log.away:
+            return
+        one = self.draw.choice(records)
+        value = one.value
+        if topic == topics.ledger(BUS):
+            entry = codec().decode_entry(value)
+            of_region = [codec().decode_entry(r.value).meta.sequence for r in records if r.key == one.key]
+            following = entry.meta.model_copy(update={"sequence": max(of_region) + 1})
+            value = codec().encode_entry(Entry(following, entry.event))
+        world.told(f"something like {topic}/{one.partition}/{one.offset} is aborted")
+        world.loop.outside(world.log.abort([Outgoing(topic, one.partition, one.key, value, one.headers)]))
 
     def _broker_away(self) -> None:
         seconds = self.draw.choice([0.3, 2.0, 5.0])
