@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
+from referral_bus.access.caller import Caller
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.requests import (
     AcceptRequest,
@@ -23,10 +24,14 @@ from referral_bus.contracts.requests import (
 )
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import URGENCIES
-from services.intake.admission import Result, Speaker
+from referral_bus.log.port import LogUnavailable
+from referral_bus.sealing.pseudonym import subject_id
+from services.intake.admission import Admission, Result, Speaker
 from services.intake.answers import Admitted
 from services.intake.checks import Presented
-from tests.simulation.world import PARTIES, World
+from services.intake.forgetting import Forgetting
+from services.intake.refusals import Refused
+from tests.simulation.world import PARTIES, SECRETS, World
 from tests.support.deciding import HOUSING, START, offers
 
 PATIENCE_SECONDS: Final = 3.0
@@ -55,6 +60,7 @@ class Agents:
     def __init__(self) -> None:
         self.seen = Seen()
         self.busy = 0
+        self.forgot = False
         self._ids = count(1)
         self._world: World | None = None
 
@@ -112,11 +118,13 @@ class Agents:
             return
         referral = answer.referral
         await self._pause(0.0, 8.0)
-        match draw.randrange(3):
+        match draw.randrange(4):
             case 0:
                 await self._say(agency, WithdrawRequest(referral=referral, reason="moved_away"))
             case 1:
                 await self._say(agency, AmendRequest(referral=referral, urgency="crisis", facts=HOUSING))
+            case 2:
+                await self._forget(agency, request.subject)
             case _:
                 await self._say(agency, HoldRequest(referral=referral, reason="person_asked"))
                 await self._pause(0.0, 4.0)
@@ -148,6 +156,18 @@ class Agents:
         result: Any = draw.choice(["need_met", "need_met", "not_met"])
         await self._say(provider, OutcomeRequest(referral=referral, result=result))
 
+    async def _forget(self, agency: str, reference: str) -> None:
+        """The agency has the bus forget the person, until it says that it did."""
+        self.forgot = True
+        caller = Caller(agency, frozenset({"agency"}))
+        subject = subject_id(SECRETS.pseudonym_key, agency, reference)
+        while True:
+            forgotten = await self._at_a_door(lambda _, forgetting: forgetting.forget(subject, caller))
+            if forgotten is not None:
+                self.world.told(f"{subject} is forgotten: {sorted(forgotten.values())}")
+                return
+            await self._pause(0.1, 1.0)
+
     async def _say(self, organisation: str, request: Part) -> Any:
         """Say it until it is admitted or refused; the answer, where it was admitted. Sometimes it is said again, rightly or wrongly."""
         id, draw = f"n-{next(self._ids)}", self.world.draw
@@ -169,7 +189,7 @@ class Agents:
                 break
             if result is not None and result.reason != "unavailable":
                 self.world.told(f"{told} is refused: {result.reason}")
-                if result.reason != expected:
+                if result.reason not in (expected, "subject_erased" if self.forgot else None):
                     self.seen.contradicted.append(f"{told} is refused at the border: {result.reason}")
                 return None
             await self._pause(0.1, 1.0)
@@ -184,21 +204,26 @@ class Agents:
         return answer
 
     async def _present(self, presented: Presented) -> Result | None:
-        """One request to one of intake's processes; None where no answer comes."""
-        world, draw = self.world, self.world.draw
-        open_doors = [(node, door) for node, door in world.doors.values() if not node.dead]
-        if not open_doors:
-            return None
-        node, admission = draw.choice(open_doors)
         speaker = Speaker(presented.organisation, frozenset(PARTIES[presented.organisation][1]))
+        results: Sequence[Result] | None = await self._at_a_door(
+            lambda admission, _: admission.admit([presented], speaker, [None])
+        )
+        return None if results is None else results[0]
+
+    async def _at_a_door(self, ask: Callable[[Admission, Forgetting], Coroutine[Any, Any, Any]]) -> Any:
+        """One request to one of intake's processes; None where no answer comes, or that something is away."""
+        world, draw = self.world, self.world.draw
+        doors = [door for door in world.doors.values() if not door[0].dead]
+        if not doors:
+            return None
+        node, admission, forgetting = draw.choice(doors)
         await world.weather.way()
         if node.cut:
             return None
-        asking = node.spawn(admission.admit([presented], speaker, [None]))
+        asking = node.spawn(ask(admission, forgetting))
         done, _ = await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
         if not done or draw.random() < world.weather.lost:
             return None
-        results: Sequence[Result] = asking.result()
-        return results[0]
-
-
+        if isinstance(asking.exception(), LogUnavailable | Refused):
+            return None  # as 503
+        return asking.result()

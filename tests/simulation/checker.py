@@ -1,4 +1,4 @@
-"""What must be true after a run. Reads the topics and the views as they are, and what the parties wrote down; nothing of the services' memory."""
+"""What must be true after a run. Reads the topics, the views, and what the parties wrote down; nothing of the services' memory."""
 
 from __future__ import annotations
 
@@ -171,8 +171,10 @@ def _offers(ledger: list[Written]) -> Iterator[Finding]:
             open_ones[event.task] = event
         elif isinstance(event, AcceptanceClaimed):
             claimed[event.referral] = event.task
-        elif isinstance(event, OfferExpired) and meta.now < open_ones[event.task].expires_at:
-            yield Finding("expired early", f"{one.where}: {event.task}")
+        elif isinstance(event, OfferExpired):
+            offer = open_ones.get(event.task)
+            if offer is None or meta.now < offer.expires_at:
+                yield Finding("expired early", f"{one.where}: {event.task}")
         elif isinstance(event, SubmissionRefused) and meta.submission is not None:
             body = codec().decode(meta.submission.value)
             offer = open_ones.get(body.task) if isinstance(body, AcceptOffer) else None
@@ -238,7 +240,7 @@ def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Fin
     told: dict[tuple[str | int, ...], str] = {}
     for identity, notice in seen.received.items():
         event = notice["region"], notice["sequence"]
-        key = identity.split(".")[0], *event
+        key: tuple[str | int, ...] = (identity.split(".")[0], *event)
         if key in told:
             yield Finding("told twice", f"{told[key]} and {identity}")
         told[key] = identity

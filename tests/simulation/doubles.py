@@ -1,17 +1,18 @@
 """What stands here for PostgreSQL, for disks and for HTTP: as small as it can be and keep the rules that matter.
 
-The statements themselves are proven on a real PostgreSQL in ``tests/integration``; deciding what a notice shows (:mod:`services.notifier.disclosing`)
-and the Faust app under the notifier are too.
+The statements themselves are proven on a real PostgreSQL in ``tests/integration``, and so are what a notice shows
+(:mod:`services.notifier.disclosing`) and the Faust app under the notifier.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from hashlib import sha256
+from typing import Any
 
 from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.ledger import (
@@ -25,7 +26,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.intake import relay as reference_relay
 from services.intake.repeats import Reservation, Standing
-from services.matching.snapshots import Captured, Snapshot, Snapshots, _lines
+from services.matching.snapshots import STATE_VERSION, Captured, Snapshot, Snapshots, _lines
 from services.notifier import hearing, standing
 from services.notifier.deliveries import Claimed
 from services.notifier.disclosing import _notice
@@ -101,7 +102,9 @@ class MemoryAdmissions:
         return await self._database.ask(lambda: {one: known[one] for one in referrals if one in known}, _away)
 
     async def remember(self, subjects: Mapping[str, str]) -> None:
-        await self._database.ask(lambda: [self._tables.referrals.setdefault(*one) for one in subjects.items()], _away)
+        await self._database.ask(
+            lambda: [self._tables.referrals.setdefault(*one) for one in subjects.items()], _away
+        )
 
 
 class RelayEngine:
@@ -162,18 +165,10 @@ class MemoryDisk(Snapshots):
         self.files.pop(partition, None)
 
     async def save(self, captured: Captured) -> None:
-        from hashlib import sha256
-
-        header = {"version": _version(), "schemas": self._schemas, "bus": self._bus, "partition": captured.partition,
+        header = {"version": STATE_VERSION, "schemas": self._schemas, "bus": self._bus, "partition": captured.partition,
                   "next_offset": captured.next_offset, "regions": len(captured.regions)}  # fmt: skip
         content = b"".join(_lines(header, captured.regions))
         self.files[captured.partition] = content + sha256(content).hexdigest().encode() + b"\n"
-
-
-def _version() -> int:
-    from services.matching.snapshots import STATE_VERSION
-
-    return STATE_VERSION
 
 
 @dataclass
@@ -242,7 +237,9 @@ class NotifierTables:
             case ReferenceAdopted() if event.organisation is not None:
                 self.roles[event.organisation.organisation] = frozenset(event.organisation.roles)
             case KeyDestroyed():
-                erased = {n: standing.erased(s) for n, s in self.standings.items() if s.subject == event.subject}
+                erased = {
+                    n: standing.erased(s) for n, s in self.standings.items() if s.subject == event.subject
+                }
                 self.standings.update(erased)
             case SubmissionParked():
                 by = hearing.sender(entry, before, self.roles)
@@ -285,7 +282,9 @@ class NotifierTables:
 class MemoryFold:
     """As :class:`services.notifier.fold.Fold`."""
 
-    def __init__(self, database: Database, tables: NotifierTables, ring: Callable[[Iterable[str]], None]) -> None:
+    def __init__(
+        self, database: Database, tables: NotifierTables, ring: Callable[[Iterable[str]], None]
+    ) -> None:
         self._database, self._tables, self._ring = database, tables, ring
 
     async def apply(self, batch: Sequence[Located], now: int) -> list[Gap]:
@@ -322,7 +321,9 @@ class MemoryDeliveries:
                     room[name] -= 1
                     one.leased_until, one.attempts = until, one.attempts + 1
                     url = f"https://{one.subscription.organisation}.example/"
-                    claimed.append(Claimed(name, "webhook", url, b"", one.attempts, one.enqueued_at, one.notice))
+                    claimed.append(
+                        Claimed(name, "webhook", url, b"", one.attempts, one.enqueued_at, one.notice)
+                    )
             return claimed
 
         return await self._database.ask(there, _away)
@@ -380,5 +381,3 @@ class Webhooks:
             return await self._weather.ask(self._node, there, TimeoutError)
         except TimeoutError:
             return Answer(False, "timeout")
-
-

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest.mock import patch
@@ -57,7 +56,12 @@ def put_back(name: str | None) -> AbstractContextManager[Any]:
 # Matching, exactly once
 
 
-@_fault("read-before-fencing", "The former owner is fenced before the ledger is read (§5.1).", "broken", "duplicated")
+@_fault(
+    "read-before-fencing",
+    "The former owner is fenced before the ledger is read (§5.1).",
+    "broken",
+    "duplicated",
+)
 def _read_before_fencing() -> AbstractContextManager[Any]:
     take_turn = _Owner._take_turn
 
@@ -98,10 +102,13 @@ def _step(stale: Callable[[Any, Any, Partition, Sequence[Record]], None]) -> Abs
         before = {partition: owner.turn for partition, owner in self._owners.items()}
         polled = await member.poll(self._batch, CROWDED_POLL_SECONDS if self._owners else 0.25)
         for partition, records in polled.items():
-            turn = self._owners[partition].turn if partition in self._owners else None
-            if turn is not None and turn is before.get(partition):
+            turn: Any = self._owners[partition].turn if partition in self._owners else None
+            if turn is None:
+                continue
+            former: Any = before.get(partition)
+            if turn is former:
                 turn.accept(records)
-            elif turn is not None:
+            else:
                 stale(member, turn, partition, records)
         for owner in list(self._owners.values()):
             if owner.task.done():
@@ -175,7 +182,11 @@ def _repeat_decided() -> AbstractContextManager[Any]:
     return patch.object(Region, "first_answer", lambda *_: None)
 
 
-@_fault("own-clock", "What time it is says the record's append time, not the worker's clock (§4).", "decided differently")
+@_fault(
+    "own-clock",
+    "What time it is says the record's append time, not the worker's clock (§4).",
+    "decided differently",
+)
 def _own_clock() -> AbstractContextManager[Any]:
     answer = PartitionWork._answer
 
@@ -191,11 +202,17 @@ def _expired_early() -> AbstractContextManager[Any]:
     return patch.object(clock, "tick", lambda state, now, facts: tick(state, now + 1_000, facts))
 
 
-@_fault("position-before-message", "The relay stores how far it came once what it put is acknowledged (§4).", "not relayed")
+@_fault(
+    "position-before-message",
+    "The relay stores how far it came once what it put is acknowledged (§4).",
+    "not relayed",
+)
 def _position_before_message() -> AbstractContextManager[Any]:
     relay = Relay._relay
 
-    async def early(self: Any, member: Any, partition: Partition, claim: Any, records: Sequence[Record]) -> None:
+    async def early(
+        self: Any, member: Any, partition: Partition, claim: Any, records: Sequence[Record]
+    ) -> None:
         await member.commit({partition: records[-1].offset + 1})
         await relay(self, member, partition, claim, records)
 
@@ -220,12 +237,18 @@ def _acknowledged_unwritten() -> AbstractContextManager[Any]:
                 return [Position(one.topic, one.partition, 1_000_000, 0) for one in records]
 
     def hasty(self: Any, *, appender: Any, **more: Any) -> None:
-        init(self, appender=Hasty(appender), **more)
+        hasty_one: Any = Hasty(appender)
+        init(self, appender=hasty_one, **more)
 
     return patch.object(Admission, "__init__", hasty)
 
 
-@_fault("unfenced-projector", "A view is written by the latest owner of its partition alone (§7).", "views differ", "views behind")
+@_fault(
+    "unfenced-projector",
+    "A view is written by the latest owner of its partition alone (§7).",
+    "views differ",
+    "views behind",
+)
 def _unfenced() -> AbstractContextManager[Any]:
     async def apply(
         self: Any, partition: Partition, epoch: int, start: int, end: int, changes: Sequence[Put]
@@ -237,7 +260,11 @@ def _unfenced() -> AbstractContextManager[Any]:
     return patch.object(MemoryViews, "apply", apply)
 
 
-@_fault("delivery-without-identity", "A delivery's identity is subscription and event, so a repeat is sent once (§7).", "told twice")
+@_fault(
+    "delivery-without-identity",
+    "A delivery's identity is subscription and event, so a repeat is sent once (§7).",
+    "told twice",
+)
 @contextmanager
 def _without_identity() -> Iterator[None]:
     def key(subscription: str, notice: Any) -> tuple[str | int, ...]:
@@ -254,7 +281,13 @@ def _without_identity() -> Iterator[None]:
         yield
 
 
-@_fault("reads-uncommitted", "The notifier hears of nothing that is not committed (§7).", "told of nothing", "told wrongly", "not told")
+@_fault(
+    "reads-uncommitted",
+    "The notifier hears of nothing that is not committed (§7).",
+    "told of nothing",
+    "told wrongly",
+    "not told",
+)
 def _reads_uncommitted() -> AbstractContextManager[Any]:
     take = MemoryLog.take
 

@@ -26,6 +26,10 @@ MOST_STEPS = 1_500_000
 _NODE: ContextVar[Node | None] = ContextVar("node", default=None)
 
 
+class Stuck(Exception):
+    """The run does not come to an end."""
+
+
 class Node:
     """One process: alive, paused or dead."""
 
@@ -113,7 +117,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]
         if not self._ready:
             if not scheduled:
-                raise RuntimeError("everything waits for something that will never happen")
+                raise Stuck("everything waits for something that will never happen")
             self._now = max(self._now, scheduled[0].when())
         while scheduled and scheduled[0].when() <= self._now:
             timer = heappop(scheduled)
@@ -127,7 +131,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             return
         self.steps += 1
         if self.steps > MOST_STEPS:
-            raise RuntimeError(f"after {MOST_STEPS} steps it still goes on")
+            raise Stuck(f"after {MOST_STEPS} steps it still goes on")
         node = handle._context.get(_NODE)  # type: ignore[attr-defined]
         if node is not None:
             if node.dead or node.paused:
@@ -154,16 +158,16 @@ def seeded(seed: int) -> Iterator[SeededLoop]:
     loop = SeededLoop(seed)
     chance = random.Random(seed + 1)
     real = (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes)
-    time.monotonic = time.perf_counter = time.time = loop.time  # type: ignore[assignment]
-    time.time_ns = lambda: int(loop.time() * 1e9)  # type: ignore[assignment]
-    os.urandom = chance.randbytes  # type: ignore[assignment]
+    time.monotonic = time.perf_counter = time.time = loop.time
+    time.time_ns = lambda: int(loop.time() * 1e9)
+    os.urandom = chance.randbytes
     secrets.token_bytes = lambda count=32: chance.randbytes(count or 32)  # type: ignore[assignment]
     asyncio.set_event_loop(loop)
     gc.disable()
     try:
         yield loop
-        loop.end()
     finally:
+        loop.end()
         gc.enable()
         asyncio.set_event_loop(None)
         (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = real

@@ -1,4 +1,4 @@
-"""What lies between a process and what it asks: the broker and the database, each some milliseconds away, sometimes seconds, sometimes for good.
+"""What lies between a process and what it asks: broker and database are some milliseconds away, sometimes seconds, sometimes for good.
 
 An answer can get lost though what was asked is done, or is done later. Whoever is silent for too long is taken for dead by its groups
 and by the transactions it left open, is not told, and goes on; it hears of it with its next heartbeat.
@@ -356,7 +356,7 @@ class WireViews:
 def _at_once(work: Awaitable[T]) -> T:
     """The result of what awaits nothing."""
     try:
-        work.__await__().send(None)  # type: ignore[attr-defined]
+        work.__await__().send(None)
     except StopIteration as done:
         result: T = done.value
         return result

@@ -14,7 +14,7 @@ from referral_bus.log import topics
 from referral_bus.log.port import Outgoing
 from tests.simulation.agents import Agents
 from tests.simulation.checker import Finding, check
-from tests.simulation.loop import SeededLoop, seeded
+from tests.simulation.loop import Stuck, seeded
 from tests.simulation.world import World, codec
 from tests.support.deciding import BUS
 
@@ -48,30 +48,38 @@ def simulate(seed: int) -> Run:
     try:
         codec()
         with seeded(seed) as loop:
-            run = loop.run_until_complete(_run(seed, loop))
-        return run
+            agents = Agents()
+            world = World(loop, agents.receive)
+            storm = Storm(world)
+            try:
+                found = loop.run_until_complete(_run(world, agents, storm))
+            except Stuck as stuck:
+                found = [Finding("stuck", str(stuck))]
+            _write_down(world)
+            return Run(seed, found, world.history, loop.steps, loop.time(), storm.faults)
     finally:
         logging.disable(logging.NOTSET)
 
 
-async def _run(seed: int, loop: SeededLoop) -> Run:
-    agents = Agents()
-    world = World(loop, agents.receive)
+async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
     await world.open()
     await sleep(1.0)
     agents.open(world)
-    storm = Storm(world)
-    loop.outside(_refer(world, agents))
+    world.loop.outside(_refer(world, agents))
     await storm.blow()
     storm.heal()
     await _quiet(world, agents)
-    found = await check(world, agents.seen)
+    return await check(world, agents.seen)
+
+
+def _write_down(world: World) -> None:
+    """What stands on the topics in the end belongs to the history."""
     for topic in (topics.inbox(BUS), topics.ledger(BUS)):
         for record in world.log.records(topic):
             kind = dict(record.headers).get("ce_type", b"?").decode().split(".")[-2]
             digest = hashlib.sha256(record.value or b"").hexdigest()[:8]
-            world.history.append(f"{topic}/{record.partition}/{record.offset} {record.timestamp} {kind} {digest}")
-    return Run(seed, found, world.history, loop.steps, loop.time(), storm.faults)
+            where = f"{topic}/{record.partition}/{record.offset}"
+            world.history.append(f"{where} {record.timestamp} {kind} {digest}")
 
 
 async def _refer(world: World, agents: Agents) -> None:

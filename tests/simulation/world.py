@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from referral_bus.contracts.reference import OfferLimits, Organisation, RegionTable
@@ -25,6 +25,7 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
 from services.intake import relay as reference_relay
 from services.intake.admission import Admission
+from services.intake.forgetting import Forgetting
 from services.intake.reference import ReferenceView, identity
 from services.matching import relay as region_relay
 from services.matching.facts import FactsOpener
@@ -103,7 +104,7 @@ class World:
             [Subscribed(f"sb-{name}", name, roles[0]) for name, (_, roles, _) in PARTIES.items()]
         )
         self.views = MemoryViews(SERVING.views)
-        self.doors: dict[str, tuple[Node, Admission]] = {}
+        self.doors: dict[str, tuple[Node, Admission, Forgetting]] = {}
         self.up: dict[str, Node] = {}
         self.clocks: dict[str, NodeClock] = {}
         self._gone: dict[str, asyncio.Event] = {}
@@ -159,7 +160,7 @@ class World:
             gone = self._gone[name] = asyncio.Event()
             self.loop.outside(self.broker.watch(node))
             life = self._lives[name] = node.spawn(run(node), name)
-            life.add_done_callback(lambda _, gone=gone: gone.set())
+            life.add_done_callback(partial(_ring, gone))
             await gone.wait()
             if life.done() and not life.cancelled():
                 error = life.exception()
@@ -216,7 +217,8 @@ class World:
         admission = Admission(admissions=admissions, keys=keys, sealer=Sealer(codec()), **common)
         engine: Any = RelayEngine(node, database, self.intake_tables)
         relay = reference_relay.Relay(engine=engine, health=health, **common)
-        self.doors[node.name] = node, admission
+        forgetting = Forgetting(keys=keys, **{name: common[name] for name in common if name != "bus"})
+        self.doors[node.name] = node, admission, forgetting
         await _all(view.run(), relay.run())
 
     async def _matching(self, node: Node) -> None:
@@ -248,9 +250,7 @@ class World:
         )
         ticks = Ticks(await _insist(log.appender), BUS, codec(), clock)
         regions = Regions(log, BUS, codec())
-        relay = region_relay.Relay(
-            log, await _insist(log.appender), regions, codec(), clock, health, bus=BUS
-        )
+        relay = region_relay.Relay(log, await _insist(log.appender), regions, codec(), clock, health, bus=BUS)
         await _all(
             worker.run(),
             ticks.run(worker.owned),
@@ -276,7 +276,9 @@ class World:
         log, database, clock, bell = self.broker.reach(node), self._database(node), self._clock(node), Bell()
         fold: Any = MemoryFold(database, self.notifier_tables, bell.ring)
         health = Health()
-        hearer = Hearer(log=log, fold=fold, codec=codec(), keys=MemoryKeyStore(self.keys), clock=clock, health=health)
+        hearer = Hearer(
+            log=log, fold=fold, codec=codec(), keys=MemoryKeyStore(self.keys), clock=clock, health=health
+        )
         parts: dict[str, Any] = {
             "deliveries": MemoryDeliveries(database, self.notifier_tables),
             "disclosing": ShowsNothing(),
@@ -297,7 +299,7 @@ class World:
         await _all(self._stream(node, hearer), dispatcher.run())
 
     async def _stream(self, node: Node, hearer: Hearer) -> None:
-        """In the place of the Faust app (:mod:`services.notifier.stream`): what was handled is acknowledged after it, so it may come again."""
+        """In the place of the Faust app (:mod:`services.notifier.stream`): acknowledged is what was handled, so it may come again."""
         log = self.broker.reach(node)
         owned: dict[Partition, int] = {}
 
@@ -310,12 +312,18 @@ class World:
             for partition in partitions:
                 owned.pop(partition, None)
 
-        member = await log.join(f"refbus-{BUS}-notifier", [topics.ledger(BUS)], assigned=assigned, revoked=revoked)
+        member = await log.join(
+            f"refbus-{BUS}-notifier", [topics.ledger(BUS)], assigned=assigned, revoked=revoked
+        )
         while True:
             for partition, records in (await member.poll(500, 1.0)).items():
                 await hearer.handle(records)
                 if partition in owned:
                     await _tried(member.commit({partition: records[-1].offset + 1}))
+
+
+def _ring(gone: asyncio.Event, _: object) -> None:
+    gone.set()
 
 
 async def _all(*parts: Coroutine[Any, Any, None]) -> None:
@@ -347,4 +355,3 @@ async def _tried(work: Awaitable[None]) -> None:
         await work
     except LogError:
         return
-
