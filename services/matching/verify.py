@@ -161,7 +161,8 @@ class Verifier:
         again = self._encoded(chain, events, group, admitted, decided_through, now)
         if again == [recorded.value for recorded in group]:
             return "same"
-        gone = set(facts.values())
+        # Of those decided together, some may be erased and others not.
+        gone = {one for one in facts.values() if isinstance(one, str)}
         if "erased" in gone:
             return "erased"
         return "no_key" if "unreadable" in gone else "different"
