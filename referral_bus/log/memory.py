@@ -325,10 +325,11 @@ class MemoryLog:
             mine.update(Partition(topic, n) for n in range(start, start + each + (place < more)))
         return frozenset(mine)
 
-    def notify(self, topics: Iterable[str]) -> None:
-        changed = frozenset(topics)
+    def notify(self, topics: Iterable[str] | None = None) -> None:
+        """Something changed on these topics, or on any."""
+        changed = None if topics is None else frozenset(topics)
         for waited, rung in self._waiting:
-            if not waited.isdisjoint(changed):
+            if changed is None or not waited.isdisjoint(changed):
                 rung.set()
 
 

@@ -176,7 +176,7 @@ class Agents:
         if draw.random() < 0.08:
             await self._pause(0.0, 3.0)
             await self._insist(presented)
-        if draw.random() < 0.04 and isinstance(request, ReferralRequest):
+        if answer is not None and draw.random() < 0.04 and isinstance(request, ReferralRequest):
             other = request.model_copy(update={"subject": "somebody else"})
             await self._insist(Presented(id, organisation, presented.sent_at, other, "api"), "id_reused")
         return answer

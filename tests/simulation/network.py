@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 SESSION_SECONDS: Final = 4.0
 HEARTBEAT_SECONDS: Final = 2.0
-REBALANCE_SECONDS: Final = 8.0
+REBALANCE_SECONDS: Final = 5.0
 TRANSACTION_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 2.0
 """After which whoever asks gives up."""

@@ -11,15 +11,16 @@ from typing import Final
 
 from referral_bus.contracts.ledger import Entry
 from referral_bus.log import topics
-from referral_bus.log.port import Outgoing
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing, Partition
 from tests.simulation.agents import Agents
 from tests.simulation.checker import Finding, check
 from tests.simulation.loop import Stuck, seeded
-from tests.simulation.world import World, codec
+from tests.simulation.world import REGIONS, World, codec
 from tests.support.deciding import BUS
 
 STORM_SECONDS: Final = 16.0
-QUIET_SECONDS: Final = 8.0
+QUIET_SECONDS: Final = 12.0
 """For so long nothing has happened: longer than anything here waits before it tries again."""
 MOST_SECONDS: Final = 240.0
 GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier")
@@ -97,11 +98,29 @@ async def _quiet(world: World, agents: Agents) -> None:
     while world.loop.time() < until:
         await sleep(1.0)
         left = sum(one.result is None for one in world.notifier_tables.deliveries.values())
-        now = sum(len(slots) for slots in world.log._slots.values()), left + agents.busy
+        now = sum(len(slots) for slots in world.log._slots.values()), left + agents.busy + _behind(world)
         if now != last:
             last, since = now, world.loop.time()
         elif world.loop.time() >= since + QUIET_SECONDS and now[1] == 0:
             return
+
+
+def _behind(world: World) -> int:
+    """How many partitions somebody has not come to the end of."""
+    behind = 0
+    decided = world.log.committed(f"refbus-{BUS}-matching")
+    for region, number in REGIONS.items():
+        inbox, ledger = Partition(topics.inbox(BUS), number), Partition(topics.ledger(BUS), number)
+        behind += decided.get(inbox, 0) < _after_last(world.log, inbox)
+        end = _after_last(world.log, ledger)
+        behind += world.views.position(ledger) < end
+        behind += world.notifier_tables.regions.get(region, (0, 0))[1] < end
+    return behind
+
+
+def _after_last(log: MemoryLog, partition: Partition) -> int:
+    records = log.visible(partition, 0, log.end(partition))
+    return records[-1].offset + 1 if records else 0
 
 
 class Storm:
