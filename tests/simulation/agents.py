@@ -25,6 +25,7 @@ from referral_bus.contracts.requests import (
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import URGENCIES
 from referral_bus.log.port import LogUnavailable
+from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.sealing.pseudonym import subject_id
 from services.intake.admission import Admission, Result, Speaker
 from services.intake.answers import Admitted
@@ -224,6 +225,6 @@ class Agents:
         done, _ = await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
         if not done or draw.random() < world.weather.lost:
             return None
-        if isinstance(asking.exception(), LogUnavailable | Refused):
+        if isinstance(asking.exception(), LogUnavailable | KeyStoreUnavailable | Refused):
             return None  # as 503
         return asking.result()

@@ -16,7 +16,7 @@ from tests.simulation.faults import FAULTS, put_back
 from tests.simulation.simulate import Run, simulate
 from tests.simulation.world import codec
 
-SEARCH: Final = 60
+SEARCH: Final = 100
 """Seeds in which a known fault has to be found."""
 _ROW: Final = re.compile(r"^\| `([a-z-]+)` \|.*\| (\d+) \|[^|]*\|$", re.MULTILINE)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -24,6 +24,8 @@ from referral_bus.contracts.ledger import (
     SubmissionParked,
     SubmissionRefused,
 )
+from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
+from referral_bus.sealing.port import SECTIONS, Section
 from services.intake import relay as reference_relay
 from services.intake.repeats import Reservation, Standing
 from services.matching.snapshots import STATE_VERSION, Captured, Snapshot, Snapshots, _lines
@@ -42,6 +44,20 @@ Key = tuple[str, str]
 
 def _away() -> OSError:
     return OSError("the database does not answer")
+
+
+class WiredKeys(MemoryKeyStore):
+    """The keys, away where the database is."""
+
+    def __init__(
+        self, table: KeyTable, away: Callable[[], bool], sections: Collection[Section] = SECTIONS
+    ) -> None:
+        super().__init__(table, sections)
+        self._is_away = away
+
+    def _may(self, *sections: Section) -> None:
+        self.away = self._is_away()
+        super()._may(*sections)
 
 
 # Intake

@@ -134,7 +134,7 @@ class Storm:
             self._redeliver, self._abort, self._broker_away, self._database_away, self._clock, self._broker_clock,
         ]  # fmt: skip
         self._kinds = self.draw.sample(kinds, self.draw.randint(3, len(kinds)))
-        self._every = self.draw.uniform(0.5, 4.0)
+        self._every = self.draw.uniform(0.3, 2.5)
         world.weather.lost = self.draw.choice([0.0, 0.02, 0.08])
         world.weather.slow = self.draw.choice([0.0, 0.01, 0.1])
         world.weather.stale = self.draw.choice([0.0, 0.1, 0.4])

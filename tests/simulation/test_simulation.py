@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,13 +38,14 @@ def test_a_seed_gives_the_same_history_again() -> None:
     assert first.stdout != other.stdout
 
 
-def test_a_run_that_fails_fails_again_in_the_same_way_and_says_how() -> None:
-    arguments = ("--seed", "2", "--fault", "double-hold")
-    first, again = simulated(*arguments), simulated(*arguments)
-    assert first.returncode == 1, first.stdout[-5_000:] + first.stderr
-    assert "oversold: refbus.main.ledger/" in first.stdout
-    assert "again: python -m tests.simulation --seed 2 --fault double-hold" in first.stdout
-    assert first.stdout == again.stdout
+def test_a_run_that_fails_says_how_to_run_it_again_and_then_fails_in_the_same_way() -> None:
+    run = simulated("--seeds", "10", "--fault", "double-hold")
+    assert run.returncode == 1, run.stdout[-5_000:] + run.stderr
+    [said] = re.findall(r"again: python -m tests.simulation (--seed .*)", run.stdout)
+    again = simulated(*said.split())
+    assert again.returncode == 1
+    assert "oversold: refbus.main.ledger/" in again.stdout
+    assert run.stdout.endswith(again.stdout)
 
 
 def test_each_known_fault_is_found() -> None:

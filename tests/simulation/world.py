@@ -17,7 +17,8 @@ from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.projector import Projector
 from referral_bus.runtime.worker import Limits, Worker
-from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
+from referral_bus.sealing.memory import KeyTable
+from referral_bus.sealing.port import SECTIONS, Section
 from referral_bus.sealing.secrets import Secrets
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.memory import MemoryViews
@@ -51,6 +52,7 @@ from tests.simulation.doubles import (
     ShowsNothing,
     Subscribed,
     Webhooks,
+    WiredKeys,
 )
 from tests.simulation.loop import Node, SeededLoop
 from tests.simulation.network import Broker, Database, Weather, WireViews
@@ -196,6 +198,9 @@ class World:
     def _database(self, node: Node) -> Database:
         return Database(node, self.weather, lambda: self.database_away)
 
+    def _keys(self, *sections: Section) -> WiredKeys:
+        return WiredKeys(self.keys, lambda: self.database_away, sections or SECTIONS)
+
     def _clock(self, node: Node) -> Clock:
         return self.clocks[node.name]
 
@@ -213,7 +218,7 @@ class World:
             "topic": topics.inbox(BUS),
         }
         admissions: Any = MemoryAdmissions(database, self.intake_tables)
-        keys = MemoryKeyStore(self.keys)
+        keys = self._keys()
         admission = Admission(admissions=admissions, keys=keys, sealer=Sealer(codec()), **common)
         engine: Any = RelayEngine(node, database, self.intake_tables)
         relay = reference_relay.Relay(engine=engine, health=health, **common)
@@ -223,7 +228,7 @@ class World:
 
     async def _matching(self, node: Node) -> None:
         log, clock, health = self.broker.reach(node), self._clock(node), Health()
-        keys, disk = MemoryKeyStore(self.keys, ["facts"]), self._disks[node.name]
+        keys, disk = self._keys("facts"), self._disks[node.name]
         letters = DeadLetters(BUS, "matching", _operations_keys().public, codec(), clock)
 
         def make(partition: Partition) -> PartitionWork:
@@ -276,9 +281,7 @@ class World:
         log, database, clock, bell = self.broker.reach(node), self._database(node), self._clock(node), Bell()
         fold: Any = MemoryFold(database, self.notifier_tables, bell.ring)
         health = Health()
-        hearer = Hearer(
-            log=log, fold=fold, codec=codec(), keys=MemoryKeyStore(self.keys), clock=clock, health=health
-        )
+        hearer = Hearer(log=log, fold=fold, codec=codec(), keys=self._keys(), clock=clock, health=health)
         parts: dict[str, Any] = {
             "deliveries": MemoryDeliveries(database, self.notifier_tables),
             "disclosing": ShowsNothing(),
