@@ -289,7 +289,14 @@ class WireMember:
 
     def __init__(self, wire: Wire, inner: MemoryMember) -> None:
         self._wire, self._inner = wire, inner
-        self.seek, self.pause, self.resume = inner.seek, inner.pause, inner.resume
+        self.pause, self.resume = inner.pause, inner.resume
+
+    def seek(self, next_offsets: Mapping[Partition, int]) -> None:
+        """The client drops what it has fetched; only a poll that is under way may still bring it."""
+        kept = [stale for stale in self._inner.stale if stale[0] not in next_offsets]
+        self._inner.stale.clear()
+        self._inner.stale.extend(kept)
+        self._inner.seek(next_offsets)
 
     async def poll(self, limit: int = 500, wait: float = 0.1) -> Mapping[Partition, list[Record]]:
         if self._wire.node.cut:
