@@ -1,4 +1,5 @@
-"""What must be true after a run. Reads the topics, the views, and what the parties wrote down; nothing of the services' memory."""
+"""What must be true after a run. Reads the topics, the views, what the parties wrote down, and which processes ended by themselves;
+nothing of the services' memory."""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ async def check(world: World, seen: Seen) -> list[Finding]:
     log = world.log
     ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
     inbox = log.records(topics.inbox(BUS))
-    found = [Finding("contradicted", what) for what in seen.contradicted]
+    found = [Finding("failed", what) for what in world.failed]
+    found += [Finding("contradicted", what) for what in seen.contradicted]
     found += _answers(inbox, ledger, seen)
     found += _places(ledger)
     found += _offers(ledger)

@@ -152,10 +152,11 @@ class Broker:
             self.loop.outside(time_out())
 
     async def _back(self, member: MemoryMember) -> None:
-        """It hears that it was taken for dead, and joins anew."""
-        member.expelled = False
-        if member not in member.group.members:
-            member.group.members.append(member)
+        """It hears that it was taken for dead, and joins anew: not amid a rebalance, which would give to it without having taken."""
+        async with member.group.rebalancing:
+            member.expelled = False
+            if member not in member.group.members:
+                member.group.members.append(member)
         await self.log.rebalance(member.group.name)
 
 

@@ -69,8 +69,9 @@ async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
     world.loop.outside(_refer(world, agents))
     await storm.blow()
     storm.heal()
-    await _quiet(world, agents)
-    return await check(world, agents.seen)
+    rested = await _quiet(world, agents)
+    found = await check(world, agents.seen)
+    return found if rested else [*found, Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")]
 
 
 def _write_down(world: World) -> None:
@@ -91,8 +92,8 @@ async def _refer(world: World, agents: Agents) -> None:
         agents.refer(draw.choice(["police", "hospital"]))
 
 
-async def _quiet(world: World, agents: Agents) -> None:
-    """Wait until nothing happens any more."""
+async def _quiet(world: World, agents: Agents) -> bool:
+    """Wait until nothing happens any more. Returns whether it came to that."""
     last, since = (-1, -1), world.loop.time()
     until = since + MOST_SECONDS
     while world.loop.time() < until:
@@ -102,7 +103,8 @@ async def _quiet(world: World, agents: Agents) -> None:
         if now != last:
             last, since = now, world.loop.time()
         elif world.loop.time() >= since + QUIET_SECONDS and now[1] == 0:
-            return
+            return True
+    return False
 
 
 def _behind(world: World) -> int:

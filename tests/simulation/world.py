@@ -86,7 +86,10 @@ class NodeClock:
         self._loop, self.skew = loop, 0
 
     def now(self) -> int:
-        return START + int(self._loop.time() * 1000) + self.skew
+        return START + self.elapsed() + self.skew
+
+    def elapsed(self) -> int:
+        return int(self._loop.time() * 1000)
 
 
 class World:
@@ -113,6 +116,8 @@ class World:
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._receive = receive
         self._disks: dict[str, MemoryDisk] = {}
+        self.failed: list[str] = []
+        """Which processes ended by themselves, and of what."""
 
     def told(self, what: str) -> None:
         self.history.append(f"{self.loop.time():9.3f} {what}")
@@ -166,7 +171,10 @@ class World:
             await gone.wait()
             if life.done() and not life.cancelled():
                 error = life.exception()
-                self.told(f"{name} ends by itself: {type(error).__name__}: {error}")
+                failed = f"{name} ends by itself: {type(error).__name__}: {error}"
+                self.told(failed)
+                if not isinstance(error, LogError):  # a service may leave what a broker does to it to whoever starts it again
+                    self.failed.append(failed)
             self._bury(node)
             await asyncio.sleep(self.draw.uniform(0.3, 4.0))
             self.told(f"{name} starts")
