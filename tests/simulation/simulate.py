@@ -71,7 +71,9 @@ async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
     storm.heal()
     rested = await _quiet(world, agents)
     found = await check(world, agents.seen)
-    return found if rested else [*found, Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")]
+    return (
+        found if rested else [*found, Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")]
+    )
 
 
 def _write_down(world: World) -> None:

@@ -173,7 +173,9 @@ class World:
                 error = life.exception()
                 failed = f"{name} ends by itself: {type(error).__name__}: {error}"
                 self.told(failed)
-                if not isinstance(error, LogError):  # a service may leave what a broker does to it to whoever starts it again
+                if not isinstance(
+                    error, LogError
+                ):  # a service may leave what a broker does to it to whoever starts it again
                     self.failed.append(failed)
             self._bury(node)
             await asyncio.sleep(self.draw.uniform(0.3, 4.0))
