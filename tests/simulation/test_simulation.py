@@ -14,7 +14,7 @@ from tests.simulation.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs/reference/simulation.md"
-SEEDS = 140
+SEEDS = 300
 pytestmark = pytest.mark.timeout(900)
 
 
