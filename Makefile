@@ -7,16 +7,17 @@ UP_ARGS ?=
 DOWN_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SEEDS ?= 1000
 
 # Quick ones first: what fails in them needs no broker to understand.
-SUITES := $(wildcard $(addprefix tests/,unit contract integration e2e chaos))
+SUITES := $(wildcard $(addprefix tests/,unit simulation contract integration e2e chaos))
 
 # Addresses and headers would name a registry; the packages are named by their coordinates and hashes alone.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format types layers unit schemas lock bench clean runtime dev
+.PHONY: help demo up down test lint format types layers unit simulate schemas lock bench clean runtime dev
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ layers: dev ## Check that the parts import only what they may
 
 unit: dev ## Run the fast tests: no broker, no database
 	@$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+simulate: dev ## Run the services' logic in one process from as many seeds (SEEDS=1000), crashes and all
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 schemas: dev ## Write the Avro schemas of new and changed messages
 	@$(BIN)/python -m referral_bus.wire

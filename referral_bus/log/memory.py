@@ -73,11 +73,12 @@ class MemoryLog:
         self._clock = clock
         self._topics: dict[str, TopicSpec] = {}
         self._slots: dict[Partition, list[_Slot]] = {}
+        self._stable: dict[Partition, int] = {}
         self._epochs: dict[str, int] = {}
         self._open: dict[str, _Transaction] = {}
         self._groups: dict[str, _Group] = {}
         self._broken: deque[Moment] = deque()
-        self._changed = asyncio.Event()
+        self._waiting: list[tuple[frozenset[str], asyncio.Event]] = []
 
     # What the port asks for
 
@@ -179,7 +180,7 @@ class MemoryLog:
         """The member's next poll brings the records from ``start`` up to ``end`` besides, wherever it stands: fetched before
         an assignment or a seek, or delivered twice."""
         member.stale.append((partition, self.visible(partition, start, end - start)))
-        self.notify()
+        self.notify([partition.topic])
 
     def records(self, topic: str) -> list[Record]:
         """All records that a committed reader sees, partition by partition."""
@@ -195,12 +196,15 @@ class MemoryLog:
     # What the clients below use
 
     def end(self, partition: Partition) -> int:
-        """The last stable offset."""
-        slots = self._at(partition)
-        for offset, slot in enumerate(slots):
-            if slot.transaction is not None and slot.transaction.state == "open":
-                return offset
-        return len(slots)
+        """The last stable offset. It never goes back, so what lies below is not looked at again."""
+        slots, offset = self._at(partition), self._stable.get(partition, 0)
+        while offset < len(slots):
+            transaction = slots[offset].transaction
+            if transaction is not None and transaction.state == "open":
+                break
+            offset += 1
+        self._stable[partition] = offset
+        return offset
 
     def visible(self, partition: Partition, start: int, span: int) -> list[Record]:
         slots = self._at(partition)[start : min(start + span, self.end(partition))]
@@ -236,7 +240,7 @@ class MemoryLog:
         slots.append(_Slot(stored, transaction))
         if transaction is not None:
             transaction.partitions.add(partition)
-        self.notify()
+        self.notify([record.topic])
         return Position(record.topic, record.partition, stored.offset, now)
 
     async def commit(
@@ -268,14 +272,17 @@ class MemoryLog:
     def store(self, group: str, next_offsets: Mapping[Partition, int]) -> None:
         self._group(group).offsets.update(next_offsets)
 
-    async def until_changed(self, wait: float) -> bool:
-        """Wait for anything to change, at most ``wait`` seconds; False when the time is over."""
-        changed = self._changed
+    async def until_changed(self, topics: frozenset[str], wait: float) -> bool:
+        """Wait for anything of these topics to change, at most ``wait`` seconds; False when the time is over."""
+        waiting = topics, asyncio.Event()
+        self._waiting.append(waiting)
         try:
             async with asyncio.timeout(wait):
-                await changed.wait()
+                await waiting[1].wait()
         except TimeoutError:
             return False
+        finally:
+            self._waiting.remove(waiting)
         return True
 
     def reachable(self, doing: str) -> None:
@@ -294,7 +301,7 @@ class MemoryLog:
         if state == "committed":
             for (group, partition), offset in transaction.offsets.items():
                 self._group(group).offsets[partition] = offset
-        self.notify()
+        self.notify(partition.topic for partition in transaction.partitions)
 
     def _at(self, partition: Partition) -> list[_Slot]:
         slots = self._slots.get(partition)
@@ -318,9 +325,12 @@ class MemoryLog:
             mine.update(Partition(topic, n) for n in range(start, start + each + (place < more)))
         return frozenset(mine)
 
-    def notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def notify(self, topics: Iterable[str] | None = None) -> None:
+        """Something changed on these topics, or on any."""
+        changed = None if topics is None else frozenset(topics)
+        for waited, rung in self._waiting:
+            if changed is None or not waited.isdisjoint(changed):
+                rung.set()
 
 
 class MemoryAppender:
@@ -372,7 +382,7 @@ class MemoryReader:
             left = deadline - asyncio.get_running_loop().time()
             if records or left <= 0:
                 return records
-            await self._log.until_changed(left)
+            await self._log.until_changed(frozenset([self._partition.topic]), left)
 
     def position(self) -> int:
         return self._position
@@ -432,7 +442,7 @@ class MemoryMember:
             left = deadline - asyncio.get_running_loop().time()
             if found or left <= 0:
                 return found
-            await self._log.until_changed(left)
+            await self._log.until_changed(self.topics, left)
         return {}
 
     def _fetched(self, limit: int) -> dict[Partition, list[Record]]:
@@ -463,7 +473,7 @@ class MemoryMember:
         for partition, offset in next_offsets.items():
             if partition in self._mine:
                 self._positions[partition] = offset
-        self._log.notify()
+        self._log.notify(self.topics)
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         self._resumed.difference_update(partitions)
@@ -475,7 +485,7 @@ class MemoryMember:
                     f"{partition.topic}/{partition.number} has no position: seek before resuming it"
                 )
             self._resumed.add(partition)
-        self._log.notify()
+        self._log.notify(self.topics)
 
     async def lag(self) -> dict[Partition, int]:
         self._log.reachable(f"lag of {self.group.name}")

@@ -156,7 +156,7 @@ class Projector(Generic[Change]):
         end = records[-1].offset + 1
         began = time.perf_counter()
         try:
-            changes = await self._project(partition, records)
+            changes = await self._folded(partition, owned, start, records)
             await self._store.apply(partition, owned.epoch, start, end, changes)
         except StoreError as error:
             if self._owned.get(partition) is owned:
@@ -168,6 +168,19 @@ class Projector(Generic[Change]):
         metrics.PROJECTED.inc(len(records))
         metrics.PROJECTION_SECONDS.observe(time.perf_counter() - began)
         self._report(partition)
+
+    async def _folded(
+        self, partition: Partition, owned: _Owned, start: int, records: Sequence[Record]
+    ) -> Sequence[Change]:
+        """What the fold can't read is damage only for the partition's owner: another may have gone on with the rows it was folded
+        on, which the store knows. Raises what the fold raises, and StoreError."""
+        try:
+            return await self._project(partition, records)
+        except StoreError:
+            raise
+        except Exception:
+            await self._store.apply(partition, owned.epoch, start, start, ())
+            raise
 
     def _bear(self, partition: Partition, start: int, error: StoreError) -> None:
         """Raise what trying again won't mend: the store refused the same records twice."""

@@ -121,6 +121,17 @@ async def test_a_slow_former_owner_changes_nothing(store: Store) -> None:
     assert await texts(store) == {1: "from the latter"}
 
 
+async def test_whoever_moves_nothing_learns_whether_the_claim_holds(store: Store) -> None:
+    former = await store.claim(LEDGER)
+    await store.apply(LEDGER, former.epoch, 0, 3, [])
+    await store.apply(LEDGER, former.epoch, 3, 3, [])
+    latter = await store.claim(LEDGER)
+    with pytest.raises(Superseded):
+        await store.apply(LEDGER, former.epoch, 3, 3, [])
+    await store.apply(LEDGER, latter.epoch, 3, 3, [])
+    assert (await store.claim(LEDGER)).position == 3
+
+
 @pytest.mark.parametrize("start", [0, 2, 9])
 async def test_the_same_records_are_not_applied_again_nor_any_left_out(store: Store, start: int) -> None:
     claim = await store.claim(LEDGER)

@@ -34,6 +34,7 @@ from tests.support.deciding import (
     MINUTE,
     NAME,
     OPERATIONS,
+    POLICY,
     REGION,
     Site,
     accept,
@@ -46,6 +47,7 @@ from tests.support.deciding import (
     organisation,
     outcome,
     picture,
+    policy,
     publish,
     refused,
     report,
@@ -354,6 +356,27 @@ async def test_a_person_whose_keys_are_destroyed_is_refused_and_an_unknown_key_i
         "subject_erased",
         "facts_unreadable",
     ]
+
+
+async def test_a_window_with_somebody_forgotten_can_not_be_decided_again_and_breaks_nothing(
+    site: Site,
+) -> None:
+    gathering = POLICY.model_copy(update={"version": 2, "window_ms": HOUR})
+    await site.put(policy(gathering), OPERATIONS)
+    await site.put(publish(offers("beds", total=1)), "shelter")
+    for number in (1, 2):
+        asked = await site.submission(number=number)
+        await site.put(asked.model_copy(update={"urgency": "routine"}), "police")
+    await site.decide()
+    [(region, due)] = site.work.next_due()
+    site.clock.advance(HOUR)
+    await site.put(Tick(region=region, due=due), "matching")
+    assert kinds(events_of(await site.decide(), site.codec))[0] == "WindowClosed"
+    assert (await verified(site)).good
+    await site.all_keys.destroy([subject_of(1)])
+    report = await verified(site)
+    assert report.good
+    assert report.outcomes["erased"] > 0
 
 
 async def test_facts_sealed_for_another_person_are_not_taken(site: Site) -> None:

@@ -60,6 +60,7 @@ class World:
         self.health = Health()
         self.batches: list[list[int]] = []
         self.written = {0: 0, 1: 0}
+        self.hold_rows: Callable[[], Awaitable[None]] | None = None
         self.hold: Callable[[], Awaitable[None]] | None = None
 
     async def write(self, partition: int, count: int) -> None:
@@ -80,6 +81,8 @@ class World:
         )
 
     async def project(self, partition: Partition, records: Sequence[Record]) -> Sequence[Put]:
+        if self.hold_rows is not None:
+            await self.hold_rows()
         name = str(partition.number)
         found = await self.store.rows("totals", "partition", [name])
         row = found[0] if found else {"partition": name, "count": 0, "sum": 0}
@@ -87,6 +90,8 @@ class World:
         for record in records:
             if record.value == b"unreadable":
                 raise Unreadable(f"offset {record.offset}")
+            if record.value != b"%d" % (row["count"] + 1):
+                raise Unreadable(f"offset {record.offset} is not what comes next")
             row = {**row, "count": row["count"] + 1, "sum": row["sum"] + int(record.value or b"")}
         if self.hold is not None:
             await self.hold()
@@ -234,6 +239,31 @@ async def test_a_zombie_writes_nothing(world: World) -> None:
             first.cancel()
             await world.write(0, 5)
             await world.until_reflected()
+
+
+async def test_a_zombie_that_folds_on_rows_another_has_gone_on_with_is_no_damage(world: World) -> None:
+    stuck, go = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        world.hold_rows = None
+        stuck.set()
+        await go.wait()
+
+    async with running(world.projector()) as first:
+        await world.write(0, 5)
+        await world.until_reflected()
+        zombie = world.member()
+        world.hold_rows = wait
+        await world.write(0, 5)
+        await asyncio.wait_for(stuck.wait(), 5)
+        async with running(world.projector()):
+            await world.log.expel(zombie)
+            await until(lambda: world.store.position(ZERO) == 10)
+            go.set()
+            await until(lambda: world.store.refused != [])
+            await world.write(0, 5)
+            await world.until_reflected()
+            assert not first.done()
 
 
 async def test_an_answer_the_store_lost_is_neither_repeated_nor_left_out(world: World) -> None:

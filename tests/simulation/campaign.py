@@ -1,0 +1,98 @@
+"""Many runs, in processes beside each other, and the search for each known fault."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+from tests.simulation.checker import kinds
+from tests.simulation.faults import FAULTS, put_back
+from tests.simulation.simulate import Run, simulate
+from tests.simulation.world import codec
+
+SEARCH: Final = 100
+"""Seeds in which a known fault has to be found."""
+_ROW: Final = re.compile(r"^\| `([a-z-]+)` \|.*\| (\d+) \|[^|]*\|$", re.MULTILINE)
+
+
+def one(seed: int, fault: str | None) -> Run:
+    """Run a seed, perhaps with a known fault put back."""
+    with put_back(fault):
+        run = simulate(seed)
+    gc.collect()
+    return run
+
+
+def tell(run: Run, fault: str | None) -> int:
+    """Print a run's history, what is wrong, and how to run it again; returns the exit code."""
+    print("\n".join(run.history))
+    steps = f"{run.seconds:.0f} s simulated in {run.steps} steps, {run.faults} faults"
+    print(f"seed {run.seed}, history {run.digest}, {steps}")
+    for wrong in run.found:
+        print(f"  {wrong.kind}: {wrong.what}")
+    again = f"python -m tests.simulation --seed {run.seed}" + (f" --fault {fault}" if fault else "")
+    print(f"{'something' if run.found else 'nothing'} is wrong; again: {again}")
+    return 1 if run.found else 0
+
+
+def many(seeds: range, fault: str | None, jobs: int) -> int:
+    """Run the seeds and print how it goes; where any fails, the history of the first. Returns the exit code."""
+    failed: list[Run] = []
+    faults = steps = 0
+    with _pool(jobs) as pool:
+        for done, run in enumerate(_runs(pool, seeds, fault, jobs), 1):
+            faults, steps = faults + run.faults, steps + run.steps
+            if run.found:
+                failed.append(run)
+                print(f"seed {run.seed}: {kinds(run.found)}", flush=True)
+            if done % 50 == 0:
+                print(f"{done} of {len(seeds)} seeds, {len(failed)} failed", flush=True)
+    print(f"{len(seeds)} seeds, {faults} faults, {steps} steps: {len(failed)} failed")
+    return tell(failed[0], fault) if failed else 0
+
+
+def table(jobs: int, known: Path | None) -> int:
+    """Look for each known fault and print what found it; the seeds that a table in ``known`` names are tried first. Returns the
+    exit code."""
+    found_before = {} if known is None else seeds_in(known.read_text(encoding="utf-8"))
+    missed = 0
+    print("| fault | rule it undoes | found by seed | as |\n|---|---|---|---|")
+    with _pool(jobs) as pool:
+        for fault in FAULTS.values():
+            first = [found_before[fault.name]] if fault.name in found_before else []
+            runs = _runs(pool, [*first, *range(1, SEARCH + 1)], fault.name, jobs)
+            found = next((run for run in runs if fault.shows & {wrong.kind for wrong in run.found}), None)
+            missed += found is None
+            row = ("-", "-") if found is None else (str(found.seed), kinds(found.found))
+            print(f"| `{fault.name}` | {fault.rule} | {row[0]} | {row[1]} |", flush=True)
+    return 1 if missed else 0
+
+
+def seeds_in(text: str) -> Mapping[str, int]:
+    """The seed that found each fault, from such a table."""
+    return {name: int(seed) for name, seed in _ROW.findall(text)}
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_ready)
+
+
+def _ready() -> None:
+    codec()
+    gc.freeze()
+
+
+def _runs(pool: ProcessPoolExecutor, seeds: Iterable[int], fault: str | None, jobs: int) -> Iterator[Run]:
+    """In the order of the seeds, and not many more than are asked for."""
+    left = iter(seeds)
+    running = [pool.submit(one, seed, fault) for seed in islice(left, jobs)]
+    while running:
+        run = running.pop(0).result()
+        running += [pool.submit(one, seed, fault) for seed in islice(left, 1)]
+        yield run

@@ -1,0 +1,276 @@
+"""What must be true after a run. Reads the topics, the views, what the parties wrote down, and which processes ended by themselves;
+nothing of the services' memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from referral_bus.contracts.delivery import Delivered
+from referral_bus.contracts.ids import parse_token, region_of
+from referral_bus.contracts.inbox import AcceptOffer, Tick
+from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
+    CapacityFreed,
+    CapacityLent,
+    Entry,
+    Event,
+    OfferAccepted,
+    OfferDeclined,
+    OfferExpired,
+    OfferMade,
+    OutcomeReported,
+    ReferralWithdrawn,
+    ServicePublished,
+    SubmissionRefused,
+    SubmissionRepeated,
+    TaskCancelled,
+)
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Record
+from referral_bus.sealing.memory import MemoryKeyStore
+from referral_bus.sealing.sections import Sealer
+from referral_bus.store.memory import MemoryViews
+from referral_bus.wire.inbox import received
+from services.matching.facts import FactsOpener
+from services.matching.messages import messages
+from services.matching.relay import SOURCE
+from services.matching.verify import Verifier
+from services.notifier.fold import Located
+from services.projections.fold import Fold
+from services.projections.replay import Replay
+from services.projections.tables import SERVING
+from tests.simulation.agents import Seen
+from tests.simulation.doubles import NotifierTables
+from tests.simulation.world import World, codec
+from tests.support.deciding import BUS
+
+LATE_MS = 5_000
+"""What fell due longer ago than this was forgotten."""
+
+
+class Finding(NamedTuple):
+    """What is wrong, and where."""
+
+    kind: str
+    what: str
+
+
+class Written(NamedTuple):
+    """An event, and the record it stands in."""
+
+    record: Record
+    entry: Entry
+
+    @property
+    def where(self) -> str:
+        return f"{self.record.topic}/{self.record.partition}/{self.record.offset}"
+
+
+async def check(world: World, seen: Seen) -> list[Finding]:
+    """Everything that is wrong."""
+    log = world.log
+    ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
+    inbox = log.records(topics.inbox(BUS))
+    found = [Finding("failed", what) for what in world.failed]
+    found += [Finding("contradicted", what) for what in seen.contradicted]
+    found += _answers(inbox, ledger, seen)
+    found += _places(ledger)
+    found += _offers(ledger)
+    found += _relayed(inbox, ledger)
+    found += await _chain(world, ledger)
+    if not any(one.kind == "broken" for one in found):
+        found += await _views(log, world.views)
+        found += _deliveries(ledger, seen, world)
+    letters = log.records(topics.deadletter(BUS))
+    found += [Finding("dead letter", f"{one.partition}/{one.offset}") for one in letters]
+    return found
+
+
+def _answers(inbox: list[Record], ledger: list[Written], seen: Seen) -> Iterator[Finding]:
+    """Each submission on the inbox is answered once, in order; each that was acknowledged is there; none is decided twice."""
+    asked = {}
+    for record in inbox:
+        _, submission = received(record, codec())
+        if not isinstance(submission.body, Tick):
+            asked[record.partition, record.offset] = submission.admitted
+    for (source, id), token in seen.admitted.items():
+        _, partition, offset = parse_token(token)
+        there = asked.get((partition, offset))
+        if there is None or (there.source, there.id) != (source, id):
+            yield Finding("lost", f"{source}/{id} was acknowledged and is not on the inbox at {token}")
+    answered: dict[tuple[int, int], str] = {}
+    decided: dict[tuple[str, str], str] = {}
+    last: dict[str, int] = {}
+    for one in ledger:
+        admitted, event, region = one.entry.meta.submission, one.entry.event, one.entry.meta.region
+        if admitted is None:
+            continue
+        place = admitted.partition, admitted.offset
+        if place in asked and place in answered:
+            yield Finding("duplicated", f"{one.where} answers {place}, as {answered[place]} did")
+        answered[place] = one.where
+        if admitted.offset < last.get(region, 0):
+            yield Finding("reordered", f"{one.where} answers {place}, after {last[region]} was")
+        last[region] = admitted.offset
+        repeated = isinstance(event, SubmissionRepeated) or (
+            isinstance(event, SubmissionRefused) and event.reason == "id_reused"
+        )
+        key = f"{region}/{admitted.source}", admitted.id
+        if not repeated and place in asked:
+            if key in decided:
+                yield Finding("duplicated", f"{one.where} decides {key}, as {decided[key]} did")
+            decided[key] = one.where
+    for place, admitted in asked.items():
+        if place not in answered:
+            yield Finding("unanswered", f"{admitted.source}/{admitted.id} at {place}")
+
+
+def _places(ledger: list[Written]) -> Iterator[Finding]:
+    """No more people have a place of a unit, or hold one, than there are places: counted here from what was offered and ended."""
+    totals: dict[str, int] = {}
+    holding: dict[str, str] = {}
+    for one in ledger:
+        event, region = one.entry.event, one.entry.meta.region
+        match event:
+            case ServicePublished():
+                totals |= {unit.unit: unit.total for unit in event.definition.units}
+            case OfferMade() if region_of(event.unit) == region:
+                holding[event.task] = event.unit
+            case CapacityLent():
+                holding[event.task] = event.unit
+            case CapacityFreed():
+                holding.pop(event.task, None)
+            case _:
+                task = _ends(event)
+                # What another region lent is free when that region says so.
+                if task is not None and region_of(holding.get(task, "un-nowhere-x")) == region:
+                    holding.pop(task)
+        if isinstance(event, OfferMade | CapacityLent) and event.unit in totals:
+            held = sum(unit == event.unit for unit in holding.values())
+            if held > totals[event.unit]:
+                yield Finding("oversold", f"{one.where}: {held} hold a place of {event.unit}")
+
+
+def _ends(event: Event) -> str | None:
+    match event:
+        case OfferDeclined() | OfferExpired() | TaskCancelled() | ReferralWithdrawn():
+            return event.task
+        case OutcomeReported() if event.corrects is None:
+            return event.task
+    return None
+
+
+def _offers(ledger: list[Written]) -> Iterator[Finding]:
+    """An answer that came in time, to an offer that was open, is not refused, unless another was before it and is still to be
+    confirmed; and no offer ends before its time."""
+    open_ones: dict[str, OfferMade] = {}
+    claimed: dict[str, str] = {}
+    for one in ledger:
+        event, meta = one.entry.event, one.entry.meta
+        if isinstance(event, OfferMade):
+            open_ones[event.task] = event
+        elif isinstance(event, AcceptanceClaimed):
+            claimed[event.referral] = event.task
+        elif isinstance(event, OfferExpired):
+            offer = open_ones.get(event.task)
+            if offer is None or meta.now < offer.expires_at:
+                yield Finding("expired early", f"{one.where}: {event.task}")
+        elif isinstance(event, SubmissionRefused) and meta.submission is not None:
+            body = codec().decode(meta.submission.value)
+            offer = open_ones.get(body.task) if isinstance(body, AcceptOffer) else None
+            pending = offer is not None and event.reason == "acceptance_pending" and offer.referral in claimed
+            if offer is not None and not pending and meta.submission.append_time < offer.expires_at:
+                yield Finding("refused wrongly", f"{one.where}: {offer.task}, {event.reason}")
+        ended = event.task if isinstance(event, OfferAccepted) else _ends(event)
+        if ended is not None:
+            open_ones.pop(ended, None)
+            claimed = {referral: task for referral, task in claimed.items() if task != ended}
+
+
+def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:
+    """What a region has to say to another is on the other's inbox."""
+    put = set()
+    for record in inbox:
+        region, submission = received(record, codec())
+        if submission.admitted.source == SOURCE:
+            put.add((region, submission.admitted.id))
+    for one in ledger:
+        for message in messages(one.entry):
+            if (message.region, message.id) not in put:
+                yield Finding("not relayed", f"{one.where}: {message.id} to {message.region}")
+
+
+async def _chain(world: World, ledger: list[Written]) -> list[Finding]:
+    """The chain holds, every decision comes out the same again, and nothing that fell due was forgotten."""
+    verifier = Verifier(codec(), FactsOpener(MemoryKeyStore(world.keys), Sealer(codec())))
+    for one in ledger:
+        await verifier.take(one.record)
+    report = await verifier.end()
+    found = [Finding("broken", what) for what in report.broken]
+    found += [Finding("decided differently", what) for what in report.differences]
+    # A worker that put no tick yet knows no clock but its own.
+    slowest = min(clock.now() for clock in (world.broker_clock, *world.clocks.values()))
+    for region, chain in verifier._chains.items():
+        due = chain.state.next_due()
+        if due is not None and due.at < slowest - LATE_MS:
+            found.append(Finding("forgotten", f"{region}: {due.kind} of {due.about} since {due.at}"))
+    return found
+
+
+async def _views(log: MemoryLog, views: MemoryViews) -> list[Finding]:
+    """The views are the fold of the ledger, and up to its end."""
+    fresh = MemoryViews(SERVING.views)
+    replay = await Replay.open(log, topics.ledger(BUS), fresh, Fold(fresh, codec()))
+    await replay.through(await replay.ends())
+    found: list[Finding] = []
+    for partition, position in replay.positions().items():
+        if views.position(partition) != position:
+            found.append(
+                Finding("views behind", f"{partition.number}: {views.position(partition)} of {position}")
+            )
+    for table in SERVING.views:
+        if views.table(table.name) != fresh.table(table.name):
+            found.append(Finding("views differ", table.name))
+    return found
+
+
+def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Finding]:
+    """Each subscription was told of each event it covers, once, and of nothing else."""
+    # Which of two regions' events is heard first is open, and so is whether one knows a role by the other.
+    one_way, other_way = (_expected(world, part) for part in (ledger, sorted(ledger, key=_last_region_first)))
+    types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
+    told: dict[tuple[str | int, ...], str] = {}
+    for identity, notice in seen.received.items():
+        event = notice["region"], notice["sequence"]
+        key: tuple[str | int, ...] = (identity.split(".")[0], *event)
+        if key in told:
+            yield Finding("told twice", f"{told[key]} and {identity}")
+        told[key] = identity
+        if types.get(event) != notice["type"]:
+            yield Finding("told of nothing", f"{identity}: {notice['type']} is not on the ledger")
+        elif key not in one_way | other_way:
+            yield Finding("told wrongly", identity)
+    said = (codec().decode(one.value) for one in world.log.records(topics.delivery(BUS)))
+    done = {one.delivery for one in said if isinstance(one, Delivered)}
+    for key in sorted(one_way & other_way):
+        if key not in told:
+            yield Finding("not told", ".".join(map(str, key)))
+        elif told[key] not in done:
+            yield Finding("delivery not recorded", told[key])
+
+
+def _expected(world: World, ledger: Iterable[Written]) -> set[tuple[str | int, ...]]:
+    tables = NotifierTables(world.notifier_tables.subscriptions)
+    tables.take([Located(one.entry, one.record.partition, one.record.offset) for one in ledger], 0)
+    return set(tables.deliveries)
+
+
+def _last_region_first(one: Written) -> int:
+    return -one.record.partition
+
+
+def kinds(found: Iterable[Finding]) -> str:
+    """The kinds of findings, each once."""
+    return ", ".join(sorted({one.kind for one in found}))

@@ -1,0 +1,305 @@
+"""Known faults, to be put back one at a time: what the simulator is worth shows in how soon it finds each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from unittest.mock import patch
+
+from referral_bus.log.memory import MemoryLog, MemoryMember
+from referral_bus.log.port import LogError, Outgoing, Partition, Position, Record
+from referral_bus.runtime.worker import CROWDED_POLL_SECONDS, Worker, _Owner, _Turn
+from referral_bus.store.memory import MemoryViews
+from referral_bus.store.port import Claim
+from referral_bus.store.rows import Put
+from services.intake.admission import Admission
+from services.matching.core.decide import clock
+from services.matching.core.state import Region, Unit
+from services.matching.partition import PartitionWork
+from services.matching.relay import Relay
+from services.notifier.deliveries import Claimed
+from tests.simulation import doubles
+from tests.simulation.doubles import NotifierTables
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A rule, and what undoes it. ``shows`` are kinds of findings of which at least one is to be among those found."""
+
+    name: str
+    rule: str
+    shows: frozenset[str]
+    undone: Callable[[], AbstractContextManager[Any]]
+
+
+FAULTS: Final[dict[str, Fault]] = {}
+
+
+def _fault(
+    name: str, rule: str, *shows: str
+) -> Callable[[Callable[[], AbstractContextManager[Any]]], Callable[[], AbstractContextManager[Any]]]:
+    def known(undone: Callable[[], AbstractContextManager[Any]]) -> Callable[[], AbstractContextManager[Any]]:
+        FAULTS[name] = Fault(name, rule, frozenset(shows), undone)
+        return undone
+
+    return known
+
+
+def put_back(name: str | None) -> AbstractContextManager[Any]:
+    """The fault of this name, while the context lasts; None is no fault."""
+    return nullcontext() if name is None else FAULTS[name].undone()
+
+
+# Matching, exactly once
+
+
+@_fault(
+    "read-before-fencing",
+    "The former owner is fenced before the ledger is read (§5.1).",
+    "broken",
+    "duplicated",
+)
+def _read_before_fencing() -> AbstractContextManager[Any]:
+    take_turn = _Owner._take_turn
+
+    async def early(self: Any) -> None:
+        make = self._make
+        work = make(self._partition)
+        proven = await self._load(work)
+        await asyncio.sleep(0.3)  # as the rest of a long ledger takes
+
+        async def loaded(_: Any) -> Any:
+            return proven
+
+        work.load, self._make = loaded, lambda _: work
+        try:
+            await take_turn(self)
+        finally:
+            self._make = make
+
+    return patch.object(_Owner, "_take_turn", early)
+
+
+@_fault("await-after-seek", "Position and generation change with no await in between (§5.2).", "unanswered")
+def _await_after_seek() -> AbstractContextManager[Any]:
+    loaded = _Owner._loaded
+
+    async def late(self: Any, work: Any, writer: Any) -> Any:
+        turn = await loaded(self, work, writer)
+        await asyncio.sleep(0.05)
+        return turn
+
+    return patch.object(_Owner, "_loaded", late)
+
+
+def _step(stale: Callable[[Any, Any, Partition, Sequence[Record]], None]) -> AbstractContextManager[Any]:
+    """Worker._step, with another way to deal with what was fetched under a former assignment."""
+
+    async def step(self: Any, member: Any) -> None:
+        before = {partition: owner.turn for partition, owner in self._owners.items()}
+        polled = await member.poll(self._batch, CROWDED_POLL_SECONDS if self._owners else 0.25)
+        for partition, records in polled.items():
+            turn: Any = self._owners[partition].turn if partition in self._owners else None
+            if turn is None:
+                continue
+            former: Any = before.get(partition)
+            if turn is former:
+                turn.accept(records)
+            else:
+                stale(member, turn, partition, records)
+        for owner in list(self._owners.values()):
+            if owner.task.done():
+                owner.task.result()
+
+    return patch.object(Worker, "_step", step)
+
+
+@_fault("stale-batch-taken", "What was fetched under a former assignment is dropped (§5.4).", "unanswered")
+def _stale_taken() -> AbstractContextManager[Any]:
+    return _step(lambda _, turn, __, records: turn.accept(records))
+
+
+@_fault("stale-batch-not-rewound", "What is dropped is fetched again (§5.4).", "unanswered")
+def _stale_not_rewound() -> AbstractContextManager[Any]:
+    return _step(lambda *_: None)
+
+
+@_fault("state-kept", "After an error in a transaction the state is loaded anew (§5.5).", "broken")
+def _state_kept() -> AbstractContextManager[Any]:
+    take_turn = _Owner._take_turn
+
+    async def kept(self: Any) -> None:
+        make = self._make
+        if not hasattr(self, "kept"):
+            self.kept = make(self._partition)
+            first = self.kept.load
+
+            async def once(progress: Any) -> Any:
+                proven = await first(progress)
+
+                async def never(_: Any) -> Any:
+                    return proven
+
+                self.kept.load = never
+                return proven
+
+            self.kept.load = once
+        self._make = lambda _: self.kept
+        await take_turn(self)
+
+    return patch.object(_Owner, "_take_turn", kept)
+
+
+@_fault("gaps-refused", "Offsets have gaps by right (§5.6).", "unanswered")
+def _gaps_refused() -> AbstractContextManager[Any]:
+    accept = _Turn.accept
+
+    def strict(self: Any, records: Sequence[Record]) -> None:
+        following = self.fetched
+        taken = []
+        for record in records:
+            if record.offset == following:
+                taken.append(record)
+                following += 1
+        accept(self, taken)
+
+    return patch.object(_Turn, "accept", strict)
+
+
+# Deciding
+
+
+@_fault("double-hold", "A place that is held for one is not offered to another.", "oversold")
+def _double_hold() -> AbstractContextManager[Any]:
+    return patch.object(Unit, "free", property(lambda self: self.total + self.overbook - self.taken))
+
+
+@_fault("repeat-decided", "A repeat is recognised by source, id and digest (§4).", "duplicated")
+def _repeat_decided() -> AbstractContextManager[Any]:
+    return patch.object(Region, "first_answer", lambda *_: None)
+
+
+@_fault(
+    "own-clock",
+    "What time it is says the record's append time, not the worker's clock (§4).",
+    "decided differently",
+)
+def _own_clock() -> AbstractContextManager[Any]:
+    answer = PartitionWork._answer
+
+    async def by_own_clock(self: Any, record: Record, region: str, submission: Any) -> Any:
+        return await answer(self, replace(record, timestamp=self._clock.now()), region, submission)
+
+    return patch.object(PartitionWork, "_answer", by_own_clock)
+
+
+@_fault("expired-early", "An offer stands until its time is over.", "expired early")
+def _expired_early() -> AbstractContextManager[Any]:
+    tick = clock.tick
+    return patch.object(clock, "tick", lambda state, now, facts: tick(state, now + 1_000, facts))
+
+
+@_fault(
+    "position-before-message",
+    "The relay stores how far it came once what it put is acknowledged (§4).",
+    "not relayed",
+)
+def _position_before_message() -> AbstractContextManager[Any]:
+    relay = Relay._relay
+
+    async def early(
+        self: Any, member: Any, partition: Partition, claim: Any, records: Sequence[Record]
+    ) -> None:
+        await member.commit({partition: records[-1].offset + 1})
+        await relay(self, member, partition, claim, records)
+
+    return patch.object(Relay, "_relay", early)
+
+
+# Intake, projections, notifier
+
+
+@_fault("acknowledged-unwritten", "Answered is only what the log has acknowledged.", "lost")
+def _acknowledged_unwritten() -> AbstractContextManager[Any]:
+    init = Admission.__init__
+
+    class Hasty:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        async def append(self, records: Sequence[Outgoing]) -> Any:
+            try:
+                return await self._inner.append(records)
+            except LogError:
+                return [Position(one.topic, one.partition, 1_000_000, 0) for one in records]
+
+    def hasty(self: Any, *, appender: Any, **more: Any) -> None:
+        hasty_one: Any = Hasty(appender)
+        init(self, appender=hasty_one, **more)
+
+    return patch.object(Admission, "__init__", hasty)
+
+
+@_fault(
+    "unfenced-projector",
+    "A view is written by the latest owner of its partition alone (§7).",
+    "views differ",
+    "views behind",
+)
+def _unfenced() -> AbstractContextManager[Any]:
+    async def apply(
+        self: Any, partition: Partition, epoch: int, start: int, end: int, changes: Sequence[Put]
+    ) -> None:
+        self._claims[partition] = Claim(epoch, start)
+        await fenced(self, partition, epoch, start, end, changes)
+
+    fenced = MemoryViews.apply
+    return patch.object(MemoryViews, "apply", apply)
+
+
+@_fault(
+    "delivery-without-identity",
+    "A delivery's identity is subscription and event, so a repeat is sent once (§7).",
+    "told twice",
+)
+@contextmanager
+def _without_identity() -> Iterator[None]:
+    def key(subscription: str, notice: Any) -> tuple[str | int, ...]:
+        return subscription, notice.region, notice.sequence, notice.number
+
+    def identity(self: Claimed) -> str:
+        return f"{self.subscription}.{self.notice.region}.{self.notice.sequence}.{self.notice.number}"
+
+    with (
+        patch.object(doubles, "_fresh", lambda batch, _: (list(batch), [])),
+        patch.object(NotifierTables, "key", staticmethod(key)),
+        patch.object(Claimed, "identity", property(identity)),
+    ):
+        yield
+
+
+@_fault(
+    "reads-uncommitted",
+    "The notifier hears of nothing that is not committed (§7).",
+    "told of nothing",
+    "told wrongly",
+    "not told",
+)
+def _reads_uncommitted() -> AbstractContextManager[Any]:
+    take = MemoryLog.take
+
+    def everything(self: Any, partition: Partition, start: int, limit: int) -> tuple[list[Record], int]:
+        slots = self._slots[partition]
+        return [slot.record for slot in slots[start:] if slot.record is not None], len(slots)
+
+    fetched = MemoryMember._fetched
+
+    def fetch(self: Any, limit: int) -> Mapping[Partition, list[Record]]:
+        reading = everything if self.group.name.endswith("-notifier") else take
+        with patch.object(MemoryLog, "take", reading):
+            return fetched(self, limit)
+
+    return patch.object(MemoryMember, "_fetched", fetch)

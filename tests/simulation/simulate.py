@@ -1,0 +1,252 @@
+"""One run from one seed: the bus starts, a storm goes over it, everything heals, and what is left is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from asyncio import sleep
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from referral_bus.contracts.ledger import Entry
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing, Partition
+from tests.simulation.agents import Agents
+from tests.simulation.checker import Finding, check
+from tests.simulation.loop import Stuck, seeded
+from tests.simulation.world import REGIONS, World, codec
+from tests.support.deciding import BUS
+
+STORM_SECONDS: Final = 16.0
+QUIET_SECONDS: Final = 12.0
+"""For so long nothing has happened: longer than anything here waits before it tries again."""
+MOST_SECONDS: Final = 240.0
+GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a seed."""
+
+    seed: int
+    found: list[Finding]
+    history: list[str]
+    steps: int
+    seconds: float
+    faults: int
+
+    @property
+    def digest(self) -> str:
+        """The same for the same history."""
+        return hashlib.sha256("\n".join(self.history).encode()).hexdigest()[:16]
+
+
+def simulate(seed: int) -> Run:
+    """Run a seed. The same one gives the same run, in any process that was started with PYTHONHASHSEED=0."""
+    logging.disable(logging.CRITICAL)
+    try:
+        codec()
+        with seeded(seed) as loop:
+            agents = Agents()
+            world = World(loop, agents.receive)
+            storm = Storm(world)
+            try:
+                found = loop.run_until_complete(_run(world, agents, storm))
+            except Stuck as stuck:
+                found = [Finding("stuck", str(stuck))]
+            _write_down(world)
+            return Run(seed, found, world.history, loop.steps, loop.time(), storm.faults)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
+    await world.open()
+    await sleep(1.0)
+    agents.open(world)
+    world.loop.outside(_refer(world, agents))
+    await storm.blow()
+    storm.heal()
+    rested = await _quiet(world, agents)
+    found = await check(world, agents.seen)
+    return (
+        found if rested else [*found, Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")]
+    )
+
+
+def _write_down(world: World) -> None:
+    """What stands on the topics in the end belongs to the history."""
+    for topic in (topics.inbox(BUS), topics.ledger(BUS)):
+        for record in world.log.records(topic):
+            kind = dict(record.headers).get("ce_type", b"?").decode().split(".")[-2]
+            digest = hashlib.sha256(record.value or b"").hexdigest()[:8]
+            where = f"{topic}/{record.partition}/{record.offset}"
+            world.history.append(f"{where} {record.timestamp} {kind} {digest}")
+
+
+async def _refer(world: World, agents: Agents) -> None:
+    draw = world.draw
+    for _ in range(draw.randint(6, 20)):
+        if draw.random() < 0.6:  # else several come at once
+            await sleep(draw.expovariate(1.0))
+        agents.refer(draw.choice(["police", "hospital"]))
+
+
+async def _quiet(world: World, agents: Agents) -> bool:
+    """Wait until nothing happens any more. Returns whether it came to that."""
+    last, since = (-1, -1), world.loop.time()
+    until = since + MOST_SECONDS
+    while world.loop.time() < until:
+        await sleep(1.0)
+        left = sum(one.result is None for one in world.notifier_tables.deliveries.values())
+        now = sum(len(slots) for slots in world.log._slots.values()), left + agents.busy + _behind(world)
+        if now != last:
+            last, since = now, world.loop.time()
+        elif world.loop.time() >= since + QUIET_SECONDS and now[1] == 0:
+            return True
+    return False
+
+
+def _behind(world: World) -> int:
+    """How many partitions somebody has not come to the end of."""
+    behind = 0
+    decided = world.log.committed(f"refbus-{BUS}-matching")
+    for region, number in REGIONS.items():
+        inbox, ledger = Partition(topics.inbox(BUS), number), Partition(topics.ledger(BUS), number)
+        behind += decided.get(inbox, 0) < _after_last(world.log, inbox)
+        end = _after_last(world.log, ledger)
+        behind += world.views.position(ledger) < end
+        behind += world.notifier_tables.regions.get(region, (0, 0))[1] < end
+    return behind
+
+
+def _after_last(log: MemoryLog, partition: Partition) -> int:
+    records = log.visible(partition, 0, log.end(partition))
+    return records[-1].offset + 1 if records else 0
+
+
+class Storm:
+    """Everything that goes wrong, as the seed has it. Each seed has its own taste: some of it happens often, some never."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.draw = world, world.draw
+        self.faults = 0
+        kinds: list[Callable[[], None]] = [
+            self._crash, self._crash, self._pause, self._cut, self._stop, self._rebalance, self._expel, self._expel,
+            self._redeliver, self._abort, self._broker_away, self._database_away, self._clock, self._broker_clock,
+        ]  # fmt: skip
+        self._kinds = self.draw.sample(kinds, self.draw.randint(3, len(kinds)))
+        self._every = self.draw.uniform(0.3, 2.5)
+        world.weather.lost = self.draw.choice([0.0, 0.02, 0.08])
+        world.weather.slow = self.draw.choice([0.0, 0.01, 0.1])
+        world.weather.stale = self.draw.choice([0.0, 0.1, 0.4])
+
+    async def blow(self) -> None:
+        await sleep(2.0)
+        while self.world.loop.time() < STORM_SECONDS:
+            await sleep(self.draw.expovariate(1.0 / self._every))
+            self.faults += 1
+            self.draw.choice(self._kinds)()
+
+    def heal(self) -> None:
+        world = self.world
+        world.told("all heals")
+        world.weather.fair()
+        world.log.away = world.database_away = False
+        for node in world.up.values():
+            node.cut, node.fuse = False, 0
+            node.resume()
+
+    def _name(self) -> str:
+        return self.draw.choice(sorted(self.world.up))
+
+    def _group(self) -> str:
+        return f"refbus-{BUS}-{self.draw.choice(GROUPS)}"
+
+    def _after(self, seconds: float, then: Callable[[], None]) -> None:
+        self.world.loop.call_later(seconds, then)
+
+    def _crash(self) -> None:
+        self.world.crash(self._name(), self.draw.choice([1, 10, 100, 300]) + self.draw.randrange(30))
+
+    def _pause(self) -> None:
+        node, seconds = self.world.up[self._name()], self.draw.choice([0.3, 2.0, 6.0])
+        self.world.told(f"{node.name} is paused for {seconds} s")
+        node.paused = True
+        self._after(seconds, node.resume)
+
+    def _cut(self) -> None:
+        node, seconds = self.world.up[self._name()], self.draw.choice([0.5, 4.0])
+        self.world.told(f"{node.name} is cut off for {seconds} s")
+        node.cut = True
+        self._after(seconds, lambda: setattr(node, "cut", False))
+
+    def _stop(self) -> None:
+        name = self._name()
+        self.world.told(f"{name} is stopped")
+        self.world.stop(name)
+
+    def _rebalance(self) -> None:
+        group = self._group()
+        self.world.told(f"{group} is rebalanced")
+        self.world.loop.outside(self.world.log.rebalance(group))
+
+    def _expel(self) -> None:
+        group = self._group()
+        members = [one for one in self.world.broker.members if one[1].belongs and one[1].group.name == group]
+        if members:
+            node, member = self.draw.choice(members)
+            self.world.told(f"{node.name} is put out of {member.group.name}, and goes on")
+            self.world.loop.outside(self.world.log.expel(member))
+
+    def _redeliver(self) -> None:
+        """What was fetched comes again. What lies ahead never comes early, unless it was fetched under a former assignment."""
+        members = [member for _, member in self.world.broker.members if member._positions]
+        if members:
+            member = self.draw.choice(members)
+            partition, end = self.draw.choice(sorted(member._positions.items()))
+            start = max(0, end - self.draw.randint(1, 20))
+            if not self.world.log.visible(partition, start, end - start):
+                return
+            self.world.told(f"{partition.topic}/{partition.number} comes again from {start} to {end}")
+            self.world.log.redeliver(member, partition, start, end)
+
+    def _abort(self) -> None:
+        """Something is written and never committed: a submission, or what would be a region's next event."""
+        world, topic = self.world, self.draw.choice([topics.inbox(BUS), topics.ledger(BUS)])
+        records = world.log.records(topic)
+        if not records or world.log.away:
+            return
+        one = self.draw.choice(records)
+        value = one.value
+        if topic == topics.ledger(BUS):
+            entry = codec().decode_entry(value)
+            of_region = [codec().decode_entry(r.value).meta.sequence for r in records if r.key == one.key]
+            following = entry.meta.model_copy(update={"sequence": max(of_region) + 1})
+            value = codec().encode_entry(Entry(following, entry.event))
+        world.told(f"something like {topic}/{one.partition}/{one.offset} is aborted")
+        world.loop.outside(world.log.abort([Outgoing(topic, one.partition, one.key, value, one.headers)]))
+
+    def _broker_away(self) -> None:
+        seconds = self.draw.choice([0.3, 2.0, 5.0])
+        self.world.told(f"the broker is away for {seconds} s")
+        self.world.log.away = True
+        self._after(seconds, lambda: setattr(self.world.log, "away", False))
+
+    def _database_away(self) -> None:
+        seconds = self.draw.choice([0.3, 2.0, 5.0])
+        self.world.told(f"the database is away for {seconds} s")
+        self.world.database_away = True
+        self._after(seconds, lambda: setattr(self.world, "database_away", False))
+
+    def _clock(self) -> None:
+        name, jump = self._name(), self.draw.choice([-5_000, -500, 500, 5_000, 60_000])
+        self.world.told(f"the clock of {name} jumps by {jump} ms")
+        self.world.clocks[name].skew += jump
+
+    def _broker_clock(self) -> None:
+        jump = self.draw.choice([-2_000, -200, 200, 3_000])
+        self.world.told(f"the broker's clock jumps by {jump} ms")
+        self.world.broker_clock.skew += jump
