@@ -26,10 +26,11 @@ FIGURES: Final = (
     "assignment",
     "windows",
     "certificates",
+    "scale",
 )
 """Each a module with a ``measure``."""
 
-PURE: Final = frozenset({"assignment", "windows", "certificates"})
+PURE: Final = frozenset({"assignment", "windows", "certificates", "scale"})
 """Those that measure the core alone: they need neither a broker nor a database."""
 
 WIDTH: Final = 110

@@ -11,20 +11,17 @@ import gc
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import count
 from statistics import fmean
 from time import process_time
 from typing import Final, get_args
 
 from benchmarks.report import OURS, Figure, Measure
 from benchmarks.stage import Scale, Stage
-from benchmarks.world import POLICY, PROTOCOL, Case, Said, World, cases
+from benchmarks.world import POLICY, PROTOCOL, Case, Said, World, cases, wide
 from referral_bus.contracts.facts import Facts, PlaceFact, TravelFact
-from referral_bus.contracts.ids import service_id, unit_id
 from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, MatchDecided, Meta, Received
 from referral_bus.contracts.places import Place, Travel
 from referral_bus.contracts.reference import Policy
-from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.demo.county import County
 from referral_bus.embedded.reference import STANDARD_POLICY
 from referral_bus.runtime.service import COLLECTING
@@ -78,7 +75,7 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
         standard: dict[str, float] = {}
         beside: dict[str, float] = {}
         for size in SIZES:
-            world, among = _world(size), _people(people, run)
+            world, among = wide(REGION, size, PLACES), _people(people, run)
             name = f"match among {size:,} services"
             for of, policy, state, these in (
                 (taken, POLICY, _region(world), among),
@@ -105,34 +102,6 @@ _ANYWHERE: Final = Meta(
     region=REGION, sequence=1, prev_hash=GENESIS_HASH, decided_through=1, now=NOW, rules=1
 )
 _TARGETS: Final = {1_000: 5_000.0}
-
-
-def _world(size: int) -> World:
-    """One region with so many services: those of as many counties as it takes, and not one that is there twice."""
-    services: list[ServiceDefinition] = []
-    county = County.make(1, (REGION,))
-    organisations = {one.organisation: one for one in county.organisations}
-    for seed in count(1):
-        other = County.make(seed, (REGION,))
-        organisations.update({one.organisation: one for one in other.organisations})
-        services += [_as(service, len(services) + number) for number, service in enumerate(other.services)]
-        if len(services) >= size:
-            return World(REGION, 0, county, tuple(organisations.values()), tuple(services[:size]))
-    raise AssertionError
-
-
-def _as(service: ServiceDefinition, number: int) -> ServiceDefinition:
-    units = [
-        unit.model_copy(
-            update={
-                "unit": unit_id(REGION, f"s{number}-{place}"),
-                "total": unit.total * PLACES,
-                "available": unit.available * PLACES,
-            }
-        )
-        for place, unit in enumerate(service.units)
-    ]
-    return service.model_copy(update={"service": service_id(REGION, f"s{number}"), "units": units})
 
 
 def _people(count: int, run: int) -> list[Case]:

@@ -6,16 +6,16 @@ Places are multiplied, so that a backlog of thousands still finds some free: a d
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.contracts.facts import Facts, Identity
-from referral_bus.contracts.ids import referral_id, short_hash
+from referral_bus.contracts.ids import referral_id, service_id, short_hash, unit_id
 from referral_bus.contracts.inbox import AdoptReference, PublishService, Submission, SubmitReferral
 from referral_bus.contracts.reference import OfferLimits, Organisation, Policy, Protocol
 from referral_bus.contracts.requests import ReferralRequest
@@ -116,6 +116,29 @@ def worlds(count: int, places: int) -> list[World]:
     return made
 
 
+def wide(region: str, services: int, places: int) -> World:
+    """One region with so many services: those of as many counties as it takes, and not one that is there twice."""
+    found: list[ServiceDefinition] = []
+    county = County.make(1, (region,))
+    organisations = {one.organisation: one for one in county.organisations}
+    for seed in itertools.count(1):
+        other = County.make(seed, (region,))
+        organisations.update({one.organisation: one for one in other.organisations})
+        for service in other.services:
+            found.append(_as(region, _roomier(service, places), len(found)))
+        if len(found) >= services:
+            return World(region, 0, county, tuple(organisations.values()), tuple(found[:services]))
+    raise AssertionError
+
+
+def _as(region: str, service: ServiceDefinition, number: int) -> ServiceDefinition:
+    units = [
+        unit.model_copy(update={"unit": unit_id(region, f"s{number}-{place}")})
+        for place, unit in enumerate(service.units)
+    ]
+    return service.model_copy(update={"service": service_id(region, f"s{number}"), "units": units})
+
+
 def _roomier(service: ServiceDefinition, times: int) -> ServiceDefinition:
     units = [
         unit.model_copy(update={"total": unit.total * times, "available": unit.available * times})
@@ -155,7 +178,7 @@ class Case:
 def cases(among: Sequence[World], count: int, seed: int = 1) -> list[Case]:
     """``count`` cases, to the regions in turn."""
     lines = [_cases_of(world, -(-count // len(among)), seed) for world in among]
-    return list(islice((case for turn in zip(*lines, strict=True) for case in turn), count))
+    return list(itertools.islice((case for turn in zip(*lines, strict=True) for case in turn), count))
 
 
 def _cases_of(world: World, count: int, seed: int) -> Iterator[Case]:
