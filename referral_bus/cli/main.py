@@ -31,6 +31,7 @@ OWN: Final = {
     "forget": "privacy:forget",
     "doctor": "doctor:doctor",
     "deadletter": "deadletter:commands",
+    "topics": "topics:topics",
 }
 """The modules of this package and what in them the commands are, in the order of the help."""
 

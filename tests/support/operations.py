@@ -26,11 +26,11 @@ _METRIC: Final = re.compile(r"\brefbus_[a-z0-9_]+")
 _RECORDED: Final = re.compile(r"\brefbus:[a-z0-9_:]+")
 
 
-def program(name: str) -> str:
-    """A program of Prometheus. Without it the test is skipped, and in CI fails."""
+def program(name: str, how: str = "on Debian: apt install prometheus") -> str:
+    """A program of Prometheus, or another that is had as ``how`` says. Without it the test is skipped, and in CI fails."""
     found = shutil.which(name)
     if found is None:
-        reason = f"{name} is not installed (on Debian: apt install prometheus)"
+        reason = f"{name} is not installed ({how})"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
