@@ -29,6 +29,7 @@ OWN: Final = {
     "publish": "publish:publish",
     "directory": "directory:commands",
     "forget": "privacy:forget",
+    "topics": "topics:topics",
     "doctor": "doctor:doctor",
     "deadletter": "deadletter:commands",
 }
