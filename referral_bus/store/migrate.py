@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -35,7 +35,9 @@ def _migrate(connection: Connection, schema: str, package: str) -> None:
         hashlib.sha256(f"refbus-migrate-{schema}".encode()).digest()[:8], "big", signed=True
     )
     connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": lock})
-    connection.execute(text(f'create schema if not exists "{schema}"'))
+    # PostgreSQL refuses even "if not exists" to who may not create schemas, and a service's role need not.
+    if not inspect(connection).has_schema(schema):
+        connection.execute(text(f'create schema "{schema}"'))
     folder = Path(str(files(package)))
     scripts = ScriptDirectory(str(folder))
     context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
