@@ -19,6 +19,7 @@ from benchmarks.stage import Scale, Stage, staged
 FIGURES: Final = (
     "latency",
     "throughput",
+    "peers",
     "intake",
     "projections",
     "rebuild",
@@ -28,6 +29,9 @@ FIGURES: Final = (
     "certificates",
 )
 """Each a module with a ``measure``."""
+
+MODULES: Final = {"peers": "beside"}
+"""Where the module is called otherwise: ``benchmarks.peers`` is the package of the peers' programs."""
 
 PURE: Final = frozenset({"assignment", "windows", "certificates"})
 """Those that measure the core alone: they need neither a broker nor a database."""
@@ -40,7 +44,7 @@ Measuring = Callable[[Stage | None, Scale], Awaitable[Figure]]
 
 async def run(names: list[str], scale: Scale, console: Console) -> None:
     for name in names:
-        measuring: Measuring = importlib.import_module(f"benchmarks.{name}").measure
+        measuring: Measuring = importlib.import_module(f"benchmarks.{MODULES.get(name, name)}").measure
         # A broker for each figure: what one has left on the disk and in the page cache does not weigh on the next.
         async with nullcontext() if name in PURE else staged() as stage:
             figure = await measuring(stage, scale)
