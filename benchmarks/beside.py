@@ -33,9 +33,9 @@ _CONTENDERS: Final = {
 async def measure(stage: Stage, scale: Scale) -> Figure:
     """Everybody in turn, ``runs`` times."""
     count, paced, shot = (
-        scale.of(30_000, 4_000),
+        scale.of(24_000, 4_000),
         scale.of(10, 3) * latency.PER_SECOND,
-        scale.of(12_000, 4_000),
+        scale.of(8_000, 4_000),
     )
     figure = Figure(
         "peers", "The peers: the same backlog, pace and kills for everybody", MEASURES, _CONTENDERS

@@ -38,8 +38,8 @@ MEASURES: Final = (
     Measure("oversold", "", "less", 0),
 )
 
-_KILLED_AT: Final = 0.5
-"""Of what it will have appended at its end."""
+_KILLED_AT: Final = 0.45
+"""Of what it will have appended at its end. Not a half: batches of thousands would end just there, with nothing under way."""
 _EVENTS_A_REFERRAL: Final = 3
 _LOOK_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 90.0
