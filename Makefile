@@ -65,6 +65,8 @@ lock: dev ## Pin the newest packages that pyproject.toml allows, and the broker'
 	$(COMPILE) --upgrade --extra demo --group build --group bench -o requirements-bench.lock
 	$(BIN)/python -m referral_bus.embedded.download > referral_bus/embedded/kafka.lock.new
 	mv referral_bus/embedded/kafka.lock.new referral_bus/embedded/kafka.lock
+	$(BIN)/python -m benchmarks.java > benchmarks/peers/kafka_streams/jars.lock.new
+	mv benchmarks/peers/kafka_streams/jars.lock.new benchmarks/peers/kafka_streams/jars.lock
 
 bench: ## Run the benchmarks, each beside a peer; tables on the screen, JSON in benchmarks/results
 	@$(call environment,bench)

@@ -32,6 +32,7 @@ MEASURES: Final = (
     Measure("lost", "", "less", 0),
     Measure("twice", "", "less", 0),
     Measure("transaction markers", ""),
+    Measure("CPU to start", "s"),
     Measure("CPU", "s"),
     Measure("peak memory", "MB"),
 )
@@ -56,11 +57,12 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     backlog = await Backlog.make(stage, count + WARM_UP, places=20)
     for _ in range(scale.runs):
         for name in (OURS, BARE, FAUST, QUIX):
-            figure.add(name, await _taken(stage, backlog, name))
+            figure.add(name, await taken(stage, backlog, name))
     return figure
 
 
-async def _taken(stage: Stage, backlog: Backlog, name: str) -> dict[str, float]:
+async def taken(stage: Stage, backlog: Backlog, name: str) -> dict[str, float]:
+    """One run of a contender: the backlog's referrals, sent at a steady pace."""
     under_test = await contender(stage, backlog, name, at_once=True)
     await append(stage.log, backlog.beginning(under_test))
     await under_test.program.start()
@@ -69,14 +71,14 @@ async def _taken(stage: Stage, backlog: Backlog, name: str) -> dict[str, float]:
             arrivals = Arrivals()
             hearing = asyncio.create_task(arrivals.hear(consumer))
             try:
-                taken = await _sent(stage, backlog, under_test, arrivals)
+                measures = await _sent(stage, backlog, under_test, arrivals)
             finally:
                 hearing.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await hearing
     finally:
         await under_test.program.stop()
-    return {**taken, "transaction markers": await markers(stage.bootstrap, under_test.output)}
+    return {**measures, "transaction markers": await markers(stage.bootstrap, under_test.output)}
 
 
 async def _sent(
@@ -103,6 +105,7 @@ async def _sent(
         "longest": took[-1],
         "lost": len(measured) - len(took),
         "twice": sum(arrivals.times[referral] - 1 for referral, _ in measured if referral in arrivals.at),
+        "CPU to start": cpu,
         "CPU": used.cpu - cpu,
         "peak memory": used.peak,
     }

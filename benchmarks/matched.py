@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
+from benchmarks.java import STREAMS_SOURCES, compiled
 from benchmarks.processes import Program
 from benchmarks.report import OURS
 from benchmarks.stage import PARTITIONS, Stage
@@ -17,10 +19,21 @@ from referral_bus.log.port import Outgoing
 from referral_bus.store.engine import new_engine
 from referral_bus.store.migrate import migrate
 from referral_bus.wire.codec import Codec
+from referral_bus.wire.schemas import SCHEMAS
 
 BARE: Final = "bare loop"
 FAUST: Final = "Faust"
 QUIX: Final = "Quix Streams"
+STREAMS: Final = "Kafka Streams"
+FASTSTREAM: Final = "FastStream"
+RECIPE: Final = "bare aiokafka"
+_MODULES: Final = {
+    BARE: "bare_loop",
+    FAUST: "faust_matching",
+    QUIX: "quix_matching",
+    FASTSTREAM: "faststream_matching",
+    RECIPE: "aiokafka_matching",
+}
 SECRETS_OF: Final = "bench"
 DATABASE: Final = "matching"
 
@@ -67,6 +80,15 @@ class Backlog:
         referrals = tuple(case.referral for case in among)
         return cls(tuple(made), referrals, services, shut, unsealed(among, codec), codec)
 
+    def first(self, count: int) -> Self:
+        """The first so many of its referrals."""
+        return replace(
+            self,
+            referrals=self.referrals[:count],
+            _sealed=self._sealed[:count],
+            _clear=self._clear[:count],
+        )
+
     @property
     def places(self) -> dict[str, int]:
         """How many places each unit has."""
@@ -98,7 +120,6 @@ async def contender(stage: Stage, backlog: Backlog, name: str, *, at_once: bool)
     if name == OURS:
         service = stage.service("matching", bus, await stage.database(DATABASE))
         return Contender(name, service.program, source, target, f"refbus-{bus}-matching")
-    module = {BARE: "bare_loop", FAUST: "faust_matching", QUIX: "quix_matching"}[name]
     words: list[str | Path] = [
         stage.bootstrap,
         bus,
@@ -107,4 +128,9 @@ async def contender(stage: Stage, backlog: Backlog, name: str, *, at_once: bool)
         backlog.services,
         "at-once" if at_once else "in-time",
     ]
-    return Contender(name, stage.program(f"peers.{module}", *words), source, target, f"peer-{bus}")
+    if name == STREAMS:
+        java = await asyncio.to_thread(compiled, STREAMS_SOURCES, stage.folder / "streams")
+        program = stage.command("kafka-streams", *java, "Matching", *words, SCHEMAS)
+    else:
+        program = stage.program(f"peers.{_MODULES[name]}", *words)
+    return Contender(name, program, source, target, f"peer-{bus}")

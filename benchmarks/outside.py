@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import fastavro
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -69,11 +69,13 @@ async def append(log: Log, records: Sequence[Outgoing]) -> None:
 
 
 @asynccontextmanager
-async def reading(bootstrap: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def reading(
+    bootstrap: str, topic: str, isolation: str = "read_committed"
+) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of committed data on all partitions of a topic, from its beginning on, in no group."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
+        isolation_level=isolation,
         enable_auto_commit=False,
         auto_offset_reset="none",
         max_partition_fetch_bytes=4 * 1024 * 1024,
@@ -117,24 +119,42 @@ async def count_answers(
     bootstrap: str, topic: str, referrals: Collection[str], places: Mapping[str, int]
 ) -> Counted:
     """Which of the referrals were answered, how often, in what time, and how many offers went beyond a unit's ``places``."""
-    wanted = frozenset(referrals)
-    decoding = Reading()
-    found: Counter[str] = Counter()
-    offered: Counter[str] = Counter()
-    times: list[int] = []
+    decoding, tally = Reading(), Tally(referrals, places)
     async for message in every_record(bootstrap, topic):
-        datum = decoding.datum(message.value)
-        if datum.name in ANSWERS:
-            referral = datum.fields.get("referral") or datum.fields.get("about")
-            if referral in wanted:
-                found[referral] += 1
-                times.append(message.timestamp)
-            if datum.name == "OfferMade":
-                offered[datum.fields["unit"]] += 1
-    first, last = min(times, default=0), max(times, default=0)
-    rate = sum(at > first for at in times) * 1000 / (last - first) if last > first else 0.0
-    oversold = sum(max(0, count - places[unit]) for unit, count in offered.items())
-    return Counted(len(wanted) - len(found), sum(n - 1 for n in found.values()), oversold, rate)
+        tally.add(decoding.datum(message.value), message.timestamp)
+    return tally.counted()
+
+
+class Tally:
+    """Counts the answers to some referrals. ``places`` is how many each unit has."""
+
+    def __init__(self, referrals: Collection[str], places: Mapping[str, int]) -> None:
+        self._wanted = frozenset(referrals)
+        self._places = places
+        self._found: Counter[str] = Counter()
+        self._offered: Counter[str] = Counter()
+        self._times: list[int] = []
+
+    def add(self, datum: Datum, timestamp: int) -> None:
+        """One event of the topic, appended at ``timestamp`` (epoch milliseconds)."""
+        if datum.name not in ANSWERS:
+            return
+        referral = datum.fields.get("referral") or datum.fields.get("about")
+        if referral in self._wanted:
+            self._found[referral] += 1
+            self._times.append(timestamp)
+        if datum.name == "OfferMade":
+            self._offered[datum.fields["unit"]] += 1
+
+    def counted(self) -> Counted:
+        first, last = min(self._times, default=0), max(self._times, default=0)
+        rate = sum(at > first for at in self._times) * 1000 / (last - first) if last > first else 0.0
+        return Counted(
+            lost=len(self._wanted) - len(self._found),
+            twice=sum(times - 1 for times in self._found.values()),
+            oversold=sum(max(0, count - self._places[unit]) for unit, count in self._offered.items()),
+            per_second=rate,
+        )
 
 
 async def markers(bootstrap: str, topic: str) -> int:
@@ -152,27 +172,64 @@ async def worked_through(bootstrap: str, group: str, topic: str, program: Progra
 
     Raises Stalled, and EmbeddedError where the program ended.
     """
-    async with reading(bootstrap, topic) as consumer:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-    left = {partition: end for partition, end in ends.items() if end}
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
+    async with Progress.of(bootstrap, group, topic) as progress:
         before, moved_at = -1, time.monotonic()
         while True:
-            offsets = {}
-            with contextlib.suppress(KafkaError):  # no such group yet: the limit below ends the waiting
-                offsets = await admin.list_consumer_group_offsets(group)
-            through = {p: at.offset for p, at in offsets.items() if p in left and at.offset > 0}
-            total = sum(through.values())
-            if total != before:
-                before, moved_at = total, time.monotonic()
-            if all(through.get(partition, 0) >= end for partition, end in left.items()):
+            left = await progress.left()
+            if left == 0:
                 return
+            if left != before:
+                before, moved_at = left, time.monotonic()
             if not program.running:
                 raise program.failed()
             if time.monotonic() > moved_at + _STALLED_SECONDS:
-                raise Stalled(f"{program.name} stopped at {total} of {sum(left.values())}")
+                raise Stalled(f"{program.name} stopped with {left} records left to do")
             await asyncio.sleep(_LOOK_SECONDS)
-    finally:
-        await admin.close()
+
+
+class Progress:
+    """How far a group has come with what stood on a topic when this was made."""
+
+    def __init__(self, admin: AIOKafkaAdminClient, group: str, ends: Mapping[TopicPartition, int]) -> None:
+        self._admin = admin
+        self._group = group
+        self._ends = ends
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, bootstrap: str, group: str, topic: str) -> AsyncIterator[Self]:
+        async with reading(bootstrap, topic) as consumer:
+            ends = await consumer.end_offsets(list(consumer.assignment()))
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        try:
+            yield cls(admin, group, ends)
+        finally:
+            await admin.close()
+
+    async def left(self) -> int:
+        """How many records the group has not committed yet."""
+        offsets = {}
+        with contextlib.suppress(KafkaError):  # no such group yet: it has done nothing
+            offsets = await self._admin.list_consumer_group_offsets(self._group)
+        through = {one: max(0, at.offset) for one, at in offsets.items()}
+        return sum(max(0, end - through.get(one, 0)) for one, end in self._ends.items())
+
+
+async def appended(consumer: AIOKafkaConsumer) -> int:
+    """How many offsets the topic of a consumer has by now."""
+    ends = await consumer.end_offsets(list(consumer.assignment()))
+    return int(sum(ends.values()))
+
+
+async def settled(bootstrap: str, topic: str, within: float) -> None:
+    """Wait until no transaction stands open on a topic. Raises Stalled where one still does after ``within`` seconds."""
+    async with (
+        reading(bootstrap, topic) as committed,
+        reading(bootstrap, topic, "read_uncommitted") as every,
+    ):
+        until = time.monotonic() + within
+        while await appended(committed) < await appended(every):
+            if time.monotonic() > until:
+                raise Stalled(f"a transaction on {topic} still stands open after {within:.0f} s")
+            await asyncio.sleep(_LOOK_SECONDS)

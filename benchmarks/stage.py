@@ -116,6 +116,11 @@ class Stage:
         """A program of the benchmarks, not started yet."""
         return self._program(f"benchmarks.{module}", [str(word) for word in words], {})
 
+    def command(self, name: str, *words: str | Path) -> Program:
+        """Any other program, not started yet."""
+        log = self.folder / "logs" / f"{next(self._numbers)}-{name}.log"
+        return Program(name, [str(word) for word in words], {}, log)
+
     def _program(self, module: str, words: list[str], environment: dict[str, str]) -> Program:
         log = self.folder / "logs" / f"{next(self._numbers)}-{module}.log"
         command = [sys.executable, "-W", "ignore", "-m", module, *words]

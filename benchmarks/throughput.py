@@ -54,11 +54,12 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     backlog = await Backlog.make(stage, count, places=20)
     for _ in range(scale.runs):
         for name in (OURS, FAUST, QUIX):
-            figure.add(name, await _taken(stage, backlog, name))
+            figure.add(name, await taken(stage, backlog, name))
     return figure
 
 
-async def _taken(stage: Stage, backlog: Backlog, name: str) -> dict[str, float]:
+async def taken(stage: Stage, backlog: Backlog, name: str) -> dict[str, float]:
+    """One run of a contender over the whole backlog."""
     under_test = await contender(stage, backlog, name, at_once=False)
     program, broker = under_test.program, stage.kafka.pid
     records = backlog.beginning(under_test) + backlog.records(under_test)

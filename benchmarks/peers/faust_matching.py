@@ -14,9 +14,8 @@ from typing import Any, Final
 
 import faust
 
-from benchmarks.peers.job import Job
+from benchmarks.peers.job import HEARTBEAT_MS, SESSION_MS, Job
 from benchmarks.processes import collect_as_services_do
-from benchmarks.stage import PARTITIONS
 
 _AT_ONCE_SECONDS: Final = 0.02
 _DEFAULT_SECONDS: Final = 2.8
@@ -31,16 +30,18 @@ def main(bootstrap: str, bus: str, source: str, target: str, services: str, comm
         store="memory://",
         processing_guarantee="exactly_once",
         consumer_auto_offset_reset="earliest",
-        topic_partitions=PARTITIONS,
+        topic_partitions=job.regions,
         topic_replication_factor=1,
         topic_disable_leader=True,
         web_enabled=False,
         datadir=str(Path(services).parent / f"faust-{bus}"),
         broker_commit_interval=timer,
+        broker_session_timeout=SESSION_MS / 1000,
+        broker_heartbeat_interval=HEARTBEAT_MS / 1000,
     )
     inbox = app.topic(source, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     ledger = app.topic(target, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-    held = app.Table("held", default=int, partitions=PARTITIONS)
+    held = app.Table("held", default=int, partitions=job.regions)
 
     @app.agent(inbox)
     async def decide(stream: faust.StreamT[Any]) -> None:

@@ -18,6 +18,10 @@ import fastavro
 
 from referral_bus.wire.schemas import registered
 
+SESSION_MS: Final = 6_000
+HEARTBEAT_MS: Final = 1_000
+"""How soon a killed peer's partitions are given on: as the bus has it, instead of up to a minute by a library's default."""
+
 _FRAME: Final = 5
 _NO_HASH: Final = bytes(32)
 _HOUR_MS: Final = 3_600_000
@@ -59,6 +63,11 @@ class Job:
         for one in registered():
             self._schemas[one.id] = fastavro.parse_schema(one.parsed(), named_schemas={})
             self._ids[one.name.rpartition(".")[2]] = one.id
+
+    @property
+    def regions(self) -> int:
+        """How many there are: each has its partition."""
+        return len(self._considered)
 
     def decide(self, value: bytes, offset: int, now: int, used: Used, hold: Hold) -> list[bytes]:
         """The events of one submission, framed. ``now`` is its append time in epoch milliseconds."""

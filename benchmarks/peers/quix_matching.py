@@ -12,7 +12,7 @@ from typing import Any
 
 from quixstreams import Application, State, message_context
 
-from benchmarks.peers.job import Job
+from benchmarks.peers.job import HEARTBEAT_MS, SESSION_MS, Job
 from benchmarks.processes import collect_as_services_do
 
 
@@ -26,6 +26,9 @@ def main(bootstrap: str, bus: str, source: str, target: str, services: str, comm
         processing_guarantee="exactly-once",
         state_dir=Path(services).parent / f"quix-{bus}",
         loglevel="WARNING",
+        consumer_extra_config={"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": HEARTBEAT_MS},
+        # Its own is a new one at each start, and a transaction that was killed would hold readers up for a minute.
+        producer_extra_config={"transactional.id": f"peer-{bus}"},
         **every,
     )
     inbox = app.topic(source, key_deserializer="bytes", value_deserializer="bytes")

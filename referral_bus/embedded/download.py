@@ -57,7 +57,11 @@ class Jar:
 
 def pinned() -> list[Jar]:
     """The jars of the broker, in the order of the class path."""
-    text = files("referral_bus.embedded").joinpath(_LOCK).read_text(encoding="ascii")
+    return read_lock(files("referral_bus.embedded").joinpath(_LOCK).read_text(encoding="ascii"))
+
+
+def read_lock(text: str) -> list[Jar]:
+    """The jars of a lock file, in its order."""
     lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
     return [Jar(coordinate, sha256) for coordinate, sha256 in lines]
 
@@ -144,19 +148,22 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def resolve(folder: Path) -> list[Jar]:
-    """Resolve the broker's coordinates from the registry into pinned jars."""
-    context = MavenContext(repo_cache=folder, timeout=_REQUEST_SECONDS)
-    inputs, others = context.resolver.resolve([context.create_dependency(root) for root in _ROOTS])
-    artifacts = [dependency.artifact for dependency in (*inputs, *others)]
-    return [
-        Jar(f"{a.groupId}:{a.artifactId}:{a.version}", hashlib.sha256(a.resolve().read_bytes()).hexdigest())
-        for a in artifacts
-    ]
+def print_lock(roots: Sequence[str], module: str) -> None:
+    """Resolve coordinates and all they need from the registry, and print the lock file that pins them. ``module`` is who writes it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        context = MavenContext(repo_cache=Path(scratch), timeout=_REQUEST_SECONDS)
+        inputs, others = context.resolver.resolve([context.create_dependency(root) for root in roots])
+        artifacts = [dependency.artifact for dependency in (*inputs, *others)]
+        jars = [
+            Jar(
+                f"{a.groupId}:{a.artifactId}:{a.version}",
+                hashlib.sha256(a.resolve().read_bytes()).hexdigest(),
+            )
+            for a in artifacts
+        ]
+    sys.stdout.write(f"# coordinate sha256; written by `python -m {module}`\n")
+    sys.stdout.writelines(f"{jar.coordinate} {jar.sha256}\n" for jar in jars)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        locked = resolve(Path(scratch))
-    sys.stdout.write("# coordinate sha256; written by `python -m referral_bus.embedded.download`\n")
-    sys.stdout.writelines(f"{jar.coordinate} {jar.sha256}\n" for jar in locked)
+    print_lock(_ROOTS, "referral_bus.embedded.download")

