@@ -563,6 +563,10 @@ class KafkaReader(_Client):
         self._consumer.assign([self._partition])
         self._consumer.seek(self._partition, 0)
 
+    async def start(self) -> int:
+        starts = await _within(ASK_SECONDS, self._what, self._consumer.beginning_offsets([self._partition]))
+        return int(starts[self._partition])
+
     async def end(self) -> int:
         ends = await _within(ASK_SECONDS, self._what, self._consumer.end_offsets([self._partition]))
         return int(ends[self._partition])

@@ -72,6 +72,7 @@ class MemoryLog:
         """Awaited with the transactional id in the middle of each commit, when its records are written and it is still open."""
         self._clock = clock
         self._topics: dict[str, TopicSpec] = {}
+        self._starts: dict[Partition, int] = {}
         self._slots: dict[Partition, list[_Slot]] = {}
         self._stable: dict[Partition, int] = {}
         self._epochs: dict[str, int] = {}
@@ -193,7 +194,15 @@ class MemoryLog:
         """The group's stored next offsets."""
         return dict(self._group(group).offsets)
 
+    def expire(self, partition: Partition, before: int) -> None:
+        """Delete what is before this offset, as a broker does with what is older than the topic keeps."""
+        self._starts[partition] = before
+
     # What the clients below use
+
+    def start(self, partition: Partition) -> int:
+        """The first offset that is kept."""
+        return self._starts.get(partition, 0)
 
     def end(self, partition: Partition) -> int:
         """The last stable offset. It never goes back, so what lies below is not looked at again."""
@@ -207,7 +216,9 @@ class MemoryLog:
         return offset
 
     def visible(self, partition: Partition, start: int, span: int) -> list[Record]:
-        slots = self._at(partition)[start : min(start + span, self.end(partition))]
+        slots = self._at(partition)[
+            max(start, self.start(partition)) : min(start + span, self.end(partition))
+        ]
         return [
             slot.record
             for slot in slots
@@ -218,7 +229,7 @@ class MemoryLog:
         """At most ``limit`` visible records, and the offset to go on from: past everything that can't be seen."""
         if self.away:
             return [], start
-        if start > len(self._at(partition)):
+        if not self.start(partition) <= start <= len(self._at(partition)):
             raise LogError(
                 f"{partition.topic}/{partition.number}: offset {start} is not there; it was deleted, or the topic was made "
                 "anew: look at the topic's retention"
@@ -369,6 +380,10 @@ class MemoryTransactor:
 class MemoryReader:
     def __init__(self, log: MemoryLog, partition: Partition) -> None:
         self._log, self._partition, self._position = log, partition, 0
+
+    async def start(self) -> int:
+        self._log.reachable(f"the start of {self._partition.topic}/{self._partition.number}")
+        return self._log.start(self._partition)
 
     async def end(self) -> int:
         self._log.reachable(f"the end of {self._partition.topic}/{self._partition.number}")

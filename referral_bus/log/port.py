@@ -101,6 +101,9 @@ class Transactor(Protocol):
 class Reader(Protocol):
     """Reads one partition by offset, outside any group; committed data only."""
 
+    async def start(self) -> int:
+        """The first offset that is kept now: what is older than the topic keeps is no longer there to be read."""
+
     async def end(self) -> int:
         """The offset after the last record a committed reader can see now (the last stable offset)."""
 

@@ -21,12 +21,13 @@ async def everything(log: Log, topic: str) -> list[Record]:
 
 
 async def everything_in(log: Log, partition: Partition) -> AsyncIterator[Record]:
-    """All committed records of a partition up to the end it has now. Raises LogError."""
+    """All committed records of a partition, from the first that is kept up to the end it has now. Raises LogError."""
     reader = await log.reader(partition)
     try:
-        end = await reader.end()
-        while reader.position() < end:
-            for record in await reader.read(reader.position(), _AT_ONCE, _WAIT_SECONDS):
+        at, end = await reader.start(), await reader.end()
+        while at < end:
+            for record in await reader.read(at, _AT_ONCE, _WAIT_SECONDS):
                 yield record
+            at = reader.position()
     finally:
         await reader.close()

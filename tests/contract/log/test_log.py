@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.memory import MemoryLog
@@ -83,6 +84,18 @@ class Cluster:
         await producer.begin_transaction()
         for record in self.records(*values):
             await producer.send_and_wait(record.topic, record.value, record.key, partition=record.partition)
+
+    async def expire(self, before: int) -> None:
+        """Partition 0 keeps nothing before this offset any more."""
+        if isinstance(self.log, MemoryLog):
+            self.log.expire(self.zero, before)
+            return
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records({TopicPartition(*self.zero): RecordsToDelete(before)})
+        finally:
+            await admin.close()
 
     async def holds(self, partition: Partition, expected: list[str]) -> None:
         """Wait until a committed reader sees just this: a broker shows a transaction some moments after it was committed."""
@@ -279,6 +292,17 @@ async def test_everything_on_a_topic_is_what_is_committed_on_all_its_partitions(
         (0, b"d"),
         (1, b"c"),
     ]
+
+
+async def test_what_is_no_longer_kept_is_left_out_of_everything_and_can_not_be_read(cluster: Cluster) -> None:
+    await cluster.append("a", "b", "c")
+    reader = await cluster.log.reader(cluster.zero)
+    assert await reader.start() == 0
+    await cluster.expire(before=2)
+    assert await reader.start() == 2
+    assert [record.value for record in await everything(cluster.log, cluster.topic)] == [b"c"]
+    with pytest.raises(LogError, match="offset 1 is not there"):
+        await reader.read(1, wait=SECONDS)
 
 
 async def test_a_read_waits_for_what_comes(cluster: Cluster) -> None:
