@@ -33,7 +33,8 @@ _JAVA_OPTIONS = (
 _AMONG_SEVERAL = ("-Xmx384m", "-XX:-UseG1GC", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Several share the machine's cores, and one that was killed is to be back soon: a start is mostly compiling."""
 
-# The session timeout is how long a broker that was killed keeps its successor out.
+# The session timeout is how long a broker that was killed keeps its successor out, the replica's lag how long one that its leader can't
+# reach, though the controllers can, holds up whoever waits for all replicas.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id={number}
@@ -58,6 +59,7 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=5000
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216

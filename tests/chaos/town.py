@@ -108,6 +108,9 @@ class Client:
         """Those whose submission was acknowledged."""
         return {line["referral"] for line in self.acknowledged if line["kind"] == "SubmitReferral"}
 
+    async def begin(self) -> None:
+        await self._tell("begin")
+
     async def burst(self, count: int) -> None:
         await self._tell(f"burst {count}")
 

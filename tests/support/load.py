@@ -1,6 +1,7 @@
 """Agencies and providers as a process of their own: it puts load on a bus and keeps its own list of what was acknowledged.
 
-``python -m tests.support.load PLAN`` with a :class:`LoadPlan` as JSON. Commands come on standard input, a line each: ``burst N`` puts N
+``python -m tests.support.load PLAN`` with a :class:`LoadPlan` as JSON. Commands come on standard input, a line each: ``begin`` begins
+submitting, where the plan says to wait for it, ``burst N`` puts N
 referrals to the bus at once, ``finish`` ends submitting, ``rest`` asks when nobody has anything under way, ``end`` ends it. What
 happens goes to the journal, a JSON object a line with ``at`` (seconds of the machine's monotonic clock) and ``what``:
 
@@ -70,7 +71,7 @@ Event = dict[str, Any]
 class LoadPlan:
     """What a load needs to know. ``pace`` is in referrals a second; ``token_key`` and ``journal`` are paths; ``twins`` names for an
     address the one to go on to where it does not answer, and back; ``patience`` and ``answer_seconds`` are how long the SDK keeps at a
-    request, and waits for one answer.
+    request, and waits for one answer; ``waits`` is for a load that others must be ready for.
 
     Organisations are named by ``party``, or else by the bus: outboxes of all buses of a Kafka share its names."""
 
@@ -87,6 +88,7 @@ class LoadPlan:
     patience: float = 120.0
     answer_seconds: float = 30.0
     webhooks: bool = True
+    waits: bool = False
 
     @property
     def _party(self) -> str:
@@ -217,9 +219,14 @@ class Load:
         for organisation, role in self._plan.streams:
             self._start(self._following, self._follow(organisation, role))
         self._journal.note("ready")
-        pacing = asyncio.create_task(self._pace())
+        begun = asyncio.Event()
+        if not self._plan.waits:
+            begun.set()
+        pacing = asyncio.create_task(self._pace(begun))
         async for command, _, argument in _commands():
-            if command == "burst":
+            if command == "begin":
+                begun.set()
+            elif command == "burst":
                 self._burst(int(argument))
             elif command == "finish":
                 pacing.cancel()
@@ -287,7 +294,8 @@ class Load:
 
     # What agencies do.
 
-    async def _pace(self) -> None:
+    async def _pace(self, begun: asyncio.Event) -> None:
+        await begun.wait()
         while True:
             self._submit([next(self._numbers)])
             await asyncio.sleep(1 / self._plan.pace)

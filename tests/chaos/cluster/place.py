@@ -104,6 +104,9 @@ async def place(home: Path, network: Network, pace: float, say: Say) -> AsyncIte
             stack.push_async_callback(client.stop)
         for client in clients.values():
             await client.listening()
+        # A referral of the one may be offered to a provider of the other, which must have subscribed by then.
+        for client in clients.values():
+            await client.begin()
         following.cancel()
         yield Place(home, network, bus, known, clients, watch, inside)
 
@@ -210,6 +213,7 @@ def _load(home: Path, network: Network, bus: LocalBus, name: str, pace: float) -
         patience=600.0,
         answer_seconds=5.0,
         webhooks=False,
+        waits=True,
     )
 
 
