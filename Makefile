@@ -8,6 +8,7 @@ DOWN_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 1000
+CHAOS_ARGS ?=
 
 # Quick ones first: what fails in them needs no broker to understand.
 SUITES := $(wildcard $(addprefix tests/,unit simulation contract integration e2e chaos))
@@ -17,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 	--no-emit-index-url --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format types layers unit simulate schemas lock bench clean runtime dev
+.PHONY: help demo up down test lint format types layers unit simulate chaos schemas lock bench clean runtime dev
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
 
 test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
 	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
+
+chaos: dev ## Strike at a cluster of three brokers and two of each service, and check it (root for all kinds; CHAOS_ARGS="--seed 2")
+	@$(BIN)/python -m tests.chaos.cluster run $(CHAOS_ARGS)
 
 lint: dev ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""A Kafka broker for one machine: one KRaft node from the published jars, on a Java runtime from a wheel."""
+"""A Kafka broker for one machine: a KRaft node from the published jars, on a Java runtime from a wheel. Alone, or a seat of a cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from referral_bus.embedded.download import Jar, cache_folder, fetch, pinned
@@ -28,31 +30,36 @@ _JAVA_OPTIONS = (
     "-Djava.awt.headless=true",
 )
 
-# The session timeout is how long a broker that was killed keeps its successor out.
+_AMONG_SEVERAL = ("-Xmx384m", "-XX:-UseG1GC", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Several share the machine's cores, and one that was killed is to be back soon: a start is mostly compiling."""
+
+# The session timeout is how long a broker that was killed keeps its successor out, the replica's lag how long one that its leader can't
+# reach, though the controllers can, holds up whoever waits for all replicas.
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=BROKER://127.0.0.1:{port}
+node.id={number}
+controller.quorum.voters={voters}
+listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=BROKER://{host}:{port}
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={logs}
 auto.create.topics.enable=false
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
+default.replication.factor={replicas}
+min.insync.replicas={insync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={insync}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={insync}
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=5000
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216
@@ -76,15 +83,31 @@ _LOGGING = """\
 """
 
 
-class EmbeddedKafka:
-    """One broker on 127.0.0.1:``port`` with its data, settings and logs under ``data_dir``, which outlive it.
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A broker's place in a cluster whose brokers are controllers too. ``controllers`` are the addresses (HOST:PORT) of all of them by
+    their numbers, ``cluster`` the id they share (16 bytes in base64), ``network`` the network namespace this one lives in."""
 
-    It ends with the process that started it. The jars come from the user's cache, and into it the first time.
+    number: int
+    host: str
+    controllers: Mapping[int, str]
+    cluster: str
+    network: Path | None = None
+
+
+class EmbeddedKafka:
+    """One broker on 127.0.0.1:``port``, or in its ``seat``, with its data, settings and logs under ``data_dir``, which outlive it.
+
+    It ends with the process that started it. The jars come from the user's cache, and into it the first time. Brokers of a cluster are
+    started side by side: one alone waits for the others in vain.
     """
 
-    def __init__(self, data_dir: Path, port: int) -> None:
+    def __init__(self, data_dir: Path, port: int, seat: Seat | None = None) -> None:
         self._folder = data_dir.absolute()
         self._port = port
+        self._seat = seat
+        self._host = "127.0.0.1" if seat is None else seat.host
+        self._network = None if seat is None else seat.network
         self._server = Server("Kafka", self._folder / "kafka.out", signal.SIGTERM)
 
     @property
@@ -94,7 +117,7 @@ class EmbeddedKafka:
 
     @property
     def bootstrap(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"{self._host}:{self._port}"
 
     @property
     def running(self) -> bool:
@@ -116,23 +139,28 @@ class EmbeddedKafka:
             self._folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free < _LEAST_DISK_BYTES:
                 raise disk_full("Kafka")
-            if not is_free(self._port):
+            if self._network is None and not is_free(self._port, self._host):
                 raise self._port_taken()
             logging = self._folder / "log4j2.xml"
             logging.write_text(_LOGGING.format(file=self._folder / "kafka.log"), encoding="utf-8")
+            options = (*_JAVA_OPTIONS, *(() if self._seat is None else _AMONG_SEVERAL))
             command = [
                 str(java_program),
-                *_JAVA_OPTIONS,
+                *options,
                 f"-Dlog4j2.configurationFile={logging}",
                 "-cp",
                 class_path,
             ]
-            controller = free_ports(1)[0]
             if not (self._folder / "data").exists():
-                self._format(command, controller)
-            settings = self._settings("data", controller)
+                self._format(command)
+            settings = self._settings("data")
         try:
-            self._server.start([*command, "kafka.Kafka", settings], self._started, within=_START_SECONDS)
+            self._server.start(
+                [*command, "kafka.Kafka", settings],
+                self._started,
+                within=_START_SECONDS,
+                network=self._network,
+            )
         except EmbeddedError as error:
             if "Address already in use" in str(error):
                 raise self._port_taken() from error
@@ -156,22 +184,30 @@ class EmbeddedKafka:
             "Stop that program (perhaps a bus that is already up: `refbus down`), or choose another port."
         )
 
-    def _settings(self, data: str, controller: int) -> Path:
+    def _settings(self, data: str) -> Path:
         path = self._folder / "server.properties"
-        logs = str(self._folder / data).replace("\\", "\\\\")
+        seat = self._seat or Seat(1, self._host, {1: f"{self._host}:{free_ports(1)[0]}"}, cluster_id())
         path.write_text(
-            _PROPERTIES.format(port=self._port, controller=controller, logs=logs), encoding="utf-8"
+            _PROPERTIES.format(
+                number=seat.number,
+                host=seat.host,
+                port=self._port,
+                controller=seat.controllers[seat.number].rpartition(":")[2],
+                voters=",".join(f"{number}@{address}" for number, address in seat.controllers.items()),
+                replicas=len(seat.controllers),
+                insync=len(seat.controllers) // 2 + 1,
+                logs=str(self._folder / data).replace("\\", "\\\\"),
+            ),
+            encoding="utf-8",
         )
         return path
 
-    def _format(self, command: list[str], controller: int) -> None:
+    def _format(self, command: list[str]) -> None:
         """Format beside the final place and move it there, so that an interrupted formatting leaves nothing half done."""
         fresh = self._folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        settings = self._settings(fresh.name, controller)
-        cluster = "-"
-        while cluster.startswith("-"):  # the tool would take it for an option
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        settings = self._settings(fresh.name)
+        cluster = cluster_id() if self._seat is None else self._seat.cluster
         tool = [
             *command,
             "kafka.tools.StorageTool",
@@ -190,6 +226,14 @@ class EmbeddedKafka:
                 f"Kafka's storage in {self._folder} could not be formatted; the tool says:\n{words[-2_000:]}"
             )
         fresh.rename(self._folder / "data")
+
+
+def cluster_id() -> str:
+    """A new id for a cluster."""
+    while True:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster.startswith("-"):  # the tool would take it for an option
+            return cluster
 
 
 def _broker(jars: list[Jar]) -> Jar:

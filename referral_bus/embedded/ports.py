@@ -39,12 +39,12 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could bind this port on 127.0.0.1 now."""
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could bind this port on ``host``, an address of this machine, now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 return False

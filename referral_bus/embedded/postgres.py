@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,12 +25,24 @@ from referral_bus.embedded.server import Server, disk_full, explained
 _START_SECONDS = 60.0
 _LEAST_DISK_BYTES = 256 * 1024 * 1024
 _LONGEST_SOCKET = 107
-_SOCKET = ".s.PGSQL.5432"
+_PORT = 5432
+_SOCKET = ".s.PGSQL.65535"
 _ORPHANS = "is still in use"
 _ORPHAN_SECONDS = 15.0
 
 _SETTINGS = {"listen_addresses": "", "max_connections": "200", "jit": "off", "log_min_messages": "warning"}
 _FORGETFUL = {"fsync": "off"}
+_ANYBODY = "local all all trust\nhost all all samenet trust\n"
+"""Who may connect where it listens: whoever is on its networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server listens besides its socket: an address, and the network namespace that is in, where it is not the caller's."""
+
+    host: str
+    port: int
+    network: Path | None = None
 
 
 class EmbeddedPostgres:
@@ -38,11 +51,12 @@ class EmbeddedPostgres:
     ``durable=False`` trades what a power cut would lose for speed; a killed server still keeps what was committed.
 
     The server refuses to run as root, so a root who starts it has it run as ``nobody``, to whom ``data_dir`` then belongs and who is
-    let through (not into) the folders above it.
+    let through (not into) the folders above it. With ``listening`` it is open to everybody on that network: for made-up data only.
     """
 
-    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+    def __init__(self, data_dir: Path, *, durable: bool = True, listening: Listening | None = None) -> None:
         self._folder = data_dir.absolute()
+        self._listening = listening
         self._durable = durable
         self._server = Server("PostgreSQL", self._folder / "postgres.log", signal.SIGINT)
         self._user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
@@ -72,16 +86,30 @@ class EmbeddedPostgres:
                 self._initialise(programs)
         settings = {
             **_SETTINGS,
+            "port": str(_PORT),
             **({} if self._durable else _FORGETFUL),
             "unix_socket_directories": str(sockets),
         }
+        network = None
+        if self._listening is not None:
+            access = self._folder / "access.conf"
+            access.write_text(_ANYBODY, encoding="utf-8")
+            self._give(access)
+            settings |= {
+                "listen_addresses": self._listening.host,
+                "port": str(self._listening.port),
+                "hba_file": str(access),
+            }
+            network = self._listening.network
         command = [str(programs / "postgres"), "-D", str(data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while True:
             try:
-                self._server.start(command, self._answers, within=_START_SECONDS, user=self._user)
+                self._server.start(
+                    command, self._answers, within=_START_SECONDS, user=self._user, network=network
+                )
                 return
             except EmbeddedError as error:
                 # The children of a killed server need a moment to notice that it is gone.
@@ -105,10 +133,15 @@ class EmbeddedPostgres:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
         return self._address(database).replace("postgresql://", "postgresql+psycopg://", 1)
 
+    def outside_url(self, database: str) -> str:
+        """SQLAlchemy's address of a database for those who reach it where it listens. Raises RuntimeError where it doesn't."""
+        if self._listening is None:
+            raise RuntimeError("this server listens on its socket alone")
+        return f"postgresql+psycopg://postgres@{self._listening.host}:{self._listening.port}/{quote(database, safe='')}"
+
     def _address(self, database: str) -> str:
-        return (
-            f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._sockets()), safe='')}"
-        )
+        port = _PORT if self._listening is None else self._listening.port
+        return f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._sockets()), safe='')}&port={port}"
 
     def _answers(self) -> bool:
         try:

@@ -11,23 +11,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from referral_bus.embedded.errors import EmbeddedError
+from referral_bus.embedded.server import enter_network
 
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class ChildProcess:
-    """One process of the local bus. ``name`` is for messages and the log file's name."""
+    """One process of the local bus. ``name`` is for messages and the log file's name; ``network`` is the network namespace it lives in,
+    where that is not its parent's."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        network: Path | None = None,
+    ) -> None:
         self.name = name
         self.log = log
+        self._network = network
+        self.environment = environment
         self._command = command
-        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -47,13 +52,19 @@ class ChildProcess:
         with self.log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **self.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=self._born,
             )
+
+    def _born(self) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if self._network is not None:
+            enter_network(self._network)
 
     async def stop(self, within: float = 25.0) -> None:
         """SIGTERM, and SIGKILL to the whole group for what is still there after ``within`` seconds."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from referral_bus.embedded.errors import EmbeddedError
 
 _PR_SET_PDEATHSIG = 1
+_CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-starter")
@@ -51,13 +52,17 @@ class Server:
         within: float,
         environment: Mapping[str, str] | None = None,
         user: int | None = None,
+        network: Path | None = None,
     ) -> None:
-        """Start it in a session of its own and wait until ``ready``. Raises EmbeddedError when it ends before, or takes longer."""
+        """Start it in a session of its own and wait until ``ready``. Raises EmbeddedError when it ends before, or takes longer.
+
+        ``network`` is the network namespace it lives in, where that is not the caller's.
+        """
         deadline = time.monotonic() + within
         with explained(self.name):
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self._process = _STARTER.submit(
-                self._spawn, command, {**os.environ, **(environment or {})}, user
+                self._spawn, command, {**os.environ, **(environment or {})}, user, network
             ).result()
         try:
             while not ready():
@@ -106,7 +111,11 @@ class Server:
         return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (nothing)"
 
     def _spawn(
-        self, command: Sequence[str | Path], environment: dict[str, str], user: int | None
+        self,
+        command: Sequence[str | Path],
+        environment: dict[str, str],
+        user: int | None,
+        network: Path | None,
     ) -> subprocess.Popen[bytes]:
         parent = os.getpid()
 
@@ -116,7 +125,8 @@ class Server:
                 if os.getppid() != parent:
                     os._exit(1)
 
-        with self.log.open("wb") as out:
+        # The child is born into the namespace of the thread that starts it: later, as another user, it might not enter any.
+        with self.log.open("wb") as out, within_network(network):
             return subprocess.Popen(
                 [str(word) for word in command],
                 env=environment,
@@ -130,6 +140,38 @@ class Server:
                 extra_groups=None if user is None else [],
                 preexec_fn=die_with_parent,
             )
+
+
+@contextlib.contextmanager
+def within_network(network: Path | None) -> Iterator[None]:
+    """Have the calling thread live in a network namespace inside; None leaves it where it is. Raises OSError where it may not."""
+    if network is None:
+        yield
+        return
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter_network(network)
+        try:
+            yield
+        finally:
+            _enter(home)
+    finally:
+        os.close(home)
+
+
+def enter_network(network: Path) -> None:
+    """Have the calling thread live in a network namespace from now on. Raises OSError where it may not."""
+    namespace = os.open(network, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(namespace)
+    finally:
+        os.close(namespace)
+
+
+def _enter(namespace: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def disk_full(name: str) -> EmbeddedError:

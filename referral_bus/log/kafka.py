@@ -47,8 +47,12 @@ PRODUCER: Final[dict[str, Any]] = {
     * 1024,  # a transaction's records go out in one request; half the broker's 1 MiB limit
     "max_request_size": 1024
     * 1024,  # the broker's own default limit, so that a large record is refused here first
-    "request_timeout_ms": 10_000,  # a dead leader is noticed before the transaction's time is over
-    "metadata_max_age_ms": 60_000,  # a moved leader is found within a minute without any error
+    # A broker that hangs is noticed by this alone. It may happen twice in a transaction's time: by the request, and by the question who
+    # leads now, which goes to any broker, also to the one that hangs.
+    "request_timeout_ms": 5_000,
+    # A client knows the brokers that were up when it last asked, and has nobody to ask once they are all down. Brokers that go and
+    # come in turn, as in a rolling restart, must be known again before the next one goes.
+    "metadata_max_age_ms": 10_000,
 }
 TRANSACTIONS: Final[dict[str, Any]] = {
     "transaction_timeout_ms": 15_000,  # a dead owner's open transaction holds committed readers up no longer
@@ -60,12 +64,12 @@ CONSUMER: Final[dict[str, Any]] = {
     "isolation_level": "read_committed",  # what is not committed has not been said
     "enable_auto_commit": False,  # offsets move with the work, never by a timer
     "auto_offset_reset": "none",  # records deleted before they were read are an error, not a jump
-    "request_timeout_ms": 15_000,  # longer than a long poll and a leader's election together
+    "request_timeout_ms": 8_000,  # longer than a join waits for a member that was killed; a leader that hangs is noticed by it alone
     "max_partition_fetch_bytes": 4 * 1024 * 1024,  # a backlog of thousands of records in one answer
     # A long poll: it answers as soon as anything is there, but aiokafka has one at a time for a broker. One that holds only quiet
     # partitions keeps a busy one waiting for so long, with its backlog: at the default of 500 ms that is what throughput becomes.
     "fetch_max_wait_ms": 100,
-    "metadata_max_age_ms": 60_000,
+    "metadata_max_age_ms": 10_000,  # as for the producer
 }
 GROUP: Final[dict[str, Any]] = {
     "session_timeout_ms": 6_000,  # the broker's minimum: a killed member's partitions move after this

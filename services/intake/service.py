@@ -11,7 +11,7 @@ from referral_bus.access.tokens import TokenVerifier
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Partition
-from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.clock import Clock, SystemClock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.expiry import tell_keys
 from referral_bus.runtime.health import Health
@@ -52,9 +52,11 @@ _CONNECTIONS = 12
 
 
 @asynccontextmanager
-async def build(settings: IntakeSettings, health: Health) -> AsyncIterator[list[Task]]:
+async def build(
+    settings: IntakeSettings, health: Health, clock: Clock | None = None
+) -> AsyncIterator[list[Task]]:
     """The parts: the reference data, the doors, its relay, and housekeeping."""
-    clock, codec, bus = SystemClock(), Codec.load(), settings.bus
+    clock, codec, bus = clock or SystemClock(), Codec.load(), settings.bus
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     intake_key = settings.intake_key.get_secret_value()
     public_key = public_part(intake_key)

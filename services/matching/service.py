@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, Partition
-from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.clock import Clock, SystemClock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.service import Task
@@ -37,9 +37,11 @@ _LOOK_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def build(settings: MatchingSettings, health: Health) -> AsyncIterator[list[Task]]:
+async def build(
+    settings: MatchingSettings, health: Health, clock: Clock | None = None
+) -> AsyncIterator[list[Task]]:
     """The parts: the worker, the clock, snapshots, and the gauges."""
-    clock, codec, bus = SystemClock(), Codec.load(), settings.bus
+    clock, codec, bus = clock or SystemClock(), Codec.load(), settings.bus
     async with AsyncExitStack() as stack:
         engine = new_engine(settings.database_url.get_secret_value())
         stack.push_async_callback(engine.dispose)

@@ -21,16 +21,24 @@ Result = Literal["delivered", "given_up", "withheld"]
 FEED_BATCH: Final = 200
 """A feed is written in order, one batch at a time."""
 
+# A statement of its own: what follows must see what the last holder of the lock did, and a statement sees what was there when it began,
+# which may be before the lock was free. Two processes would be at one feed, and the second one's notices come first.
+_LOCK = text(
+    """
+    select subscription from notifier.subscriptions s
+    where channel in ('webhook', 'feed') and exists (
+        select from notifier.deliveries d
+        where d.subscription = s.subscription and d.done_at is null and d.due_at <= :now and d.leased_until <= :now
+    )
+    for no key update skip locked
+    """
+)
+
 # Materialised: the planner, which knows little of a queue that is ever changing, would choose anew for every delivery that waits.
 _CLAIM = text(
     """
     with open as (
-        select subscription, channel from notifier.subscriptions s
-        where channel in ('webhook', 'feed') and exists (
-            select from notifier.deliveries d
-            where d.subscription = s.subscription and d.done_at is null and d.due_at <= :now and d.leased_until <= :now
-        )
-        for no key update skip locked
+        select subscription, channel from notifier.subscriptions where subscription = any(:ours)
     ), room as materialized (
         select open.subscription, case
             when open.channel = 'webhook' then :each - (
@@ -112,8 +120,11 @@ class Deliveries:
     async def claim(self, now: int, until: int, each: int) -> list[Claimed]:
         """Claim what is due: at most ``each`` under way for a webhook, and for a feed the next batch once nothing before it waits."""
         async with self._engine.begin() as connection:
+            ours = list(await connection.scalars(_LOCK, {"now": now}))
+            if not ours:
+                return []
             rows = await connection.execute(
-                _CLAIM, {"now": now, "until": until, "each": each, "batch": FEED_BATCH}
+                _CLAIM, {"now": now, "until": until, "each": each, "batch": FEED_BATCH, "ours": ours}
             )
             return [
                 Claimed(

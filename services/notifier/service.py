@@ -59,9 +59,11 @@ _LEASE_SPARE_SECONDS = 15.0
 
 
 @asynccontextmanager
-async def build(settings: NotifierSettings, health: Health) -> AsyncIterator[list[Task]]:
+async def build(
+    settings: NotifierSettings, health: Health, clock: Clock | None = None
+) -> AsyncIterator[list[Task]]:
     """The parts: the ledger's stream, the deliveries, the HTTP API, and housekeeping."""
-    clock, codec, bell = SystemClock(), Codec.load(), Bell()
+    clock, codec, bell = clock or SystemClock(), Codec.load(), Bell()
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     derived = Secrets.derive(master, settings.bus)
     health.starting(hearer.PART, "connects")

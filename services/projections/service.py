@@ -10,7 +10,7 @@ from referral_bus.disclosure.releases import Releases
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Partition, Record
-from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.clock import Clock, SystemClock
 from referral_bus.runtime.expiry import tell_keys
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.projector import Project, Projector
@@ -40,9 +40,11 @@ PART = "views"
 
 
 @asynccontextmanager
-async def build(settings: ProjectionsSettings, health: Health) -> AsyncIterator[list[Task]]:
+async def build(
+    settings: ProjectionsSettings, health: Health, clock: Clock | None = None
+) -> AsyncIterator[list[Task]]:
     """The parts: the projector and the query API."""
-    clock, codec = SystemClock(), Codec.load()
+    clock, codec = clock or SystemClock(), Codec.load()
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     derived = Secrets.derive(master, settings.bus)
     health.starting(PART, "connects")

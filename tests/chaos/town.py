@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +107,9 @@ class Client:
     def referrals(self) -> set[str]:
         """Those whose submission was acknowledged."""
         return {line["referral"] for line in self.acknowledged if line["kind"] == "SubmitReferral"}
+
+    async def begin(self) -> None:
+        await self._tell("begin")
 
     async def burst(self, count: int) -> None:
         await self._tell(f"burst {count}")
@@ -265,7 +268,7 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
             regions=list(REGIONS),
             pace=PACE,
         )
-        await _published(bus, load, watch)
+        await published(bus, [load], watch, PLACES)
         client = await _started(load, home)
         stack.push_async_callback(client.stop)
         await client.listening()
@@ -276,29 +279,15 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
         yield Town(bus, client, watch, backlogs, codec, dict.fromkeys(bus.processes, 1))
 
 
-async def _published(bus: LocalBus, load: LoadPlan, watch: Watch) -> None:
+async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, places: int) -> None:
+    """Publish reference data, the organisations of the loads, and the services of their providers with so many places each."""
     key = bus.secrets.read("token_key")
 
     def party(organisation: str, *roles: Role) -> Bus:
-        return Bus(lambda: issue_token(key, load.bus, organisation, roles), intake=bus.addresses.intake)
+        return Bus(lambda: issue_token(key, bus.plan.bus, organisation, roles), intake=bus.addresses.intake)
 
     await publish_defaults(bus, list(REGIONS))
-    kinds: dict[str, OrganisationKind] = {
-        load.typed: "hospital",
-        load.batching: "helpline",
-        load.sealing: "school",
-    }
-    organisations = [
-        Organisation(
-            organisation=name,
-            name=name,
-            kind=kinds.get(name, "provider"),
-            roles=["provider"] if name in load.providers else ["agency"],
-            home_region=REGIONS[0],
-            encryption_key=new_encryption_keys().public,
-        )
-        for name in (*load.agencies, *load.providers)
-    ]
+    organisations = [one for load in loads for one in _organisations(load)]
     async with party(OPERATIONS, "operations") as operations:
         await operations.publish(PROTOCOL)
         for organisation in organisations:
@@ -313,8 +302,9 @@ async def _published(bus: LocalBus, load: LoadPlan, watch: Watch) -> None:
         lambda seen: f"not adopted: {sorted(wanted - seen.adopted)[:3]}",
         _QUIET_SECONDS,
     )
-    services = [_service(region, name, n) for region in REGIONS for name in load.providers for n in (1, 2)]
-    for provider in load.providers:
+    providers = [name for load in loads for name in load.providers]
+    services = [_service(region, name, n, places) for region in REGIONS for name in providers for n in (1, 2)]
+    for provider in providers:
         async with party(provider, "provider") as bus_of:
             for service in services:
                 if service.organisation == provider:
@@ -326,7 +316,26 @@ async def _published(bus: LocalBus, load: LoadPlan, watch: Watch) -> None:
     )
 
 
-def _service(region: str, provider: str, number: int) -> ServiceDefinition:
+def _organisations(load: LoadPlan) -> list[Organisation]:
+    kinds: dict[str, OrganisationKind] = {
+        load.typed: "hospital",
+        load.batching: "helpline",
+        load.sealing: "school",
+    }
+    return [
+        Organisation(
+            organisation=name,
+            name=name,
+            kind=kinds.get(name, "provider"),
+            roles=["provider"] if name in load.providers else ["agency"],
+            home_region=REGIONS[0],
+            encryption_key=new_encryption_keys().public,
+        )
+        for name in (*load.agencies, *load.providers)
+    ]
+
+
+def _service(region: str, provider: str, number: int, places: int) -> ServiceDefinition:
     local = f"{provider}-{number}"
     return ServiceDefinition(
         service=service_id(region, local),
@@ -335,7 +344,7 @@ def _service(region: str, provider: str, number: int) -> ServiceDefinition:
         terms=[NEED],
         areas=[ANY],
         languages=[ANY],
-        units=[Unit(unit=unit_id(region, local), name="place", total=PLACES, available=PLACES)],
+        units=[Unit(unit=unit_id(region, local), name="place", total=places, available=places)],
     )
 
 

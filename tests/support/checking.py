@@ -40,7 +40,6 @@ from referral_bus.embedded.bus import LocalBus
 from referral_bus.log.port import Record
 from referral_bus.wire.codec import Codec
 
-MOST_SHOWN: Final = 5
 _READ_SECONDS: Final = 30.0
 _COMMAND_SECONDS: Final = 120.0
 
@@ -121,7 +120,7 @@ def answered_once(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
             wrong.append(f"{key} was acknowledged and is not on the inbox")
         elif answers[key] != 1:
             wrong.append(f"{key} was answered {answers[key]} times")
-    return shortened(wrong)
+    return wrong
 
 
 def at_their_tokens(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
@@ -133,7 +132,7 @@ def at_their_tokens(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
             _, partition, offset = parse_token(line["token"])
             if at.get((partition, offset)) != line["id"]:
                 wrong.append(f"{line['token']} is not where {line['id']} stands")
-    return shortened(wrong)
+    return wrong
 
 
 def inbox_doubles(seen: Seen) -> int:
@@ -171,7 +170,7 @@ def ended(referrals: Iterable[str], seen: Seen) -> list[str]:
     wrong += [f"{one} was accepted {n} times" for one, n in counts[OfferAccepted].items() if n != 1]
     wrong += [f"{one} was made {n} times" for one, n in made.items() if n != 1]
     wrong += [f"{one} ended {ends[one]} times" for one in made if ends[one] != 1]
-    return shortened(wrong)
+    return wrong
 
 
 def heard_of(organisation: str, role: Role, seen: Seen) -> set[Place]:
@@ -225,7 +224,7 @@ def told_all(what: str, wanted: set[Place], came: Iterable[Place]) -> list[str]:
     wrong += [
         f"{what}: {region} {sequence} came and was not to" for region, sequence in sorted(there - wanted)
     ]
-    return shortened(wrong)
+    return wrong
 
 
 def feed_places(records: Sequence[Record], subscription: str) -> list[Place]:
@@ -253,7 +252,7 @@ def in_order(what: str, places: Sequence[Place], seen: Seen) -> list[str]:
             if sequence < last.get(referral, 0):
                 wrong.append(f"{what}: {region} {sequence} came behind {last[referral]}")
             last[referral] = sequence
-    return shortened(wrong)
+    return wrong
 
 
 def told_of_deliveries(
@@ -270,7 +269,7 @@ def told_of_deliveries(
             wrong.append(f"{word.delivery} was given up: {word.reason}")
     for subscription, places in wanted.items():
         wrong += told_all(f"delivery topic, {subscription}", places, delivered[subscription])
-    return shortened(wrong)
+    return wrong
 
 
 async def command(bus: LocalBus, service: str, *words: str) -> dict[str, Any]:
@@ -302,11 +301,6 @@ async def command(bus: LocalBus, service: str, *words: str) -> dict[str, Any]:
             f"refbus {' '.join(words)} gave no JSON (exit {process.returncode}): {words_}"
         ) from None
     return said
-
-
-def shortened(wrong: list[str]) -> list[str]:
-    """The first few, and how many there are."""
-    return wrong if len(wrong) <= MOST_SHOWN else [*wrong[:MOST_SHOWN], f"... {len(wrong)} in all"]
 
 
 def _header(record: Record, name: str) -> str:

@@ -1,6 +1,7 @@
 """Agencies and providers as a process of their own: it puts load on a bus and keeps its own list of what was acknowledged.
 
-``python -m tests.support.load PLAN`` with a :class:`LoadPlan` as JSON. Commands come on standard input, a line each: ``burst N`` puts N
+``python -m tests.support.load PLAN`` with a :class:`LoadPlan` as JSON. Commands come on standard input, a line each: ``begin`` begins
+submitting, where the plan says to wait for it, ``burst N`` puts N
 referrals to the bus at once, ``finish`` ends submitting, ``rest`` asks when nobody has anything under way, ``end`` ends it. What
 happens goes to the journal, a JSON object a line with ``at`` (seconds of the machine's monotonic clock) and ``what``:
 
@@ -29,7 +30,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +57,6 @@ NEED: Final = Need(code="1135")
 """What everybody needs and every service offers: what decides is whether there is a place."""
 
 _URGENCIES: Final[tuple[Urgency, ...]] = ("crisis", "urgent", "routine")
-_PATIENCE_SECONDS: Final = 120.0
 _BATCH: Final = 25
 _AT_ONCE: Final = 24
 _REPEATED_EVERY: Final = 10
@@ -69,9 +69,11 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What a load needs to know. ``pace`` is in referrals a second; ``token_key`` and ``journal`` are paths.
+    """What a load needs to know. ``pace`` is in referrals a second; ``token_key`` and ``journal`` are paths; ``twins`` names for an
+    address the one to go on to where it does not answer, and back; ``patience`` and ``answer_seconds`` are how long the SDK keeps at a
+    request, and waits for one answer; ``waits`` is for a load that others must be ready for.
 
-    Organisations are named by the bus: outboxes of all buses of a Kafka share its names."""
+    Organisations are named by ``party``, or else by the bus: outboxes of all buses of a Kafka share its names."""
 
     bus: str
     kafka: str
@@ -81,21 +83,31 @@ class LoadPlan:
     journal: str
     regions: list[str]
     pace: float
+    party: str = ""
+    twins: dict[str, str] = field(default_factory=dict)
+    patience: float = 120.0
+    answer_seconds: float = 30.0
+    webhooks: bool = True
+    waits: bool = False
+
+    @property
+    def _party(self) -> str:
+        return self.party or self.bus
 
     @property
     def typed(self) -> str:
         """The agency that uses the typed routes."""
-        return f"{self.bus}-hospital"
+        return f"{self._party}-hospital"
 
     @property
     def batching(self) -> str:
         """The agency that sends batches of CloudEvents."""
-        return f"{self.bus}-helpline"
+        return f"{self._party}-helpline"
 
     @property
     def sealing(self) -> str:
         """The agency that goes through the Kafka door."""
-        return f"{self.bus}-school"
+        return f"{self._party}-school"
 
     @property
     def agencies(self) -> tuple[str, ...]:
@@ -103,14 +115,14 @@ class LoadPlan:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        return f"{self.bus}-shelter", f"{self.bus}-clinic"
+        return f"{self._party}-shelter", f"{self._party}-clinic"
 
     @property
     def subscriptions(self) -> list[tuple[str, Role, str]]:
         """Who subscribes to what: organisation, role, channel."""
         return [
-            (self.batching, "agency", "webhook"),
-            (self.providers[0], "provider", "webhook"),
+            (self.batching, "agency", "webhook" if self.webhooks else "feed"),
+            (self.providers[0], "provider", "webhook" if self.webhooks else "feed"),
             (self.sealing, "agency", "feed"),
             (self.providers[1], "provider", "feed"),
         ]
@@ -138,16 +150,34 @@ class Journal:
 
 
 class NotingTransport(httpx.AsyncHTTPTransport):
-    """Notes each try of a request to intake: the SDK tries again by itself, and a kill is seen in the tries."""
+    """Notes each try of a request to intake: the SDK tries again by itself, and a kill is seen in the tries. It stands in for a load
+    balancer too: what follows a try that broke off goes to the twin of the address, where that has one."""
 
-    def __init__(self, journal: Journal, intake: str) -> None:
+    def __init__(self, journal: Journal, plan: LoadPlan) -> None:
         super().__init__(limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
         self._journal = journal
-        self._intake = httpx.URL(intake).netloc
+        self._intake = httpx.URL(plan.intake).netloc
+        self._doors = {
+            httpx.URL(one).netloc: itertools.cycle([httpx.URL(one), httpx.URL(other)])
+            for one, other in plan.twins.items()
+        }
+        self._door = {first: next(doors) for first, doors in self._doors.items()}
         self._numbers = itertools.count(1)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.netloc != self._intake:
+        asked = request.url.netloc
+        door = self._door.get(asked)
+        if door is not None:
+            request.url = request.url.copy_with(host=door.host, port=door.port)
+        try:
+            return await self._tried(request, asked)
+        except httpx.TransportError:
+            if door is not None and self._door[asked] is door:
+                self._door[asked] = next(self._doors[asked])
+            raise
+
+    async def _tried(self, request: httpx.Request, asked: bytes) -> httpx.Response:
+        if asked != self._intake:
             return await super().handle_async_request(request)
         number = next(self._numbers)
         self._journal.note("try", number=number)
@@ -189,9 +219,14 @@ class Load:
         for organisation, role in self._plan.streams:
             self._start(self._following, self._follow(organisation, role))
         self._journal.note("ready")
-        pacing = asyncio.create_task(self._pace())
+        begun = asyncio.Event()
+        if not self._plan.waits:
+            begun.set()
+        pacing = asyncio.create_task(self._pace(begun))
         async for command, _, argument in _commands():
-            if command == "burst":
+            if command == "begin":
+                begun.set()
+            elif command == "burst":
                 self._burst(int(argument))
             elif command == "finish":
                 pacing.cancel()
@@ -217,7 +252,7 @@ class Load:
                 token,
                 intake=self._plan.intake,
                 notifier=self._plan.notifier,
-                patience=_PATIENCE_SECONDS,
+                patience=self._plan.patience,
                 http=self._http,
             )
         return bus
@@ -259,7 +294,8 @@ class Load:
 
     # What agencies do.
 
-    async def _pace(self) -> None:
+    async def _pace(self, begun: asyncio.Event) -> None:
+        await begun.wait()
         while True:
             self._submit([next(self._numbers)])
             await asyncio.sleep(1 / self._plan.pace)
@@ -517,7 +553,9 @@ async def main(path: Path) -> None:
         journal = Journal(Path(plan.journal))
         stack.callback(journal.close)
         http = await stack.enter_async_context(
-            httpx.AsyncClient(transport=NotingTransport(journal, plan.intake), timeout=30.0, trust_env=False)
+            httpx.AsyncClient(
+                transport=NotingTransport(journal, plan), timeout=plan.answer_seconds, trust_env=False
+            )
         )
         await Load(plan, journal, http).run(stack)
 

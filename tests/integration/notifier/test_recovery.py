@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from referral_bus.contracts.ledger import Entry
 from referral_bus.runtime.health import Health
 from referral_bus.store.engine import new_engine
-from services.notifier.deliveries import Deliveries
+from services.notifier.deliveries import _LOCK, Deliveries
 from services.notifier.fold import Fold, Located
 from services.notifier.hearer import LedgerUnreadable
 from services.notifier.service import build
@@ -171,6 +172,33 @@ async def test_a_feed_waits_for_its_oldest_notice(world: World) -> None:
         await deliveries.postpone([failed], 300, "log_unavailable")
         assert await deliveries.claim(299, 900, 2) == []
         assert [one.notice.sequence for one in await deliveries.claim(300, 900, 2)] == [1, 2, 3]
+    finally:
+        await engine.dispose()
+
+
+async def test_a_feed_that_was_claimed_while_another_looked_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what came in between would be the other's, and come first on the feed."""
+    async with world.running(), world.http("hospital") as http:
+        await http.post("/v1/subscriptions", json={"channel": "feed", "role": "agency"})
+    engine = new_engine(world.database)
+    try:
+        for sequence in (1, 2):
+            entry = world.ledger.entry(await world.opened())
+            world.ledger.sequence = sequence
+            assert await Fold(engine).apply([Located(entry, 0, sequence)], 100) == []
+        slowly = _LOCK.text.replace("where channel", "where (select pg_sleep(2)) is not null and channel")
+        monkeypatch.setattr("services.notifier.deliveries._LOCK", text(slowly))
+        looking = asyncio.create_task(Deliveries(engine).claim(100, 500, 2))
+
+        async def has_begun() -> bool:
+            asleep = await world.rows("select count(*) from pg_stat_activity where wait_event = 'PgSleep'")
+            return [tuple(row) for row in asleep] == [(1,)]
+
+        await until(has_begun)
+        await world.rows("update notifier.deliveries set leased_until = 500, attempts = 1 where sequence = 1")
+        assert await looking == []
     finally:
         await engine.dispose()
 

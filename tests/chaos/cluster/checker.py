@@ -1,0 +1,248 @@
+"""The checker: what a kept history says went wrong, by kinds, each of which must be nought.
+
+It knows no code of a service. It holds the clients' own lists, the topics as an outsider read them, and the rows of the views against
+each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from referral_bus.contracts.ledger import (
+    OfferAccepted,
+    ReferralClosed,
+    SubmissionRepeated,
+)
+from referral_bus.demo.audit import audit
+from referral_bus.log.topics import deadletter, feed, inbox, ledger
+from referral_bus.wire.codec import Codec
+from tests.chaos.cluster.history import History, Unfinished, read
+from tests.chaos.cluster.standstill import percentile, standstills
+from tests.support.checking import (
+    Seen,
+    answered_once,
+    at_their_tokens,
+    ended,
+    feed_places,
+    heard_of,
+    in_order,
+    told_all,
+)
+
+KINDS: Final = (
+    "lost",
+    "duplicated",
+    "oversold",
+    "reordered",
+    "views different",
+    "unanswered",
+    "refused",
+    "idle faults",
+)
+"""The last two: what intake refused though it was good, and faults that met no work."""
+_SHOWN: Final = 5
+P50_SECONDS: Final = 10.0
+WORST_SECONDS: Final = 30.0
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong, in sentences, by kind."""
+
+    wrong: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    counts: Counter[str] = field(default_factory=Counter)
+    """What was looked at."""
+
+    def add(self, kind: str, sentences: Iterable[str]) -> None:
+        self.wrong[kind] += sentences
+
+    @property
+    def good(self) -> bool:
+        return not any(self.wrong.values())
+
+
+def findings(history: History, codec: Codec) -> Findings:
+    """Everything that is wrong in a history."""
+    bus, found = history.run["bus"], Findings()
+    seen = Seen.of(history.records[inbox(bus)], history.records[ledger(bus)], codec)
+    acknowledged = history.noted("acknowledged")
+    found.counts.update(
+        {
+            "acknowledged": len(acknowledged),
+            "requests broken off": len(history.noted("broken")),
+            "on the inbox": len(seen.inbox),
+            "events": len(seen.entries),
+            "referrals": len(seen.agencies),
+        }
+    )
+    _answers(found, acknowledged, seen)
+    _ends(found, acknowledged, seen)
+    _audit(found, seen)
+    found.add("reordered", _out_of_order(seen))
+    _feeds(found, history, seen)
+    found.add("views different", _views(history, seen))
+    found.add("lost", (f"a dead letter at {record.offset}" for record in history.records[deadletter(bus)]))
+    found.add(
+        "refused",
+        (f"{line['id']} of {line['organisation']}: {line['code']}" for line in history.noted("refused")),
+    )
+    found.add(
+        "duplicated",
+        (f"{line['id']} was answered unlike the first time" for line in history.noted("differs")),
+    )
+    found.add("idle faults", _idle(history, seen))
+    return found
+
+
+def _answers(found: Findings, acknowledged: list[dict[str, object]], seen: Seen) -> None:
+    for sentence in answered_once(acknowledged, seen):
+        if "not on the inbox" in sentence:
+            found.add("lost", [sentence])
+        elif sentence.endswith("answered 0 times"):
+            found.add("unanswered", [sentence])
+        else:
+            found.add("duplicated", [sentence])
+    found.add("reordered", at_their_tokens(acknowledged, seen))
+
+
+def _ends(found: Findings, acknowledged: list[dict[str, object]], seen: Seen) -> None:
+    referrals = {str(line["referral"]) for line in acknowledged if line["kind"] == "SubmitReferral"}
+    for sentence in ended(referrals, seen):
+        if "never opened" in sentence:
+            found.add("lost", [sentence])
+        else:
+            found.add("unanswered" if sentence.endswith(" 0 times") else "duplicated", [sentence])
+
+
+def _audit(found: Findings, seen: Seen) -> None:
+    counted = audit(seen.inbox, seen.ledger, seen.codec)
+    found.add(
+        "unanswered", [f"{counted.lost} submissions on the inbox have no answer"] if counted.lost else []
+    )
+    found.add("duplicated", [f"{counted.duplicated} answers too many"] if counted.duplicated else [])
+    found.add(
+        "oversold",
+        [f"{counted.oversold} times a place was given that was not free"] if counted.oversold else [],
+    )
+    found.add("reordered", [f"{counted.broken_chain} breaks in the chain"] if counted.broken_chain else [])
+    found.add("lost", [f"{counted.undecodable} unreadable on the inbox"] if counted.undecodable else [])
+
+
+def _out_of_order(seen: Seen) -> Iterable[str]:
+    """A region answers its inbox in order. What was parked is answered again later, by right: the first answer counts."""
+    last: dict[str, int] = {}
+    answered: set[tuple[str, int]] = set()
+    for entry in seen.entries:
+        submission, region = entry.meta.submission, entry.meta.region
+        if submission is None or (region, submission.offset) in answered:
+            continue
+        answered.add((region, submission.offset))
+        if submission.offset < last.get(region, -1):
+            yield f"{region} answered inbox offset {submission.offset} behind {last[region]}"
+        last[region] = max(last.get(region, -1), submission.offset)
+
+
+def _feeds(found: Findings, history: History, seen: Seen) -> None:
+    for line in history.noted("subscribed"):
+        if line["channel"] == "feed":
+            organisation = line["organisation"]
+            came = feed_places(history.records[feed(history.run["bus"], organisation)], line["subscription"])
+            for sentence in told_all(organisation, heard_of(organisation, line["role"], seen), came):
+                found.add("lost" if sentence.endswith("never came") else "duplicated", [sentence])
+            found.add("reordered", in_order(organisation, came, seen))
+
+
+def _views(history: History, seen: Seen) -> Iterable[str]:
+    """Some of what the views must say, told from the ledger anew; and what the bus's own comparisons said."""
+    closed: dict[str, str] = {}
+    accepted: set[str] = set()
+    regions: dict[str, int] = {}
+    for entry in seen.entries:
+        regions[entry.meta.region] = entry.meta.sequence
+        match entry.event:
+            case ReferralClosed():
+                closed[entry.event.referral] = entry.event.reason
+            case OfferAccepted():
+                accepted.add(entry.event.task)
+    rows = {row["referral"]: row for row in history.rows["referrals"]}
+    for referral in seen.agencies.keys() - rows.keys():
+        yield f"{referral} is not in the views"
+    for referral, row in rows.items():
+        if referral not in seen.agencies:
+            yield f"{referral} is in the views alone"
+        elif row["reason"] != closed.get(referral):
+            yield f"{referral} was closed for {closed.get(referral)} and the views say {row['reason']}"
+    shown = {row["task"] for row in history.rows["tasks"] if row["accepted"]}
+    for task in shown ^ accepted:
+        yield f"{task} is accepted {'in the views' if task in shown else 'on the ledger'} alone"
+    for region, sequence in regions.items():
+        stands = {row["region"]: row["sequence"] for row in history.rows["regions"]}.get(region)
+        if stands != sequence:
+            yield f"{region} is at {sequence} and the views are at {stands}"
+    if history.views is not None and not history.views["equal"]:
+        yield f"refbus check-views: {history.views['different']} rows differ"
+    if history.verified is not None and not history.verified["good"]:
+        yield f"refbus verify: {history.verified['decisions'] - history.verified['same']} decisions come out otherwise"
+
+
+def _idle(history: History, seen: Seen) -> Iterable[str]:
+    """Faults that met no work. Of decisions the topics know themselves what was asked before the fault and answered after it; what was
+    under way elsewhere was seen by the run."""
+    answered: dict[tuple[int, int], float] = {}
+    for record, entry in zip(seen.ledger, seen.entries, strict=True):
+        if entry.meta.submission is not None and not isinstance(entry.event, SubmissionRepeated):
+            place = entry.meta.submission.partition, entry.meta.submission.offset
+            answered.setdefault(place, history.monotonic(record.timestamp))
+    spans = [
+        (history.monotonic(record.timestamp), answered[record.partition, record.offset])
+        for record in seen.inbox
+        if (record.partition, record.offset) in answered
+    ]
+    for fault in history.faults:
+        undecided = sum(asked <= fault["at"] < said for asked, said in spans)
+        first = next(iter(fault["backlog"]))
+        if (undecided if first == "undecided" else fault["backlog"][first]) < 1:
+            yield f"fault {fault['number']} ({fault['how']} {' and '.join(fault['victims'])}) met no work"
+    if not history.faults:
+        yield "there was no fault"
+
+
+def report(history: History, found: Findings, say: Callable[[str], None] = print) -> bool:
+    """Say what happened, and what is wrong. Returns whether all is as it must be."""
+    stood = standstills(history)
+    say(f"{'':3} {'':16} {'':28} {'left undone':26} {'stood still':>11}  where")
+    for fault, (seconds, lane) in zip(history.faults, stood, strict=True):
+        what, count = next(iter(fault["backlog"].items()))
+        say(
+            f"{fault['number']:3} {fault['how']:16} {' and '.join(fault['victims']):28} {count:6} {what:19} {seconds:9.1f} s  {lane}"
+        )
+    times = [seconds for seconds, _ in stood]
+    p50, worst = percentile(times, 0.5), max(times, default=0.0)
+    for how, why in history.run["skipped"].items():
+        say(f"skipped: {how}, since {why}")
+    say(", ".join(f"{name} {count}" for name, count in found.counts.items()))
+    say(", ".join(f"{kind} {len(sentences)}" for kind, sentences in found.wrong.items()))
+    say(
+        f"ended by themselves and started again: {', '.join(sorted(line['part'] for line in history.fell)) or 'none'}"
+    )
+    say(
+        f"time without progress: p50 {p50:.1f} s (target {P50_SECONDS:.0f}), worst {worst:.1f} s (target {WORST_SECONDS:.0f})"
+    )
+    for kind, sentences in found.wrong.items():
+        for sentence in sentences[:_SHOWN]:
+            say(f"{kind}: {sentence}")
+    return found.good
+
+
+def check(path: Path) -> int:
+    """0 where all is good, 1 where something is wrong, 2 where there is nothing to check."""
+    try:
+        history = read(path)
+    except (Unfinished, OSError, ValueError) as error:
+        print(f"{path} can't be checked: {error}")
+        return 2
+    return 0 if report(history, findings(history, Codec.load())) else 1

@@ -1,0 +1,174 @@
+"""Faults done to the running cluster while it has work before it, and undone; then the wait until everything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from tests.chaos.cluster.faults import Fault
+from tests.chaos.cluster.history import Writer
+from tests.chaos.cluster.observing import Observer
+from tests.chaos.cluster.place import Place, Say
+from tests.chaos.cluster.skewed import set_wrong
+
+_BURST: Final = 25
+"""Referrals of each client at once before a fault: a backlog."""
+_LEAST: Final = 3
+_LEAST_UNDECIDED: Final = 15
+"""More of these: some are decided while that is being read."""
+_LOOK_SECONDS: Final = 0.02
+_BURST_SECONDS: Final = 3.0
+_BUSY_SECONDS: Final = 60.0
+_FROZEN_SECONDS: Final = 0.5
+"""For a look at the database after a service was stopped, and what is under way to arrive."""
+_GOES_ON_SECONDS: Final = 120.0
+_CALM_SECONDS: Final = 2.0
+_UP_SECONDS: Final = 120.0
+
+
+class Striker:
+    """Strikes, and notes in the history what it did."""
+
+    def __init__(self, place: Place, observer: Observer, history: Writer, say: Say) -> None:
+        self._place, self._observer, self._history, self._say = place, observer, history, say
+
+    async def strike(self, number: int, fault: Fault) -> float | None:
+        """Do it, undo it, and wait until everything goes on. Returns after how many seconds that was; None where it wasn't in time."""
+        backlog = await self._busy(fault)
+        at = time.monotonic()
+        self._history.note(
+            "fault",
+            at=at,
+            number=number,
+            how=fault.how,
+            victims=fault.victims,
+            backlog=backlog,
+            seconds=fault.seconds,
+            skew=fault.skew,
+        )
+        await self._do(fault)
+        healed = time.monotonic()
+        self._history.note("healed", at=healed, number=number)
+        took = await self._goes_on(at, healed)
+        if took is not None:
+            self._history.note("recovered", number=number, seconds=round(took, 2))
+        await asyncio.sleep(_CALM_SECONDS)
+        return took
+
+    async def _busy(self, fault: Fault) -> dict[str, int]:
+        """Wait for a moment when the victims have work before them. A service that is to be killed or paused stands still from then on."""
+        stops = fault.kind not in ("broker", "database") and fault.how in ("killed", "paused")
+        parts = [self._place.parts[name] for name in fault.victims]
+        async with asyncio.timeout(_BUSY_SECONDS):
+            while True:
+                for client in self._place.clients.values():
+                    await client.burst(_BURST)
+                until = time.monotonic() + _BURST_SECONDS
+                while time.monotonic() < until:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    if stops:
+                        for part in parts:
+                            part.pause()
+                        await asyncio.sleep(_FROZEN_SECONDS)
+                    backlog = self._backlog(fault)
+                    first, count = next(iter(backlog.items()))
+                    if count >= (_LEAST_UNDECIDED if first == "undecided" else _LEAST):
+                        return backlog
+                    if stops:
+                        for part in parts:
+                            part.go_on()
+                        await asyncio.sleep(_FROZEN_SECONDS)
+
+    def _backlog(self, fault: Fault) -> dict[str, int]:
+        """What is left undone, before the victims first."""
+        observer = self._observer
+        left = {
+            "undecided": observer.undecided(),
+            "requests in flight": sum(len(client.in_flight) for client in self._place.clients.values()),
+            "not in the views": observer.behind(observer.views),
+            "not told": observer.behind(observer.told),
+        }
+        first = {
+            "intake": "requests in flight",
+            "projections": "not in the views",
+            "notifier": "not told",
+        }.get(fault.kind, "undecided")
+        return {first: left[first], **left}
+
+    async def _do(self, fault: Fault) -> None:
+        parts = [self._place.parts[name] for name in fault.victims]
+        network = self._place.network
+        match fault.how:
+            case "killed":
+                await asyncio.gather(*(part.down() for part in parts))
+                await asyncio.sleep(fault.seconds)
+                for part in parts:
+                    part.held = False
+            case "killed in turn":
+                for part in parts:
+                    await part.down()
+                    await asyncio.sleep(fault.seconds)
+                    part.held = False
+                    await self._up(part.name)
+            case "paused":
+                for part in parts:
+                    part.pause()
+                await asyncio.sleep(fault.seconds)
+                for part in parts:
+                    part.go_on()
+            case "cut off":
+                for name in fault.victims:
+                    network.cut(name)
+                await asyncio.sleep(fault.seconds)
+                network.heal(fault.victims)
+            case "set apart":
+                network.set_apart(fault.victims)
+                await asyncio.sleep(fault.seconds)
+                network.heal(fault.victims)
+            case "disk filled":
+                [disk] = [part.disk for part in parts if part.disk is not None]
+                until = time.monotonic() + fault.seconds
+                while time.monotonic() < until:
+                    await asyncio.to_thread(disk.fill)
+                    await asyncio.sleep(0.5)
+                disk.free()
+            case "clock set wrong":
+                clocks = [part.clock for part in parts if part.clock is not None]
+                for clock in clocks:
+                    set_wrong(clock, fault.skew)
+                await asyncio.sleep(fault.seconds)
+                for clock in clocks:
+                    set_wrong(clock, 0)
+
+    async def _up(self, name: str) -> None:
+        part = self._place.parts[name]
+        async with asyncio.timeout(_UP_SECONDS):
+            while part.starting or not part.process.running:
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _goes_on(self, at: float, healed: float) -> float | None:
+        """Wait until, since it was healed, every region decides, every client is acknowledged to, and views and notices follow."""
+        observer, clients, parts = self._observer, self._place.clients, self._place.parts
+        views, told = dict(observer.views), dict(observer.told)
+        waits: list[str] = []
+        while time.monotonic() < healed + _GOES_ON_SECONDS:
+            still = [f"decisions {number}" for number, seen in observer.decided_at.items() if seen <= healed]
+            still += [name for name, one in clients.items() if one.acknowledged[-1]["at"] <= healed]
+            still += [
+                f"views {number}" for number, at_ in views.items() if observer.views.get(number, 0) <= at_
+            ]
+            still += [f"told {number}" for number, at_ in told.items() if observer.told.get(number, 0) <= at_]
+            still += [
+                f"start of {name}"
+                for name, part in parts.items()
+                if part.starting or not part.process.running
+            ]
+            if not still:
+                if waits:
+                    self._say(f"   last: {' '.join(waits)}")
+                return time.monotonic() - at
+            waits = still
+            await asyncio.sleep(_LOOK_SECONDS * 5)
+        self._say(f"   does not go on: {' '.join(waits)}")
+        return None
