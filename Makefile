@@ -18,10 +18,10 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 	--no-emit-index-url --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format types layers unit simulate chaos schemas lock bench clean runtime dev
+.PHONY: help demo up down test containers lint format types layers unit simulate chaos schemas lock bench clean runtime dev
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: runtime ## Run the demonstration on a Kafka and a PostgreSQL of its own (DEMO_ARGS="--json FILE")
 	@$(BIN)/refbus demo $(DEMO_ARGS)
@@ -34,6 +34,9 @@ down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
 
 test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
 	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
+
+containers: dev ## Build the images, bring the bus up in containers, and run the end-to-end test on it
+	@$(BIN)/pytest tests/containers $(PYTEST_ARGS)
 
 chaos: dev ## Strike at a cluster of three brokers and two of each service, and check it (root for all kinds; CHAOS_ARGS="--seed 2")
 	@$(BIN)/python -m tests.chaos.cluster run $(CHAOS_ARGS)
