@@ -112,7 +112,7 @@ def test_a_formatting_that_was_interrupted_is_done_again(tmp_path: Path) -> None
 def test_a_broken_and_a_missing_jar_are_fetched_again_from_the_registry(tmp_path: Path) -> None:
     fetch(pinned(), cache_folder())
     cache = tmp_path / "cache"
-    shutil.copytree(cache_folder(), cache)
+    shutil.copytree(cache_folder() / "jars", cache / "jars")
     smallest = sorted(pinned(), key=lambda jar: fetch([jar], cache)[0].stat().st_size)[:2]
     broken, missing = fetch(smallest, cache)
     broken.write_bytes(broken.read_bytes()[:100])
