@@ -1,0 +1,63 @@
+"""A service brings its own schema up to date with no more rights than docs/how-to/run-for-real.md gives its role."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url, text
+
+from referral_bus.store.engine import new_engine
+from referral_bus.store.migrate import migrate
+from referral_bus.store.port import StoreUnavailable
+
+SCHEMA, PACKAGE = "sealing", "referral_bus.sealing.migrations"
+
+
+@pytest.fixture
+def role(postgres: str) -> Iterator[str]:
+    """A role that may connect and nothing more. Yields the address of the database as seen by it."""
+    url, name, password = make_url(postgres), f"role_{secrets.token_hex(4)}", secrets.token_hex(8)
+    with psycopg.connect(
+        url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
+    ) as owner:
+        owner.execute(
+            sql.SQL("create role {} login password {}").format(sql.Identifier(name), sql.Literal(password))
+        )
+        yield url.set(username=name, password=password).render_as_string(hide_password=False)
+        owner.execute(sql.SQL("drop owned by {} cascade").format(sql.Identifier(name)))
+        owner.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+
+
+def granted(postgres: str, role: str) -> None:
+    address = make_url(postgres).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True) as owner:
+        owner.execute(
+            sql.SQL("create schema {} authorization {}").format(
+                sql.Identifier(SCHEMA), sql.Identifier(str(make_url(role).username))
+            )
+        )
+
+
+async def test_a_role_that_may_not_create_schemas_brings_its_own_up_to_date(postgres: str, role: str) -> None:
+    granted(postgres, role)
+    engine = new_engine(role)
+    await migrate(engine, SCHEMA, PACKAGE)
+    await migrate(engine, SCHEMA, PACKAGE)
+    async with engine.connect() as connection:
+        tables = await connection.scalar(
+            text("select count(*) from information_schema.tables where table_schema = :schema"),
+            {"schema": SCHEMA},
+        )
+    await engine.dispose()
+    assert tables > 1
+
+
+async def test_a_role_without_a_schema_is_told_what_it_lacks(postgres: str, role: str) -> None:
+    engine = new_engine(role)
+    with pytest.raises(StoreUnavailable, match="may this user create schemas there"):
+        await migrate(engine, "absent", PACKAGE)
+    await engine.dispose()
