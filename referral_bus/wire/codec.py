@@ -75,12 +75,15 @@ class Codec:
 
     def encode_entry(self, entry: Entry, like: bytes | None = None) -> bytes:
         """An event with its meta, framed: the bytes the hash chain is made of. ``like`` is a value of the same event whose schema is
-        to be used instead of the current one, so that what was written long ago can be written again."""
+        to be used instead of the current one, so that what was written long ago can be written again; what that one has no field
+        for is written by the current one, and so never comes out as the same."""
         kind = type(entry.event)
         if like is not None and like[:_FRAME] != self._frames[kind]:
             known = self._writers.get(int.from_bytes(like[1:_FRAME], "big"))
             if known is not None and known[0] is kind:
-                return _written_as(like[:_FRAME], known[1], entry)
+                written = _written_as(like[:_FRAME], known[1], entry)
+                if self.decode_entry(written) == entry:
+                    return written
         out = bytearray(self._frames[kind])
         write_meta, write_event = self._events[kind]
         write_meta(out, entry.meta)

@@ -16,6 +16,7 @@ from referral_bus.log.port import Record
 from referral_bus.wire.codec import MAXIMUM_BYTES, Codec
 from referral_bus.wire.errors import WireError
 from referral_bus.wire.inbox import admitted_again, received, submission_record
+from referral_bus.wire.schemas import registered
 
 CODEC = Codec.load()
 REFERRAL = "rf-north-dfohh3tkkgisoaiials4"
@@ -102,6 +103,20 @@ def test_a_value_that_is_too_large_is_refused_before_it_is_parsed() -> None:
 def test_an_unknown_schema_id_says_to_upgrade_readers_first() -> None:
     with pytest.raises(WireError, match="upgrade readers before writers"):
         CODEC.decode(b"\x00\x00\x0f\xff\xff")
+
+
+def test_what_an_older_schema_has_no_field_for_never_comes_out_as_what_was_written_by_it() -> None:
+    plain = OfferAccepted(referral=REFERRAL, task=TASK, provider="shelter")
+    first = next(one for one in registered() if one.name == OfferAccepted.schema_name())
+    body = BytesIO(b"\x00" + first.id.to_bytes(4, "big"))
+    body.seek(5)
+    fastavro.schemaless_writer(
+        body, fastavro.parse_schema(first.parsed()), {**plain.model_dump(), "meta": META.model_dump()}
+    )
+    old = body.getvalue()
+    assert CODEC.encode_entry(Entry(META, plain), like=old) == old
+    later = plain.model_copy(update={"starts_at": 5})
+    assert CODEC.encode_entry(Entry(META, later), like=old) == CODEC.encode_entry(Entry(META, later)) != old
 
 
 def test_bytes_left_over_are_refused() -> None:
