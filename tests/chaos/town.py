@@ -21,6 +21,7 @@ from referral_bus.contracts.vocabulary import OrganisationKind, Role
 from referral_bus.demo.watch import Watch
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import OPERATIONS, publish_defaults
+from referral_bus.embedded.server import enter_network
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.store.engine import new_engine
@@ -269,7 +270,7 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
             pace=PACE,
         )
         await published(bus, [load], watch, PLACES)
-        client = await _started(load, home)
+        client = await started(load, home)
         stack.push_async_callback(client.stop)
         await client.listening()
         engine = new_engine(database, pool_size=2)
@@ -348,8 +349,9 @@ def _service(region: str, provider: str, number: int, places: int) -> ServiceDef
     )
 
 
-async def _started(load: LoadPlan, home: Path) -> Client:
-    plan, words = home / "load.json", home / "logs" / "load.log"
+async def started(load: LoadPlan, home: Path, name: str = "load", network: Path | None = None) -> Client:
+    """A load in a process of its own, and in a network namespace of its own where one is given."""
+    plan, words = home / f"{name}.json", home / "logs" / f"{name}.log"
     load.write(plan)
     with words.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
@@ -361,6 +363,7 @@ async def _started(load: LoadPlan, home: Path) -> Client:
             stdin=asyncio.subprocess.PIPE,
             stdout=out,
             stderr=out,
+            preexec_fn=None if network is None else lambda: enter_network(network),
         )
     return Client(load, process, words)
 

@@ -17,7 +17,6 @@ from referral_bus.embedded.ports import free_ports
 from referral_bus.embedded.postgres import EmbeddedPostgres, Listening
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.embedded.secrets import Secrets
-from referral_bus.embedded.server import enter_network
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.topics import topics
 from referral_bus.wire.codec import Codec
@@ -25,7 +24,7 @@ from tests.chaos.cluster import parts
 from tests.chaos.cluster.disks import Disk
 from tests.chaos.cluster.network import Network
 from tests.chaos.cluster.parts import Part
-from tests.chaos.town import REGIONS, SETTINGS, Client, published
+from tests.chaos.town import REGIONS, SETTINGS, Client, published, started
 from tests.support.load import LoadPlan
 
 BUS: Final = "fire"
@@ -99,7 +98,9 @@ async def place(home: Path, network: Network, pace: float, say: Say) -> AsyncIte
         stack.callback(following.cancel)
         plans = {name: _load(home, network, bus, name, pace) for name in CLIENTS}
         await published(bus, list(plans.values()), watch, _PLACES)
-        clients = {name: await _client(home, network, name, plan) for name, plan in plans.items()}
+        clients = {
+            name: await started(plan, home, name, network.namespace(name)) for name, plan in plans.items()
+        }
         for client in clients.values():
             stack.push_async_callback(client.stop)
         for client in clients.values():
@@ -215,25 +216,6 @@ def _load(home: Path, network: Network, bus: LocalBus, name: str, pace: float) -
         webhooks=False,
         waits=True,
     )
-
-
-async def _client(home: Path, network: Network, name: str, load: LoadPlan) -> Client:
-    plan, words = home / f"{name}.json", home / "logs" / f"{name}.log"
-    load.write(plan)
-    namespace = network.namespace(name)
-    with words.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.support.load",
-            str(plan),
-            cwd=Path(__file__).resolve().parents[3],
-            stdin=asyncio.subprocess.PIPE,
-            stdout=out,
-            stderr=out,
-            preexec_fn=None if namespace is None else lambda: enter_network(namespace),
-        )
-    return Client(load, process, words)
 
 
 async def _stopped(bus: LocalBus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal, NamedTuple
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text
@@ -106,6 +107,13 @@ class World:
 
     def member(self, number: int = 0) -> MemoryMember:
         return self.log._groups[GROUP].members[number]
+
+
+class Overtaken(NamedTuple):
+    """The projector that another has overtaken, and what lets it go on."""
+
+    zombie: asyncio.Task[None]
+    go: asyncio.Event
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -213,57 +221,48 @@ async def test_members_share_the_partitions_and_take_over_from_the_dead(world: W
             await world.until_reflected()
 
 
-async def test_a_zombie_writes_nothing(world: World) -> None:
+@asynccontextmanager
+async def overtaken(world: World, held: Literal["hold", "hold_rows"]) -> AsyncIterator[Overtaken]:
+    """A projector that stands still in the midst of a batch, there, while another has taken its partition over and gone on."""
     stuck, go = asyncio.Event(), asyncio.Event()
 
     async def wait() -> None:
-        world.hold = None
+        setattr(world, held, None)
         stuck.set()
         await go.wait()
 
-    async with running(world.projector()) as first:
+    async with running(world.projector()) as zombie:
         await world.write(0, 5)
         await world.until_reflected()
-        zombie = world.member()
-        world.hold = wait
+        member = world.member()
+        setattr(world, held, wait)
         await world.write(0, 5)
         await asyncio.wait_for(stuck.wait(), 5)
         async with running(world.projector()):
-            await world.log.expel(zombie)
+            await world.log.expel(member)
             await until(lambda: world.store.position(ZERO) == 10)
-            before = world.store.table("totals")
-            assert world.store.refused == []
-            go.set()
-            await until(lambda: world.store.refused != [])
-            assert world.store.table("totals") == before
-            first.cancel()
-            await world.write(0, 5)
-            await world.until_reflected()
+            yield Overtaken(zombie, go)
+
+
+async def test_a_zombie_writes_nothing(world: World) -> None:
+    async with overtaken(world, "hold") as (zombie, go):
+        before = world.store.table("totals")
+        assert world.store.refused == []
+        go.set()
+        await until(lambda: world.store.refused != [])
+        assert world.store.table("totals") == before
+        zombie.cancel()
+        await world.write(0, 5)
+        await world.until_reflected()
 
 
 async def test_a_zombie_that_folds_on_rows_another_has_gone_on_with_is_no_damage(world: World) -> None:
-    stuck, go = asyncio.Event(), asyncio.Event()
-
-    async def wait() -> None:
-        world.hold_rows = None
-        stuck.set()
-        await go.wait()
-
-    async with running(world.projector()) as first:
+    async with overtaken(world, "hold_rows") as (zombie, go):
+        go.set()
+        await until(lambda: world.store.refused != [])
         await world.write(0, 5)
         await world.until_reflected()
-        zombie = world.member()
-        world.hold_rows = wait
-        await world.write(0, 5)
-        await asyncio.wait_for(stuck.wait(), 5)
-        async with running(world.projector()):
-            await world.log.expel(zombie)
-            await until(lambda: world.store.position(ZERO) == 10)
-            go.set()
-            await until(lambda: world.store.refused != [])
-            await world.write(0, 5)
-            await world.until_reflected()
-            assert not first.done()
+        assert not zombie.done()
 
 
 async def test_an_answer_the_store_lost_is_neither_repeated_nor_left_out(world: World) -> None:
