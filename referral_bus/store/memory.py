@@ -9,7 +9,7 @@ from sqlalchemy import Table
 
 from referral_bus.log.port import Partition
 from referral_bus.store.port import Claim, StoreUnavailable, Superseded
-from referral_bus.store.rows import Put, Row, last_of_each
+from referral_bus.store.rows import Put, Row, Wanted, last_of_each
 
 
 class MemoryViews:
@@ -48,8 +48,15 @@ class MemoryViews:
             self.lose_answers -= 1
             raise StoreUnavailable("the store went away before it answered: claim anew")
 
-    async def rows(self, table: str, column: str, values: Collection[str]) -> list[Row]:
+    async def rows(self, wanted: Wanted) -> list[tuple[str, Row]]:
         self._reachable()
+        return [
+            (table, row)
+            for (table, column), values in wanted.items()
+            for row in self._found(table, column, values)
+        ]
+
+    def _found(self, table: str, column: str, values: Collection[str]) -> list[Row]:
         rows = self._rows[table]
         by_value = self._found_by.get((table, column))
         if by_value is None:

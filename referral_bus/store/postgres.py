@@ -7,7 +7,7 @@ of rows and columns, parsed in C on both sides.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import ARRAY, Table, Text, any_, bindparam, select, text, update
@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from referral_bus.log.port import Partition
 from referral_bus.store.port import Claim, StoreError, StoreUnavailable, Superseded
-from referral_bus.store.rows import Put, Row, last_of_each
+from referral_bus.store.rows import Put, Row, Wanted, last_of_each
 
 
 class PostgresViews:
@@ -74,15 +74,17 @@ class PostgresViews:
                 for statement, parameters in documents:
                     await connection.execute(statement, parameters)
 
-    async def rows(self, table: str, column: str, values: Collection[str]) -> list[Row]:
-        if not values:
-            return []
-        found = self._tables[table]
-        wanted = bindparam("wanted", sorted(values), type_=ARRAY(Text))
-        with _told(f"reading {found.fullname}"):
+    async def rows(self, wanted: Wanted) -> list[tuple[str, Row]]:
+        found: list[tuple[str, Row]] = []
+        with _told(f"reading {', '.join(sorted({table for table, _ in wanted}))}"):
             async with self._engine.connect() as connection:
-                result = await connection.execute(select(found).where(found.c[column] == any_(wanted)))
-                return [dict(row) for row in result.mappings()]
+                for (name, column), values in wanted.items():
+                    table = self._tables[name]
+                    any_of = any_(bindparam("values", sorted(values), type_=ARRAY(Text)))
+                    result = await connection.execute(select(table).where(table.c[column] == any_of))
+                    names = tuple(result.keys())
+                    found.extend((name, dict(zip(names, row, strict=True))) for row in result)
+        return found
 
     async def close(self) -> None:
         """The engine stays open: whoever made it disposes of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 Row = dict[str, Any]
@@ -16,11 +16,16 @@ class Put(NamedTuple):
     row: Row
 
 
+Wanted = Mapping[tuple[str, str], Collection[str]]
+"""Values by table and text column."""
+
+
 class Rows(Protocol):
     """What a fold reads of the rows it goes on from."""
 
-    async def rows(self, table: str, column: str, values: Collection[str]) -> list[Row]:
-        """The rows whose text column holds one of the values. Raises :class:`~referral_bus.store.port.StoreError`."""
+    async def rows(self, wanted: Wanted) -> list[tuple[str, Row]]:
+        """The rows that hold a wanted value, each with the name of its table; one that is wanted by two columns may come twice. Raises
+        :class:`~referral_bus.store.port.StoreError`."""
 
 
 def last_of_each(changes: Sequence[Put], keys: dict[str, tuple[str, ...]]) -> dict[str, list[Row]]:

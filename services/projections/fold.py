@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
-from typing import Final
 
 from referral_bus.contracts.ledger import (
-    EVENTS,
     GENESIS_HASH,
     CapacityLent,
     CapacityRequested,
@@ -20,10 +17,8 @@ from referral_bus.store.rows import Put, Rows
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from services.projections.known import Damaged, Known
-from services.projections.views import VIEWS
+from services.projections.views import VIEWS_OF
 from services.projections.views.need import Need
-
-_FOLDED: Final = frozenset(EVENTS)
 
 
 class Fold:
@@ -41,7 +36,7 @@ class Fold:
         for record, entry in zip(records, entries, strict=True):
             try:
                 made = [_chained(partition, record, entry, known)]
-                for view in VIEWS:
+                for view in VIEWS_OF[type(entry.event)]:
                     made.extend(view.changes(entry, known))
             except Damaged as error:
                 raise Damaged(
@@ -60,7 +55,7 @@ class Fold:
                 f"{_where(record)} can't be read: {error}. The views stop here: is a newer version of matching running than of "
                 "projections?"
             ) from error
-        if type(entry.event) not in _FOLDED:
+        if type(entry.event) not in VIEWS_OF:
             raise Damaged(
                 f"{_where(record)} is a {type(entry.event).__name__}, which no view knows: upgrade projections first"
             )
@@ -71,13 +66,13 @@ class Fold:
         known = Known()
         needed = {Need("regions", "region", entry.meta.region) for entry in entries}
         for entry in entries:
-            for view in VIEWS:
+            for view in VIEWS_OF[type(entry.event)]:
                 needed.update(view.needs(entry))
         await self._take(known, needed - _made_within(entries))
         further = {
             need
             for entry in entries
-            for view in VIEWS
+            for view in VIEWS_OF[type(entry.event)]
             if view.further is not None
             for need in view.further(entry, known)
         }
@@ -85,23 +80,22 @@ class Fold:
         return known
 
     async def _take(self, known: Known, needed: Collection[Need]) -> None:
-        by_column: dict[tuple[str, str], list[str]] = {}
+        wanted: dict[tuple[str, str], list[str]] = {}
         for need in needed:
-            by_column.setdefault((need.table, need.column), []).append(need.value)
-        found = await asyncio.gather(
-            *(self._rows.rows(table, column, values) for (table, column), values in by_column.items())
-        )
-        for (table, _), rows in zip(by_column, found, strict=True):
-            known.take(table, rows)
+            wanted.setdefault((need.table, need.column), []).append(need.value)
+        if wanted:
+            for table, row in await self._rows.rows(wanted):
+                known.take(table, row)
 
 
 def _made_within(entries: Iterable[Entry]) -> set[Need]:
-    """What the batch itself makes need not be looked for."""
+    """What the batch itself makes need not be looked for, nor what can only follow from that."""
     made: set[Need] = set()
     for entry in entries:
         event = entry.event
         if isinstance(event, ReferralOpened):
             made.add(Need("referrals", "referral", event.referral))
+            made.add(Need("waits", "referral", event.referral))
         elif isinstance(event, CapacityRequested):
             made.add(Need("tasks", "task", event.task))
         elif isinstance(event, CapacityLent):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from referral_bus.store.rows import Put, Row
@@ -38,10 +38,9 @@ class Known:
                 by_value.setdefault(row[column], {})[key] = None
         return iter([self._rows[table][key] for key in by_value.get(value, ())])
 
-    def take(self, table: str, rows: Iterable[Row]) -> None:
-        """Rows as they are stored."""
-        for row in rows:
-            self._set(table, tuple(row[column] for column in KEYS[table]), row)
+    def take(self, table: str, row: Row) -> None:
+        """A row as it is stored."""
+        self._set(table, tuple([row[column] for column in KEYS[table]]), row)
 
     def put(self, change: Put) -> None:
         """A row as an event has made it."""

@@ -18,7 +18,7 @@ class ViewsSettings(Settings):
     """The bus's master secret, 32 bytes in base64: opens what may be disclosed."""
     jwks: str | None = None
     """Path or URL of the JWKS that bearer tokens are verified with."""
-    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 2_000
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 8_000
     """The most ledger records that are reflected in one round, over all partitions."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from referral_bus.log.memory import MemoryLog, MemoryMember
@@ -27,7 +27,7 @@ from referral_bus.log.port import (
 )
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim, StoreUnavailable
-from referral_bus.store.rows import Put, Row
+from referral_bus.store.rows import Put, Row, Wanted
 from tests.simulation.loop import Node, SeededLoop
 
 T = TypeVar("T")
@@ -354,8 +354,8 @@ class WireViews:
     ) -> None:
         await self._ask(lambda: self._views.apply(partition, epoch, start, end, changes))
 
-    async def rows(self, table: str, column: str, values: Collection[str]) -> list[Row]:
-        return await self._ask(lambda: self._views.rows(table, column, values))
+    async def rows(self, wanted: Wanted) -> list[tuple[str, Row]]:
+        return await self._ask(lambda: self._views.rows(wanted))
 
     async def close(self) -> None:
         return None

@@ -11,7 +11,7 @@ is no count of places. How a service answers is counted in each region that make
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import (
@@ -48,6 +48,17 @@ _OF_A_TASK = (
     | TaskCancelled
     | ReferralWithdrawn
     | OutcomeReported
+)
+HEARS: Final[frozenset[type[Event]]] = frozenset(
+    {
+        ServicePublished,
+        CapacityChanged,
+        OfferMade,
+        CapacityLent,
+        CapacityTaken,
+        CapacityFreed,
+        *get_args(_OF_A_TASK),
+    }
 )
 
 

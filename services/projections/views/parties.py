@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from referral_bus.contracts.ledger import Entry, ReferenceAdopted
+from referral_bus.contracts.ledger import Entry, Event, ReferenceAdopted
 from referral_bus.store.rows import Put
 from services.projections.known import Known
 from services.projections.views.need import Need
+
+HEARS: Final[frozenset[type[Event]]] = frozenset({ReferenceAdopted})
 
 
 def needs(_: Entry) -> Iterator[Need]:

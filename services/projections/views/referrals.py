@@ -7,9 +7,10 @@ event needs to know which others may be true at the same time (offers of a broad
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, cast
 
 from referral_bus.contracts.ledger import (
+    EVENTS,
     CapacityRequested,
     Entry,
     Event,
@@ -45,6 +46,9 @@ _NO_LINE: dict[str, Any] = {"waits_for": None, "review_at": None}
 _NO_HOLD: dict[str, Any] = {"hold_reason": None, "held_until": None}
 _UNACCEPTED: dict[str, Any] = {"accepted_task": None, "accepted_by": None, "serving": None, "started": False}
 
+HEARS: Final = frozenset(event for event in EVENTS if "referral" in event.model_fields) | {KeyDestroyed}
+"""Any event that names a referral changes at least when its row was changed last."""
+
 
 def needs(entry: Entry) -> Iterator[Need]:
     """The referral's row; for one that is opened its protocol's; for an erasure those of the person."""
@@ -55,8 +59,8 @@ def needs(entry: Entry) -> Iterator[Need]:
             yield Need("protocols", "protocol", event.protocol)
         case KeyDestroyed():
             yield Need("referrals", "subject", event.subject)
-        case _ if _about(event) is not None:
-            yield Need("referrals", "referral", _about(event) or "")
+        case _:
+            yield Need("referrals", "referral", _about(event))
 
 
 def changes(entry: Entry, known: Known) -> Iterator[Put]:
@@ -69,7 +73,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
             for row in known.rows("referrals", "subject", event.subject):
                 if row["region"] == meta.region:
                     yield Put("referrals", {**row, "subject": None, "erased": True})
-        case _ if _about(event) is not None:
+        case _:
             former = the(known, "referrals", _about(event))
             changed = _change(event, former, meta.sequence, meta.now)
             row = {**former, **changed, "changed_at": meta.now, "sequence": meta.sequence}
@@ -77,9 +81,9 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
             yield Put("referrals", row)
 
 
-def _about(event: Event) -> str | None:
-    """The referral an event is about: any event that names one changes at least when its row was changed last."""
-    return getattr(event, "referral", None)
+def _about(event: Event) -> str:
+    """The referral an event is about."""
+    return cast("str", getattr(event, "referral"))  # noqa: B009 - any event heard here but one names a referral
 
 
 def _opened(entry: Entry, event: ReferralOpened, known: Known) -> Row:

@@ -7,6 +7,7 @@ outcome or a follow-up, a ``question`` and its ``answer``; ``task`` is the attem
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final, get_args
 
 from referral_bus.contracts.ledger import (
     Entry,
@@ -27,6 +28,8 @@ from services.projections.views.need import Need, the
 _LATER = (
     ReferralAmended | ReferralReopened | OutcomeReported | FollowedUp | InformationAsked | InformationGiven
 )
+
+HEARS: Final[frozenset[type[Event]]] = frozenset({ReferralOpened, KeyDestroyed, *get_args(_LATER)})
 
 
 def needs(entry: Entry) -> Iterator[Need]:

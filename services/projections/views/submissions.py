@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from referral_bus.contracts.ids import OF_THE_BUS
 from referral_bus.contracts.ledger import (
     Admitted,
     Entry,
+    Event,
     Meta,
     SubmissionParked,
     SubmissionRefused,
@@ -17,6 +18,8 @@ from referral_bus.contracts.ledger import (
 from referral_bus.store.rows import Put
 from services.projections.known import Damaged, Known
 from services.projections.views.need import Need, the
+
+HEARS: Final[frozenset[type[Event]]] = frozenset({SubmissionParked, SubmissionResumed, SubmissionRefused})
 
 
 def place(region: str, sequence: int) -> str:

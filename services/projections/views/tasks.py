@@ -7,7 +7,7 @@ moves them; a test folds the same ledgers with both. What somebody must do about
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
@@ -63,6 +63,7 @@ _LATER = (
     | HandoffConfirmed
     | OutcomeReported
 )
+HEARS: Final[frozenset[type[Event]]] = frozenset({OfferMade, CapacityRequested, *get_args(_LATER)})
 
 
 def needs(entry: Entry) -> Iterator[Need]:

@@ -103,6 +103,8 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
 }
 """The fields of each event about a referral that its timeline shows."""
 
+HEARS: Final = frozenset(SHOWN)
+
 _AFTERWARDS = FollowUpDue | FollowedUp
 
 
@@ -113,11 +115,9 @@ def needs(entry: Entry) -> Iterator[Need]:
 
 
 def changes(entry: Entry, known: Known) -> Iterator[Put]:
-    """The event's row, where it is about one referral."""
+    """The event's row."""
     event, meta = entry.event, entry.meta
-    fields = SHOWN.get(type(event))
-    if fields is None:
-        return
+    fields = SHOWN[type(event)]
     referral: str = getattr(event, "referral")  # noqa: B009 - what has an entry above is about a referral
     task: str | None = (
         the(known, "referrals", referral)["accepted_task"]

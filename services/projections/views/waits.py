@@ -12,12 +12,13 @@ escalation says when it ends; until then ``due_at`` is None.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
     Entry,
     Escalated,
+    Event,
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
@@ -99,12 +100,14 @@ _OF_A_REFERRAL = (
     | FollowUpDue
     | FollowedUp
 )
+_ANY = _OF_A_TASK | _OF_A_REFERRAL
+HEARS: Final[frozenset[type[Event]]] = frozenset(get_args(_ANY))
 
 
 def needs(entry: Entry) -> Iterator[Need]:
     """What waits of the referral, and the rows that say how it stands."""
     event = entry.event
-    if not isinstance(event, _OF_A_TASK | _OF_A_REFERRAL):
+    if not isinstance(event, _ANY):
         return
     yield Need("waits", "referral", event.referral)
     yield Need("referrals", "referral", event.referral)
@@ -116,7 +119,7 @@ def needs(entry: Entry) -> Iterator[Need]:
 def changes(entry: Entry, known: Known) -> Iterator[Put]:
     """The rows that begin to wait, and those that are done."""
     event = entry.event
-    if isinstance(event, _OF_A_TASK | _OF_A_REFERRAL):
+    if isinstance(event, _ANY):
         yield from _Waits(entry, event.referral, known).after()
 
 

@@ -17,7 +17,7 @@ from referral_bus.store.engine import new_engine
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import StoreUnavailable, Superseded
 from referral_bus.store.postgres import PostgresViews
-from referral_bus.store.rows import Put
+from referral_bus.store.rows import Put, Row
 
 LEDGER = Partition("refbus.main.ledger", 0)
 OTHER = Partition("refbus.main.ledger", 1)
@@ -61,7 +61,13 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 
 
 async def texts(store: Store) -> dict[int, str]:
-    return {row["number"]: row["text"] for row in await store.rows("notes", "region", ["north"])}
+    return {row["number"]: row["text"] for row in await found(store, "region", "north")}
+
+
+async def found(store: Store, column: str, *values: str) -> list[Row]:
+    """What is found, by number."""
+    rows = [row for _, row in await store.rows({("notes", column): values})]
+    return sorted(rows, key=lambda row: int(row["number"]))
 
 
 async def test_the_first_claim_starts_at_the_beginning(store: Store) -> None:
@@ -87,7 +93,7 @@ async def test_rows_keep_every_kind_of_value(store: Store) -> None:
         roles=["agency", "provider"],
     )
     await store.apply(LEDGER, claim.epoch, 0, 1, [put, note(2, "none of it")])
-    assert sorted(await store.rows("notes", "region", ["north"]), key=lambda row: row["number"]) == [
+    assert await found(store, "region", "north") == [
         put.row,
         note(2, "none of it").row,
     ]
@@ -169,9 +175,11 @@ async def test_of_claims_at_the_same_time_just_one_is_the_latest(store: Store) -
 async def test_rows_are_found_by_any_of_the_values(store: Store) -> None:
     claim = await store.claim(LEDGER)
     await store.apply(LEDGER, claim.epoch, 0, 1, [note(1, "a"), note(2, "b"), note(3, "c")])
-    found = await store.rows("notes", "text", {"a", "c", "missing"})
-    assert sorted(row["number"] for row in found) == [1, 3]
-    assert await store.rows("notes", "text", []) == []
+    assert [row["number"] for row in await found(store, "text", "a", "c", "missing")] == [1, 3]
+    assert await found(store, "text") == []
+    both = await store.rows({("notes", "text"): ["a"], ("notes", "region"): ["south"]})
+    assert [(table, row["number"]) for table, row in both] == [("notes", 1)]
+    assert await store.rows({}) == []
 
 
 async def test_a_store_that_is_away_says_so() -> None:

@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import Entry
 from referral_bus.log.port import Record
 from services.matching.chain import Chain
 from services.matching.core.state import Region
+from services.projections.views import VIEWS_OF
 from services.projections.views.timeline import SHOWN
 from tests.support.deciding import HOUR, MINUTE, REGION, accept, decline, outcome, withdraw
 from tests.support.lives import Lives
@@ -196,6 +197,18 @@ def test_the_lives_hold_every_event_there_is_about_a_referral() -> None:
         if "referral" in event.model_fields and event not in ledger.ELSEWHERE
     }
     assert about - seen.keys() == set()
+
+
+def test_only_what_is_between_regions_and_of_the_rules_is_heard_by_no_view() -> None:
+    assert {event.__name__ for event, views in VIEWS_OF.items() if not views} == {
+        "CapacityDenied",
+        "CapacityListed",
+        "CapacityOffered",
+        "RulesActivated",
+        "ServiceListed",
+        "SubmissionRepeated",
+        "WindowClosed",
+    }
 
 
 @pytest.mark.parametrize("event", [one for one in ledger.EVENTS if "referral" in one.model_fields])

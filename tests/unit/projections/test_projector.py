@@ -85,8 +85,8 @@ class World:
         if self.hold_rows is not None:
             await self.hold_rows()
         name = str(partition.number)
-        found = await self.store.rows("totals", "partition", [name])
-        row = found[0] if found else {"partition": name, "count": 0, "sum": 0}
+        found = await self.store.rows({("totals", "partition"): [name]})
+        row = found[0][1] if found else {"partition": name, "count": 0, "sum": 0}
         self.batches.append([record.offset for record in records])
         for record in records:
             if record.value == b"unreadable":

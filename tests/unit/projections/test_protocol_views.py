@@ -638,7 +638,7 @@ async def test_places_that_are_lent_are_held_taken_and_freed_like_the_regions_ow
 def test_rows_are_found_by_the_value_they_have_now() -> None:
     known = Known()
     row = {"task": "tk-a", "unit": "un-a", "region": "north", "until": 1, "state": "held"}
-    known.take("lent", [row])
+    known.take("lent", row)
     assert list(known.rows("lent", "unit", "un-a")) == [row]
     known.put(Put("lent", {**row, "unit": "un-b"}))
     known.put(Put("lent", {**row, "task": "tk-b"}))
