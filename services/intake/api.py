@@ -1,6 +1,7 @@
 """Intake's HTTP API: typed routes for people, CloudEvents for programs, and what operations publish and forget."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -43,6 +44,8 @@ from services.intake.reach import Reach
 from services.intake.reference import identity
 from services.intake.refusals import Counted, Refused, problem
 from services.intake.typed import Typed
+
+logger = logging.getLogger(__name__)
 
 _ACCEPTED: Final = 202
 _MULTI_STATUS: Final = 207
@@ -316,12 +319,34 @@ class Doors:
         for refused_one in results:
             if refused_one is not None:
                 count("events", caller.organisation, refused_one)
-        admitted = iter(await self._admit([one for one, _ in fit], caller, [about for _, about in fit]))
+        admitted = iter(await self._together_or_alone(fit, caller))
         done = [next(admitted) if result is None else result for result in results]
         for result in done:
             if isinstance(result, Refused) and result.reason == "unavailable":
                 raise problem(result, Counted)
         return JSONResponse({"results": [_result(result) for result in done]}, _MULTI_STATUS)
+
+    async def _together_or_alone(
+        self, events: Sequence[tuple[Presented, str | None]], caller: Caller
+    ) -> list[Admitted | Refused]:
+        """What becomes of the events of a batch: one that hits a fault of ours takes no other along."""
+        try:
+            return await self._admit([one for one, _ in events], caller, [about for _, about in events])
+        except Problem:
+            raise
+        except Exception:
+            logger.warning("a batch of %d hit a fault: its events are admitted one by one", len(events))
+        results: list[Admitted | Refused] = []
+        speaker = Speaker(caller.organisation, caller.roles)
+        for one, about in events:
+            try:
+                results += await self._admission.admit([one], speaker, [about])
+            except Exception as error:
+                logger.error("an event of a batch can't be admitted", exc_info=error)
+                fault = Refused("internal")
+                count("events", caller.organisation, fault)
+                results.append(fault)
+        return results
 
     async def _admit(
         self, requests: Sequence[Presented], caller: Caller, correlations: Sequence[str | None]

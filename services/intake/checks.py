@@ -118,7 +118,7 @@ def check(
     region, about, referral = _place(presented, reference, bus)
     partition = reference.partition_of(region)
     if partition is None:
-        raise Refused("unknown_region", field=presented.field("region"))
+        raise Refused("unknown_region", field=presented.field(_where_from(presented.request)))
     return Routed(presented, region, partition, about, referral, _parts(presented, region, bus))
 
 
@@ -189,6 +189,19 @@ def _place(presented: Presented, reference: Reference, bus: str) -> tuple[str, s
                 raise Refused("unknown_region", field=presented.field("definition.regions"))
             return region, request.definition.service, None
     raise TypeError(f"{type(request).__name__} is no request of the bus")
+
+
+def _where_from(request: Part) -> str:
+    """The field that says which region it is."""
+    match request:
+        case ReferralRequest() if request.region is not None or request.service is None:
+            return "region"
+        case ReferralRequest():
+            return "service"
+        case ServiceRequest():
+            return "definition.service"
+        case _:
+            return next(name for name in ("referral", "task", "unit") if name in type(request).model_fields)
 
 
 def _usual_region(request: ReferralRequest, reference: Reference, agency: str) -> str:

@@ -42,7 +42,7 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "quota_exceeded": (429, "Wait as Retry-After says and send it again with the same id."),
     "internal": (
         500,
-        "The fault is ours, and operations know: it is among the dead letters. Send it again later, with the same id.",
+        "The fault is ours, and operations can see it. Send it again later, with the same id.",
     ),
     "unavailable": (503, "Nothing was lost. Send it again, with the same id, after Retry-After."),
 }

@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_Caller = tuple[list[Item], asyncio.Future[Sequence[Result]]]
+"""What a caller brought, and where it waits for the results."""
+
 
 class Crowded(Exception):
     """So much waits already that no more is taken now."""
@@ -17,8 +20,9 @@ class Crowded(Exception):
 
 class Together(Generic[Item, Result]):
     """Runs ``work`` on all that waits, at most ``most`` items a round (more only where one caller brings more) and ``rounds`` rounds at
-    once; ``waiting`` bounds what waits. What a caller brings stays together and in order. ``work`` returns a result for each item; what it
-    raises, every caller of that round gets."""
+    once; ``waiting`` bounds what waits. What a caller brings stays together and in order. ``work`` returns a result for each item. Where it
+    fails on a round, what each caller brought is worked on alone, so that a fault one of them hits is told to that one only: ``work`` must
+    bear being repeated."""
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class Together(Generic[Item, Result]):
         self._most = most
         self._rounds = rounds
         self._longest = waiting
-        self._waiting: deque[tuple[list[Item], asyncio.Future[Sequence[Result]]]] = deque()
+        self._waiting: deque[_Caller[Item, Result]] = deque()
         self._items = 0
         self._running: set[asyncio.Task[None]] = set()
 
@@ -64,20 +68,22 @@ class Together(Generic[Item, Result]):
         self._start()
 
     async def _round(self) -> None:
-        callers = self._taken()
-        if not callers:
-            return
-        items = [item for brought, _ in callers for item in brought]
+        if callers := self._taken():
+            await self._settle(callers)
+
+    async def _settle(self, callers: Sequence[_Caller[Item, Result]]) -> None:
         try:
-            results = await self._work(items)
+            results = await self._work([item for brought, _ in callers for item in brought])
         except asyncio.CancelledError:
             for _, done in callers:
                 done.cancel()
             raise
         except Exception as error:
-            for _, done in callers:
-                if not done.done():
-                    done.set_exception(error)
+            if len(callers) > 1:
+                for caller in callers:
+                    await self._settle([caller])
+            elif not callers[0][1].done():
+                callers[0][1].set_exception(error)
             return
         start = 0
         for brought, done in callers:
@@ -85,7 +91,7 @@ class Together(Generic[Item, Result]):
                 done.set_result(results[start : start + len(brought)])
             start += len(brought)
 
-    def _taken(self) -> list[tuple[list[Item], asyncio.Future[Sequence[Result]]]]:
+    def _taken(self) -> list[_Caller[Item, Result]]:
         callers = []
         count = 0
         while self._waiting and (not count or count + len(self._waiting[0][0]) <= self._most):

@@ -9,7 +9,14 @@ import pytest
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.reference import RegionTable
-from referral_bus.contracts.requests import REQUESTS, AcceptRequest, ServiceRequest, SplitRequest
+from referral_bus.contracts.requests import (
+    REQUESTS,
+    AcceptRequest,
+    CapacityRequest,
+    ServiceRequest,
+    SplitRequest,
+    WithdrawRequest,
+)
 from referral_bus.contracts.services import Unit
 from services.intake.checks import CLOCK_SKEW_MS, HORIZON_MS, Presented, Routed, check
 from services.intake.reference import Publication, Reference
@@ -19,7 +26,9 @@ from tests.support.admitting import (
     REFERRAL,
     REGIONS,
     SAID,
+    SERVICE,
     TASK,
+    UNIT,
     definition,
     organisation,
     referral,
@@ -134,10 +143,16 @@ def test_who_is_not_published_may_say_nothing() -> None:
 
 def test_a_region_that_is_not_in_the_table_is_not_guessed() -> None:
     assert refusal(referral(region="west")) == ("unknown_region", "region")
-    assert refusal(AcceptRequest(task=TASK), "shelter", reference=published(regions={"south": 1})) == (
-        "unknown_region",
-        "region",
-    )
+    elsewhere = published(regions={"south": 1})
+    for request, speaker, field in (
+        (referral(), "hospital", "region"),
+        (referral(mode="direct", service=SERVICE), "hospital", "service"),
+        (WithdrawRequest(referral=REFERRAL, reason="moved_away"), "hospital", "referral"),
+        (AcceptRequest(task=TASK), "shelter", "task"),
+        (CapacityRequest(unit=UNIT, total=1, available=1, true_at=NOW), "shelter", "unit"),
+        (ServiceRequest(definition=definition()), "shelter", "service"),
+    ):
+        assert refusal(request, speaker, reference=elsewhere) == ("unknown_region", field)
 
 
 def test_a_service_and_its_units_are_of_one_region() -> None:

@@ -100,3 +100,16 @@ async def test_a_caller_that_went_away_does_not_disturb_the_others() -> None:
     assert list(await first) == [10]
     assert list(await other) == [30]
     await together.close()
+
+
+async def test_a_fault_that_one_caller_hits_is_told_to_that_one_only() -> None:
+    async def work(items: list[int]) -> list[int]:
+        await asyncio.sleep(0)
+        return [10 // item for item in items]
+
+    together = Together(work, most=10, rounds=1, waiting=100)
+    results = await asyncio.gather(
+        *(together.do(items) for items in ([1], [2], [5, 0], [10])), return_exceptions=True
+    )
+    assert [results[0], results[1], results[3]] == [[10], [5], [1]]
+    assert isinstance(results[2], ZeroDivisionError)
