@@ -7,10 +7,12 @@ import signal
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from referral_bus.cli.errors import Rejected
@@ -51,6 +53,12 @@ def demo(
         Path | None,
         typer.Option(help="Use the services of this HSDS directory instead of the synthetic county's."),
     ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            help="IANA time zone of the directory's opening hours, as America/Chicago. Without it nobody knows when they are."
+        ),
+    ] = None,
     kafka: Annotated[
         str | None, typer.Option(help="HOST:PORT of a Kafka to use instead of the embedded one.")
     ] = None,
@@ -71,7 +79,7 @@ def demo(
     console = Console()
     display = Display(console, referrals)
     try:
-        players = cast(referrals, seed, None if directory is None else _directory(directory, console))
+        players = cast(referrals, seed, None if directory is None else _directory(directory, zone, console))
         with _home(home, keep, console) as folder, Pid(folder):
             plan = Plan(folder, bus="demo", kafka=kafka, database=database, durable=False)
             played, result = asyncio.run(_until_signalled(_run(plan, players, display, seed)))
@@ -127,9 +135,13 @@ def _home(home: Path | None, keep: bool, console: Console) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _directory(path: Path, console: Console) -> Import:
+def _directory(path: Path, zone: str | None, console: Console) -> Import:
     need = Need(vocabulary=OPEN_ELIGIBILITY, code=_HELP_OF_A_DIRECTORY)
-    found = read(path, Assumptions(region=_REGION_OF_A_DIRECTORY, terms=(need,)))
+    try:
+        assumed = Assumptions(region=_REGION_OF_A_DIRECTORY, terms=(need,), zone=zone, today=date.today())
+    except ValidationError as error:
+        raise Rejected(f"--zone: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    found = read(path, assumed)
     if not found.services:
         raise Rejected(f"No service of {path} can be used. 'refbus directory import' says why, row by row.")
     console.print(

@@ -22,6 +22,7 @@ from referral_bus.contracts.facts import Need, TextFact
 from referral_bus.contracts.reference import OfferLimits, Organisation, Protocol
 from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.services import ANY, ServiceDefinition
+from referral_bus.contracts.vocabularies import Taxonomy
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.demo.agencies import BATCH, Agency, Door, Event, HttpDoor, KafkaDoor, TypedDoor
 from referral_bus.demo.county import County
@@ -80,6 +81,8 @@ class Cast:
     regions: tuple[str, ...]
     requests: dict[str, list[ReferralRequest]]
     """What each agency submits."""
+    taxonomies: list[Taxonomy] = field(default_factory=list)
+    """The vocabularies that services are coded by, besides those of every bus."""
     keys: dict[str, EncryptionKeys] = field(default_factory=dict)
 
     @property
@@ -113,6 +116,7 @@ def cast(referrals: int, seed: int, directory: Import | None = None) -> Cast:
         services=services,
         regions=county.regions,
         requests=dict(requests),
+        taxonomies=[] if directory is None else directory.taxonomies,
         keys={organisation.organisation: new_encryption_keys() for organisation in organisations},
     )
 
@@ -187,10 +191,12 @@ class Parties:
         )
 
     async def publish_reference(self) -> None:
-        """The rules, then the organisations with the keys that what is disclosed to them is sealed to."""
+        """The rules and vocabularies, then the organisations with the keys that what is disclosed to them is sealed to."""
         await publish_defaults(self._bus, list(self._cast.regions))
         operations = self.bus_of(OPERATIONS, "operations")
         await operations.publish(PROTOCOL)
+        for taxonomy in self._cast.taxonomies:
+            await operations.publish(taxonomy)
         for organisation in self._cast.organisations:
             key = self._cast.keys[organisation.organisation].public
             await operations.publish(organisation.model_copy(update={"encryption_key": key}))

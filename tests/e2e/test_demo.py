@@ -64,13 +64,17 @@ def test_a_demo_keeps_every_promise_and_leaves_nothing_but_its_result(tmp_path: 
 
 def test_a_demo_of_a_real_directory_takes_its_services(tmp_path: Path, reference: Path) -> None:
     directory = reference / "hsds-directories/spec/fixtures/custom/ilao/output"
-    result, said = _demo(
-        tmp_path / "result.json", tmp_path / "home", "--referrals", "20", "--directory", directory
-    )
+    ours = ("--directory", directory, "--zone", "America/Chicago")
+    result, said = _demo(tmp_path / "result.json", tmp_path / "home", "--referrals", "20", *ours)
     assert (result["lost"], result["duplicated"], result["oversold"]) == (0, 0, 0)
     assert result["views_equal_ledger"] is True
     assert result["offered"] > 0
     assert f"from {directory}" in said
+
+
+def test_a_demo_knows_what_a_time_zone_is(tmp_path: Path) -> None:
+    refused = refbus("demo", "--directory", tmp_path, "--zone", "Illinois/Springfield", code=1)
+    assert "--zone: there is no time zone 'Illinois/Springfield' here" in refused
 
 
 def test_a_demo_that_is_stopped_stops_all_it_started_and_says_so_in_a_sentence(tmp_path: Path) -> None:
