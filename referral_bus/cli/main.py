@@ -32,6 +32,8 @@ OWN: Final = {
     "doctor": "doctor:doctor",
     "deadletter": "deadletter:commands",
     "topics": "topics:topics",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
 }
 """The modules of this package and what in them the commands are, in the order of the help."""
 

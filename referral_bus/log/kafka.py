@@ -384,7 +384,7 @@ class KafkaLog:
         if not missing:
             return
         answer = await admin.create_topics(
-            [NewTopic(s.name, s.partitions, s.replication, topic_configs=_configs(s)) for s in missing]
+            [NewTopic(s.name, s.partitions, s.replication, topic_configs=configs_of(s)) for s in missing]
         )
         for topic, code, *_ in answer.topic_errors:
             error = kafka_errors.for_code(code)
@@ -413,7 +413,7 @@ class KafkaLog:
         if not existing:
             return
         resources = [
-            ConfigResource(ConfigResourceType.TOPIC, s.name, configs=dict.fromkeys(_configs(s)))
+            ConfigResource(ConfigResourceType.TOPIC, s.name, configs=dict.fromkeys(configs_of(s)))
             for s in existing
         ]
         found: dict[str, dict[str, str]] = {}
@@ -421,7 +421,7 @@ class KafkaLog:
             for _code, _message, _kind, name, entries in answer.resources:
                 found[name] = {entry[0]: entry[1] for entry in entries}
         for spec in existing:
-            for key, value in _configs(spec).items():
+            for key, value in configs_of(spec).items():
                 if found.get(spec.name, {}).get(key) != value:
                     raise LogError(
                         f"topic {spec.name} has {key}={found.get(spec.name, {}).get(key)} where {value} is wanted: "
@@ -434,7 +434,8 @@ class KafkaLog:
         return client
 
 
-def _configs(spec: TopicSpec) -> dict[str, str]:
+def configs_of(spec: TopicSpec) -> dict[str, str]:
+    """The settings of a topic, as Kafka names them."""
     return {
         "retention.ms": str(spec.retention_ms),
         "message.timestamp.type": "LogAppendTime" if spec.append_time else "CreateTime",

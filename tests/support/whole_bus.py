@@ -279,7 +279,19 @@ def of(rows: Sequence[Row], field: str, value: str) -> Row:
 @asynccontextmanager
 async def whole_bus(home: Path, **settings: str) -> AsyncIterator[WholeBus]:
     """Bring a bus up with its parties, and take it down again."""
-    plan = Plan(home, bus="e2e", partitions=3, durable=False, settings={**SETTINGS, **settings})
+    async with bus_of(plan_of(home, **settings)) as whole:
+        await whole.publish_parties()
+        yield whole
+
+
+def plan_of(home: Path, **settings: str) -> Plan:
+    """The bus of these tests."""
+    return Plan(home, bus="e2e", partitions=3, durable=False, settings={**SETTINGS, **settings})
+
+
+@asynccontextmanager
+async def bus_of(plan: Plan) -> AsyncIterator[WholeBus]:
+    """Bring a bus up as it is, and take it down again."""
     async with (
         local_bus(plan) as bus,
         httpx.AsyncClient(
@@ -290,8 +302,6 @@ async def whole_bus(home: Path, **settings: str) -> AsyncIterator[WholeBus]:
     ):
         log = KafkaLog(bus.addresses.kafka)
         try:
-            whole = WholeBus(bus, log, http)
-            await whole.publish_parties()
-            yield whole
+            yield WholeBus(bus, log, http)
         finally:
             await log.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from referral_bus.log.port import LogUnavailable, Outgoing
 from referral_bus.sealing.jwe import new_encryption_keys, open_with, seal_to
 from services.intake.repeats import Admissions
 from tests.support.admitting import NAME, REFERENCE, TASK, World, now, organisation, referral, until
+from tests.support.commands import refbus
 
 
 @dataclass
@@ -190,6 +192,46 @@ async def _committed(world: World, name: str) -> int:
         return max((at.offset for tp, at in offsets.items() if tp.topic == topics.outbox(name)), default=0)
     finally:
         await admin.close()
+
+
+async def test_what_hit_a_fault_of_intake_is_resent_after_the_mending_and_admitted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = Admissions.reserve
+
+    async def faulty(self: Admissions, reservations: Any) -> Any:
+        if any(one.id == "k-1" for one in reservations):
+            raise ZeroDivisionError
+        return await sound(self, reservations)
+
+    home = world.folder / "home"
+    (home / "secrets").mkdir(parents=True)
+    (home / "secrets" / "operations_key").write_text(world.operations_keys.private)
+    addresses = {"bus": world.bus, "kafka": world.kafka, "database": world.database}
+    (home / "addresses.json").write_text(json.dumps(addresses))
+
+    async def command(*words: str) -> str:
+        return await asyncio.to_thread(refbus, "deadletter", *words, "--home", home)
+
+    monkeypatch.setattr(Admissions, "reserve", faulty)
+    async with agency_of(world) as agency:
+        await agency.put(agency.event("k-1"), agency.event("k-2"))
+        await agency.opened("k-2")
+        [told] = await agency.refusals(1)
+        assert (told.submission, told.reason) == ("k-1", "internal")
+        [letter] = json.loads(await command("list", "--json"))
+        assert (letter["reason"], letter["from"]) == ("internal", f"{topics.outbox(agency.name)}/0/0")
+
+        monkeypatch.setattr(Admissions, "reserve", sound)
+        assert "1 of 1 were resent." in await command("resend", "--reason", "internal")
+        await agency.opened("k-2", "k-1")
+        assert "No dead letters." in await command("list")
+
+        # Once more: it is a repeat, and what is sent behind it shows that it was read.
+        await command("resend", letter["letter"])
+        await agency.put(agency.event("k-3"))
+        await agency.opened("k-2", "k-1", "k-3")
+        assert len(json.loads(await command("list", "--all", "--json"))) == 1
 
 
 async def test_while_admission_is_interrupted_nothing_is_refused_and_nothing_lost(

@@ -1,0 +1,1 @@
+"""Backups: the topics of a bus and what its services keep in the database, as files, and back from them."""
