@@ -65,9 +65,9 @@ schemas: dev ## Write the Avro schemas of new and changed messages
 	@$(BIN)/python -m referral_bus.wire
 
 lock: dev ## Pin the newest packages that pyproject.toml allows, and the broker's jars
-	$(COMPILE) --upgrade --extra demo --group dev -o requirements-dev.lock
+	$(COMPILE) --upgrade --extra demo --extra tracing --group dev -o requirements-dev.lock
 	$(COMPILE) --upgrade --extra demo --group build -c requirements-dev.lock -o requirements.lock
-	$(COMPILE) --upgrade --extra intake --extra matching --extra notifier --extra projections --group build \
+	$(COMPILE) --upgrade --extra intake --extra matching --extra notifier --extra projections --extra tracing --group build \
 		-c requirements-dev.lock -o requirements-services.lock
 	$(COMPILE) --upgrade --extra demo --group build --group bench -o requirements-bench.lock
 	$(BIN)/python -m referral_bus.embedded.download > referral_bus/embedded/kafka.lock.new

@@ -20,7 +20,17 @@ _CORRELATION: ContextVar[str | None] = ContextVar("correlation", default=None)
 _LONGEST: Final = 2_000
 _FRAMES: Final = 6
 _OWN: Final = ("referral_bus", "services")
-_QUIET: Final = ("aiokafka", "httpx", "httpcore", "uvicorn", "faust", "mode", "alembic", "asyncio")
+_QUIET: Final = (
+    "aiokafka",
+    "httpx",
+    "httpcore",
+    "uvicorn",
+    "faust",
+    "mode",
+    "alembic",
+    "asyncio",
+    "opentelemetry",
+)
 """Libraries that log much at INFO, or quote what they were given."""
 
 

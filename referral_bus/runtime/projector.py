@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from referral_bus.log.port import GroupMember, Log, LogError, LogUnavailable, Partition, Record
-from referral_bus.runtime import metrics
+from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.health import Health
 from referral_bus.store.port import StoreError, StoreUnavailable, Superseded, ViewStore
 
@@ -156,8 +156,9 @@ class Projector(Generic[Change]):
         end = records[-1].offset + 1
         began = time.perf_counter()
         try:
-            changes = await self._folded(partition, owned, start, records)
-            await self._store.apply(partition, owned.epoch, start, end, changes)
+            with tracing.tracer().reading("project", records):
+                changes = await self._folded(partition, owned, start, records)
+                await self._store.apply(partition, owned.epoch, start, end, changes)
         except StoreError as error:
             if self._owned.get(partition) is owned:
                 self._bear(partition, start, error)

@@ -11,16 +11,17 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple, TypeVar
 
 import uvloop
 
-from referral_bus.runtime import logs
+from referral_bus.runtime import logs, tracing
 from referral_bus.runtime.expiry import tell_certificates
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.settings import Settings
+from referral_bus.runtime.settings import Settings, SettingsError
 from referral_bus.web.operations import operations_app
 from referral_bus.web.server import serve
 
@@ -49,7 +50,15 @@ def run(settings: Given, build: Build[Given]) -> None:
     """Run the service until a signal stops it. Exits with 1 where a part failed or stopping took too long."""
     logs.configure(settings.service, settings.log_level)
     gc.set_threshold(*COLLECTING)
-    code = uvloop.run(_run(settings, build))
+    try:
+        tracing.configure(settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    try:
+        code = uvloop.run(_run(settings, build))
+    finally:
+        tracing.tracer().close()
     if code:
         raise SystemExit(code)
 

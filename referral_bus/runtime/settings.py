@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     log_level: LogLevel = "INFO"
     data_dir: Path = Path(".refbus")
     """Where snapshots and the embedded broker and database keep their files."""
+    traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Where traces go: an OTLP collector over HTTP, such as ``http://collector:4318/v1/traces``. Without it there are none."""
+    traces_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Which share of the referrals is traced; give all services the same."""
     certificates: dict[str, Path] = {}
     """Certificates (PEM) whose end is told by the metrics, by name: of the proxy before the service, of Kafka, of the database."""
     stop_seconds: Annotated[float, Field(gt=0, le=300)] = 20.0

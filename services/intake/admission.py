@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from referral_bus.contracts.requests import REQUESTS, ReferralRequest
 from referral_bus.log.port import Appender, Outgoing
-from referral_bus.runtime import metrics
+from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.sealing.digest import body_digest, same_digest
 from referral_bus.sealing.port import Destroyed, Keys
@@ -46,11 +46,12 @@ Result = Admitted | Refused
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request that passed the checks. ``correlation`` is what it is followed by through the bus."""
+    """A request that passed the checks. ``correlation`` is what it is followed by through the bus; ``asked`` is for its trace."""
 
     routed: Routed
     digest: bytes
     correlation: str | None
+    asked: tracing.Asked | None = None
 
     @property
     def key(self) -> Key:
@@ -144,7 +145,8 @@ class Admission:
         except Refused as refused:
             return refused
         kind = REQUESTS[type(one.request)].event_type()
-        return Wanted(routed, body_digest(self._secrets.digest_key, kind, one.request), correlation)
+        digest = body_digest(self._secrets.digest_key, kind, one.request)
+        return Wanted(routed, digest, correlation, tracing.tracer().asked(routed.about))
 
     async def _admitted(self, wanted: list[Wanted]) -> Sequence[Result]:
         try:
@@ -155,7 +157,12 @@ class Admission:
             return [_unavailable(_what_is_away(error))] * len(wanted)
 
     async def _round(self, wanted: list[Wanted]) -> list[Result]:
-        """One round to each of keys, reservations, inbox and places. Of those under the same key the first goes first, alone."""
+        """One round to each of keys, reservations, inbox and places."""
+        with tracing.tracer().together("admit", [one.asked for one in wanted]):
+            return await self._in_turn(wanted)
+
+    async def _in_turn(self, wanted: list[Wanted]) -> list[Result]:
+        """Of those under the same key the first goes first, alone."""
         results: list[Result | None] = [None] * len(wanted)
         left = list(range(len(wanted)))
         try:
@@ -275,7 +282,8 @@ class Admission:
             self._record(one, self._as_reserved(one.routed, reserved[one.key]), people.get(one.key))
             for one in wanted
         ]
-        positions = await self._appender.append(records)
+        with tracing.tracer().appending(records, [one.asked for one in wanted]) as traced:
+            positions = await self._appender.append(traced)
         placed = await self._admissions.place(
             [(*one.key, at.partition, at.offset) for one, at in zip(wanted, positions, strict=True)]
         )

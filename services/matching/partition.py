@@ -20,6 +20,7 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.log import topics
 from referral_bus.log.port import Log, LogUnavailable, Outgoing, Partition, Reader, Record
+from referral_bus.runtime import tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.sealing.port import KeyStoreUnavailable
@@ -153,12 +154,15 @@ class PartitionWork:
                 where = f"{record.topic}/{record.partition}/{record.offset}"
                 logger.warning("%s is no submission and goes to the dead letters: %s", where, error)
                 outcome.append(self._dead_letters.letter(record, "unreadable"))
+        tracer = tracing.tracer()
         try:
-            await self._opener.expect(
-                {s.body.subject for _, _, s in asked if isinstance(s.body, SubmitReferral)}
-            )
+            with tracer.together("decide", records):
+                await self._opener.expect(
+                    {s.body.subject for _, _, s in asked if isinstance(s.body, SubmitReferral)}
+                )
             for record, region, submission in asked:
-                outcome += await self._answer(record, region, submission)
+                with tracer.deciding(record) as carry:
+                    outcome += carry(await self._answer(record, region, submission))
         except KeyStoreUnavailable as error:
             # To the worker it is one: what the decisions need is away, and they wait for it.
             raise LogUnavailable(f"facts can't be opened now: {error}") from error

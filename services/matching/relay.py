@@ -28,7 +28,7 @@ from referral_bus.log.port import (
     Partition,
     Record,
 )
-from referral_bus.runtime import metrics
+from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.digest import canonical
@@ -215,7 +215,8 @@ class Relay:
                     )
                     metrics.REGION_MESSAGES.labels(type="unroutable").inc()
                     continue
-                outgoing.append(self._record(message, target, correlation_of(record.headers)))
+                put = self._record(message, target, correlation_of(record.headers))
+                outgoing.append(tracing.tracer().passing(record, put))
                 said[type(message.body).__name__] += 1
         if outgoing:
             await self._appender.append(outgoing)

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from referral_bus.contracts.feed import Notice
 from referral_bus.log.port import LogError
-from referral_bus.runtime import metrics
+from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.port import KeyStoreUnavailable
@@ -176,7 +176,8 @@ class Dispatcher:
         failed attempt, so that it is given up in the end and somebody hears of it."""
         try:
             try:
-                await attempt(claimed)
+                with tracing.tracer().delivering(claimed[0].channel, [one.notice for one in claimed]):
+                    await attempt(claimed)
             except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError):
                 raise
             except Exception:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from referral_bus.contracts.ledger import KeyDestroyed
 from referral_bus.log.port import Log, LogError, Partition, Record
-from referral_bus.runtime import metrics
+from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.port import Keys
@@ -56,6 +56,10 @@ class Hearer:
     async def handle(self, records: Sequence[Record]) -> None:
         """Returns once the records are reflected in SQL, now or before. Raises LedgerUnreadable or UnheardOf, and LogError where
         events that are missing can't be read."""
+        with tracing.tracer().reading(tracing.HEAR, records):
+            await self._hear(records)
+
+    async def _hear(self, records: Sequence[Record]) -> None:
         batch: list[Located] = []
         for record in records:
             try:

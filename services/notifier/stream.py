@@ -277,6 +277,7 @@ def _record(message: Any) -> Record:
         timestamp=int(message.timestamp * 1000),
         key=message.key,
         value=message.value,
+        headers=tuple(message.headers or ()),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import httpx
 from standardwebhooks.webhooks import Webhook
 
+from referral_bus.runtime import tracing
 from services.notifier.addresses import AddressRefused, AddressRules
 from services.notifier.notices import EVENT_CONTENT_TYPE
 
@@ -62,20 +63,22 @@ class WebhookSender:
     async def _send(self, url: str, secret: str, identity: str, body: bytes, at: int) -> Answer:
         target = self._rules.check(url)
         address = await self._rules.resolve(target)
-        request = self._http.build_request(
-            "POST",
-            target.copy_with(host=address),
-            content=body,
-            headers={
-                **signed(secret, identity, body, at),
-                "host": target.netloc.decode(),
-                "content-type": EVENT_CONTENT_TYPE,
-            },
-            extensions={"sni_hostname": target.host},
-        )
-        response = await self._http.send(request, stream=True)
-        status = response.status_code
-        await response.aclose()
+        with tracing.tracer().requesting("POST") as asked:
+            request = self._http.build_request(
+                "POST",
+                target.copy_with(host=address),
+                content=body,
+                headers={
+                    **asked.headers,
+                    **signed(secret, identity, body, at),
+                    "host": target.netloc.decode(),
+                    "content-type": EVENT_CONTENT_TYPE,
+                },
+                extensions={"sni_hostname": target.host},
+            )
+            response = await self._http.send(request, stream=True)
+            asked.status = status = response.status_code
+            await response.aclose()
         if httpx.codes.is_success(status):
             return Answer(True)
         return Answer(False, f"http_{status}", final=status == _GONE)

@@ -195,6 +195,8 @@ def test_the_settings_are_those_the_code_knows_and_it_starts_with_them(
     settings = _loaded(CLASSES[of], one, tmp_path, monkeypatch)
     given = values(name)
     assert settings.bus == given["bus"] and settings.kafka == given["kafka"]["bootstrap"]
+    assert (settings.traces or "") == given["traces"]["url"]
+    assert settings.traces_share == given["traces"]["share"]
     assert settings.log_level == given["log_level"] and settings.stop_seconds == given["stop_seconds"]
     ports = {port["name"]: port["containerPort"] for port in one.container["ports"]}
     served = {"http": settings.port} if of in HTTP else {}
@@ -287,6 +289,7 @@ def test_the_settings_the_values_take_are_those_of_the_code(of: str) -> None:
         ("postgresql.peers[0]=null", "peers"),
         ("networkPolicy.http.from[0].ipblock.cidr=0.0.0.0/0", "ipblock"),
         ("jwks.url=https://identity.example/keys", "peers"),
+        ("traces.url=https://collector.example/v1/traces", "peers"),
         ("checkViews.enabled=true", "volume"),
         ("bus=Main", "bus"),
         ("pod.user=0", "user"),
@@ -402,15 +405,16 @@ def test_each_part_reaches_and_hears_whom_it_needs_and_nobody_else(name: str) ->
     kafka = (given["kafka"]["peers"], [("TCP", port) for port in brokers])
     database = (given["postgresql"]["peers"], [("TCP", given["postgresql"]["port"])])
     keys = [(given["jwks"]["peers"], [("TCP", 8443)])] if given["jwks"]["url"] else []
+    told = [(given["traces"]["peers"], [("TCP", 4318)])] if given["traces"]["url"] else []
     abroad = (
         [{"ipBlock": block} for block in rules["webhooks"]["cidrs"]],
         [("TCP", port) for port in rules["webhooks"]["ports"]],
     )
     reached = {
-        "intake": [dns, kafka, database, *keys],
-        "matching": [dns, kafka, database],
-        "notifier": [dns, kafka, database, *keys, abroad],
-        "projections": [dns, kafka, database, *keys],
+        "intake": [dns, kafka, database, *keys, *told],
+        "matching": [dns, kafka, database, *told],
+        "notifier": [dns, kafka, database, *keys, *told, abroad],
+        "projections": [dns, kafka, database, *keys, *told],
         "topics": [dns, kafka],
         "check-views": [dns, kafka, database],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +15,7 @@ from referral_bus.contracts.inbox import Tick
 from referral_bus.contracts.ledger import Event, OfferMade, Received, SubmissionRefused
 from referral_bus.log import topics
 from referral_bus.log.port import LogUnavailable, Outgoing, Partition
+from referral_bus.runtime import tracing
 from referral_bus.runtime.deadletters import TooManyDeadLetters
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
@@ -56,6 +58,7 @@ from tests.support.deciding import (
     subject_of,
     withdraw,
 )
+from tests.support.traced import Kept
 
 LEDGER = Partition(topics.ledger(BUS), 0)
 INBOX = topics.inbox(BUS)
@@ -539,3 +542,24 @@ async def test_a_brokers_clock_that_goes_back_does_not_turn_back_the_region(site
     assert (await site.entries())[-1].meta.now == ahead
     assert isinstance(made, OfferMade)
     assert made.expires_at == ahead + 600_000
+
+
+async def test_what_is_decided_is_the_same_with_traces_but_for_the_header_of_the_cause(site: Site) -> None:
+    await busy(site)
+    await site.put(accept(of(number=4)), "shelter")
+    await site.put(await site.submission(number=9), "police")
+    records = await site.waiting()
+    outcomes: list[list[Outgoing]] = []
+    for tracer in (tracing.Tracer(), Kept().tracer):
+        tracing.use(tracer)
+        try:
+            owner = site.owner()
+            await owner.load(lambda _: None)
+            outcomes.append(await owner.work(records))
+        finally:
+            tracing.use(tracing.Tracer())
+            tracer.close()
+    without, traced = outcomes
+    assert len(without) >= 4
+    assert all(record.headers[-1][0] == tracing.HEADER for record in traced)
+    assert [replace(record, headers=record.headers[:-1]) for record in traced] == without

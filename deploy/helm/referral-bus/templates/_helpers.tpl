@@ -146,6 +146,10 @@ spec:
         {{- range $name, $_ := . }}{{ $_ := set $paths $name (printf "/run/refbus/certificates/%s.pem" $name) }}{{ end }}
         - {name: REFBUS_CERTIFICATES, value: {{ $paths | toJson | quote }}}
         {{- end }}
+        {{- with $root.Values.traces.url }}
+        - {name: REFBUS_TRACES, value: {{ . | quote }}}
+        - {name: REFBUS_TRACES_SHARE, value: {{ $root.Values.traces.share | toJson | quote }}}
+        {{- end }}
         {{- range concat (list "database_url") $given }}
         - {name: REFBUS_{{ upper . }}_FILE, value: /run/refbus/secrets/{{ . }}}
         {{- end }}

@@ -1,0 +1,130 @@
+"""Traces, on a bus of their own that hands them to a collector: one referral is one trace, and a trace tells nothing of the person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from referral_bus.contracts.ids import region_of
+from referral_bus.runtime.tracing import first_span_of, parsed, trace_of
+from tests.e2e.test_notices import receiver as receiver
+from tests.support.notifying import Receiver
+from tests.support.traced import Collector, Told, collector
+from tests.support.whole_bus import WholeBus, new_need, now_ms, request, until, whole_bus
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+
+SERVICES = {"refbus-intake", "refbus-matching", "refbus-projections", "refbus-notifier"}
+NOTE = "Came every day but one."
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+"""The traceparent of an agency that traces too."""
+
+
+async def test_one_referral_is_one_trace_from_the_door_to_the_webhook(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    with collector() as taken:
+        soon = {"REFBUS_TRACES": taken.address, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+        async with whole_bus(tmp_path, **soon) as whole:
+            await _subscribed(whole, "harbor", receiver.url)
+            need = new_need()
+            await whole.service("harbor", need)
+            person = request(need)
+            referral = await _lived(whole, person)
+            other = await _lived(whole, request(need))
+            await until(lambda: _complete(taken, referral) and _complete(taken, other))
+        spans = _of(taken, referral)
+        assert {span.service for span in spans} == SERVICES
+        _holds_together(spans, referral)
+        _tells_of_each_step(spans)
+        _goes_on_at_the_provider(receiver, referral)
+        _tells_of_its_caller(taken, spans)
+        _says_nothing_of(taken, person.subject)
+        assert not {span.id for span in spans} & {span.id for span in _of(taken, other)}
+
+
+async def _lived(whole: WholeBus, person: Any) -> str:
+    """A referral's life, told by the agency with a trace of its own; its id."""
+    answer = await whole.http.post(
+        f"{whole.bus.addresses.intake}/v1/referrals",
+        json=person.model_dump(mode="json"),
+        headers={**whole.authorization("hospital"), "traceparent": CALLER},
+    )
+    answer.raise_for_status()
+    referral, token = answer.json()["referral"], answer.json()["token"]
+    harbor = whole.party("harbor")
+    timeline = await whole.party("hospital").timeline(referral, after=token, wait=20.0)
+    await harbor.accept(timeline["task"])
+    await harbor.start(referral, now_ms())
+    await harbor.outcome(referral, "need_met", NOTE)
+    assert region_of(referral) == "north"
+    return str(referral)
+
+
+async def _subscribed(whole: WholeBus, organisation: str, url: str) -> None:
+    answer = await whole.http.post(
+        f"{whole.bus.addresses.notifier}/v1/subscriptions",
+        json={"channel": "webhook", "role": "provider", "url": url},
+        headers=whole.authorization(organisation),
+    )
+    answer.raise_for_status()
+
+
+def _of(taken: Collector, referral: str) -> list[Told]:
+    return [span for span in taken.spans if span.trace == trace_of(referral)]
+
+
+def _complete(taken: Collector, referral: str) -> bool:
+    """Whether the last that is done about a referral was handed over."""
+    names = {span.name for span in _of(taken, referral)}
+    return {"project ReferralClosed", "hear ReferralClosed", "deliver OfferAccepted"} <= names
+
+
+def _holds_together(spans: list[Told], referral: str) -> None:
+    """Each span hangs from another of the trace, and in the end from the one in which the referral was opened."""
+    ids = {span.id for span in spans}
+    assert len(ids) == len(spans)
+    assert [span.id for span in spans if not span.parent] == [first_span_of(referral)]
+    assert [span.name for span in spans if span.parent and span.parent not in ids] == []
+    assert [span.name for span in spans if span.failed] == []
+
+
+def _tells_of_each_step(spans: list[Told]) -> None:
+    names = {(span.service, span.name) for span in spans}
+    for service, name in (
+        ("matching", "decide SubmitReferral"),
+        ("matching", "decide AcceptOffer"),
+        ("matching", "decide ReportOutcome"),
+        ("projections", "project ReferralOpened"),
+        ("projections", "project OfferMade"),
+        ("notifier", "hear OfferMade"),
+        ("notifier", "deliver OfferMade"),
+        ("notifier", "POST"),
+    ):
+        assert (f"refbus-{service}", name) in names
+    asked = {span.service for span in spans if span.attributes.get("db.system.name") == "postgresql"}
+    assert asked >= SERVICES - {"refbus-matching"}
+
+
+def _goes_on_at_the_provider(receiver: Receiver, referral: str) -> None:
+    places = [parsed(one.headers.get("traceparent", "")) for one in receiver.received]
+    assert trace_of(referral) in {place.trace for place in places if place is not None}
+
+
+def _tells_of_its_caller(taken: Collector, spans: list[Told]) -> None:
+    """The request is in its caller's trace; the referral's, which many callers have a part in, is linked to it."""
+    caller = parsed(CALLER)
+    assert caller is not None
+    requests = [span for span in taken.spans if (span.trace, span.parent) == (caller.trace, caller.span)]
+    assert {span.name for span in requests} == {"POST /v1/referrals"}
+    [first] = [span for span in spans if not span.parent]
+    assert [link for link in first.links if link in {(span.trace, span.id) for span in requests}]
+
+
+def _says_nothing_of(taken: Collector, subject: str) -> None:
+    told = b"".join(taken.bodies)
+    assert b"refbus-intake" in told
+    for secret in (subject, NOTE, "Wilhelmina", "Ashgrove", "+1 555 555 0142", "00011", "Bearer"):
+        assert secret.encode() not in told, secret
