@@ -8,6 +8,7 @@ by hand after that. A record that can't be handled stops the stream where it sta
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, cast
@@ -30,8 +31,11 @@ REBALANCE_SECONDS: Final = 30.0
 REQUEST_SECONDS: Final = 15.0
 COMMIT_SECONDS: Final = 1.0
 _FETCH_WAIT_MS: Final = 500
+_WATCH_SECONDS: Final = 1.0
 _BATCH: Final = 500
 _LOOK_SECONDS: Final = 0.2
+STALLED_SECONDS: Final = 12.0
+"""After so long in which nothing came of a partition that has more, Faust is taken to have lost it in a rebalance."""
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 """Handles records: returns once they are stored for good, raises where one never can be."""
@@ -138,6 +142,7 @@ class LedgerStream:
         self._partitions: frozenset[int] | None = None
         self._targets: dict[int, int] = {}
         self._behind: set[int] = set()
+        self._busy = False
         self.assigned = asyncio.Event()
         """Set once the group has given this member its partitions."""
 
@@ -153,14 +158,17 @@ class LedgerStream:
         async with self._started(queue) as app:
             ended = asyncio.create_task(_ended(app))
             handling = asyncio.create_task(self._work(queue))
+            stalling = asyncio.create_task(self._stalled())
+            beside = (ended, handling, stalling)
             try:
-                await asyncio.wait((ended, handling), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(beside, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                ended.cancel()
-                handling.cancel()
-                await asyncio.wait((ended, handling))
-            if not handling.cancelled():
-                handling.result()
+                for task in beside:
+                    task.cancel()
+                await asyncio.wait(beside)
+            for task in (handling, stalling):
+                if not task.cancelled():
+                    task.result()
             raise StreamStopped(
                 f"the stream of {self._topic} ended: {app.crash_reason or 'no reason was given'}"
             )
@@ -171,10 +179,35 @@ class LedgerStream:
             events = [await queue.get()]
             while not queue.empty() and len(events) < _BATCH:
                 events.append(queue.get_nowait())
+            self._busy = True
             await self._handle([_record(event.message) for event in events])
+            self._busy = False
             for event in events:
                 self._following[event.message.partition] = event.message.offset + 1
                 event.ack()
+
+    async def _stalled(self) -> None:
+        """Raises StreamStopped once a partition stands still that has more to give. After a member was expelled Faust may leave a
+        partition it was assigned without a reader, for minutes; whoever joins anew has it at once."""
+        since: dict[tuple[int, int], float] = {}
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            try:
+                stands = {} if self._busy else await self._stands()
+            except LogError:
+                stands = {}  # then it is not the stream that is away
+            now = time.monotonic()
+            since = {
+                (partition, handled): since.get((partition, handled), now)
+                for partition, (handled, end) in stands.items()
+                if handled < end
+            }
+            for (partition, handled), began in since.items():
+                if now - began >= STALLED_SECONDS:
+                    raise StreamStopped(
+                        f"nothing came of {self._topic}/{partition} behind offset {handled} for {STALLED_SECONDS:g} s, though more is "
+                        "there: the process ends, and takes its partitions anew when it is started again"
+                    )
 
     def following(self) -> dict[int, int]:
         """The next offset to be handled, by partition, of those that anything came from."""
@@ -183,19 +216,24 @@ class LedgerStream:
     async def lag(self) -> dict[int, int]:
         """Offsets between what was handled and the end, by partition. The marks that end transactions are never handed over: where all
         that was handed over is handled, it counts from the consumer's position, which passes over them. Raises LogError."""
+        lags = {}
+        for partition, (handled, end) in (await self._stands()).items():
+            lags[partition] = max(0, end - handled)
+            if handled >= self._targets.setdefault(partition, end):
+                self._behind.discard(partition)
+        return lags
+
+    async def _stands(self) -> dict[int, tuple[int, int]]:
+        """The offset behind what was handled and that of the end, by partition. Raises LogError."""
         app, partitions = self._app, self._partitions
         if app is None or not partitions:
             return {}
         places = await self._places(app, partitions)
         if self._partitions is not partitions:
             return {}
-        lags = {}
-        for partition, place in places.items():
-            handled = self._handled(partition, place)
-            lags[partition] = max(0, place.end - handled)
-            if handled >= self._targets.setdefault(partition, place.end):
-                self._behind.discard(partition)
-        return lags
+        return {
+            partition: (self._handled(partition, place), place.end) for partition, place in places.items()
+        }
 
     def _handled(self, partition: int, place: _Place) -> int:
         if place.given is None:

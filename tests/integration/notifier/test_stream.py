@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Record, TopicSpec
-from services.notifier.stream import LedgerStream
+from services.notifier import stream
+from services.notifier.stream import LedgerStream, StreamStopped
 
 SECONDS = 30.0
 
@@ -107,6 +109,66 @@ async def test_what_is_still_open_is_not_heard_either(kafka: str, topic: str) ->
     finally:
         await producer.stop()
     assert heard == [b"other partition", b"open"]
+
+
+async def test_a_partition_that_nobody_reads_any_more_ends_the_stream_and_nothing_is_lost(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes | None] = []
+    lost = False
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    class Losing(stream._CommittedConsumerThread):
+        async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+            # As Faust leaves a partition after a member was expelled: assigned, and never asked for.
+            if lost:
+                await asyncio.sleep(0.05)
+                return {}
+            return await super()._fetch_records(*args, **kwargs)
+
+    monkeypatch.setattr(stream, "_CommittedConsumerThread", Losing)
+    monkeypatch.setattr(stream, "STALLED_SECONDS", 2.0)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)) as task:
+        await put(kafka, topic, [b"one"], commit=True)
+        await until(lambda: heard == [b"one"])
+        lost = True
+        await put(kafka, topic, [b"two"], commit=True)
+        with pytest.raises(StreamStopped, match="nothing came of"):
+            async with asyncio.timeout(SECONDS):
+                await task
+    lost = False
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: heard[-1] == b"two")
+
+
+async def test_a_stream_that_waits_or_has_nothing_to_read_is_left_alone(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        await asyncio.sleep(1.5)
+        heard.extend(record.value for record in records)
+
+    monkeypatch.setattr(stream, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(stream, "_WATCH_SECONDS", 0.05)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"t-{topic}")
+    await producer.start()
+    try:
+        async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)) as task:
+            await put(kafka, topic, [b"slow"], commit=True)
+            await put(kafka, topic, [b"aborted"], commit=False)
+            await until(lambda: heard == [b"slow"])
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"open", partition=0)
+            await asyncio.sleep(1.5)
+            assert not task.done()
+            await producer.commit_transaction()
+            await until(lambda: heard == [b"slow", b"open"])
+    finally:
+        await producer.stop()
 
 
 async def test_a_record_that_cannot_be_handled_stops_the_stream_and_is_read_again(
