@@ -98,8 +98,10 @@ class _CommittedConsumer(Consumer):
     async def wait_first(self, *waited: Any, timeout: Any = None) -> WaitResults:  # noqa: ASYNC109 - as Faust has it
         """Faust puts each record to its stream in a race with the event that suspends the flow, with four tasks and some turns of the
         loop for a record; while deliveries keep the loop busy, no more than a few records came in the time of one batch. Here a
-        record is put and no more: a fetcher that waits when the flow is suspended is cancelled by Faust anyway."""
-        if len(waited) != 2:
+        record is put and no more, which waits for nothing while the flow goes on. Once it is suspended Faust's race gives the record up:
+        Faust keeps the fetcher over a rebalance, and a record held until the flow goes on would set what was read to where it stood
+        before the seek, so that all up to there is dropped."""
+        if len(waited) != 2 or not self.flow_active:
             return await super().wait_first(*waited, timeout=timeout)
         put, suspended = waited
         suspended.close()
