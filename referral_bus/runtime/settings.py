@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """Where traces go: an OTLP collector over HTTP, such as ``http://collector:4318/v1/traces``. Without it there are none."""
     traces_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Which share of the referrals is traced; give all services the same."""
+    write_schemas_up_to: Annotated[int, Field(ge=1)] | None = None
+    """While an older version reads beside: the highest schema id that one knows (its schemas/avro/ids.json). Nothing newer is written."""
     certificates: dict[str, Path] = {}
     """Certificates (PEM) whose end is told by the metrics, by name: of the proxy before the service, of Kafka, of the database."""
     stop_seconds: Annotated[float, Field(gt=0, le=300)] = 20.0

@@ -1,6 +1,9 @@
 """Messages as Confluent-framed Avro: a zero byte, the schema id in four bytes, the Avro body.
 
 Decoding uses the writer's schema named in the frame and resolves it to the reader's own, so an old record reads as a new one.
+
+While an older version of the code reads beside this one, messages can be written by the schemas that one knows. What these have no word for
+is refused then, never left out: whoever wrote it would go on with what was meant, and whoever reads it with what was written.
 """
 
 from __future__ import annotations
@@ -34,49 +37,63 @@ class Codec:
     ) -> None:
         self._writers = writers
         self._ids = current
+        self._newest = {message: number for number, (message, _) in sorted(writers.items())}
+        self._held = {message for message, number in current.items() if number != self._newest[message]}
         self._frames = {message: _MAGIC + number.to_bytes(4, "big") for message, number in current.items()}
-        self._current = {message: writers[number][1] for message, number in current.items()}
+        written = {message: writers[number][1] for message, number in current.items()}
         self._messages = {
             message: writer_of(schema)
-            for message, schema in self._current.items()
+            for message, schema in written.items()
             if not issubclass(message, Event)
         }
         self._events = {
             message: writer_of_event(schema)
-            for message, schema in self._current.items()
+            for message, schema in written.items()
             if issubclass(message, Event)
         }
 
     @classmethod
-    def load(cls) -> Codec:
-        """Read the schema files. Raises WireError where a message has no schema: run ``make schemas``."""
+    def load(cls, write_up_to: int | None = None) -> Codec:
+        """Read the schema files. Every schema is read; a message is written by its newest, or, while an older version of the code reads
+        beside this one, by its newest whose id is not above ``write_up_to``. A message that has none so old can't be written then.
+        Raises WireError where a message has no schema: run ``make schemas``."""
         writers: dict[int, tuple[type[Message], Any]] = {}
         current: dict[type[Message], int] = {}
         for schema in registered():
             message = BY_NAME.get(schema.name)
             if message is not None:
                 writers[schema.id] = (message, fastavro.parse_schema(schema.parsed(), named_schemas={}))
-                current[message] = schema.id
+                if write_up_to is None or schema.id <= write_up_to:
+                    current[message] = schema.id
+        known = {message for message, _ in writers.values()}
         for message in MESSAGES:
-            if message not in current:
+            if message not in known:
                 raise WireError(f"{message.schema_name()} has no schema in schemas/avro: run 'make schemas'")
         return cls(writers, current)
 
     def schema_id(self, message: type[Message]) -> int:
-        """The id under which new records of this message are written."""
+        """The id under which new records of this message are written. Raises WireError where it can't be written yet."""
+        if message not in self._ids:
+            raise _too_new(message)
         return self._ids[message]
 
     def encode(self, message: Message) -> bytes:
-        """Any message but an event, framed."""
+        """Any message but an event, framed. Raises WireError where older code reads beside that does not know what it says."""
         kind = type(message)
+        if kind not in self._ids:
+            raise _too_new(kind)
         out = bytearray(self._frames[kind])
         self._messages[kind](out, message)
-        return bytes(out)
+        written = bytes(out)
+        if kind in self._held and self.decode(written) != message:
+            raise _too_new(kind, self._ids[kind])
+        return written
 
     def encode_entry(self, entry: Entry, like: bytes | None = None) -> bytes:
         """An event with its meta, framed: the bytes the hash chain is made of. ``like`` is a value of the same event whose schema is
         to be used instead of the current one, so that what was written long ago can be written again; what that one has no field
-        for is written by the current one, and so never comes out as the same."""
+        for is written by the current one, and so never comes out as the same. Raises WireError where older code reads beside that does
+        not know what it says."""
         kind = type(entry.event)
         if like is not None and like[:_FRAME] != self._frames[kind]:
             known = self._writers.get(int.from_bytes(like[1:_FRAME], "big"))
@@ -84,11 +101,16 @@ class Codec:
                 written = _written_as(like[:_FRAME], known[1], entry)
                 if self.decode_entry(written) == entry:
                     return written
+        if kind not in self._ids:
+            raise _too_new(kind)
         out = bytearray(self._frames[kind])
         write_meta, write_event = self._events[kind]
         write_meta(out, entry.meta)
         write_event(out, entry.event)
-        return bytes(out)
+        written = bytes(out)
+        if kind in self._held and self.decode_entry(written) != entry:
+            raise _too_new(kind, self._ids[kind])
+        return written
 
     def decode(self, data: bytes | None) -> Message:
         """Any message but an event. Raises WireError on anything that is not one."""
@@ -119,7 +141,8 @@ class Codec:
                 f"schema id {number} is not in schemas/avro/ids.json: upgrade readers before writers"
             )
         message, writer = known
-        reader = None if self._ids[message] == number else self._current[message]
+        newest = self._newest[message]
+        reader = None if newest == number else self._writers[newest][1]
         stream = BytesIO(data)
         stream.seek(_FRAME)
         try:
@@ -146,3 +169,11 @@ def _written_as(frame: bytes, schema: Any, entry: Entry) -> bytes:
     out.seek(_FRAME)
     fastavro.schemaless_writer(out, schema, datum)
     return out.getvalue()
+
+
+def _too_new(message: type[Message], schema: int | None = None) -> WireError:
+    known = "the schemas that may be written now" if schema is None else f"schema {schema}"
+    return WireError(
+        f"{known} can't say this {message.__name__}: older code still reads beside. Take REFBUS_WRITE_SCHEMAS_UP_TO away once nothing "
+        "of it runs any more"
+    )

@@ -56,7 +56,7 @@ async def build(
     settings: IntakeSettings, health: Health, clock: Clock | None = None
 ) -> AsyncIterator[list[Task]]:
     """The parts: the reference data, the doors, its relay, and housekeeping."""
-    clock, codec, bus = clock or SystemClock(), Codec.load(), settings.bus
+    clock, codec, bus = clock or SystemClock(), Codec.load(settings.write_schemas_up_to), settings.bus
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     intake_key = settings.intake_key.get_secret_value()
     public_key = public_part(intake_key)

@@ -41,7 +41,7 @@ async def build(
     settings: MatchingSettings, health: Health, clock: Clock | None = None
 ) -> AsyncIterator[list[Task]]:
     """The parts: the worker, the clock, snapshots, and the gauges."""
-    clock, codec, bus = clock or SystemClock(), Codec.load(), settings.bus
+    clock, codec, bus = clock or SystemClock(), Codec.load(settings.write_schemas_up_to), settings.bus
     async with AsyncExitStack() as stack:
         engine = new_engine(settings.database_url.get_secret_value())
         stack.push_async_callback(engine.dispose)

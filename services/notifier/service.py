@@ -63,7 +63,7 @@ async def build(
     settings: NotifierSettings, health: Health, clock: Clock | None = None
 ) -> AsyncIterator[list[Task]]:
     """The parts: the ledger's stream, the deliveries, the HTTP API, and housekeeping."""
-    clock, codec, bell = clock or SystemClock(), Codec.load(), Bell()
+    clock, codec, bell = clock or SystemClock(), Codec.load(settings.write_schemas_up_to), Bell()
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     derived = Secrets.derive(master, settings.bus)
     health.starting(hearer.PART, "connects")

@@ -44,7 +44,7 @@ async def build(
     settings: ProjectionsSettings, health: Health, clock: Clock | None = None
 ) -> AsyncIterator[list[Task]]:
     """The parts: the projector and the query API."""
-    clock, codec = clock or SystemClock(), Codec.load()
+    clock, codec = clock or SystemClock(), Codec.load(settings.write_schemas_up_to)
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     derived = Secrets.derive(master, settings.bus)
     health.starting(PART, "connects")

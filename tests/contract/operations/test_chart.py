@@ -195,6 +195,7 @@ def test_the_settings_are_those_the_code_knows_and_it_starts_with_them(
     settings = _loaded(CLASSES[of], one, tmp_path, monkeypatch)
     given = values(name)
     assert settings.bus == given["bus"] and settings.kafka == given["kafka"]["bootstrap"]
+    assert settings.write_schemas_up_to == given["write_schemas_up_to"]
     assert (settings.traces or "") == given["traces"]["url"]
     assert settings.traces_share == given["traces"]["share"]
     assert settings.log_level == given["log_level"] and settings.stop_seconds == given["stop_seconds"]

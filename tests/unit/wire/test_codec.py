@@ -119,6 +119,55 @@ def test_what_an_older_schema_has_no_field_for_never_comes_out_as_what_was_writt
     assert CODEC.encode_entry(Entry(META, later), like=old) == CODEC.encode_entry(Entry(META, later)) != old
 
 
+def number(data: bytes) -> int:
+    return int.from_bytes(data[1:5], "big")
+
+
+def test_a_message_is_written_by_an_older_schema_while_older_code_reads_beside() -> None:
+    first = next(one.id for one in registered() if one.name == SubmitReferral.schema_name())
+    held = Codec.load(write_up_to=first)
+    assert number(held.encode(submission())) == first == held.schema_id(SubmitReferral)
+    assert number(CODEC.encode(submission())) > first
+    assert CODEC.decode(held.encode(submission())) == submission()
+
+
+def test_what_is_new_in_a_schema_is_read_by_who_does_not_write_it_yet() -> None:
+    direct = submission().model_copy(update={"mode": "direct", "service": "sv-north-beds"})
+    first = next(one.id for one in registered() if one.name == SubmitReferral.schema_name())
+    assert Codec.load(write_up_to=first).decode(CODEC.encode(direct)) == direct
+
+
+def test_what_an_older_schema_has_no_field_for_is_refused_and_never_left_out() -> None:
+    direct = submission().model_copy(update={"mode": "direct", "service": "sv-north-beds"})
+    first = next(one.id for one in registered() if one.name == SubmitReferral.schema_name())
+    with pytest.raises(WireError, match=f"schema {first} can't say this SubmitReferral"):
+        Codec.load(write_up_to=first).encode(direct)
+    scheduled = OfferAccepted(referral=REFERRAL, task=TASK, provider="shelter", starts_at=5)
+    oldest = next(one.id for one in registered() if one.name == OfferAccepted.schema_name())
+    with pytest.raises(WireError, match=f"schema {oldest} can't say this OfferAccepted"):
+        Codec.load(write_up_to=oldest).encode_entry(Entry(META, scheduled))
+
+
+def test_a_message_that_is_new_altogether_is_not_written_while_older_code_reads_beside() -> None:
+    first = next(one.id for one in registered() if one.name == Tick.schema_name())
+    held = Codec.load(write_up_to=first - 1)
+    tick = Tick(region="north", due=5)
+    for write in (lambda: held.encode(tick), lambda: held.schema_id(Tick)):
+        with pytest.raises(WireError, match="can't say this Tick"):
+            write()
+    assert held.decode(CODEC.encode(tick)) == tick
+
+
+def test_an_event_is_written_by_an_older_schema_and_again_by_the_one_it_was_written_by() -> None:
+    accepted = Entry(META, OfferAccepted(referral=REFERRAL, task=TASK, provider="shelter"))
+    first, *_, newest = [one.id for one in registered() if one.name == OfferAccepted.schema_name()]
+    held = Codec.load(write_up_to=first)
+    old, new = held.encode_entry(accepted), CODEC.encode_entry(accepted)
+    assert (number(old), number(new)) == (first, newest)
+    assert held.decode_entry(new) == held.decode_entry(old) == accepted
+    assert (held.encode_entry(accepted, like=new), CODEC.encode_entry(accepted, like=old)) == (new, old)
+
+
 def test_bytes_left_over_are_refused() -> None:
     with pytest.raises(WireError, match="left over"):
         CODEC.decode(CODEC.encode(Tick(region="north", due=5)) + b"x")

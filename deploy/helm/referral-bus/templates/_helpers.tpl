@@ -146,6 +146,9 @@ spec:
         {{- range $name, $_ := . }}{{ $_ := set $paths $name (printf "/run/refbus/certificates/%s.pem" $name) }}{{ end }}
         - {name: REFBUS_CERTIFICATES, value: {{ $paths | toJson | quote }}}
         {{- end }}
+        {{- with $root.Values.write_schemas_up_to }}
+        - {name: REFBUS_WRITE_SCHEMAS_UP_TO, value: {{ . | quote }}}
+        {{- end }}
         {{- with $root.Values.traces.url }}
         - {name: REFBUS_TRACES, value: {{ . | quote }}}
         - {name: REFBUS_TRACES_SHARE, value: {{ $root.Values.traces.share | toJson | quote }}}

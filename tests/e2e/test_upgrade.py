@@ -1,0 +1,198 @@
+"""An upgrade that rolls: this version and the next side by side, of matching and of a schema, in the order docs/how-to/upgrade.md gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from referral_bus.client.answers import Answer
+from referral_bus.client.errors import BusError, Refused
+from referral_bus.contracts.ledger import OfferAccepted, OfferMade, ReferralOpened, RulesActivated
+from referral_bus.contracts.reference import Rules
+from referral_bus.embedded.ports import free_ports
+from referral_bus.embedded.process import ChildProcess
+from referral_bus.log import topics
+from tests.support.next_version import NEWEST_SCHEMA, NEXT_RULES, NextVersion
+from tests.support.whole_bus import REGIONS, WholeBus, bus_of, new_need, plan_of, request, until
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+HELD = {"REFBUS_WRITE_SCHEMAS_UP_TO": str(NEWEST_SCHEMA)}
+REFBUS = ("-c", "from referral_bus.cli import main; main()")
+AGENCIES = {"hospital": "harbor", "school": "cedar"}
+"""An agency of each region, and a provider there."""
+
+
+class Load:
+    """Agencies that refer people all the while, providers that accept some of them, and their own list of what was acknowledged."""
+
+    def __init__(self, whole: WholeBus) -> None:
+        self.whole = whole
+        self.opened: list[str] = []
+        self.accepted: list[str] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self._refer(*parties)) for parties in AGENCIES.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    task.result()
+
+    async def _refer(self, agency: str, provider: str) -> None:
+        need = new_need()
+        await self.whole.service(provider, need, places=5_000)
+        bus, other = self.whole.party(agency), self.whole.party(provider)
+        while True:
+            answer = await self._until_taken(lambda id: bus.submit(request(need), id=id))
+            assert answer.referral is not None
+            self.opened.append(answer.referral)
+            if len(self.opened) % 3 == 0:
+                with suppress(BusError):  # not decided yet: nobody promised that
+                    timeline = await bus.timeline(answer.referral, after=answer.token, wait=5.0)
+                    if timeline["task"] is not None:
+                        task: str = timeline["task"]
+                        await self._until_taken(lambda id, task=task: other.accept(task, id=id))
+                        self.accepted.append(answer.referral)
+            await asyncio.sleep(0.05)
+
+    @staticmethod
+    async def _until_taken(say: Callable[[str], Awaitable[Answer]]) -> Answer:
+        """Say it again under the same id until it is acknowledged: doors are restarted too."""
+        id = uuid4().hex
+        while True:
+            try:
+                return await say(id)
+            except Refused:
+                raise
+            except BusError:
+                await asyncio.sleep(0.2)
+
+    async def grows(self, by: int = 8) -> None:
+        """Wait until so many more were acknowledged, and all of them decided."""
+        goal = len(self.opened) + by
+        await until(lambda: len(self.opened) >= goal, within=60.0)
+        wanted = set(self.opened[:goal])
+        try:
+            async with asyncio.timeout(60.0):
+                while wanted := wanted - (await _about(self.whole, OfferMade.event_type())).keys():
+                    await asyncio.sleep(0.3)
+        except TimeoutError:
+            raise AssertionError(f"acknowledged, but not decided: {sorted(wanted)}") from None
+
+
+async def _about(whole: WholeBus, *types: str) -> Counter[str]:
+    """How often each referral has an event of these types. By the headers: this version can't read what the next one writes."""
+    found: Counter[str] = Counter()
+    for record in await whole.records(topics.ledger(whole.name)):
+        headers = dict(record.headers)
+        if headers["ce_type"].decode() in types:
+            found[headers["ce_subject"].decode()] += 1
+    return found
+
+
+async def _schemas(whole: WholeBus) -> set[int]:
+    """The schemas by which the ledger is written."""
+    records = await whole.records(topics.ledger(whole.name))
+    return {int.from_bytes((record.value or b"")[1:5], "big") for record in records}
+
+
+def _now_by(old: ChildProcess, version: NextVersion, settings: dict[str, str]) -> ChildProcess:
+    service = old.name.rpartition("-")[0]
+    kept = {name: value for name, value in old.environment.items() if name not in HELD}
+    environment = {**kept, **version.environment, **settings}
+    return ChildProcess(old.name, version.command("-m", f"services.{service}"), environment, old.log)
+
+
+async def _upgraded(whole: WholeBus, name: str, version: NextVersion, settings: dict[str, str]) -> None:
+    """The process stops, and starts as the next version."""
+    await whole.bus.processes[name].stop()
+    whole.bus.processes[name] = _now_by(whole.bus.processes[name], version, settings)
+    await whole.bus.start_service(name)
+
+
+async def test_an_upgrade_that_rolls_loses_nothing_and_decides_nothing_twice(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    version = NextVersion(tmp_path_factory.mktemp("next"))
+    assert version.schema == NEWEST_SCHEMA + 1
+    async with bus_of(replace(plan_of(tmp_path), matching_workers=2)) as whole:
+        await whole.publish_parties()
+        load = Load(whole)
+        async with load.running():
+            await load.grows()
+            former = whole.bus.processes["matching-1"]
+
+            # The new code beside the old, writing what that knows. It is killed: the old one takes over what it has decided.
+            await _upgraded(whole, "matching-1", version, HELD)
+            await load.grows()
+            await whole.bus.processes["matching-1"].kill()
+            await load.grows()
+            await whole.bus.start_service("matching-1")
+            await load.grows()
+
+            # The last of the old code goes.
+            for name in ("matching-2", "projections-1", "notifier-1", "intake-1"):
+                await _upgraded(whole, name, version, HELD)
+            await load.grows()
+            assert max(await _schemas(whole)) <= NEWEST_SCHEMA
+
+            # Schemas of both kinds side by side, then the new one alone.
+            await _upgraded(whole, "matching-1", version, {})
+            await load.grows()
+            await _upgraded(whole, "matching-2", version, {})
+            await load.grows()
+            assert {NEWEST_SCHEMA + 1} <= await _schemas(whole)
+
+            await whole.operations().publish(Rules(rules="matching", version=NEXT_RULES))
+
+            async def activated() -> bool:
+                return (await _about(whole, RulesActivated.event_type())).total() == len(REGIONS)
+
+            await until(activated)
+            await load.grows()
+
+            # Whoever forgot a process of the old code is told so, and it decides nothing.
+            apart = {
+                "REFBUS_OPERATIONS_PORT": str(free_ports(1)[0]),
+                "REFBUS_DATA_DIR": str(tmp_path / "old"),
+            }
+            old = ChildProcess(
+                "matching-old",
+                [sys.executable, "-m", "services.matching"],
+                {**former.environment, **apart},
+                tmp_path / "old.log",
+            )
+            await old.start()
+            assert await asyncio.wait_for(old.wait(), 60.0) == 1
+            assert "upgrade" in old.log.read_text()
+            await load.grows()
+        await _is_whole(whole, load, version)
+
+
+async def _is_whole(whole: WholeBus, load: Load, version: NextVersion) -> None:
+    opened = await _about(whole, ReferralOpened.event_type())
+    assert set(load.opened) <= opened.keys()
+    assert set(opened.values()) == {1}
+    accepted = await _about(whole, OfferAccepted.event_type())
+    assert {referral: accepted[referral] for referral in load.accepted} == dict.fromkeys(load.accepted, 1)
+    assert set(accepted.values()) <= {1}
+    assert set((await _about(whole, OfferMade.event_type())).values()) == {1}
+    report = json.loads(version.run(*REFBUS, "verify", "--json", "--home", str(whole.home)))
+    assert report["good"], report
+    version.run(*REFBUS, "check-views", "--home", str(whole.home))
+    assert await whole.rows("select unit from projections.units where free < 0") == []
