@@ -65,7 +65,6 @@ CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,  # offsets move with the work, never by a timer
     "auto_offset_reset": "none",  # records deleted before they were read are an error, not a jump
     "request_timeout_ms": 8_000,  # longer than a join waits for a member that was killed; a leader that hangs is noticed by it alone
-    "max_partition_fetch_bytes": 4 * 1024 * 1024,  # a backlog of thousands of records in one answer
     # A long poll: it answers as soon as anything is there, but aiokafka has one at a time for a broker. One that holds only quiet
     # partitions keeps a busy one waiting for so long, with its backlog: at the default of 500 ms that is what throughput becomes.
     "fetch_max_wait_ms": 100,
