@@ -10,9 +10,8 @@ BENCH_ARGS ?=
 SEEDS ?= 1000
 CHAOS_ARGS ?=
 
-# What takes longest goes first, in one process; beside it in another the quick ones: what fails in them needs no broker to understand.
-SUITES := $(wildcard $(addprefix tests/,chaos simulation unit contract integration e2e))
-BESIDE := --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+# Quick ones first: what fails in them needs no broker to understand.
+SUITES := $(wildcard $(addprefix tests/,unit simulation contract integration e2e chaos))
 
 # Addresses and headers would name a registry; the packages are named by their coordinates and hashes alone.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -34,7 +33,7 @@ down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
 	@$(BIN)/refbus down $(DOWN_ARGS)
 
 test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
-	@$(BIN)/pytest $(SUITES) $(BESIDE) $(PYTEST_ARGS)
+	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
 
 containers: dev ## Build the images, bring the bus up in containers, and run the end-to-end test on it
 	@$(BIN)/pytest tests/containers $(PYTEST_ARGS)

@@ -18,7 +18,6 @@ from referral_bus.embedded.postgres import EmbeddedPostgres
 from referral_bus.wire.codec import Codec
 
 _ROOT = Path(__file__).resolve().parents[1]
-_GREEDY = frozenset({"simulation", "chaos"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,15 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="embedded|URL",
         help="the PostgreSQL to test with (default: embedded)",
     )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests (``pytest -n``), those of a file stay together, and what would have the machine to itself goes one
-    after another."""
-    for item in items:
-        file = item.path.relative_to(_ROOT / "tests")
-        group = "greedy" if file.parts[0] in _GREEDY else file.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ async def test_a_partition_that_nobody_reads_any_more_ends_the_stream_and_nothin
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[bytes | None] = []
-    lost = False
+    lost = asked = False
 
     async def handle(records: Sequence[Record]) -> None:
         heard.extend(record.value for record in records)
@@ -123,7 +123,9 @@ async def test_a_partition_that_nobody_reads_any_more_ends_the_stream_and_nothin
     class Losing(stream._CommittedConsumerThread):
         async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
             # As Faust leaves a partition after a member was expelled: assigned, and never asked for.
+            nonlocal asked
             if lost:
+                asked = True
                 await asyncio.sleep(0.05)
                 return {}
             return await super()._fetch_records(*args, **kwargs)
@@ -134,6 +136,8 @@ async def test_a_partition_that_nobody_reads_any_more_ends_the_stream_and_nothin
         await put(kafka, topic, [b"one"], commit=True)
         await until(lambda: heard == [b"one"])
         lost = True
+        # A fetch that had begun before would bring it still.
+        await until(lambda: asked)
         await put(kafka, topic, [b"two"], commit=True)
         with pytest.raises(StreamStopped, match="nothing came of"):
             async with asyncio.timeout(SECONDS):
