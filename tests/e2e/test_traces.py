@@ -32,25 +32,27 @@ async def test_one_referral_is_one_trace_from_the_door_to_the_webhook(
             need = new_need()
             await whole.service("harbor", need)
             person = request(need)
-            referral = await _lived(whole, person)
-            other = await _lived(whole, request(need))
+            referral = await _lived(whole, person, {"traceparent": CALLER})
+            other = await _lived(whole, request(need), {})
             await until(lambda: _complete(taken, referral) and _complete(taken, other))
+        for one in (referral, other):
+            spans = _of(taken, one)
+            assert {span.service for span in spans} == SERVICES
+            _holds_together(spans, one)
+            _tells_of_each_step(spans)
         spans = _of(taken, referral)
-        assert {span.service for span in spans} == SERVICES
-        _holds_together(spans, referral)
-        _tells_of_each_step(spans)
         _goes_on_at_the_provider(receiver, referral)
         _tells_of_its_caller(taken, spans)
         _says_nothing_of(taken, person.subject)
         assert not {span.id for span in spans} & {span.id for span in _of(taken, other)}
 
 
-async def _lived(whole: WholeBus, person: Any) -> str:
-    """A referral's life, told by the agency with a trace of its own; its id."""
+async def _lived(whole: WholeBus, person: Any, headers: dict[str, str]) -> str:
+    """A referral's life; its id."""
     answer = await whole.http.post(
         f"{whole.bus.addresses.intake}/v1/referrals",
         json=person.model_dump(mode="json"),
-        headers={**whole.authorization("hospital"), "traceparent": CALLER},
+        headers={**whole.authorization("hospital"), **headers},
     )
     answer.raise_for_status()
     referral, token = answer.json()["referral"], answer.json()["token"]
