@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import fastavro
 from pydantic import BaseModel, ValidationError
 
-from referral_bus.contracts.ledger import Entry, Event, Meta
+from referral_bus.contracts.ledger import GENESIS_HASH, Entry, Event, Meta
 from referral_bus.contracts.message import Message
 from referral_bus.wire.catalogue import BY_NAME, MESSAGES
 from referral_bus.wire.errors import WireError
@@ -25,6 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _FRAME = 5
 _MAGIC = b"\x00"
+_NOWHERE = Meta(region="nowhere", sequence=1, prev_hash=GENESIS_HASH, decided_through=0, now=0, rules=1)
 MAXIMUM_BYTES = 1_048_576
 """No message of the bus is larger; what is larger is refused before it is parsed."""
 
@@ -95,7 +96,7 @@ class Codec:
         for is written by the current one, and so never comes out as the same. Raises WireError where older code reads beside that does
         not know what it says."""
         kind = type(entry.event)
-        if like is not None and like[:_FRAME] != self._frames[kind]:
+        if like is not None and like[:_FRAME] != self._frames.get(kind):
             known = self._writers.get(int.from_bytes(like[1:_FRAME], "big"))
             if known is not None and known[0] is kind:
                 written = _written_as(like[:_FRAME], known[1], entry)
@@ -111,6 +112,11 @@ class Codec:
         if kind in self._held and self.decode_entry(written) != entry:
             raise _too_new(kind, self._ids[kind])
         return written
+
+    def check(self, event: Event) -> None:
+        """Raises WireError where older code reads beside that does not know what the event says."""
+        if type(event) not in self._ids or type(event) in self._held:
+            self.encode_entry(Entry(_NOWHERE, event))
 
     def decode(self, data: bytes | None) -> Message:
         """Any message but an event. Raises WireError on anything that is not one."""

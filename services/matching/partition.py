@@ -259,7 +259,7 @@ class PartitionWork:
         while True:
             facts = await self._opener.open(wanted_facts(chain.state, submission, now))
             try:
-                events = decide(chain.state, submission, now, facts)
+                events = self._sayable(decide(chain.state, submission, now, facts))
             except Exception as error:  # whatever it is, the partition goes on without this submission
                 logger.error(
                     "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
@@ -291,20 +291,26 @@ class PartitionWork:
                 submission = admitted_again(state.parked[sequence].admitted, self._codec)
                 facts = await self._opener.open(wanted_facts(state, submission, now))
                 try:
-                    events = resume(state, sequence, submission, now, facts)
+                    events = self._sayable(resume(state, sequence, submission, now, facts))
                 except Exception as error:  # as above: what waits must not keep the partition from going on
                     logger.error("what is parked at sequence %d can't be decided", sequence, exc_info=error)
                     events = gave_up_resuming(sequence)
             elif (called := state.next_call()) is not None:
                 facts = await self._opener.open(wanted_for(state, called))
                 try:
-                    events = call(state, called, now, facts)
+                    events = self._sayable(call(state, called, now, facts))
                 except Exception as error:
                     logger.error("%s can't be matched", called.referral, exc_info=error)
                     events = gave_up_calling(called, now)
             else:
                 return outcome
             outcome += self._append(chain, events, None, cause, offset, now, correlation)
+
+    def _sayable(self, events: list[Event]) -> list[Event]:
+        """The events. Raises WireError where one can't be written while older code reads beside: before any of them is folded."""
+        for event in events:
+            self._codec.check(event)
+        return events
 
     def _append(
         self,

@@ -179,7 +179,7 @@ async def test_an_upgrade_that_rolls_loses_nothing_and_decides_nothing_twice(
             )
             await old.start()
             assert await asyncio.wait_for(old.wait(), 60.0) == 1
-            assert "upgrade" in old.log.read_text()
+            assert "upgrade readers before writers" in old.log.read_text()
             await load.grows()
         await _is_whole(whole, load, version)
 

@@ -254,6 +254,22 @@ async def test_what_a_fault_of_ours_keeps_from_being_decided_is_refused_and_dead
     assert (await verified(site)).good
 
 
+async def test_what_older_code_beside_could_not_read_is_refused_before_anything_of_it_is_so(
+    codec: Codec,
+) -> None:
+    held = Codec(codec._writers, {one: id for one, id in codec._ids.items() if one is not OfferMade})
+    site = await Site.opened(held)
+    await site.put(publish(offers("beds", total=2)), "shelter")
+    await site.decide()
+    at = await site.put(await site.submission(number=1), "police")
+    events = events_of(await site.decide(), codec)
+    assert kinds(events) == ["SubmissionRefused"]
+    assert refused(events) == "undecidable"
+    assert [(letter.offset, letter.reason) for letter in await site.letters()] == [(at, "undecidable")]
+    assert not site.chain.state.referrals
+    assert (await verified(site)).good
+
+
 async def test_a_fault_on_a_tick_is_dead_lettered_and_the_tick_comes_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

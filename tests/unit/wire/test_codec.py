@@ -144,8 +144,13 @@ def test_what_an_older_schema_has_no_field_for_is_refused_and_never_left_out() -
         Codec.load(write_up_to=first).encode(direct)
     scheduled = OfferAccepted(referral=REFERRAL, task=TASK, provider="shelter", starts_at=5)
     oldest = next(one.id for one in registered() if one.name == OfferAccepted.schema_name())
-    with pytest.raises(WireError, match=f"schema {oldest} can't say this OfferAccepted"):
-        Codec.load(write_up_to=oldest).encode_entry(Entry(META, scheduled))
+    held = Codec.load(write_up_to=oldest)
+    for write in (
+        lambda: held.encode_entry(Entry(META, scheduled)),
+        lambda: held.check(scheduled),
+    ):
+        with pytest.raises(WireError, match=f"schema {oldest} can't say this OfferAccepted"):
+            write()
 
 
 def test_a_message_that_is_new_altogether_is_not_written_while_older_code_reads_beside() -> None:
