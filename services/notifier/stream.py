@@ -32,6 +32,7 @@ REQUEST_SECONDS: Final = 15.0
 COMMIT_SECONDS: Final = 1.0
 _FETCH_WAIT_MS: Final = 500
 _WATCH_SECONDS: Final = 1.0
+_POSITION_SECONDS: Final = 0.05
 _BATCH: Final = 500
 _LOOK_SECONDS: Final = 0.2
 STALLED_SECONDS: Final = 12.0
@@ -42,10 +43,11 @@ Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class _Place(NamedTuple):
-    """Where the consumer stands in a partition: the end of what is committed, the position, and the offset behind what it last gave."""
+    """Where the consumer stands in a partition: the end of what is committed, the position once it has one, and the offset behind what
+    it last gave."""
 
     end: int
-    position: int
+    position: int | None
     given: int | None
 
 
@@ -68,7 +70,7 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(partitions)
         # A known position is told without a turn of the loop, so it goes with what was given.
         return {
-            tp.partition: _Place(ends[tp], await consumer.position(tp), self.given.get(tp))
+            tp.partition: _Place(ends[tp], await _position(consumer, tp), self.given.get(tp))
             for tp in partitions
         }
 
@@ -238,10 +240,9 @@ class LedgerStream:
         }
 
     def _handled(self, partition: int, place: _Place) -> int:
-        if place.given is None:
-            return place.position
         following = self._following.get(partition, 0)
-        return place.position if following >= place.given else following
+        behind = place.given is not None and following < place.given
+        return following if behind or place.position is None else place.position
 
     async def _places(self, app: _App, partitions: Iterable[int]) -> dict[int, _Place]:
         thread = cast(_CommittedConsumer, app.consumer).reading
@@ -319,6 +320,16 @@ def _record(message: Any) -> Record:
         value=message.value,
         headers=tuple(message.headers or ()),
     )
+
+
+async def _position(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int | None:
+    """None while it has none: after a rebalance it waits to be sought. Whoever waits for that in the consumer's thread takes one of the two
+    hands with which Faust seeks and fetches there; two of them, and nothing is sought or fetched any more."""
+    try:
+        async with asyncio.timeout(_POSITION_SECONDS):
+            return int(await consumer.position(tp))
+    except TimeoutError:
+        return None
 
 
 async def _ended(app: _App) -> None:

@@ -147,6 +147,32 @@ async def test_a_partition_that_nobody_reads_any_more_ends_the_stream_and_nothin
         await until(lambda: heard[-1] == b"two")
 
 
+async def test_who_asks_for_the_lag_while_a_partition_has_no_position_keeps_nothing_from_being_read(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    async def waits(*_: Any) -> int:
+        await asyncio.sleep(3600)
+        raise AssertionError("nobody waits so long")
+
+    ledger = LedgerStream(kafka, f"g-{topic}", topic, handle)
+    async with running(ledger):
+        await put(kafka, topic, [b"one"], commit=True)
+        await until(lambda: heard == [b"one"])
+        monkeypatch.setattr(AIOKafkaConsumer, "position", waits)
+        asked = [asyncio.create_task(ledger.lag()) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        await put(kafka, topic, [b"two"], commit=True)
+        async with asyncio.timeout(8.0):
+            while heard != [b"one", b"two"]:
+                await asyncio.sleep(0.02)
+        await asyncio.gather(*asked)
+
+
 async def test_a_stream_that_waits_or_has_nothing_to_read_is_left_alone(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
