@@ -105,7 +105,7 @@ class OpenTelemetry(Tracer):
         places = {place for cause in causes if (place := self._parent(cause)) is not None}
         # Nobody's work, a tick's perhaps, is in no trace; nor in that of the request whose task happens to do it.
         batch = self._batch(what, len(causes), places) if places else trace.INVALID_SPAN
-        with self._current(batch):
+        with _current(batch):
             yield
 
     @contextmanager
@@ -124,7 +124,7 @@ class OpenTelemetry(Tracer):
         def carry(outcome: list[Outgoing]) -> list[Outgoing]:
             return [_carried(one, self._span_for(one, span, others, name, began)) for one in outcome]
 
-        with _ended(others.values()), self._current(span):
+        with _ended(others.values()), _current(span):
             yield carry
 
     def _span_for(self, record: Outgoing, span: Span, others: dict[str, Span], name: str, began: int) -> Span:
@@ -175,7 +175,7 @@ class OpenTelemetry(Tracer):
         span = self._tracer.start_span(
             method, kind=SpanKind.CLIENT, attributes={"http.request.method": method}
         )
-        with self._current(span):
+        with _current(span):
             TraceContextTextMapPropagator().inject(request.headers)
             yield request
             if request.status is not None:
@@ -185,12 +185,12 @@ class OpenTelemetry(Tracer):
     def _working(self, what: str, items: Sequence[_Item], kind: SpanKind) -> Iterator[None]:
         """One alone is its own span, with the SQL in it; several have a span each, linked to the one that has their SQL."""
         if len(items) == 1:
-            with self._current(self._item(items[0], kind)):
+            with _current(self._item(items[0], kind)):
                 yield
             return
         batch = self._batch(what, len(items), {one.parent for one in items if one.parent is not None})
         spans = [self._item(one, kind, [Link(batch.get_span_context())]) for one in items]
-        with _ended(spans), self._current(batch):
+        with _ended(spans), _current(batch):
             yield
 
     def _item(self, item: _Item, kind: SpanKind, links: Sequence[Link] = ()) -> Span:
@@ -261,15 +261,16 @@ class OpenTelemetry(Tracer):
                 name, context, kind, attributes, links, began, record_exception=False
             )
 
-    @contextmanager
-    def _current(self, span: Span) -> Iterator[None]:
-        """What is done inside is part of the span, which ends with it."""
-        token = contexts.attach(trace.set_span_in_context(span, Context()))
-        try:
-            with _ended([span]):
-                yield
-        finally:
-            contexts.detach(token)
+
+@contextmanager
+def _current(span: Span) -> Iterator[None]:
+    """What is done inside is part of the span, which ends with it."""
+    token = contexts.attach(trace.set_span_in_context(span, Context()))
+    try:
+        with _ended([span]):
+            yield
+    finally:
+        contexts.detach(token)
 
 
 @contextmanager
@@ -370,17 +371,13 @@ class _Requests:
                 _answered(span, message["status"], _SERVER_ERROR)
             await send(message)
 
-        token = contexts.attach(trace.set_span_in_context(span, Context()))
-        try:
-            with _ended([span]):
-                try:
-                    await self._app(scope, receive, answer)
-                finally:
-                    if "route" in scope:
-                        span.update_name(f"{method} {scope['route'].path}")
-                        span.set_attribute("http.route", scope["route"].path)
-        finally:
-            contexts.detach(token)
+        with _current(span):
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                if "route" in scope:
+                    span.update_name(f"{method} {scope['route'].path}")
+                    span.set_attribute("http.route", scope["route"].path)
 
 
 class _Statements:
