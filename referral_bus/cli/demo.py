@@ -7,14 +7,13 @@ import signal
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from referral_bus.cli.directory import assumed
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Pid
 from referral_bus.client.errors import BusError
@@ -25,7 +24,7 @@ from referral_bus.demo.result import Result, Unchecked, compute
 from referral_bus.demo.scenario import Cast, Played, cast, play
 from referral_bus.demo.watch import NotSettled
 from referral_bus.directory.build import ASSUMED_TERMS
-from referral_bus.directory.model import Assumptions, DirectoryError, Import
+from referral_bus.directory.model import DirectoryError, Import
 from referral_bus.directory.reader import read
 from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, terms
 from referral_bus.embedded.bus import Plan, local_bus
@@ -137,11 +136,7 @@ def _home(home: Path | None, keep: bool, console: Console) -> Iterator[Path]:
 
 def _directory(path: Path, zone: str | None, console: Console) -> Import:
     need = Need(vocabulary=OPEN_ELIGIBILITY, code=_HELP_OF_A_DIRECTORY)
-    try:
-        assumed = Assumptions(region=_REGION_OF_A_DIRECTORY, terms=(need,), zone=zone, today=date.today())
-    except ValidationError as error:
-        raise Rejected(f"--zone: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    found = read(path, assumed)
+    found = read(path, assumed(region=_REGION_OF_A_DIRECTORY, terms=(need,), zone=zone))
     if not found.services:
         raise Rejected(f"No service of {path} can be used. 'refbus directory import' says why, row by row.")
     console.print(

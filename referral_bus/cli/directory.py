@@ -7,7 +7,7 @@ import json
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -126,10 +126,13 @@ def _assumptions(region: str, places: int, codes: list[str], zone: str | None) -
                 f"--term {code!r} is no Open Eligibility code, such as 1375 (Advocacy & Legal Aid)"
             )
     needs = tuple(Need(vocabulary=OPEN_ELIGIBILITY, code=code) for code in codes)
+    return assumed(region=region, places_per_service=places, terms=needs, zone=zone)
+
+
+def assumed(**given: Any) -> Assumptions:
+    """What is assumed of a directory that is read today. Raises DirectoryError, which names the option that is wrong."""
     try:
-        return Assumptions(
-            region=region, places_per_service=places, terms=needs, zone=zone, today=date.today()
-        )
+        return Assumptions(**given, today=date.today())
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
