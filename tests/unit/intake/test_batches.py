@@ -21,7 +21,6 @@ from referral_bus.web import problems
 from referral_bus.web.caller import caller_of
 from referral_bus.wire.cloudevents import BATCH
 from referral_bus.wire.inbox import received
-from services.intake import admission
 from services.intake.api import Doors
 from services.intake.forgetting import Forgetting
 from services.intake.publishing import Publishing
@@ -29,21 +28,7 @@ from services.intake.quotas import Quotas
 from services.intake.reach import Reach
 from tests.support.admitting import referral
 from tests.unit.intake.test_admission import CODEC, Border
-
-CURSED = "the one that hits a fault"
-
-
-@pytest.fixture
-def curse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of ours in admission."""
-    right = admission.body_digest
-
-    def wrong(key: bytes, kind: str, request: Any) -> bytes:
-        if request.subject == CURSED:
-            raise ZeroDivisionError
-        return right(key, kind, request)
-
-    monkeypatch.setattr(admission, "body_digest", wrong)
+from tests.unit.intake.test_outboxes import CURSED, breaks
 
 
 def http(border: Border) -> httpx.AsyncClient:
@@ -64,8 +49,10 @@ def http(border: Border) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://intake")
 
 
-@pytest.mark.usefixtures("curse")
-async def test_a_fault_of_ours_is_told_of_its_own_event_and_the_others_are_admitted() -> None:
+async def test_a_fault_of_ours_is_told_of_its_own_event_and_the_others_are_admitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    breaks(monkeypatch, lambda request: request.subject == CURSED)
     async with Border() as border, http(border) as client:
         await border.open()
         subjects = {"s-1": "one", "s-2": CURSED, "s-3": "three"}
