@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.support.notifying import Receiver, receiving
 from tests.support.whole_bus import WholeBus, whole_bus
 
 
@@ -14,3 +15,9 @@ from tests.support.whole_bus import WholeBus, whole_bus
 async def whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeBus]:
     async with whole_bus(tmp_path_factory.mktemp("bus")) as bus:
         yield bus
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as found:
+        yield found

@@ -99,9 +99,9 @@ class Marked:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_nothing_of_a_person_is_found_anywhere(whole: WholeBus) -> None:
+async def test_nothing_of_a_person_is_found_anywhere(whole: WholeBus, receiver: Receiver) -> None:
     person, forgotten = Marked(), Marked()
-    refused = await _everything_happens(whole, person, forgotten)
+    refused = await _everything_happens(whole, receiver, person, forgotten)
     marks = {f"{field} of the person": mark for field, mark in person.marks.items()}
     marks |= {f"{field} of the forgotten": mark for field, mark in forgotten.marks.items()}
     await until(lambda: list((whole.home / "state" / "matching-1" / "snapshots").glob("*.jsonl")))
@@ -171,21 +171,19 @@ def test_the_search_knows_a_text_in_json_and_finds_nothing_in_another() -> None:
     assert search.found == []
 
 
-async def _everything_happens(whole: WholeBus, person: Marked, forgotten: Marked) -> list[str]:
+async def _everything_happens(
+    whole: WholeBus, receiver: Receiver, person: Marked, forgotten: Marked
+) -> list[str]:
     """Each door, each answer and each way out sees these people. Returns what was answered where something was refused."""
     need = new_need()
     await whole.service("harbor", need, places=100)
     hospital, harbor = whole.party("hospital"), whole.party("harbor")
-    subscriptions = [
-        await _subscribe(whole, "hospital", channel="feed", role="agency"),
-        await _subscribe(whole, "harbor", channel="feed", role="provider"),
+    wanted = [
+        ("hospital", {"channel": "feed", "role": "agency"}),
+        ("harbor", {"channel": "feed", "role": "provider"}),
+        ("harbor", {"channel": "webhook", "role": "provider", "url": receiver.url}),
     ]
-    receiver = Receiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-    subscriptions.append(
-        await _subscribe(whole, "harbor", channel="webhook", role="provider", url=receiver.url)
-    )
+    subscriptions = [(one, (await whole.subscribe(one, **body))["subscription"]) for one, body in wanted]
     try:
         said, note = person.request(need), person.marks["outcome note"]
         first = last = ""
@@ -219,9 +217,8 @@ async def _everything_happens(whole: WholeBus, person: Marked, forgotten: Marked
                     break
         return refused
     finally:
-        server.close()
         for subscription in subscriptions:
-            await _unsubscribe(whole, *subscription)
+            await whole.unsubscribe(*subscription)
 
 
 async def _other_ends(whole: WholeBus, person: Marked, need: str) -> None:
@@ -310,17 +307,3 @@ async def _forget(whole: WholeBus, person: Marked, need: str) -> None:
     await whole.party("hospital").timeline(asked.referral or "", after=asked.token, wait=20.0)
     await whole.party("hospital").forget(person.marks["subject reference"])
     await whole.party("hospital").timeline(asked.referral or "", after=asked.token, wait=20.0)
-
-
-async def _subscribe(whole: WholeBus, organisation: str, **body: str) -> tuple[str, str]:
-    response = await whole.http.post(
-        f"{whole.bus.addresses.notifier}/v1/subscriptions",
-        json=body,
-        headers=whole.authorization(organisation),
-    )
-    return organisation, response.raise_for_status().json()["subscription"]
-
-
-async def _unsubscribe(whole: WholeBus, organisation: str, subscription: str) -> None:
-    url = f"{whole.bus.addresses.notifier}/v1/subscriptions/{subscription}"
-    (await whole.http.delete(url, headers=whole.authorization(organisation))).raise_for_status()

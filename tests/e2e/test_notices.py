@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-import httpx
 import pytest
-import pytest_asyncio
 from confluent_kafka import Consumer
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
@@ -107,7 +104,7 @@ async def test_a_stream_goes_on_behind_the_last_notice_that_was_seen(whole: Whol
 async def test_a_webhook_gets_each_notice_with_a_signature_that_the_sdk_verifies(
     whole: WholeBus, receiver: Receiver
 ) -> None:
-    subscription = await _subscribe(whole, "hospital", channel="webhook", role="agency", url=receiver.url)
+    subscription = await whole.subscribe("hospital", channel="webhook", role="agency", url=receiver.url)
     receiver.statuses = [503]
     asked = await _live(whole)
 
@@ -123,11 +120,11 @@ async def test_a_webhook_gets_each_notice_with_a_signature_that_the_sdk_verifies
         received_notice("whsec_" + "A" * 44, one.headers, one.body)
     refused, again = receiver.received[0], [one for one in receiver.received[1:]]
     assert refused.headers["webhook-id"] in {one.headers["webhook-id"] for one in again}
-    await _unsubscribe(whole, "hospital", subscription["subscription"])
+    await whole.unsubscribe("hospital", subscription["subscription"])
 
 
 async def test_a_feed_on_kafka_carries_the_notices_and_what_they_disclose_sealed(whole: WholeBus) -> None:
-    subscription = await _subscribe(whole, "harbor", channel="feed", role="provider")
+    subscription = await whole.subscribe("harbor", channel="feed", role="provider")
     asked = await _live(whole)
     heard: list[Notice] = []
     feed = Feed(whole.log, whole.name, "harbor", whole.codec)
@@ -144,11 +141,11 @@ async def test_a_feed_on_kafka_carries_the_notices_and_what_they_disclose_sealed
     assert offered is None or offered.keys() <= {"referral", "facts"}
     assert accepted is not None
     assert accepted["identity"]["name"] == "Wilhelmina Ashgrove-Tester"
-    await _unsubscribe(whole, "harbor", subscription["subscription"])
+    await whole.unsubscribe("harbor", subscription["subscription"])
 
 
 async def test_confluents_own_deserialiser_reads_a_feed_by_intakes_registry(whole: WholeBus) -> None:
-    subscription = await _subscribe(whole, "harbor", channel="feed", role="provider")
+    subscription = await whole.subscribe("harbor", channel="feed", role="provider")
     asked = await _live(whole)
     topic = topics.feed(whole.name, "harbor")
 
@@ -167,7 +164,7 @@ async def test_confluents_own_deserialiser_reads_a_feed_by_intakes_registry(whol
     mine = [one for one in decoded if one["referral"] == asked.referral]
     assert [one["type"] for one in mine] == _LIFE[1:]
     assert {one["organisation"] for one in mine} == {"harbor"}
-    await _unsubscribe(whole, "harbor", subscription["subscription"])
+    await whole.unsubscribe("harbor", subscription["subscription"])
 
 
 def _read_as_outsider(whole: WholeBus, topic: str, end: int) -> list[dict[str, Any]]:
@@ -194,31 +191,3 @@ def _read_as_outsider(whole: WholeBus, topic: str, end: int) -> list[dict[str, A
                     return found
     finally:
         consumer.close()
-
-
-async def _subscribe(whole: WholeBus, organisation: str, **body: Any) -> dict[str, Any]:
-    response = await _notifier(whole, organisation, "POST", "/v1/subscriptions", json=body)
-    found: dict[str, Any] = response.json()
-    return found
-
-
-async def _unsubscribe(whole: WholeBus, organisation: str, subscription: str) -> None:
-    await _notifier(whole, organisation, "DELETE", f"/v1/subscriptions/{subscription}")
-
-
-async def _notifier(
-    whole: WholeBus, organisation: str, method: str, path: str, **request: Any
-) -> httpx.Response:
-    url = whole.bus.addresses.notifier + path
-    response = await whole.http.request(method, url, headers=whole.authorization(organisation), **request)
-    response.raise_for_status()
-    return response
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def receiver() -> AsyncIterator[Receiver]:
-    found = Receiver()
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-    yield found
-    server.close()

@@ -9,7 +9,6 @@ import pytest
 
 from referral_bus.contracts.ids import region_of
 from referral_bus.runtime.tracing import first_span_of, parsed, trace_of
-from tests.e2e.test_notices import receiver as receiver
 from tests.support.notifying import Receiver
 from tests.support.traced import Collector, Told, collector
 from tests.support.whole_bus import WholeBus, new_need, now_ms, request, until, whole_bus
@@ -28,7 +27,7 @@ async def test_one_referral_is_one_trace_from_the_door_to_the_webhook(
     with collector() as taken:
         soon = {"REFBUS_TRACES": taken.address, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         async with whole_bus(tmp_path, **soon) as whole:
-            await _subscribed(whole, "harbor", receiver.url)
+            await whole.subscribe("harbor", channel="webhook", role="provider", url=receiver.url)
             need = new_need()
             await whole.service("harbor", need)
             person = request(need)
@@ -63,15 +62,6 @@ async def _lived(whole: WholeBus, person: Any, headers: dict[str, str]) -> str:
     await harbor.outcome(referral, "need_met", NOTE)
     assert region_of(referral) == "north"
     return str(referral)
-
-
-async def _subscribed(whole: WholeBus, organisation: str, url: str) -> None:
-    answer = await whole.http.post(
-        f"{whole.bus.addresses.notifier}/v1/subscriptions",
-        json={"channel": "webhook", "role": "provider", "url": url},
-        headers=whole.authorization(organisation),
-    )
-    answer.raise_for_status()
 
 
 def _of(taken: Collector, referral: str) -> list[Told]:

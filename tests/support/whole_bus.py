@@ -203,6 +203,17 @@ class WholeBus:
         assert answer.referral is not None
         return Asked(answer, await bus.timeline(answer.referral, after=answer.token, wait=20.0))
 
+    async def subscribe(self, organisation: str, **body: str) -> dict[str, Any]:
+        """The organisation subscribes at the notifier; what it was answered."""
+        url = f"{self.bus.addresses.notifier}/v1/subscriptions"
+        response = await self.http.post(url, json=body, headers=self.authorization(organisation))
+        found: dict[str, Any] = response.raise_for_status().json()
+        return found
+
+    async def unsubscribe(self, organisation: str, subscription: str) -> None:
+        url = f"{self.bus.addresses.notifier}/v1/subscriptions/{subscription}"
+        (await self.http.delete(url, headers=self.authorization(organisation))).raise_for_status()
+
     async def outbox(self, organisation: str) -> Outbox:
         """The organisation's way through the Kafka door."""
         return Outbox(await self.log.appender(), organisation, await self.party(organisation).intake_key())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +24,7 @@ from referral_bus.store.engine import new_engine
 from referral_bus.store.migrate import migrate
 from referral_bus.wire.codec import Codec
 from services.notifier.settings import NotifierSettings
-from tests.support.notifying import PARTIES, Ledger, Receiver, World
+from tests.support.notifying import PARTIES, Ledger, World, receiving
 
 
 @pytest.fixture
@@ -73,15 +73,5 @@ async def world(kafka: str, postgres: str, tmp_path: Path) -> AsyncIterator[Worl
 
 @pytest.fixture
 async def receivers() -> AsyncIterator[Callable[[], Any]]:
-    servers: list[asyncio.Server] = []
-
-    async def new() -> Receiver:
-        receiver = Receiver()
-        server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-        servers.append(server)
-        receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-        return receiver
-
-    yield new
-    for server in servers:
-        server.close()
+    async with AsyncExitStack() as stack:
+        yield lambda: stack.enter_async_context(receiving())
