@@ -8,8 +8,9 @@ by hand after that. A record that can't be handled stops the stream where it sta
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, cast
 
@@ -25,6 +26,8 @@ from mode.services import WaitResults
 
 from referral_bus.log.port import LogError, LogUnavailable, Record
 
+logger = logging.getLogger(__name__)
+
 SESSION_SECONDS: Final = 6.0
 HEARTBEAT_SECONDS: Final = 1.0
 REBALANCE_SECONDS: Final = 30.0
@@ -33,10 +36,12 @@ COMMIT_SECONDS: Final = 1.0
 _FETCH_WAIT_MS: Final = 500
 _WATCH_SECONDS: Final = 1.0
 _POSITION_SECONDS: Final = 0.05
+_ASK_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 5.0
 _BATCH: Final = 500
 _LOOK_SECONDS: Final = 0.2
 STALLED_SECONDS: Final = 12.0
-"""After so long in which nothing came of a partition that has more, Faust is taken to have lost it in a rebalance."""
+"""After so long in which nothing was read of a partition that has more, Faust is taken to have lost it in a rebalance."""
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 """Handles records: returns once they are stored for good, raises where one never can be."""
@@ -51,21 +56,66 @@ class _Place(NamedTuple):
     given: int | None
 
 
+class _Stand(NamedTuple):
+    """Where the stream stands in a partition: the offset behind what was handled, the end of what is committed, and whether something
+    of it was given and waits to be handled."""
+
+    handled: int
+    end: int
+    waits: bool
+
+
 class _CommittedConsumerThread(AIOKafkaConsumerThread):
     """Builds a consumer that hears of nothing until its transaction is committed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.given: dict[TP, int] = {}
+        self.fetches = 0
+        """How often it has asked for records, and had an answer."""
+        self._given_up = False
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         records = await super()._fetch_records(*args, **kwargs)
-        for tp, batch in records.items():
-            self.given[tp] = batch[-1].offset + 1
+        self.fetches += 1
+        # What comes while the flow is suspended is dropped, and read again.
+        if self.consumer.flow_active:
+            for tp, batch in records.items():
+                self.given[tp] = batch[-1].offset + 1
         return records
 
+    def _start_thread(self) -> None:
+        try:
+            super()._start_thread()
+        except RuntimeError:
+            if not self._given_up:
+                raise
+
+    def give_up(self) -> None:
+        """End the thread where it stands. What was not acknowledged is read again."""
+        self._given_up = True
+        if not self.thread_loop.is_closed():
+            self.thread_loop.call_soon_threadsafe(self.thread_loop.stop)
+
     async def places(self, partitions: Sequence[TP]) -> dict[int, _Place]:
-        """Where it stands in each. To be called in its own thread."""
+        """Where it stands in each. Raises what aiokafka raises, and TimeoutError.
+
+        It is run on the thread's loop beside what Faust does there. As a call of Faust's it would hold one of the two hands with which
+        Faust seeks and fetches, for as long as a broker does not answer; and it could not tell that neither comes back.
+        """
+        if self.thread_loop.is_closed():
+            raise ConsumerNotStarted("the thread has ended")
+        answer = asyncio.run_coroutine_threadsafe(self._places(partitions), self.thread_loop)
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await asyncio.wrap_future(answer)
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is not None and asking.cancelling():
+                raise
+            raise ConsumerNotStarted("the thread has ended") from None
+
+    async def _places(self, partitions: Sequence[TP]) -> dict[int, _Place]:
         consumer = self._ensure_consumer()
         ends = await consumer.end_offsets(partitions)
         # A known position is told without a turn of the loop, so it goes with what was given.
@@ -146,7 +196,6 @@ class LedgerStream:
         self._partitions: frozenset[int] | None = None
         self._targets: dict[int, int] = {}
         self._behind: set[int] = set()
-        self._busy = False
         self.assigned = asyncio.Event()
         """Set once the group has given this member its partitions."""
 
@@ -183,9 +232,7 @@ class LedgerStream:
             events = [await queue.get()]
             while not queue.empty() and len(events) < _BATCH:
                 events.append(queue.get_nowait())
-            self._busy = True
             await self._handle([_record(event.message) for event in events])
-            self._busy = False
             for event in events:
                 self._following[event.message.partition] = event.message.offset + 1
                 event.ack()
@@ -194,17 +241,21 @@ class LedgerStream:
         """Raises StreamStopped once a partition stands still that has more to give. After a member was expelled Faust may leave a
         partition it was assigned without a reader, for minutes; whoever joins anew has it at once."""
         since: dict[tuple[int, int], float] = {}
+        fetches = 0
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             try:
-                stands = {} if self._busy else await self._stands()
+                stands = await self._stands()
             except LogError:
                 stands = {}  # then it is not the stream that is away
+            asked, fetches = fetches, self._fetches()
+            if asked == fetches and any(stand.waits for stand in stands.values()):
+                stands = {}  # so much waits that nothing more is fetched
             now = time.monotonic()
             since = {
-                (partition, handled): since.get((partition, handled), now)
-                for partition, (handled, end) in stands.items()
-                if handled < end
+                (partition, stand.handled): since.get((partition, stand.handled), now)
+                for partition, stand in stands.items()
+                if stand.handled < stand.end and not stand.waits
             }
             for (partition, handled), began in since.items():
                 if now - began >= STALLED_SECONDS:
@@ -221,41 +272,37 @@ class LedgerStream:
         """Offsets between what was handled and the end, by partition. The marks that end transactions are never handed over: where all
         that was handed over is handled, it counts from the consumer's position, which passes over them. Raises LogError."""
         lags = {}
-        for partition, (handled, end) in (await self._stands()).items():
-            lags[partition] = max(0, end - handled)
-            if handled >= self._targets.setdefault(partition, end):
+        for partition, stand in (await self._stands()).items():
+            lags[partition] = max(0, stand.end - stand.handled)
+            if stand.handled >= self._targets.setdefault(partition, stand.end):
                 self._behind.discard(partition)
         return lags
 
-    async def _stands(self) -> dict[int, tuple[int, int]]:
-        """The offset behind what was handled and that of the end, by partition. Raises LogError."""
-        app, partitions = self._app, self._partitions
-        if app is None or not partitions:
+    async def _stands(self) -> dict[int, _Stand]:
+        """Where it stands in each of its partitions. Raises LogError."""
+        partitions = self._partitions
+        if self._app is None or not partitions:
             return {}
-        places = await self._places(app, partitions)
-        if self._partitions is not partitions:
-            return {}
-        return {
-            partition: (self._handled(partition, place), place.end) for partition, place in places.items()
-        }
-
-    def _handled(self, partition: int, place: _Place) -> int:
-        following = self._following.get(partition, 0)
-        behind = place.given is not None and following < place.given
-        return following if behind or place.position is None else place.position
-
-    async def _places(self, app: _App, partitions: Iterable[int]) -> dict[int, _Place]:
-        thread = cast(_CommittedConsumer, app.consumer).reading
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                places: dict[int, _Place] = await thread.call_thread(
-                    thread.places, [TP(self._topic, partition) for partition in sorted(partitions)]
-                )
-                return places
+            places = await _reading(self._app).places(
+                [TP(self._topic, partition) for partition in partitions]
+            )
         except (TimeoutError, OSError, ConsumerNotStarted) as error:
             raise LogUnavailable(f"{self._topic}: the end is not known: {type(error).__name__}") from error
         except KafkaError as error:
             raise LogError(f"{self._topic}: the end is not known: {type(error).__name__}") from error
+        if self._partitions is not partitions:
+            return {}
+        return {partition: self._stand(partition, place) for partition, place in places.items()}
+
+    def _stand(self, partition: int, place: _Place) -> _Stand:
+        following = self._following.get(partition, 0)
+        waits = place.given is not None and following < place.given
+        handled = following if waits or place.position is None else place.position
+        return _Stand(handled, place.end, waits)
+
+    def _fetches(self) -> int:
+        return _reading(self._app).fetches if self._app is not None else 0
 
     @asynccontextmanager
     async def _started(self, queue: asyncio.Queue[Any]) -> AsyncIterator[_App]:
@@ -266,7 +313,7 @@ class LedgerStream:
         finally:
             self.assigned.clear()
             self._partitions = None
-            await app.stop()
+            await _stop(app)
             self._app = None
 
     def _new_app(self, queue: asyncio.Queue[Any]) -> _App:
@@ -303,11 +350,15 @@ class LedgerStream:
         self._behind = set(self._partitions)
         self.assigned.set()
 
-    def _on_revoked(self, app: Any, /, *_: object, **__: object) -> None:
+    def _on_revoked(self, app: _App, /, *_: object, **__: object) -> None:
         """Nothing is given until the next assignment, from positions of its own."""
         self._partitions = None
         self._targets.clear()
-        cast(_CommittedConsumer, app.consumer).reading.given.clear()
+        _reading(app).given.clear()
+
+
+def _reading(app: _App) -> _CommittedConsumerThread:
+    return cast(_CommittedConsumer, app.consumer).reading
 
 
 def _record(message: Any) -> Record:
@@ -323,13 +374,24 @@ def _record(message: Any) -> Record:
 
 
 async def _position(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int | None:
-    """None while it has none: after a rebalance it waits to be sought. Whoever waits for that in the consumer's thread takes one of the two
-    hands with which Faust seeks and fetches there; two of them, and nothing is sought or fetched any more."""
+    """None while it has none: after a rebalance it waits to be sought."""
     try:
         async with asyncio.timeout(_POSITION_SECONDS):
             return int(await consumer.position(tp))
     except TimeoutError:
         return None
+
+
+async def _stop(app: _App) -> None:
+    """Let Faust end in order, or, where its thread hangs and it would wait half a minute for it, without."""
+    stopping = asyncio.create_task(app.stop())
+    done, _ = await asyncio.wait([stopping], timeout=_STOP_SECONDS)
+    if done:
+        stopping.result()
+        return
+    logger.warning("Faust did not stop within %g s and is left", _STOP_SECONDS)
+    stopping.cancel()
+    _reading(app).give_up()
 
 
 async def _ended(app: _App) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Record, TopicSpec
 from services.notifier import stream
 from services.notifier.stream import LedgerStream, StreamStopped
+from tests.integration.notifier import hanging
 
 SECONDS = 30.0
 
@@ -145,6 +147,72 @@ async def test_a_partition_that_nobody_reads_any_more_ends_the_stream_and_nothin
     lost = False
     async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
         await until(lambda: heard[-1] == b"two")
+
+
+async def test_a_partition_that_nobody_reads_ends_the_stream_though_others_keep_it_busy(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes | None] = []
+    reading = True
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+        # Busy whenever somebody looks.
+        await asyncio.sleep(0.3)
+
+    class Losing(stream._CommittedConsumerThread):
+        async def _fetch_records(self, consumer: Any, partitions: Any, **kwargs: Any) -> Any:
+            kept = {tp for tp in partitions if tp.partition != 0}
+            return await super()._fetch_records(consumer, kept, **kwargs)
+
+    async def goes_on() -> None:
+        while reading:
+            await put(kafka, topic, [b"kept"], commit=True, partition=1)
+
+    monkeypatch.setattr(stream, "_CommittedConsumerThread", Losing)
+    monkeypatch.setattr(stream, "STALLED_SECONDS", 3.0)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)) as task:
+        await put(kafka, topic, [b"lost"], commit=True)
+        load = asyncio.create_task(goes_on())
+        try:
+            await until(lambda: heard != [])
+            with pytest.raises(StreamStopped, match=f"nothing came of {topic}/0 "):
+                async with asyncio.timeout(SECONDS):
+                    await task
+        finally:
+            reading = False
+            await load
+    assert len(heard) > 3
+    assert b"lost" not in heard
+
+
+async def test_where_the_hands_of_the_consumer_hang_the_lag_is_told_and_the_process_ends(
+    kafka: str, topic: str
+) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    await put(kafka, topic, [b"one"], commit=True)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", hanging.__name__, kafka, f"g-{topic}", topic, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    try:
+        async with asyncio.timeout(SECONDS):
+            assert await child.stdout.readline() == b"heard b'one'\n"
+            assert await child.stdout.readline() == b"hangs\n"
+            await put(kafka, topic, [b"two"], commit=True)
+            assert await child.stdout.readline() == b"lag 2\n"
+            assert f"stopped: nothing came of {topic}/0 " in (await child.stdout.readline()).decode()
+            assert await child.wait() == 0
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: heard[-1:] == [b"two"])
 
 
 async def test_who_asks_for_the_lag_while_a_partition_has_no_position_keeps_nothing_from_being_read(
