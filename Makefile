@@ -33,12 +33,14 @@ down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
 	@$(BIN)/refbus down $(DOWN_ARGS)
 
 test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
+	@$(BIN)/python -m referral_bus.embedded.prepared
 	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
 
 containers: dev ## Build the images, bring the bus up in containers, and run the end-to-end test on it
 	@$(BIN)/pytest tests/containers $(PYTEST_ARGS)
 
 chaos: dev ## Strike at a cluster of three brokers and two of each service, and check it (root for all kinds; CHAOS_ARGS="--seed 2")
+	@$(BIN)/python -m referral_bus.embedded.prepared
 	@$(BIN)/python -m tests.chaos.cluster run $(CHAOS_ARGS)
 
 lint: dev ## Check style and formatting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -128,13 +129,13 @@ class EmbeddedKafka:
         """Raises RuntimeError before the start."""
         return self._server.pid
 
-    def start(self) -> str:
-        """Start the broker, wait until it serves, and return its bootstrap address.
+    def start(self, learn: Path | None = None) -> str:
+        """Start the broker, wait until it serves, and return its bootstrap address. What Java learns of it is written to ``learn`` when it
+        stops, which takes some 10 s more then; otherwise what was learnt before is used.
 
         Raises EmbeddedError when the port is taken, the disk full, the network needed and away, or the broker ends by itself.
         """
-        java_program = java()
-        class_path = ":".join(str(path) for path in fetch(pinned(), cache_folder()))
+        java_program, classes = java(), class_path()
         with explained("Kafka"):
             self._folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free < _LEAST_DISK_BYTES:
@@ -144,16 +145,20 @@ class EmbeddedKafka:
             logging = self._folder / "log4j2.xml"
             logging.write_text(_LOGGING.format(file=self._folder / "kafka.log"), encoding="utf-8")
             options = (*_JAVA_OPTIONS, *(() if self._seat is None else _AMONG_SEVERAL))
+            learnt = learnt_at(java_program, classes)
             command = [
                 str(java_program),
                 *options,
+                *([f"-XX:AOTCache={learnt}"] if learnt.exists() else []),
                 f"-Dlog4j2.configurationFile={logging}",
                 "-cp",
-                class_path,
+                classes,
             ]
             if not (self._folder / "data").exists():
                 self._format(command)
             settings = self._settings("data")
+            if learn is not None:
+                command.append(f"-XX:AOTCacheOutput={learn}")
         try:
             self._server.start(
                 [*command, "kafka.Kafka", settings],
@@ -167,9 +172,9 @@ class EmbeddedKafka:
             raise
         return self.bootstrap
 
-    def stop(self) -> None:
-        """Stop the broker in order; kill it when that takes too long."""
-        self._server.stop()
+    def stop(self, within: float = 20.0) -> None:
+        """Stop the broker in order; kill it when that takes more than ``within`` seconds."""
+        self._server.stop(within)
 
     def kill(self) -> None:
         """SIGKILL: what a test does to see that nothing is lost. :meth:`start` brings it back with its data."""
@@ -238,6 +243,19 @@ def cluster_id() -> str:
 
 def _broker(jars: list[Jar]) -> Jar:
     return next(jar for jar in jars if jar.artifact.startswith("kafka_"))
+
+
+def class_path() -> str:
+    """The broker's jars, fetched where they are not in the cache. Raises EmbeddedError."""
+    return ":".join(str(path) for path in fetch(pinned(), cache_folder()))
+
+
+def learnt_at(java_program: Path, classes: str) -> Path:
+    """Where it is kept what Java learnt of a broker: of this runtime and these files of jars, since Java takes it for no others."""
+    known = hashlib.sha256((java_program.parents[1] / "release").read_bytes())
+    for jar in classes.split(":"):
+        known.update(f"{jar} {Path(jar).stat().st_mtime_ns}\n".encode())
+    return cache_folder() / f"kafka-{known.hexdigest()[:16]}.aot"
 
 
 def java() -> Path:
