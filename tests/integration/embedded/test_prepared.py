@@ -21,7 +21,9 @@ def test_a_broker_starts_with_what_java_learnt(tmp_path: Path, monkeypatch: pyte
     broker.stop()
 
 
-def test_a_broken_file_of_it_does_no_harm_though_java_can_not_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_file_of_it_does_no_harm_though_java_can_not_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "broken.aot"
     broken.write_bytes(b"of another runtime" * 1000)
     monkeypatch.setattr(kafka, "learnt_at", lambda *_: broken)
