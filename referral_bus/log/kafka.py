@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -294,7 +294,10 @@ class KafkaLog:
         self._open: set[_Client] = set()
 
     async def appender(self) -> Appender:
-        return self._kept(KafkaAppender(await self._producer("start an appender")))
+        def make() -> Awaitable[AIOKafkaProducer]:
+            return self._producer("start an appender")
+
+        return self._kept(KafkaAppender(await make(), make))
 
     async def transactor(self, transactional_id: str) -> Transactor:
         producer = await self._producer(
@@ -459,34 +462,66 @@ _ClientKind = TypeVar("_ClientKind", bound=_Client)
 
 
 class KafkaAppender(_Client):
-    """An idempotent producer. Records of concurrent appends share requests."""
+    """An idempotent producer. Records of concurrent appends share requests.
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    aiokafka numbers each batch at its first try. One that it gives up later, because a partition was without a leader for longer than a
+    request may take, leaves a gap in the numbers, and the broker takes nothing more of that producer: another takes its place.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, make: Callable[[], Awaitable[AIOKafkaProducer]]) -> None:
         super().__init__("an appender", producer)
-        self._producer = producer
+        self._producer, self._make = producer, make
+        self._replacing = asyncio.Lock()
+        self._replaced: set[asyncio.Task[None]] = set()
 
     async def append(self, records: Sequence[Outgoing]) -> list[Position]:
+        producer = self._producer
         with _translated("append"):
             async with asyncio.timeout(APPEND_SECONDS):
-                await _known(self._producer, records)
-                now = int(time.time() * 1000)
-                waiting = [
-                    await self._producer.send(
-                        r.topic,
-                        r.value,
-                        r.key,
-                        partition=r.partition,
-                        headers=list(r.headers),
-                        timestamp_ms=now,
-                    )
-                    for r in records
-                ]
-                done = await asyncio.gather(*waiting)
+                try:
+                    return await self._append(producer, records)
+                except kafka_errors.OutOfOrderSequenceNumber as error:
+                    await self._replace(producer)
+                    raise LogUnavailable("append: Kafka was away for too long; say it again") from error
+                except kafka_errors.ProducerClosed as error:
+                    if producer is self._producer:
+                        raise
+                    raise LogUnavailable("append: its producer was replaced; say it again") from error
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.gather(*self._replaced)
+
+    async def _append(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Position]:
+        await _known(producer, records)
+        now = int(time.time() * 1000)
+        waiting = [
+            await producer.send(
+                r.topic,
+                r.value,
+                r.key,
+                partition=r.partition,
+                headers=list(r.headers),
+                timestamp_ms=now,
+            )
+            for r in records
+        ]
         # Where the broker sets no time of its own, aiokafka says that of the batch's first record for all of them.
         return [
             Position(d.topic, d.partition, d.offset, now if d.timestamp_type == _CREATE_TIME else d.timestamp)
-            for d in done
+            for d in await asyncio.gather(*waiting)
         ]
+
+    async def _replace(self, broken: AIOKafkaProducer) -> None:
+        async with self._replacing:
+            if self._producer is not broken:
+                return
+            self._producer = self._client = await self._make()
+            _log.warning("a producer whose numbers have a gap was replaced")
+        # What it has under way for others comes to its end first.
+        ending = asyncio.create_task(_stopped(self._what, _stop(broken)))
+        self._replaced.add(ending)
+        ending.add_done_callback(self._replaced.discard)
 
 
 class KafkaTransactor(_Client):

@@ -161,7 +161,11 @@ async def test_who_is_cancelled_while_a_client_stops_ends_though_the_client_keep
                 await asyncio.sleep(SECONDS)
 
     stopping = asyncio.Event()
-    appender = adapter.KafkaAppender(Stubborn(bootstrap_servers="127.0.0.1:1"))
+
+    async def make() -> AIOKafkaProducer:
+        return Stubborn(bootstrap_servers="127.0.0.1:1")
+
+    appender = adapter.KafkaAppender(await make(), make)
     closing = asyncio.create_task(appender.close())
     await stopping.wait()
     closing.cancel()

@@ -1,0 +1,96 @@
+"""An appender goes on once the broker is back, however long it was away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from referral_bus.embedded.kafka import EmbeddedKafka
+from referral_bus.embedded.ports import free_ports
+from referral_bus.log.kafka import KafkaAppender, KafkaLog
+from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Position, TopicSpec
+from referral_bus.log.reading import everything_in
+
+TOPIC = "numbers"
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    broker = EmbeddedKafka(tmp_path_factory.mktemp("kafka"), free_ports(1)[0])
+    broker.start()
+    try:
+        asyncio.run(KafkaLog(broker.bootstrap).ensure([TopicSpec(TOPIC, 2, 1, 60_000)]))
+        yield broker
+    finally:
+        broker.stop()
+
+
+def numbered(number: int, partition: int = 0) -> Outgoing:
+    return Outgoing(TOPIC, partition, None, b"%d" % number)
+
+
+async def said_until_taken(appender: KafkaAppender, record: Outgoing) -> Position:
+    """As whoever appends does it: said again as long as Kafka is said to be away."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                [position] = await appender.append([record])
+            except LogUnavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return position
+
+
+async def test_an_appender_whose_broker_was_killed_in_the_midst_goes_on_once_it_is_back(
+    broker: EmbeddedKafka,
+) -> None:
+    log = KafkaLog(broker.bootstrap)
+    appender = await log.appender()
+    try:
+        await appender.append([numbered(1)])
+        writing = [asyncio.create_task(said_until_taken(appender, numbered(n, n % 2))) for n in range(2, 40)]
+        await asyncio.sleep(0.01)
+        broker.kill()
+        more = [asyncio.create_task(said_until_taken(appender, numbered(n, n % 2))) for n in range(40, 60)]
+        # Longer than a request may take, so that what was tried is given up.
+        await asyncio.sleep(9.0)
+        broker.start()
+        await asyncio.gather(*writing, *more)
+        positions = [await said_until_taken(appender, numbered(n)) for n in range(60, 70)]
+        offsets = [position.offset for position in positions]
+        assert offsets == list(range(offsets[0], offsets[0] + 10))
+    finally:
+        await log.close()
+
+
+async def test_a_gap_in_its_numbers_costs_an_appender_one_append(broker: EmbeddedKafka) -> None:
+    """What is left where a batch is given up after it was numbered, made by hand: to be given up it must have been tried just before."""
+    log = KafkaLog(broker.bootstrap)
+    appender = await log.appender()
+    try:
+        await appender.append([numbered(1)])
+        producer = appender._producer
+        [tp] = [one for one in producer._txn_manager._sequence_numbers if one.partition == 0]
+        producer._txn_manager.increment_sequence_number(tp, 1)
+        failed = await asyncio.gather(
+            *(appender.append([numbered(n)]) for n in range(2, 6)), return_exceptions=True
+        )
+        assert all(isinstance(one, LogUnavailable) for one in failed)
+        positions = [(await appender.append([numbered(n)]))[0] for n in range(6, 9)]
+        assert appender._producer is not producer
+        assert await producer_is_closed(producer)
+        records = [one async for one in everything_in(log, Partition(TOPIC, 0))]
+        assert [one.value for one in records if one.offset >= positions[0].offset] == [b"6", b"7", b"8"]
+        assert records[positions[0].offset - 1 - records[0].offset].value == b"1"
+    finally:
+        await log.close()
+
+
+async def producer_is_closed(producer: object) -> bool:
+    async with asyncio.timeout(SECONDS):
+        while not producer._closed:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.02)
+    return True
