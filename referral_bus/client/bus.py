@@ -359,6 +359,18 @@ class Bus:
         """What the organisation sent that was refused, or had to wait for what it refers to."""
         return await self._page("submissions", paging)
 
+    async def references(
+        self, *, kind: str | None = None, region: str | None = None, **paging: Unpack[Paging]
+    ) -> Page:
+        """What the regions decide by (policies, protocols, calendars, organisations, vocabularies), and the services that are published,
+        without their content."""
+        return await self._page("reference", paging, kind=kind, region=region)
+
+    async def reference(self, kind: str, name: str, region: str, version: int | None = None) -> Row:
+        """One of what a region decides by, or a service, with its content; the latest version, unless another is asked for."""
+        path = f"/v1/reference/{_path(kind)}/{_path(name)}"
+        return await self._object("GET", path, of="queries", params=_params(region=region, version=version))
+
     # What happens.
 
     async def follow(

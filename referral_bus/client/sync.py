@@ -85,6 +85,8 @@ class SyncBus:
     caseload = _waited(Bus.caseload)
     inbox = _waited(Bus.inbox)
     capacity = _waited(Bus.capacity)
+    references = _waited(Bus.references)
+    reference = _waited(Bus.reference)
     queue = _waited(Bus.queue)
     waiting_list = _waited(Bus.waiting_list)
     submissions = _waited(Bus.submissions)

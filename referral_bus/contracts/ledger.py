@@ -238,6 +238,8 @@ class Certificate(Part):
     best: Annotated[list[Judged], Field(max_length=20)]
     misses: Annotated[list[Judged], Field(max_length=20)]
     digest: Hash
+    drawn_after: Hash | None = None
+    """The hash of the event before the decision, with which lots were drawn; None where nothing could be drawn."""
 
 
 class MatchDecided(Event):

@@ -23,6 +23,7 @@ from referral_bus.contracts.vocabulary import (
 )
 
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
+BandedBy = Literal["wait", "reach", "load", "reliability"]
 RankBy = Literal[
     "certainty",
     "needs_covered",
@@ -175,6 +176,20 @@ class TrustStep(Part):
     thousandths: Annotated[int, Field(ge=0, le=1000)]
 
 
+class Bands(Part):
+    """What differs by less makes no difference: numbers are compared by how many of ``starts`` they reach. In the units of a score: minutes
+    (wait), hundreds of metres (reach), thousandths (load, reliability)."""
+
+    by: BandedBy
+    starts: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1, max_length=12)]
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        if any(former >= later for former, later in pairwise(self.starts)):
+            raise ValueError("starts: each band begins behind the one before it")
+        return self
+
+
 class Policy(Message):
     """How candidates are ranked: by these, first to last, and the lottery in the end."""
 
@@ -198,6 +213,14 @@ class Policy(Message):
     """How much a count of places is believed by its age; without any step, freshness is the age itself."""
     window_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     """Routine referrals in mode *match* are gathered for so long and decided together; 0: each on its arrival."""
+    bands: Annotated[list[Bands], Field(max_length=4)] = Field(default_factory=list)
+    """What is compared in bands; the rest is compared as it is."""
+
+    @model_validator(mode="after")
+    def _banded_once(self) -> Self:
+        if len({one.by for one in self.bands}) < len(self.bands):
+            raise ValueError("bands: each part has them once")
+        return self
 
     @model_validator(mode="after")
     def _trust_falls(self) -> Self:

@@ -9,7 +9,7 @@ from referral_bus.access.tokens import issue_token
 from referral_bus.client.bus import Bus
 from referral_bus.client.errors import Conflict
 from referral_bus.contracts.places import ReachLimit, Travel
-from referral_bus.contracts.reference import OfferLimits, Organisation, Policy, RegionTable, TrustStep
+from referral_bus.contracts.reference import Bands, OfferLimits, Organisation, Policy, RegionTable, TrustStep
 from referral_bus.contracts.vocabulary import URGENCIES
 from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility
 from referral_bus.embedded.bus import LocalBus
@@ -38,8 +38,8 @@ STANDARD_POLICY: Final = Policy(
         "wait",
         "reach",
         "language",
-        "load",
         "reliability",
+        "load",
         "freshness",
         "lottery",
     ],
@@ -48,6 +48,14 @@ STANDARD_POLICY: Final = Policy(
         ReachLimit(urgency=urgency, travel=travel, metres=kilometres * 1000)
         for travel, by_urgency in _REACH_KM.items()
         for urgency, kilometres in zip(URGENCIES, by_urgency, strict=True)
+    ],
+    # Open now, within the hour, the half day, the day, three days; one, two, five, ten and twenty kilometres; two refusals without a place
+    # ever given, or as bad, then five; half full, nearly full, all but full.
+    bands=[
+        Bands(by="wait", starts=[1, 60, 240, 1440, 4320]),
+        Bands(by="reach", starts=[10, 20, 50, 100, 200]),
+        Bands(by="reliability", starts=[700, 850]),
+        Bands(by="load", starts=[500, 800, 950]),
     ],
     # As soon as the protocol for crises wants the service begun; a week; and the longest there may be, so that what is open once a month
     # stays.
@@ -60,7 +68,7 @@ STANDARD_POLICY: Final = Policy(
     ],
 )
 """Whom a service certainly fits before whom it may; then what is met by it and how surely; what the person has to bear (waiting, the way,
-the language); what the provider is like (has room, keeps its word, counted lately); and a lot in the end. Why each value is as it is:
+the language); what the provider is like (keeps its word, has room, counted lately); and a lot in the end. Why each value is as it is:
 docs/how-to/choose-a-policy.md."""
 
 

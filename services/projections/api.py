@@ -10,7 +10,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from referral_bus.access.caller import Caller
-from referral_bus.contracts.ids import ReferralId
+from referral_bus.contracts.ids import ReferralId, Region
 from referral_bus.contracts.inbox import SubmitReferral
 from referral_bus.contracts.ledger import Certificate
 from referral_bus.contracts.vocabulary import REFUSALS, Role
@@ -27,6 +27,7 @@ from services.projections.queries import (
     CASELOAD,
     INBOX,
     QUEUE,
+    REFERENCE,
     SUBMISSIONS,
     Found,
     Order,
@@ -35,6 +36,7 @@ from services.projections.queries import (
 )
 from services.projections.reflected import LONGEST_SECONDS, Reflected
 from services.projections.showing import Said, Showing, View
+from services.projections.views.adopted import ShownKind
 from services.projections.views.waits import WaitsFor
 
 logger = logging.getLogger(__name__)
@@ -111,10 +113,18 @@ class Written(BaseModel):
 
 class Explained(BaseModel):
     """How one match was decided, in sentences, as its certificate has it: how many services were considered, what ruled them out, who came
-    first and why, and which were near and would have taken the person if what. ``at`` in epoch milliseconds, UTC."""
+    first and why, and which were near and would have taken the person if what. ``at`` in epoch milliseconds, UTC.
+
+    A lot can be drawn again: it is the first six bytes, as a number, of SHA-256 over the policy's seed
+    (``GET /v1/reference/policy/{name}``), the 32 bytes ``drawn_after``, the referral, each with a zero byte behind it, and the service."""
 
     attempt: int
     at: int
+    policy: str
+    policy_version: int
+    drawn_after: str | None = Field(
+        description="The hash of the region's event before the decision, in hexadecimal; null where no lot was drawn."
+    )
     lines: list[str]
 
 
@@ -296,6 +306,29 @@ class SubmissionPage(BaseModel):
     cursor: str | None
 
 
+class ReferenceRow(BaseModel):
+    """What a region decides by, or a service that is published in it. ``at`` is when the region adopted it, in epoch milliseconds, UTC."""
+
+    region: str
+    kind: ShownKind
+    name: str
+    version: int
+    at: int
+
+
+class ReferencePage(BaseModel):
+    """By region, kind, name and version."""
+
+    items: list[ReferenceRow]
+    cursor: str | None
+
+
+class Reference(ReferenceRow):
+    """One of it, with its content as it was published."""
+
+    content: dict[str, Any]
+
+
 After = Annotated[
     str | None,
     Query(max_length=64, description="An inbox token: answer once the view reflects that submission."),
@@ -327,6 +360,8 @@ class Doors:
         router.add_api_route("/waiting-list", self.waiting_list, methods=["GET"])
         router.add_api_route("/capacity", self.capacity, methods=["GET"])
         router.add_api_route("/submissions", self.submissions, methods=["GET"])
+        router.add_api_route("/reference", self.references, methods=["GET"])
+        router.add_api_route("/reference/{kind}/{name}", self.reference, methods=["GET"])
         app.include_router(router)
         for away in (OperationalError, InterfaceError, PoolTimeout, KeyStoreError, LogError):
             app.add_exception_handler(away, _unavailable)
@@ -459,6 +494,38 @@ class Doors:
             cursor=_following(SUBMISSIONS, rows, limit),
         )
 
+    async def references(
+        self,
+        _: CallerOf,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        kind: Annotated[ShownKind | None, Query()] = None,
+        region: Annotated[Region | None, Query()] = None,
+    ) -> ReferencePage:
+        """What the regions decide by, in every version they adopted (policies, protocols, calendars, organisations, vocabularies), and the
+        services that are published. For every party: nothing of a person is in it."""
+        rows = await self._queries.references(kind, region, _behind(REFERENCE, cursor), limit)
+        items = [ReferenceRow.model_validate(row) for row in rows]
+        return ReferencePage(items=items, cursor=_following(REFERENCE, rows, limit))
+
+    async def reference(
+        self,
+        _: CallerOf,
+        kind: Annotated[ShownKind, Path()],
+        name: Annotated[str, Path(max_length=128)],
+        region: Annotated[Region, Query()],
+        version: Annotated[int | None, Query(ge=1, le=2_147_483_647)] = None,
+    ) -> Reference:
+        """One of what a region decides by, or a service, with its content: the latest version, unless another is asked for."""
+        row = await self._queries.reference(kind, name, region, version)
+        if row is None:
+            raise Problem(
+                404,
+                "unknown_reference",
+                f"{region} has adopted no {kind} {name}{'' if version is None else f' {version}'}. GET /v1/reference lists what it has.",
+            )
+        return Reference.model_validate(row)
+
     async def _open(
         self,
         view: View,
@@ -506,6 +573,9 @@ class Doors:
             Explained(
                 attempt=event["detail"]["attempt"],
                 at=event["at"],
+                policy=certificate.policy,
+                policy_version=certificate.policy_version,
+                drawn_after=None if certificate.drawn_after is None else certificate.drawn_after.hex(),
                 lines=match_in_words(
                     certificate,
                     event["detail"]["service"] is not None,

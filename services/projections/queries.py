@@ -21,12 +21,13 @@ Found = dict[str, Any]
 _NEVER: Final = 2**63 - 1
 """In the order of the queue, the due time of what has none."""
 
-_referrals, _tasks, _waits, _units, _submissions = (
+_referrals, _tasks, _waits, _units, _submissions, _adopted = (
     SERVING.referrals.c,
     SERVING.tasks.c,
     SERVING.waits.c,
     SERVING.units.c,
     SERVING.submissions.c,
+    SERVING.adopted.c,
 )
 _BESIDE: Final = (
     _referrals.subject,
@@ -71,6 +72,11 @@ SUBMISSIONS: Final = Order(
     (int, str),
     lambda row: [row["at"], row["place"]],
     latest_first=True,
+)
+REFERENCE: Final = Order(
+    (_adopted.region, _adopted.kind, _adopted.name, _adopted.version),
+    (str, str, str, int),
+    lambda row: [row["region"], row["kind"], row["name"], row["version"]],
 )
 
 
@@ -271,6 +277,27 @@ class Queries:
         """What an organisation sent that was refused or had to wait."""
         wanted = select(SERVING.submissions).where(_submissions.organisation == organisation)
         return await self._page(wanted, SUBMISSIONS, behind, limit)
+
+    async def references(
+        self, kind: str | None, region: str | None, behind: Sequence[Key] | None, limit: int
+    ) -> list[Found]:
+        """What regions decide by and which services are published in them, without the content."""
+        wanted = select(*(column for column in _adopted if column.name != "content"))
+        if kind is not None:
+            wanted = wanted.where(_adopted.kind == kind)
+        if region is not None:
+            wanted = wanted.where(_adopted.region == region)
+        return await self._page(wanted, REFERENCE, behind, limit)
+
+    async def reference(self, kind: str, name: str, region: str, version: int | None) -> Found | None:
+        """One of it with its content: that version, or the latest."""
+        wanted = select(SERVING.adopted).where(
+            _adopted.region == region, _adopted.kind == kind, _adopted.name == name
+        )
+        if version is not None:
+            wanted = wanted.where(_adopted.version == version)
+        found = await self._all(wanted.order_by(_adopted.version.desc()).limit(1))
+        return found[0] if found else None
 
     async def answer_about(self, organisation: str, referral: str, type: str) -> Found | None:
         """The latest refusal or parking of what an organisation sent of this type about this referral."""

@@ -75,6 +75,16 @@ class ViewTables:
             Column("rank_by", JSONB, nullable=False),
             Column("trust", JSONB, nullable=False),
         )
+        self.adopted = Table(
+            "adopted",
+            metadata,
+            Column("region", Text, primary_key=True),
+            Column("kind", Text, primary_key=True),
+            Column("name", Text, primary_key=True),
+            Column("version", Integer, primary_key=True),
+            Column("at", BigInteger, nullable=False),
+            Column("content", JSONB, nullable=False),
+        )
         self.referrals = Table(
             "referrals",
             metadata,
@@ -261,6 +271,7 @@ class ViewTables:
             self.agreements,
             self.protocols,
             self.policies,
+            self.adopted,
             self.referrals,
             self.events,
             self.sections,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from referral_bus.client.answers import Row
+from referral_bus.client.bus import Bus
 from referral_bus.client.errors import Conflict, NotFound, Refused
 from referral_bus.contracts.facts import Facts, ListFact, Need
-from tests.support.whole_bus import WholeBus, new_need, now_ms, of, request, until
+from tests.support.whole_bus import PROTOCOL, WholeBus, new_need, now_ms, of, request, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -58,6 +62,63 @@ async def test_a_referral_is_offered_accepted_started_and_closed_with_its_outcom
     assert of((await harbor.inbox(after=token)).items, "task", asked.task)["status"] == "completed"
     places = of((await _capacity(whole, token)), "unit", unit)
     assert (places["held"], places["taken"], places["free"]) == (0, 0, 2)
+
+
+async def test_an_agency_can_draw_the_lot_again_from_what_it_can_read(whole: WholeBus) -> None:
+    need = new_need()
+    for provider in ("harbor", "maple"):
+        await whole.service(provider, need, region="north")
+    asked = await whole.refer("hospital", need)
+    hospital = whole.party("hospital")
+    [match] = (await hospital.timeline(asked.referral, show="matches"))["matches"]
+    policy = (await hospital.reference("policy", match["policy"], "north", match["policy_version"]))[
+        "content"
+    ]
+    assert policy["rank_by"][-1] == "lottery"
+
+    def lot(service: str) -> int:
+        drawn = [policy["seed"].encode(), bytes.fromhex(match["drawn_after"]), asked.referral.encode()]
+        return int.from_bytes(hashlib.sha256(b"\0".join([*drawn, service.encode()])).digest()[:6], "big")
+
+    services = [
+        row["name"]
+        for row in await _all(hospital, kind="service", region="north")
+        if need in [term["code"] for term in (await _service(hospital, row["name"]))["terms"]]
+    ]
+    assert len(services) == 2
+    first = min(services, key=lot)
+    assert asked.timeline["service"] == first
+    assert f"lot {lot(first)}." in match["lines"][1]
+
+
+async def test_what_regions_decide_by_is_read_by_every_party_and_in_every_version(whole: WholeBus) -> None:
+    harbor = whole.party("harbor")
+    listed = await _all(harbor, region="north")
+    assert {("organisation", "hospital"), ("policy", "standard"), ("protocol", "standard")} <= {
+        (row["kind"], row["name"]) for row in listed
+    }
+    assert {row["region"] for row in listed} == {"north"}
+    latest = await harbor.reference("protocol", "standard", "north")
+    assert latest["version"] == PROTOCOL.version
+    assert latest["content"]["maximum_offers"] == PROTOCOL.maximum_offers
+    with pytest.raises(NotFound, match="has adopted no policy nobodys"):
+        await harbor.reference("policy", "nobodys", "north")
+    with pytest.raises(NotFound):
+        await harbor.reference("protocol", "standard", "north", version=99)
+
+
+async def _all(party: Bus, **asked: Any) -> list[Row]:
+    page = await party.references(limit=100, **asked)
+    rows = list(page.items)
+    while page.cursor is not None:
+        page = await party.references(limit=100, cursor=page.cursor, **asked)
+        rows += page.items
+    return rows
+
+
+async def _service(party: Bus, name: str) -> Row:
+    content: Row = (await party.reference("service", name, "north"))["content"]
+    return content
 
 
 async def test_a_declined_referral_goes_to_the_next_best_service(whole: WholeBus) -> None:

@@ -5,6 +5,7 @@ The policy that ranks the services for one referral says so.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from operator import mul
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from services.matching.core.assignment import Costs, Places, weights
 from services.matching.core.judging.catalogue import Profile
 from services.matching.core.judging.match import Row
 from services.matching.core.judging.places import load
-from services.matching.core.judging.ranking import lottery
+from services.matching.core.judging.ranking import lottery, starts_of
 from services.matching.core.state import Unit
 
 
@@ -44,11 +45,11 @@ def problem(
     are those of all its units; an offer takes the freest.
     """
     ranks = [_ranks(one, policy, last_hash) for one in window]
-    loaded = _part_of_load(policy)
+    loaded, starts = _part_of_load(policy), starts_of(policy).get("load")
     profiles = {
         row.profile.service: row.profile for one in window for row in one.rows if row.unit is not None
     }
-    rising = {service: _rising(profile, units) for service, profile in sorted(profiles.items())}
+    rising = {service: _rising(profile, units, starts) for service, profile in sorted(profiles.items())}
     highest = _highest(rank for own in ranks for rank in own.values())
     if loaded is not None and highest:
         highest[loaded] += max(steps[-1] for steps in rising.values())
@@ -79,12 +80,14 @@ def _part_of_load(policy: Policy) -> int | None:
     return named.index("load") if "load" in named else None
 
 
-def _rising(profile: Profile, units: Mapping[str, Unit]) -> list[int]:
-    """By how much the load has risen when each of the service's free places comes to be taken."""
+def _rising(profile: Profile, units: Mapping[str, Unit], starts: Sequence[int] | None) -> list[int]:
+    """By how much the load, or its band, has risen when each of the service's free places comes to be taken."""
     own = [units[unit] for unit in profile.units]
     total, used = sum(unit.total for unit in own), sum(unit.taken + unit.held for unit in own)
     free = sum(max(0, unit.free) for unit in own)
-    return [load(used + taken, total) - load(used, total) for taken in range(free)]
+    loads = [load(used + taken, total) for taken in range(free)]
+    compared = loads if starts is None else [bisect_right(starts, one) for one in loads]
+    return [one - compared[0] for one in compared]
 
 
 def _highest(ranks: Iterable[Sequence[int]]) -> list[int]:

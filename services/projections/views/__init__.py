@@ -14,6 +14,7 @@ from referral_bus.contracts.ledger import EVENTS, Entry, Event
 from referral_bus.store.rows import Put
 from services.projections.known import Known
 from services.projections.views import (
+    adopted,
     capacity,
     parties,
     protocols,
@@ -38,6 +39,7 @@ class View(NamedTuple):
 
 _VIEWS: Final = (
     View(protocols.HEARS, protocols.needs, None, protocols.changes),
+    View(adopted.HEARS, adopted.needs, None, adopted.changes),
     View(timeline.HEARS, timeline.needs, None, timeline.changes),
     View(referrals.HEARS, referrals.needs, None, referrals.changes),
     View(sections.HEARS, sections.needs, None, sections.changes),

@@ -112,8 +112,10 @@ def test_equals_are_ordered_by_the_lottery_which_differs_from_referral_to_referr
     world.publish(*(offers(local, total=100) for local in locals_))
     firsts = set()
     for number in range(1, 25):
-        draw = lottery(POLICY.seed, world.state.last_hash, of(number=number))
+        before = world.state.last_hash
+        draw = lottery(POLICY.seed, before, of(number=number))
         certificate = certified(world, number=number)
+        assert certificate.drawn_after == before
         lots = {local: draw(service_of(local)) for local in locals_}
         expected = sorted(locals_, key=lots.__getitem__)[:3]
         assert [one.service for one in certificate.best] == [service_of(local) for local in expected]

@@ -31,6 +31,7 @@ from referral_bus.contracts.reference import OfferLimits, TrustStep
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import Urgency, Verdict
+from referral_bus.embedded.reference import STANDARD_POLICY
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -357,3 +358,58 @@ def test_no_more_services_are_waited_for_than_an_event_holds(
     world.publish(*(offers(f"s{number}", total=0) for number in range(4)))
     referral = world.refer(mode="waitlist")
     assert world.state.referrals[referral].waits_for == (service_of("s0"), service_of("s1"))
+
+
+class TestStandardPolicy:
+    """What the policy that is shipped makes of who lets people down, and of what makes no difference."""
+
+    @staticmethod
+    def near_and_not_so_near(world: World) -> Facts:
+        """Two services that are alike, the shelter's 110 m away and the clinic's 280 m."""
+        world.send(policy(STANDARD_POLICY), OPERATIONS)
+        world.follow(maximum_offers=20)
+        for local, provider, latitude in (("near", "shelter", 1_000), ("far", "clinic", 2_500)):
+            place = Place(latitude=latitude, longitude=0)
+            world.publish(offers(local, provider, total=200, places=[place]))
+        at = PlaceFact(status="stated", latitude=0, longitude=0)
+        return HOUSING.model_copy(update={"place": at})
+
+    def test_who_again_and_again_has_no_place_is_asked_behind_who_is_as_good_and_does(
+        self, world: World
+    ) -> None:
+        facts = self.near_and_not_so_near(world)
+        asked = []
+        for number in range(1, 21):
+            referral = world.refer(facts, number=number)
+            attempt = 1
+            while (provider := world.state.referrals[referral].tasks[-1].provider) == "shelter":
+                asked.append(provider)
+                world.send(decline(referral, attempt, "no_capacity"), "shelter")
+                attempt += 1
+            asked.append(provider)
+            world.send(accept(referral, attempt), provider)
+        assert asked.count("shelter") <= 3
+        assert asked[-10:] == ["clinic"] * 10
+
+    def test_a_street_makes_no_difference_and_a_kilometre_does(self, world: World) -> None:
+        facts = self.near_and_not_so_near(world)
+        firsts = {
+            world.state.referrals[world.refer(facts, number=number)].tasks[0].provider
+            for number in range(1, 21)
+        }
+        assert firsts == {"shelter", "clinic"}
+        world.publish(offers("far", "clinic", total=200, places=[Place(latitude=20_000, longitude=0)]))
+        firsts = {
+            world.state.referrals[world.refer(facts, number=number)].tasks[0].provider
+            for number in range(21, 31)
+        }
+        assert firsts == {"shelter"}
+
+    def test_the_certificate_shows_what_was_and_not_its_band(self, world: World) -> None:
+        facts = self.near_and_not_so_near(world)
+        world.refer(facts)
+        certificate = next(
+            entry.event.certificate for entry, _ in world.entries if isinstance(entry.event, MatchDecided)
+        )
+        by = STANDARD_POLICY.rank_by
+        assert {one.score[by.index("reach")] for one in certificate.best} == {1, 2}

@@ -13,7 +13,7 @@ from referral_bus.contracts.criteria import Criterion, Eligibility, holds
 from referral_bus.contracts.facts import Facts, Need, NumberFact, PlaceFact, TraitAnswer, TravelFact
 from referral_bus.contracts.localtime import UtcOffset
 from referral_bus.contracts.places import MICRO, Place, Polygon, ReachLimit, Ring
-from referral_bus.contracts.reference import OfferLimits, Policy, RankBy, TrustStep
+from referral_bus.contracts.reference import Bands, OfferLimits, Policy, RankBy, TrustStep
 from referral_bus.contracts.services import OpeningHours, ServiceDefinition, Unit
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from services.matching.core.judging.areas import borders, either, judge_borders
@@ -43,6 +43,11 @@ EVERYTHING: tuple[RankBy, ...] = (
     "load",
     "freshness",
     "reliability",
+)
+BANDS = st.builds(
+    Bands,
+    by=st.sampled_from(["wait", "reach", "load", "reliability"]),
+    starts=st.sampled_from([[1], [5, 20], [200, 400, 600], [500, UNKNOWN]]),
 )
 TRUST = [TrustStep(hours=2, thousandths=900), TrustStep(hours=24, thousandths=300)]
 LIMITS = [
@@ -235,12 +240,19 @@ def _row(
         profile=state.catalogue.profile(slot),
         verdicts="".join(letters),
         ruled_out=ruled_out,
-        rank=() if ruled_out else tuple(score[by] for by in policy.rank_by),
+        score=() if ruled_out else tuple(score[by] for by in policy.rank_by),
+        rank=() if ruled_out else tuple(_compared(policy, by, score[by]) for by in policy.rank_by),
         unit=None if ruled_out else max(units, key=lambda unit: unit.free),
         mapping=mapping,
         confidence=confidence,
         because=outcome.kinds if outcome is not None and outcome.letter != "y" else (),
     )
+
+
+def _compared(policy: Policy, by: RankBy, number: int) -> int:
+    """Its band, counted by hand, where the policy has bands."""
+    starts = [bands.starts for bands in policy.bands if bands.by == by]
+    return number if not starts else sum(number >= start for start in starts[0])
 
 
 def _area(definition: ServiceDefinition, facts: Facts) -> str:
@@ -281,11 +293,17 @@ def _language(definition: ServiceDefinition, facts: Facts) -> str:
     data=st.data(),
     facts=PEOPLE,
     opted=st.booleans(),
+    banded=st.lists(BANDS, max_size=4, unique_by=lambda bands: bands.by),
     tried=st.sets(st.integers(0, 9)),
     order=st.permutations(EVERYTHING),
 )
 def test_the_table_is_what_comes_of_judging_each_service_by_itself(
-    data: st.DataObject, facts: Facts, opted: bool, tried: set[int], order: tuple[RankBy, ...]
+    data: st.DataObject,
+    facts: Facts,
+    opted: bool,
+    banded: list[Bands],
+    tried: set[int],
+    order: tuple[RankBy, ...],
 ) -> None:
     services = data.draw(st.lists(SERVICE, max_size=10))
     size = len(services)
@@ -293,7 +311,7 @@ def test_the_table_is_what_comes_of_judging_each_service_by_itself(
     answers = data.draw(st.lists(ANSWERS, min_size=size, max_size=size))
     state = region(services, counts, answers)
     more: dict[str, Any] = {"reach": LIMITS, "opens_within": SOON, "trust": TRUST} if opted else {}
-    policy = POLICY.model_copy(update={"rank_by": list(order), **more})
+    policy = POLICY.model_copy(update={"rank_by": list(order), "bands": banded, **more})
     before = frozenset(f"sv-north-s{number}" for number in tried)
     state.look_at_places()
     table = Table(state, policy, person_of(facts, "urgent"), before, NOW)

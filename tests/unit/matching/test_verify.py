@@ -112,11 +112,19 @@ async def test_a_solver_that_errs_does_not_take_its_own_errors_for_right(
 async def test_what_another_solver_found_is_as_it_should_be_if_it_is_proved(
     gathered: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dearer = {service_of("any"): 1, service_of("young"): 1}
+    asked: dict[str, int] = {}
+
+    def dearer(found: Assignment) -> Assignment:
+        """Each price is higher by one, which proves as much."""
+        asked.update(
+            {name: found.prices.get(name, 0) + 1 for name in (service_of("any"), service_of("young"))}
+        )
+        return found._replace(prices=asked)
+
     with monkeypatch.context() as other:
-        closes_by(other, lambda found: found._replace(prices=dearer))
+        closes_by(other, dearer)
         gathered.tick(gathered.now + 10 * MINUTE)
-        assert {price.service: int(price.price) for price in closed(gathered).prices} == dearer
+        assert {price.service: int(price.price) for price in closed(gathered).prices} == asked
     assert (await verified(gathered)).good
 
 

@@ -199,12 +199,11 @@ def test_the_lives_hold_every_event_there_is_about_a_referral() -> None:
     assert about - seen.keys() == set()
 
 
-def test_only_what_is_between_regions_and_of_the_rules_is_heard_by_no_view() -> None:
+def test_only_what_is_between_regions_and_of_the_deciding_itself_is_heard_by_no_view() -> None:
     assert {event.__name__ for event, views in VIEWS_OF.items() if not views} == {
         "CapacityDenied",
         "CapacityListed",
         "CapacityOffered",
-        "RulesActivated",
         "ServiceListed",
         "SubmissionRepeated",
         "WindowClosed",

@@ -25,7 +25,7 @@ from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency, Verdict
-from services.matching.core.judging.bitmaps import least, members, tally, without
+from services.matching.core.judging.bitmaps import least, members, numbering, tally, without
 from services.matching.core.judging.catalogue import Profile
 from services.matching.core.judging.criteria import circumstances_of
 from services.matching.core.judging.eligibility import Person, judge, person_of
@@ -58,11 +58,13 @@ class Match(NamedTuple):
 
 class Row(NamedTuple):
     """One judged service: ``verdicts`` a letter a criterion; ``ruled_out`` the first criterion that did, None for a candidate, which alone
-    has a ``unit`` with a free place and a ``rank`` (the policy's parts, without the lottery)."""
+    has a ``unit`` with a free place, a ``score`` (the policy's parts, without the lottery) and a ``rank`` (the same as it is compared: by
+    its band where the policy has bands)."""
 
     profile: Profile
     verdicts: str
     ruled_out: str | None
+    score: tuple[int, ...]
     rank: tuple[int, ...]
     unit: Unit | None
     mapping: str | None = None
@@ -103,6 +105,7 @@ def match(
         best=[judged(drawn.row, drawn.lot) for drawn in candidates[: policy.best]],
         misses=[judged(row) for row in judged_ones.nearest_misses()],
         digest=judged_ones.digest(),
+        drawn_after=state.last_hash if candidates else None,
     )
     best = [Found(row.profile, row.unit.unit) for _, _, row in candidates if row.unit is not None]
     return Match(best, [] if best else judged_ones.full(), certificate)
@@ -181,7 +184,7 @@ class Table:
         most = max(most, self._policy.best)
         if not self._candidates:
             return []
-        sure, tied = least([part.planes for part in self._parts], self._candidates, most)
+        sure, tied = least([part.compared for part in self._parts], self._candidates, most)
         drawn = [self._drawn(slot, draw) for slot in members(sure)]
         if tied:
             services = self._state.catalogue.services
@@ -279,17 +282,25 @@ class Table:
             letters[-1] = "n"
         profile = self._state.catalogue.profile(slot)
         ruled_out = None
+        score: tuple[int, ...] = ()
         rank: tuple[int, ...] = ()
         unit = None
         if self._candidates >> slot & 1:
-            rank, unit = tuple([part.of(slot) for part in self._parts]), freest(self._state, profile)
+            score = rank = tuple([part.of(slot) for part in self._parts])
+            if self._policy.bands:
+                rank = tuple([self._compared(part, slot) for part in self._parts])
+            unit = freest(self._state, profile)
         else:
             ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)
-        row = Row(profile, "".join(letters), ruled_out, rank, unit)
+        row = Row(profile, "".join(letters), ruled_out, score, rank, unit)
         if letters[1 + _CRITERIA_AT] != "y":
             circumstances = circumstances_of(self._person.facts)
             row = row._replace(because=self._state.catalogue.because(slot, circumstances))
         return self._with_mapping(row) if self._judgement.by_mapping else row
+
+    @staticmethod
+    def _compared(part: Part, slot: int) -> int:
+        return part.of(slot) if part.bands is None else numbering(part.bands)(slot)
 
     def _with_mapping(self, row: Row) -> Row:
         """The row with how it was found: of several needs the one counts whose mapping is the least sure."""
@@ -324,15 +335,15 @@ def best_of(rows: Sequence[Row], policy: Policy, draw: Callable[[str], int]) -> 
 
 def judged(row: Row, lot: int | None = None) -> Judged:
     """The row as a certificate shows it; the score ends with the lot where one was drawn."""
-    service, letters, rank = row.profile.service, row.verdicts, row.rank
+    service, letters, score = row.profile.service, row.verdicts, row.score
     if lot is None:
-        return _judged_without_lot(service, letters, rank, row.mapping, row.confidence, row.because)
+        return _judged_without_lot(service, letters, score, row.mapping, row.confidence, row.because)
     if row.mapping is None and not row.because:
-        return Judged(service=service, verdicts=_words(letters), score=[*rank, lot])
+        return Judged(service=service, verdicts=_words(letters), score=[*score, lot])
     return Judged(
         service=service,
         verdicts=_words(letters),
-        score=[*rank, lot],
+        score=[*score, lot],
         mapping=row.mapping,
         confidence=row.confidence,
         because=list(row.because),
@@ -343,7 +354,7 @@ def judged(row: Row, lot: int | None = None) -> Judged:
 def _judged_without_lot(
     service: str,
     letters: str,
-    rank: tuple[int, ...],
+    score: tuple[int, ...],
     mapping: str | None,
     confidence: int,
     because: tuple[str, ...],
@@ -351,7 +362,7 @@ def _judged_without_lot(
     return Judged(
         service=service,
         verdicts=_words(letters),
-        score=list(rank),
+        score=list(score),
         mapping=mapping,
         confidence=confidence,
         because=list(because),

@@ -1,4 +1,5 @@
-"""In which order eligible services are offered to: by the policy's parts, first to last, lower is better, then the lottery.
+"""In which order eligible services are offered to: by the policy's parts, first to last, lower is better, then the lottery. A part may be
+compared in bands, so that a service that lets people down is not first for being a street nearer.
 
 Every part is a whole number, so an order is the same on every machine.
 """
@@ -16,6 +17,7 @@ from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.contracts.vocabularies import SURE
 from services.matching.core.judging.bitmaps import (
     Column,
+    at_most,
     made_of,
     numbering,
     planes_of,
@@ -39,8 +41,15 @@ class Part(NamedTuple):
 
     planes: Sequence[int]
     of: Callable[[int], int]
+    bands: Sequence[int] | None = None
+    """The planes of each number's band, where it is compared in bands."""
     by_person: bool = False
     """Whether it says something of services and person that neither verdicts nor places do."""
+
+    @property
+    def compared(self) -> Sequence[int]:
+        """The planes that decide who comes first."""
+        return self.planes if self.bands is None else self.bands
 
 
 class Ranked(NamedTuple):
@@ -57,7 +66,32 @@ class Ranked(NamedTuple):
 
 def parts(ranked: Ranked) -> list[Part]:
     """The policy's parts, in its order. What it names behind the lottery can't matter."""
-    return [_PARTS[by](ranked) for by in named(tuple(ranked.policy.rank_by))]
+    found = [_PARTS[by](ranked) for by in named(tuple(ranked.policy.rank_by))]
+    return _in_bands(found, ranked) if ranked.policy.bands else found
+
+
+def _in_bands(of: list[Part], ranked: Ranked) -> list[Part]:
+    starts = starts_of(ranked.policy)
+    return [
+        part
+        if by not in starts
+        else part._replace(bands=_bands_of(part.planes, starts[by], ranked.candidates))
+        for by, part in zip(named(tuple(ranked.policy.rank_by)), of, strict=True)
+    ]
+
+
+def _bands_of(planes: Sequence[int], starts: Sequence[int], among: int) -> list[int]:
+    numbers = []
+    for band, start in enumerate(starts):
+        below = at_most(planes, among, start - 1)
+        numbers.append((below, band))
+        among ^= below
+    return planes_of([*numbers, (among, len(starts))])
+
+
+def starts_of(policy: Policy) -> dict[str, Sequence[int]]:
+    """Where the bands begin of what is compared in bands."""
+    return {bands.by: bands.starts for bands in policy.bands}
 
 
 @lru_cache(maxsize=256)
@@ -163,7 +197,7 @@ def _reliability(ranked: Ranked) -> Part:
 
 
 def _part(planes: Sequence[int], by_person: bool = False) -> Part:
-    return Part(planes, numbering(planes), by_person)
+    return Part(planes, numbering(planes), by_person=by_person)
 
 
 def _part_of(column: Column) -> Part:

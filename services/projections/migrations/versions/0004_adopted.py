@@ -1,0 +1,63 @@
+"""What regions decide by, and services, with their content: the views reflect the ledger anew.
+
+Their positions go with them: the service, or ``refbus rebuild`` beside the old ones, begins at the ledger's first event.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from referral_bus.store.tables import POSITIONS
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+_VIEWS = (
+    "regions",
+    "organisations",
+    "agreements",
+    "protocols",
+    "policies",
+    "referrals",
+    "events",
+    "sections",
+    "erasures",
+    "tasks",
+    "waits",
+    "units",
+    "reliability",
+    "lent",
+    "submissions",
+)
+
+
+def _begin_again() -> str:
+    schema: str | None = op.get_context().version_table_schema
+    if schema is None:
+        raise RuntimeError("the views' migrations need to be told their schema")
+    for table in (POSITIONS, *_VIEWS):
+        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
+    return schema
+
+
+def upgrade() -> None:
+    schema = _begin_again()
+    op.create_table(
+        "adopted",
+        sa.Column("region", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("version", sa.Integer, primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("content", postgresql.JSONB, nullable=False),
+        schema=schema,
+    )
+
+
+def downgrade() -> None:
+    schema = _begin_again()
+    op.drop_table("adopted", schema=schema)
