@@ -196,9 +196,10 @@ def outcome(
     result: Result = "need_met",
     cause: Annotated[OutcomeCause | None, typer.Option(help="Why it came to that.")] = None,
     note: Note = None,
+    at: At = None,
 ) -> Answer:
-    """What came of it. Said again, it corrects what was said before."""
-    return bus.outcome(referral, result, note, cause, id=id)
+    """What came of it, and when the service ended. Said again, it corrects what was said before."""
+    return bus.outcome(referral, result, note, cause, ended_at=_millis(at), id=id)
 
 
 @saying(respond, "provider")

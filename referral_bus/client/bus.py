@@ -245,10 +245,12 @@ class Bus:
         note: str | None = None,
         cause: OutcomeCause | None = None,
         *,
+        ended_at: int | None = None,
         id: str | None = None,
     ) -> Answer:
-        """Say what came of it, and why. The note is sealed. Said again, it is a correction."""
-        body = OutcomeBody(result=result, note=note, cause=cause)
+        """Say what came of it, and why. The note is sealed. Said again, it is a correction. ``ended_at`` (epoch milliseconds, UTC) is
+        when the service ended, where that was earlier: follow-ups count from it."""
+        body = OutcomeBody(result=result, note=note, cause=cause, ended_at=ended_at)
         return await self._of_referral(referral, "outcome", body, id)
 
     # What either of them says.

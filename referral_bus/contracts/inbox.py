@@ -215,12 +215,14 @@ class ConfirmHandoff(Submission):
 
 
 class ReportOutcome(Submission):
-    """The provider says what came of it, or corrects what it said."""
+    """The provider says what came of it, or corrects what it said. ``ended_at`` is when the service ended (epoch milliseconds, UTC), where
+    that was before it is said."""
 
     referral: ReferralId
     result: OutcomeResult
     sealed_note: Sealed | None = None
     cause: OutcomeCause | None = None
+    ended_at: Millis | None = None
 
 
 class ReportFollowUp(Submission):

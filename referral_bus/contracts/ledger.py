@@ -407,7 +407,8 @@ class HandoffConfirmed(Event):
 
 
 class OutcomeReported(Event):
-    """What came of it, as the provider says. One that ``corrects`` the event at that sequence came after the referral was closed."""
+    """What came of it, as the provider says. One that ``corrects`` the event at that sequence came after the referral was closed.
+    ``ended_at`` is when the service ended, where that was before it was said: follow-ups count from it."""
 
     referral: ReferralId
     task: TaskId
@@ -415,6 +416,7 @@ class OutcomeReported(Event):
     sealed_note: Sealed | None = None
     cause: OutcomeCause | None = None
     corrects: Sequence | None = None
+    ended_at: Millis | None = None
 
 
 class FollowUpDue(Event):

@@ -302,11 +302,13 @@ class HandoffRequest(HandoffBody):
 
 
 class OutcomeBody(Part):
-    """What came of it, and why. The note is sealed."""
+    """What came of it, and why. The note is sealed. ``ended_at`` (epoch milliseconds, UTC) is when the service ended, where that was
+    earlier: follow-ups count from it."""
 
     result: OutcomeResult
     note: FreeText | None = None
     cause: OutcomeCause | None = None
+    ended_at: Millis | None = None
 
 
 class OutcomeRequest(OutcomeBody):

@@ -163,7 +163,8 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
         case OutcomeReported():
             cause = f", {_words(event.cause)}" if event.cause is not None else ""
             corrected = "" if event.corrects is None else " This corrects what was reported before."
-            return f"Outcome: {_words(event.result)}{cause}.{corrected}"
+            ended = "" if event.ended_at is None else f" The service ended at {time(event.ended_at)}."
+            return f"Outcome: {_words(event.result)}{cause}.{ended}{corrected}"
         case FollowUpDue():
             return f"After {event.days} days {event.provider} is asked how it is."
         case FollowedUp():

@@ -119,6 +119,7 @@ def _sealed(routed: Routed, person: Person, sealer: Sealer) -> Submission:
                 result=request.result,
                 sealed_note=text(request.note),
                 cause=request.cause,
+                ended_at=request.ended_at,
             )
         case FollowUpRequest() if request.note is not None:
             return ReportFollowUp(

@@ -46,7 +46,7 @@ from services.matching.core.state import (
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 4
+STATE_VERSION: Final = 5
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000

@@ -279,8 +279,8 @@ def start(referral: str, at: int = START) -> ReportServiceStart:
     return ReportServiceStart(referral=referral, started_at=at)
 
 
-def outcome(referral: str, result: OutcomeResult = "need_met") -> ReportOutcome:
-    return ReportOutcome(referral=referral, result=result)
+def outcome(referral: str, result: OutcomeResult = "need_met", ended_at: int | None = None) -> ReportOutcome:
+    return ReportOutcome(referral=referral, result=result, ended_at=ended_at)
 
 
 def report(local: str, total: int, available: int, at: int) -> ReportCapacity:

@@ -130,6 +130,8 @@ class Served(NamedTuple):
     started: bool
     confirmed: frozenset[str]
     """The parties that confirmed the warm handoff."""
+    ended_at: int
+    """When the service ended, from which follow-ups count."""
 
 
 @dataclass(slots=True)
@@ -505,8 +507,9 @@ class Region:
             return (
                 closed is not None
                 and closed.completed
+                and closed.served is not None
                 and due.number not in closed.followed
-                and due.at == closed.at + due.number * DAY_MS
+                and due.at == closed.served.ended_at + due.number * DAY_MS
             )
         if due.kind == "lent":
             lent = self.lent.get(due.about)

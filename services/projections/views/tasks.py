@@ -150,8 +150,12 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
         case HandoffConfirmed() if event.complete:
             return _reported(row, {"handed_over_at": event.confirmed_at})
         case OutcomeReported() if event.corrects is None:
-            met = event.result in MET
-            return _ended("completed", "completed", now) if met else _ended("failed", "failed", now)
+            at = now if event.ended_at is None else event.ended_at
+            return (
+                _ended("completed", "completed", at)
+                if event.result in MET
+                else _ended("failed", "failed", at)
+            )
         case _:
             return {}
 

@@ -94,7 +94,7 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
     NoShowReported: ("missed_at", "late"),
     ContactReported: ("tried_at", "channel", "reached", "late"),
     HandoffConfirmed: ("by", "means", "confirmed_at", "complete", "late"),
-    OutcomeReported: ("result", "cause", "corrects"),
+    OutcomeReported: ("result", "cause", "corrects", "ended_at"),
     FollowUpDue: ("days", "provider"),
     FollowedUp: ("days", "by", "result"),
     Reminded: ("step", "party", "percent", "due"),

@@ -9,6 +9,7 @@ from typing import Final
 from tests.chaos.cluster.faults import Fault
 from tests.chaos.cluster.history import Writer
 from tests.chaos.cluster.observing import Observer
+from tests.chaos.cluster.parts import Part
 from tests.chaos.cluster.place import Place, Say
 from tests.chaos.cluster.skewed import set_wrong
 
@@ -16,12 +17,14 @@ _BURST: Final = 25
 """Referrals of each client at once before a fault: a backlog."""
 _LEAST: Final = 3
 _LEAST_UNDECIDED: Final = 15
-"""More of these: some are decided while that is being read."""
+"""More of these: they are what most faults are about."""
 _LOOK_SECONDS: Final = 0.02
 _BURST_SECONDS: Final = 3.0
 _BUSY_SECONDS: Final = 60.0
 _FROZEN_SECONDS: Final = 0.5
 """For a look at the database after a service was stopped, and what is under way to arrive."""
+_STRUCK_SECONDS: Final = 0.3
+"""From the strike until matching goes on, where it was stopped for a backlog to be there."""
 _GOES_ON_SECONDS: Final = 120.0
 _CALM_SECONDS: Final = 2.0
 _UP_SECONDS: Final = 120.0
@@ -35,8 +38,10 @@ class Striker:
 
     async def strike(self, number: int, fault: Fault) -> float | None:
         """Do it, undo it, and wait until everything goes on. Returns after how many seconds that was; None where it wasn't in time."""
-        backlog = await self._busy(fault)
+        stopped, backlog = await self._busy(fault)
         at = time.monotonic()
+        for part in stopped:
+            asyncio.get_running_loop().call_later(_STRUCK_SECONDS, part.go_on)
         self._history.note(
             "fault",
             at=at,
@@ -56,10 +61,15 @@ class Striker:
         await asyncio.sleep(_CALM_SECONDS)
         return took
 
-    async def _busy(self, fault: Fault) -> dict[str, int]:
-        """Wait for a moment when the victims have work before them. A service that is to be killed or paused stands still from then on."""
-        stops = fault.kind not in ("broker", "database") and fault.how in ("killed", "paused")
-        parts = [self._place.parts[name] for name in fault.victims]
+    async def _busy(self, fault: Fault) -> tuple[list[Part], dict[str, int]]:
+        """Wait for a moment when the victims have work before them. A service that is to be killed or paused stands still from then on; and
+        of what leaves decisions undone, matching does until it has struck: what is read of the ledger comes late, so that without it all
+        might have been decided. Returns who is to go on once it has struck, and what is left undone."""
+        doomed = fault.kind not in ("broker", "database") and fault.how in ("killed", "paused")
+        matching = [part for name, part in self._place.parts.items() if name.startswith("matching")]
+        undecided = next(iter(self._backlog(fault))) == "undecided"
+        victims = [self._place.parts[name] for name in fault.victims]
+        parts = victims if doomed else matching if undecided else []
         async with asyncio.timeout(_BUSY_SECONDS):
             while True:
                 for client in self._place.clients.values():
@@ -67,17 +77,17 @@ class Striker:
                 until = time.monotonic() + _BURST_SECONDS
                 while time.monotonic() < until:
                     await asyncio.sleep(_LOOK_SECONDS)
-                    if stops:
-                        for part in parts:
-                            part.pause()
+                    for part in parts:
+                        part.pause()
+                    if parts:
                         await asyncio.sleep(_FROZEN_SECONDS)
                     backlog = self._backlog(fault)
                     first, count = next(iter(backlog.items()))
                     if count >= (_LEAST_UNDECIDED if first == "undecided" else _LEAST):
-                        return backlog
-                    if stops:
-                        for part in parts:
-                            part.go_on()
+                        return [] if doomed else parts, backlog
+                    for part in parts:
+                        part.go_on()
+                    if parts:
                         await asyncio.sleep(_FROZEN_SECONDS)
 
     def _backlog(self, fault: Fault) -> dict[str, int]:

@@ -351,6 +351,26 @@ def _decline_after_the_tick(world: World) -> list[Event]:
     return world.send(decline(referral), "shelter")
 
 
+def _asked_and_expired(world: World) -> str:
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    referral = world.refer()
+    provider = world.state.referrals[referral].tasks[0].provider
+    world.send(AskForInformation(task=task_id(referral, 1), sealed_question=b"sealed"), provider)
+    world.tick(world.now + 10 * MINUTE)
+    return referral
+
+
+def _answered_after_the_tick(world: World) -> list[Event]:
+    return world.send(reply(_asked_and_expired(world)), "police")
+
+
+def _proposed_after_the_tick(world: World) -> list[Event]:
+    referral = _asked_and_expired(world)
+    world.publish(offers("flats"))
+    provider = world.state.referrals[referral].tasks[0].provider
+    return world.send(propose(referral, "flats"), provider)
+
+
 def _started_twice(world: World) -> list[Event]:
     referral = accepted(world)
     world.send(start(referral), "shelter")
@@ -548,6 +568,8 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("offer_expired", "before the tick", _expired_before_the_tick),
     ("offer_expired", "after the tick", _expired_by_the_tick),
     ("offer_expired", "declined after the tick", _decline_after_the_tick),
+    ("offer_expired", "answered after the tick", _answered_after_the_tick),
+    ("offer_expired", "proposed after the tick", _proposed_after_the_tick),
     ("offer_not_open", "accepted twice", lambda w: w.send(accept(accepted(w)), "shelter")),
     ("offer_not_open", "declined twice", _declined_twice),
     ("offer_not_open", "declined after acceptance", lambda w: w.send(decline(accepted(w)), "shelter")),
@@ -656,6 +678,16 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("capacity_above_total", "more than there are", _above_total),
     ("capacity_outdated", "counted before the last count", _outdated),
     ("time_in_future", "counted", _count_in_future),
+    (
+        "time_in_future",
+        "ended tomorrow",
+        lambda w: w.send(outcome(accepted(w), ended_at=w.now + DAY), "shelter"),
+    ),
+    (
+        "time_before_opening",
+        "ended long before",
+        lambda w: w.send(outcome(accepted(w), ended_at=w.now - 30 * DAY), "shelter"),
+    ),
     ("time_in_future", "started", lambda w: w.send(start(accepted(w), w.now + HOUR), "shelter")),
     ("facts_unreadable", "sealed with another key", _unreadable),
     ("subject_erased", "the key store says so", _key_destroyed),

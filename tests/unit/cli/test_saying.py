@@ -87,10 +87,14 @@ PROVIDERS: list[tuple[str, Any]] = [
     ),
     (f"no-show {REFERRAL} --at 2030-01-02T09:30", call.no_show(REFERRAL, local(2030, 1, 2, 9, 30), id="s-1")),
     (f"start {REFERRAL}", call.start(REFERRAL, NOW, id="s-1")),
-    (f"outcome {REFERRAL}", call.outcome(REFERRAL, "need_met", None, None, id="s-1")),
+    (f"outcome {REFERRAL}", call.outcome(REFERRAL, "need_met", None, None, ended_at=None, id="s-1")),
     (
         f"outcome {REFERRAL} --result not_met --cause moved_away --note Left.",
-        call.outcome(REFERRAL, "not_met", "Left.", "moved_away", id="s-1"),
+        call.outcome(REFERRAL, "not_met", "Left.", "moved_away", ended_at=None, id="s-1"),
+    ),
+    (
+        f"outcome {REFERRAL} --at 2030-01-02T09:30",
+        call.outcome(REFERRAL, "need_met", None, None, ended_at=local(2030, 1, 2, 9, 30), id="s-1"),
     ),
     (
         f"capacity {UNIT} --total 12 --available 3",

@@ -104,7 +104,7 @@ def test_an_answer_nobody_asked_for_or_from_somebody_else_is_refused(world: Worl
     world.send(ask(referral), "shelter")
     assert refused(world.send(reply(referral), "hospital")) == "not_your_referral"
     world.send(accept(referral), "shelter")
-    assert refused(world.send(reply(referral), "police")) == "nothing_asked"
+    assert refused(world.send(reply(referral), "police")) == "offer_not_open"
 
 
 def test_a_question_after_the_answer_to_the_offer_is_refused(world: World) -> None:

@@ -306,6 +306,27 @@ def test_a_corrected_outcome_names_the_one_it_corrects_each_time_the_last(world:
     assert world.places() == (1, 0, 0)
 
 
+def test_follow_ups_count_from_when_the_service_ended_and_not_from_when_that_was_said(world: World) -> None:
+    world.follow(follow_up_days=[30])
+    referral = accepted(world)
+    ended_at = world.now
+    world.tick(world.now + 10 * DAY)
+    [reported, *_] = world.send(outcome(referral, ended_at=ended_at), "shelter")
+    assert isinstance(reported, OutcomeReported) and reported.ended_at == ended_at
+    assert world.tick(ended_at + 30 * DAY - 1) == []
+    assert world.tick(ended_at + 30 * DAY) == [FollowUpDue(referral=referral, days=30, provider="shelter")]
+    assert kinds(world.send(follow_up(referral), "shelter")) == ["FollowedUp"]
+
+
+def test_a_follow_up_that_was_due_before_the_outcome_was_said_is_due_at_once(world: World) -> None:
+    world.follow(follow_up_days=[30])
+    referral = accepted(world)
+    ended_at = world.now
+    world.tick(world.now + 40 * DAY)
+    world.send(outcome(referral, ended_at=ended_at), "shelter")
+    assert kinds(world.tick(world.now + HOUR)) == ["FollowUpDue"]
+
+
 def test_an_outcome_is_corrected_by_its_provider_alone(world: World) -> None:
     referral = closed(world)
     for sender in ("clinic", "police"):

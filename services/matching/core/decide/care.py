@@ -130,6 +130,9 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     found = _own(asked, body.referral)
     if isinstance(found, list):
         return found
+    wrong = None if body.ended_at is None else _wrong_time(asked, body.ended_at, found.opened_at)
+    if wrong is not None:
+        return refused(wrong, body.referral)
     reported = OutcomeReported(
         referral=body.referral,
         task=found.task,
@@ -137,6 +140,7 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
         sealed_note=body.sealed_note,
         cause=body.cause,
         corrects=None if found.over is None else found.over.outcome_at,
+        ended_at=body.ended_at,
     )
     if found.late:
         return [reported]
@@ -159,7 +163,7 @@ def follow_up(asked: Asked, body: ReportFollowUp) -> list[Event]:
         return refused("no_follow_up", body.referral)
     if source not in (served.provider, closed.agency):
         return refused("not_your_referral", body.referral)
-    if now < closed.at + body.days * DAY_MS - _EARLY_MS:
+    if now < served.ended_at + body.days * DAY_MS - _EARLY_MS:
         return refused("time_out_of_range", body.referral)
     return [
         FollowedUp(

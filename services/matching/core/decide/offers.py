@@ -80,7 +80,7 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
         return located
     name, known, number, task = located
     if not (task.is_taken if body.gives_back else task.is_open):
-        return refused("offer_expired" if task.business == "expired" else "offer_not_open", body.task)
+        return _not_open(body.task, task)
     then = DECLINES[body.reason].then
     if then == "park":
         if body.until is None:
@@ -132,7 +132,9 @@ def answer(asked: Asked, body: AnswerQuestion) -> list[Event]:
     if known.agency != asked.admitted.source:
         return refused("not_your_referral", body.task)
     task = known.attempt(number)
-    if not task.is_open or task.business != "screening":
+    if not task.is_open:
+        return _not_open(body.task, task)
+    if task.business != "screening":
         return refused("nothing_asked", body.task)
     return [
         InformationGiven(
@@ -149,7 +151,7 @@ def propose(asked: Asked, body: ProposeService) -> list[Event]:
         return located
     name, known, _, task = located
     if not (task.is_open or task.is_taken):
-        return refused("offer_not_open", body.task)
+        return _not_open(body.task, task)
     if not state.catalogue.is_active(body.service):
         elsewhere = region_of(body.service) != state.region
         return refused("region_mismatch" if elsewhere else "unknown_service", body.service)
@@ -199,4 +201,8 @@ def _offered(asked: Asked, task: str) -> _Found | list[Event]:
     found = _of_provider(asked, task)
     if isinstance(found, list) or found.task.is_open:
         return found
-    return refused("offer_expired" if found.task.business == "expired" else "offer_not_open", task)
+    return _not_open(task, found.task)
+
+
+def _not_open(id: str, task: Task) -> list[Event]:
+    return refused("offer_expired" if task.business == "expired" else "offer_not_open", id)

@@ -168,7 +168,8 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
     known = state.referrals.pop(event.referral)
     state.leaves_line(event.referral, known)
     _gathered_no_more(state, event.referral)
-    completed = known.served is not None and known.served.attempt > known.before
+    served = known.served
+    completed = served is not None and served.attempt > known.before
     record = Closed(
         at=meta.now,
         agency=known.agency,
@@ -179,16 +180,16 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         mode=known.mode,
         attempts=known.before + len(known.tasks),
         never=known.never,
-        served=known.served,
+        served=served,
         completed=completed,
         part_of=known.part_of,
         was_split=known.parts is not None,
         in_error=event.status == "entered-in-error",
     )
     state.closed[event.referral] = record
-    if completed and event.status == "completed":
+    if served is not None and completed and event.status == "completed":
         for days in known.protocol.follow_up_days:
-            state.expects(Due(meta.now + days * DAY_MS, "follow_up", event.referral, days))
+            state.expects(Due(served.ended_at + days * DAY_MS, "follow_up", event.referral, days))
     whole = _whole(state, known)
     if whole is not None and whole.parts is not None:
         whole.parts -= {event.referral}

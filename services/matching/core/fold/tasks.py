@@ -225,6 +225,7 @@ def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
         outcome_at=meta.sequence,
         started=known.started,
         confirmed=known.confirmed,
+        ended_at=meta.now if event.ended_at is None else event.ended_at,
     )
 
 
