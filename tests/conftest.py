@@ -19,6 +19,9 @@ from referral_bus.wire.codec import Codec
 
 _ROOT = Path(__file__).resolve().parents[1]
 
+# No broker of a test lives long enough to win back what Java's second compiler takes of the two cores meanwhile.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("referral bus")

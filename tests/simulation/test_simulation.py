@@ -14,7 +14,7 @@ from tests.simulation.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs/reference/simulation.md"
-SEEDS = 300
+SEEDS = 200
 pytestmark = pytest.mark.timeout(900)
 
 
