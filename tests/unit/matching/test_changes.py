@@ -262,6 +262,34 @@ def test_a_split_referral_itself_is_never_over_time(world: World) -> None:
     assert whole in world.state.referrals
 
 
+def test_a_part_may_go_unaccepted_for_what_the_whole_left_of_that_time(world: World) -> None:
+    world.follow(referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY}, silence="escalates")
+    world.publish(offers("beds", total=5))
+    whole = world.refer()
+    opened_at = world.now
+    world.tick(opened_at + 23 * HOUR)
+    world.send(world.parts_of(whole, PARTS), "police")
+    world.tick(opened_at + DAY - 1)
+    assert {FIRST, SECOND} <= world.state.referrals.keys()
+    world.tick(opened_at + DAY)
+    world.tick(opened_at + DAY)
+    assert world.state.referrals == {}
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_part_has_the_time_that_the_whole_rested_at_its_agencys_wish(world: World) -> None:
+    world.follow(referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY}, silence="escalates")
+    world.publish(offers("beds", total=5))
+    whole = world.refer()
+    opened_at = world.state.now
+    world.tick(opened_at + 12 * HOUR)
+    world.send(hold(whole), "police")
+    waited = world.state.now - opened_at
+    world.tick(opened_at + 30 * HOUR)
+    world.send(world.parts_of(whole, PARTS), "police")
+    assert world.state.referrals[FIRST].limit == world.state.now + DAY - waited
+
+
 def test_a_part_that_is_reopened_after_the_whole_was_closed_goes_on_for_itself(world: World) -> None:
     whole = split(world)
     served(world, FIRST, "need_met")

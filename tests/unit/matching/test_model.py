@@ -133,10 +133,10 @@ ids = st.none() | st.sampled_from([f"id-{number}" for number in range(4)])
 class Waited:
     """How long a referral waits for somebody to accept it, all in all."""
 
-    def __init__(self, since: int) -> None:
+    def __init__(self, since: int, before: int = 0) -> None:
         self.since = since
         self._from: int | None = since
-        self._before = 0
+        self._before = before
 
     def stop(self, now: int) -> None:
         self._before, self._from = self.by(now), None
@@ -413,6 +413,8 @@ class Anybody(RuleBasedStateMachine):
     def time(self, event: Event, now: int) -> None:
         """How long a referral waited for somebody to accept it: not while it is accepted, split, or rests at its agency's wish."""
         match event:
+            case ReferralOpened() if event.part_of is not None:
+                self.waited[event.referral] = Waited(now, self.waited[event.part_of].by(now))
             case ReferralOpened() | ReferralReopened():
                 self.waited[event.referral] = Waited(now)
             case OfferAccepted() | ReferralSplit():

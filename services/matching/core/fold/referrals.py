@@ -38,7 +38,8 @@ def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
     known = Referral.opened(event, protocol, meta.now)
     state.referrals[event.referral] = known
     if event.part_of is not None:
-        known.in_line_since = state.referrals[event.part_of].in_line_since
+        of = state.referrals[event.part_of]
+        known.in_line_since, known.unaccepted_for = of.in_line_since, of.unaccepted_for
         state.split_off.append(event.referral)
     limited(state, event.referral, known)
     wake(state, event.referral, but=OF_A_SERVICE)
