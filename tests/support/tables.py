@@ -64,6 +64,7 @@ _ANY: Final = {
     "id_reused": "any",
     "too_old": "any",
     "unknown_organisation": "any",
+    "not_adopted": "any",
     "undecidable": "any",
 }
 """Refused before anybody looks at what the submission says: any can be."""

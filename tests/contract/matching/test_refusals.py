@@ -466,6 +466,11 @@ def _nothing_waits_without_a_protocol(world: World) -> list[Event]:
     return unadopted(world).send(withdraw(of()), "police")
 
 
+def _a_stranger_before_anything_is_adopted(world: World) -> list[Event]:
+    bare = unadopted(world)
+    return bare.send(bare.submission(), "stranger")
+
+
 def _second_acceptance(world: World) -> list[Event]:
     heard_of(world, lent_out("far", "south"))
     world.publish(offers("near", "clinic"))
@@ -697,6 +702,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("region_mismatch", "a service of another region", _units_elsewhere),
     ("not_adopted", "no policy", _no_policy),
     ("not_adopted", "no protocol", _no_protocol),
+    ("not_adopted", "nobody is known yet", _a_stranger_before_anything_is_adopted),
     ("reference_outdated", "the same version", lambda w: w.send(protocol(), OPERATIONS)),
     ("reference_outdated", "rules in force", lambda w: w.send(rules(1), OPERATIONS)),
     ("rules_unsupported", "rules of a later version", lambda w: w.send(rules(99), OPERATIONS)),

@@ -256,6 +256,17 @@ def test_an_organisation_whose_id_looks_like_a_units_is_an_unknown_organisation(
     assert refused(world.tick(world.now + PATIENCE)) == "unknown_organisation"
 
 
+def test_whoever_sends_before_a_region_adopted_any_protocol_is_told_that_it_has_none(world: World) -> None:
+    bare = World(world.codec, adopted=False)
+    assert refused(bare.send(publish(offers("law", "court")), "court")) == "not_adopted"
+    assert bare.state.parked == {}
+
+
+def test_a_sender_is_unknown_where_a_protocol_lets_nothing_wait(world: World) -> None:
+    world.follow(parking_ms=0)
+    assert refused(world.send(publish(offers("law", "court")), "court")) == "unknown_organisation"
+
+
 def test_more_than_a_region_keeps_waiting_is_refused_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

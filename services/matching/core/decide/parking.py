@@ -111,7 +111,10 @@ def _comes_before_its_acceptance(state: Region, source: str, name: str) -> bool:
 def unknown(state: Region, source: str, waited_for: str, now: int) -> str:
     """The reason code for what did not come."""
     if waited_for == source:
-        # First, since an organisation's id may begin like any other.
+        if not state.protocols:
+            # Nothing was adopted, and so nothing says how long to wait for it: that its sender is unknown would blame the sender.
+            return "not_adopted"
+        # Before what follows, since an organisation's id may begin like any other.
         return "unknown_organisation"
     if waited_for in state.referrals:
         return "not_accepted"
