@@ -300,6 +300,8 @@ class TaskCancelled(Event):
     reason: CancelReason
     because: DeclineReason | None = None
     """What the provider said, where it gave the person back."""
+    until: Millis | None = None
+    """The date until which it did."""
 
 
 class InformationAsked(Event):

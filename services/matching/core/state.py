@@ -94,7 +94,7 @@ class Task(NamedTuple):
     stood: BusinessStatus = "accepted"
     """How far the accepted service has come, which is where it goes on if it rests."""
     parked_until: int | None = None
-    """The date until which the provider declined."""
+    """The date until which the provider declined, or gave the person back."""
 
     @property
     def is_open(self) -> bool:
@@ -154,7 +154,7 @@ class Referral:
     unaccepted_since: int | None = None
     """Since when it could have been accepted and was not; None while it is accepted, rests at its agency's wish or is split."""
     unaccepted_for: int = 0
-    """For how long before that it could have been accepted and was not."""
+    """For how long before that it could have been accepted and was not; for a part also the whole, before it was split."""
     tasks: tuple[Task, ...] = ()
     before: int = 0
     round_from: int = 0
@@ -241,7 +241,7 @@ class Referral:
         return [party for party in parties if party not in self.confirmed]
 
     def parked_until(self, now: int) -> int | None:
-        """The last date to come until which somebody declined in this round."""
+        """The last date to come until which somebody declined or gave the person back in this round."""
         dates = [task.parked_until for task in self.tasks[self.round_from :] if task.parked_until is not None]
         return max((until for until in dates if until > now), default=None)
 

@@ -373,6 +373,36 @@ def test_when_a_provider_gives_back_whom_it_wants_to_transfer_the_transfer_goes_
     assert world.task(referral, 3).service == service_of("third")
 
 
+@pytest.mark.parametrize("ending", ["declined", "expired"])
+def test_who_was_given_back_until_a_date_rests_once_nobody_is_left_to_take_them_over(
+    world: World, ending: str
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(maximum_offers=9)
+    referral = world.accepted()
+    world.send(propose(referral, "second"), "shelter")
+    until = world.now + DAY
+    assert kinds(world.send(give_back(referral, 1, "person_not_ready", until), "shelter")) == [
+        "TaskCancelled"
+    ]
+    ends = {
+        "declined": lambda: world.send(decline(referral, 2), "clinic"),
+        "expired": lambda: world.tick(world.task(referral, 2).expires_at),
+    }
+    events = ends[ending]()
+    assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
+    assert "OfferMade" in kinds(world.tick(until))
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_who_was_given_back_until_a_date_is_taken_over_all_the_same(world: World) -> None:
+    referral = moving(world)
+    world.send(give_back(referral, 1, "person_not_ready", world.now + DAY), "shelter")
+    world.send(accept(referral, 2), "clinic")
+    assert world.task(referral, 2).is_taken
+    assert world.tick(world.now + DAY) == []
+
+
 # How reliable a service is
 
 

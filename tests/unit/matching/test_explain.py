@@ -53,7 +53,7 @@ def told(world: World, referral: str, **more: Any) -> str:
 
 def test_every_step_of_whatever_life_has_a_sentence(codec: Codec) -> None:
     seen = set()
-    for seed in range(6):
+    for seed in range(10):
         lives = Lives(codec, seed, windows=bool(seed % 2))
         lives.steps(300)
         for event in lives.world.events:

@@ -34,7 +34,7 @@ from tests.support.deciding import AGENCIES, OPERATIONS, PROVIDERS, REGION
 from tests.support.lives import Lives
 
 CODEC = Codec.load()
-SEEDS = range(6)
+SEEDS = range(10)
 STEPS = 300
 ROLES: Roles = {
     **{name: frozenset({"agency"}) for name in AGENCIES},

@@ -96,7 +96,12 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
         )
     else:
         ended = TaskCancelled(
-            referral=name, task=body.task, provider=task.provider, reason="given_back", because=body.reason
+            referral=name,
+            task=body.task,
+            provider=task.provider,
+            reason="given_back",
+            because=body.reason,
+            until=body.until,
         )
     others = [other for other in known.offers if other != number]
     if others or (task.is_open and known.acceptance is not None):
