@@ -421,6 +421,16 @@ class OutcomeReported(Event):
     ended_at: Millis | None = None
 
 
+class JoinedOutcomeCorrected(Event):
+    """What came of a split referral that is closed is not what was said: the outcome of a ``part`` was corrected. It ``corrects`` the event
+    at that sequence, by which the referral was closed, or corrected before."""
+
+    referral: ReferralId
+    part: ReferralId
+    result: OutcomeResult
+    corrects: Sequence
+
+
 class FollowUpDue(Event):
     """So many days after the referral was completed somebody should ask how it is."""
 
@@ -696,6 +706,7 @@ EVENTS: tuple[type[Event], ...] = (
     Reminded,
     Escalated,
     ReferralClosed,
+    JoinedOutcomeCorrected,
     CapacityChanged,
     ServicePublished,
     SubmissionRefused,

@@ -16,6 +16,7 @@ FOR_THE_AGENCY: Final = frozenset(
         "CapacityRequested",
         "CapacityReturned",
         "ReferralSplit",
+        "JoinedOutcomeCorrected",
     }
 )
 """Events that tell of others who were asked, or of what the agency does besides."""

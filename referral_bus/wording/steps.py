@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import (
     HandoffConfirmed,
     InformationAsked,
     InformationGiven,
+    JoinedOutcomeCorrected,
     NoShowReported,
     OfferAccepted,
     OfferAcknowledged,
@@ -165,6 +166,10 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
             corrected = "" if event.corrects is None else " This corrects what was reported before."
             ended = "" if event.ended_at is None else f" The service ended at {time(event.ended_at)}."
             return f"Outcome: {_words(event.result)}{cause}.{ended}{corrected}"
+        case JoinedOutcomeCorrected():
+            if not show_outcome:
+                return "What came of its parts was corrected."
+            return f"What came of its parts: {_words(event.result)}. This corrects what was said before."
         case FollowUpDue():
             return f"After {event.days} days {event.provider} is asked how it is."
         case FollowedUp():

@@ -275,6 +275,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                     never=sorted(c.never),  # type: ignore[arg-type]
                     followed=sorted(c.followed),  # type: ignore[arg-type]
                     served=_served_row(c.served),  # type: ignore[arg-type]
+                    joined=dict(c.joined),
                 ),
             ]
             for name, c in state.closed.items()

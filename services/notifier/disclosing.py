@@ -24,6 +24,7 @@ from referral_bus.contracts.ledger import (
     FollowUpDue,
     InformationAsked,
     InformationGiven,
+    JoinedOutcomeCorrected,
     NoShowReported,
     OfferAccepted,
     OfferMade,
@@ -59,7 +60,14 @@ _ANSWERS: Final = frozenset({SubmissionRefused.event_type(), SubmissionParked.ev
 
 _NEEDS: Final[dict[tuple[HearingRole, str], DataClass]] = {
     ("agency", told.event_type()): "outcome"
-    for told in (OutcomeReported, NoShowReported, ContactReported, FollowUpDue, FollowedUp)
+    for told in (
+        OutcomeReported,
+        JoinedOutcomeCorrected,
+        NoShowReported,
+        ContactReported,
+        FollowUpDue,
+        FollowedUp,
+    )
 }
 """Without this class the organisation must not even hear of it: it tells what came of the referral. Every other notice needs ``status``."""
 
@@ -71,6 +79,7 @@ _SHOWS: Final[dict[tuple[HearingRole, str], tuple[DataClass, ...]]] = {
     ("agency", InformationAsked.event_type()): ("exchange",),
     ("agency", ReferralTransferred.event_type()): ("facts", "identity"),
     ("agency", OutcomeReported.event_type()): ("outcome",),
+    ("agency", JoinedOutcomeCorrected.event_type()): ("outcome",),
     ("agency", FollowedUp.event_type()): ("outcome",),
 }
 """What is put into ``disclosed``, as far as it is allowed."""

@@ -35,6 +35,7 @@ from referral_bus.contracts.ledger import (
     HandoffConfirmed,
     InformationAsked,
     InformationGiven,
+    JoinedOutcomeCorrected,
     KeyDestroyed,
     MatchDecided,
     NoShowReported,
@@ -134,6 +135,7 @@ _HEARD_BY_THE_AGENCY_ALONE = (
     | ReferralQueued
     | ReferralSplit
     | ReferralReopened
+    | JoinedOutcomeCorrected
     | MatchDecided
 )
 _OF_A_REFERRAL = (

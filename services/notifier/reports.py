@@ -14,6 +14,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     InformationAsked,
     InformationGiven,
+    JoinedOutcomeCorrected,
     OutcomeReported,
 )
 from referral_bus.contracts.vocabulary import DataClass
@@ -29,6 +30,7 @@ class Report:
 
 CLASSES: Final[dict[str, DataClass]] = {
     OutcomeReported.event_type(): "outcome",
+    JoinedOutcomeCorrected.event_type(): "outcome",
     FollowedUp.event_type(): "outcome",
     InformationAsked.event_type(): "exchange",
     InformationGiven.event_type(): "exchange",
@@ -50,6 +52,8 @@ def report(event: Event) -> Report | None:
         case OutcomeReported():
             said = {"outcome": event.result, "cause": event.cause, "corrects": event.corrects}
             return Report(_given(said), event.sealed_note)
+        case JoinedOutcomeCorrected():
+            return Report({"outcome": event.result, "corrects": event.corrects})
         case FollowedUp():
             return Report({"outcome": event.result, "days": event.days}, event.sealed_note)
         case InformationAsked():

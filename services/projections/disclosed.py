@@ -18,7 +18,14 @@ from services.projections.showing import View
 _OUTCOME_TOLD: Final = "outcome_reported"
 """The close reason that says that there is an outcome."""
 _TELLS: Final = frozenset(
-    {"OutcomeReported", "NoShowReported", "ContactReported", "FollowUpDue", "FollowedUp"}
+    {
+        "OutcomeReported",
+        "JoinedOutcomeCorrected",
+        "NoShowReported",
+        "ContactReported",
+        "FollowUpDue",
+        "FollowedUp",
+    }
 )
 """Events that are about what came of it: without a right to that they are not there."""
 _HINTS: Final[dict[str, tuple[str, ...]]] = {

@@ -166,6 +166,9 @@ class Lives:
             return self._submission()
         if draw.random() < 0.04:
             return self._counted()
+        if (joined := self._joined()) and draw.random() < 0.05:
+            name, provider = draw.choice(joined)
+            return self._outcome(name), provider
         name = draw.choice(live if live and draw.random() < 0.8 else self.referrals)
         known = self.world.state.referrals.get(name)
         if known is None:
@@ -191,6 +194,15 @@ class Lives:
         body = SubmitReferral.model_validate({**asked.model_dump(), **how})
         self.referrals.append(body.referral)
         return body, agency
+
+    def _joined(self) -> list[tuple[str, str]]:
+        """Parts whose outcome counts in that of a whole that is closed too, and their providers."""
+        closed = self.world.state.closed
+        return [
+            (name, one.served.provider)
+            for name, one in closed.items()
+            if one.part_of in closed and one.served is not None
+        ]
 
     def _counted(self) -> tuple[Submission, str]:
         local, provider = self.draw.choice(list(SERVICES.items()))

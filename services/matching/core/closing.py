@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from referral_bus.contracts.ledger import Event, ReferralClosed
+from referral_bus.contracts.ledger import Event, JoinedOutcomeCorrected, ReferralClosed
 from referral_bus.contracts.vocabulary import (
     MET,
     CloseReason,
@@ -38,6 +38,22 @@ def closing(
             reason="parts_closed",
             result=joined,
         ),
+    ]
+
+
+def corrected_whole(state: Region, part: str, result: OutcomeResult, now: int) -> list[Event]:
+    """The whole has another outcome too, if it was closed by what came of its parts and this one's is corrected to ``result``."""
+    closed = None if part in state.referrals else state.was_closed(part, now)
+    if closed is None or closed.part_of is None:
+        return []
+    whole = state.was_closed(closed.part_of, now)
+    if whole is None or not whole.counts(part, closed):
+        return []
+    joined = join(list({**whole.joined, part: result}.values()))
+    if joined is None or joined == join(list(whole.joined.values())):
+        return []
+    return [
+        JoinedOutcomeCorrected(referral=closed.part_of, part=part, result=joined, corrects=whole.closed_by)
     ]
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from referral_bus.contracts.calendar import Calendar
@@ -297,6 +298,14 @@ class Closed(NamedTuple):
     was_split: bool = False
     in_error: bool = False
     """It was entered in error."""
+    joined: Mapping[str, OutcomeResult] = MappingProxyType({})
+    """What its outcome was joined from, by part, where it was closed by that."""
+    closed_by: int = 0
+    """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
+
+    def counts(self, name: str, part: Closed) -> bool:
+        """Whether the outcome was joined from this part's; a part that was reopened since goes on for itself."""
+        return name in self.joined and part.completed and part.at <= self.at
 
     def reopened(self, sealed_facts: bytes, now: int) -> Referral:
         """The referral as it is taken up again. The service an agency once named is not asked again before all others."""

@@ -14,6 +14,7 @@ from referral_bus.contracts.ledger import (
     CapacityRequested,
     Entry,
     Event,
+    JoinedOutcomeCorrected,
     KeyDestroyed,
     MatchDecided,
     OfferAccepted,
@@ -196,6 +197,8 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
         case OutcomeReported():
             corrected = row["corrected"] or event.corrects is not None
             return {"outcome": event.result, "outcome_at": sequence, "corrected": corrected}
+        case JoinedOutcomeCorrected():
+            return {"outcome": event.result, "corrected": True}
         case ReferralWithdrawn():
             return {"offers": [], "serving": None, **_NO_LINE}
         case ReferralClosed():

@@ -9,6 +9,7 @@ import pytest
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import AmendReferral
 from referral_bus.contracts.ledger import (
+    JoinedOutcomeCorrected,
     OfferMade,
     OutcomeReported,
     ReferralAmended,
@@ -323,6 +324,51 @@ def test_a_corrected_outcome_of_a_part_counts_in_the_whole(world: World) -> None
     assert served(world, SECOND, "need_met")[-1] == ReferralClosed(
         referral=whole, status="completed", reason="parts_closed", result="partly_met"
     )
+
+
+def test_a_corrected_outcome_of_a_part_corrects_that_of_the_whole_that_is_closed(world: World) -> None:
+    whole = split(world)
+    served(world, FIRST, "need_met")
+    served(world, SECOND, "need_met")
+    closed_at = world.state.sequence
+    events = world.send(outcome(FIRST, "not_met"), "shelter")
+    assert kinds(events) == ["OutcomeReported", "JoinedOutcomeCorrected"]
+    assert events[1] == JoinedOutcomeCorrected(
+        referral=whole, part=FIRST, result="partly_met", corrects=closed_at
+    )
+    corrected_at = world.state.sequence
+    assert world.send(outcome(SECOND, "not_met"), "shelter")[1] == JoinedOutcomeCorrected(
+        referral=whole, part=SECOND, result="not_met", corrects=corrected_at
+    )
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_correction_that_leaves_the_whole_as_it_was_counts_with_the_next(world: World) -> None:
+    split(world)
+    served(world, FIRST, "need_met")
+    served(world, SECOND, "not_met")
+    assert kinds(world.send(outcome(FIRST, "partly_met"), "shelter")) == ["OutcomeReported"]
+    assert kinds(world.send(outcome(FIRST, "not_met"), "shelter"))[1:] == ["JoinedOutcomeCorrected"]
+
+
+def test_what_comes_of_a_part_reopened_after_the_whole_was_closed_corrects_only_the_part(
+    world: World,
+) -> None:
+    split(world)
+    served(world, FIRST, "need_met")
+    served(world, SECOND, "need_met")
+    world.send(world.reopening(FIRST), "police")
+    assert kinds(world.send(outcome(FIRST, "not_met"), "shelter")) == ["OutcomeReported"]
+    world.send(accept(FIRST, 2), "shelter")
+    world.send(outcome(FIRST, "need_met"), "shelter")
+    assert kinds(world.send(outcome(FIRST, "not_met"), "shelter")) == ["OutcomeReported"]
+
+
+def test_a_whole_that_was_withdrawn_has_no_outcome_to_correct(world: World) -> None:
+    whole = split(world)
+    served(world, FIRST, "need_met")
+    world.send(withdraw(whole), "police")
+    assert kinds(world.send(outcome(FIRST, "not_met"), "shelter")) == ["OutcomeReported"]
 
 
 def test_a_part_that_is_reopened_while_the_whole_is_open_is_part_of_it_again(world: World) -> None:

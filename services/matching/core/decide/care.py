@@ -27,7 +27,7 @@ from referral_bus.contracts.ledger import (
     ServiceStarted,
 )
 from referral_bus.contracts.reference import Protocol
-from services.matching.core.closing import closing
+from services.matching.core.closing import closing, corrected_whole
 from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
 from services.matching.core.decide.offering import cancelled
 from services.matching.core.state import DAY_MS, Closed, Referral, Served
@@ -143,7 +143,7 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
         ended_at=body.ended_at,
     )
     if found.late:
-        return [reported]
+        return [reported, *corrected_whole(asked.state, body.referral, body.result, asked.now)]
     known = asked.state.referrals[body.referral]
     return [
         reported,

@@ -54,6 +54,7 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.ContactReported: _nothing,
     ledger.HandoffConfirmed: tasks.handed_over,
     ledger.OutcomeReported: tasks.ended,
+    ledger.JoinedOutcomeCorrected: referrals.outcome_corrected,
     ledger.FollowUpDue: referrals.follow_up_due,
     ledger.FollowedUp: referrals.followed_up,
     ledger.Reminded: tasks.reminded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
+    JoinedOutcomeCorrected,
     Meta,
     ReferralAmended,
     ReferralCalled,
@@ -186,6 +187,8 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         part_of=known.part_of,
         was_split=known.parts is not None,
         in_error=event.status == "entered-in-error",
+        joined=known.results if event.reason == "parts_closed" else {},
+        closed_by=meta.sequence,
     )
     state.closed[event.referral] = record
     if served is not None and completed and event.status == "completed":
@@ -197,6 +200,10 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         counted = result_of(event)
         if counted is not None:
             whole.results = {**whole.results, event.referral: counted}
+
+
+def outcome_corrected(state: Region, meta: Meta, event: JoinedOutcomeCorrected) -> None:
+    state.closed[event.referral] = state.closed[event.referral]._replace(closed_by=meta.sequence)
 
 
 def _whole(state: Region, part: Referral) -> Referral | None:

@@ -324,9 +324,14 @@ def _put_served(state: Region, name: str, served: Served) -> None:
 
 
 def _corrected_in_whole(state: Region, event: OutcomeReported, part: Closed) -> None:
-    whole = None if part.part_of is None else state.referrals.get(part.part_of)
+    if part.part_of is None:
+        return
+    whole, closed = state.referrals.get(part.part_of), state.closed.get(part.part_of)
     if whole is not None and whole.parts is not None:
         whole.results = {**whole.results, event.referral: event.result}
+    elif closed is not None and closed.counts(event.referral, part):
+        joined = {**closed.joined, event.referral: event.result}
+        state.closed[part.part_of] = closed._replace(joined=joined)
 
 
 def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
