@@ -22,6 +22,7 @@ from referral_bus.contracts.ledger import (
     OfferMade,
 )
 from referral_bus.contracts.reference import OfferLimits
+from referral_bus.contracts.vocabulary import LendingAnswer
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing
@@ -326,6 +327,47 @@ def test_a_relay_killed_between_question_and_answer_sells_the_place_once(between
     between.restarted()
     between.flow()
     assert places(between, "north") == places(between, "south") == (0, 0, 1)
+
+
+def test_a_relay_that_lost_its_position_for_good_says_everything_again_and_changes_nothing(
+    between: Between,
+) -> None:
+    referral = between.refer("north")
+    between.flow()
+    between.accepts(referral)
+    between.flow()
+    # Long after what says the same twice is known by its id.
+    between.now += 200 * DAY
+    for name in between.worlds:
+        between[name].now = between.now
+        between[name].tick()
+    before = {name: len(world.entries) for name, world in between.worlds.items()}
+    between._stored = dict.fromkeys(between.worlds, 0)
+    between.restarted()
+    between.flow()
+    said = [
+        entry.event for name, world in between.worlds.items() for entry, _ in world.entries[before[name] :]
+    ]
+    assert {type(event).__name__ for event in said} <= {
+        "SubmissionRefused",
+        "SubmissionRepeated",
+        "CapacityDenied",
+    }
+    assert said
+    assert places(between, "north") == places(between, "south") == (0, 0, 1)
+    assert business(between, referral) == "accepted"
+
+
+@pytest.mark.parametrize("answer", ["denied", "expired", "held", "taken", "lost"])
+def test_an_answer_for_a_task_that_is_over_is_not_wanted_any_more(
+    between: Between, answer: LendingAnswer
+) -> None:
+    referral = between.refer("north")
+    between.flow()
+    between.say("north", withdraw(referral), "police")
+    task, unit = task_id(referral, 1), unit_of("beds", "south")
+    late = AnswerCapacity(task=task, unit=unit, answer=answer, total=1, room=0)
+    assert refused(between.say("north", late, "relay")) == "no_longer_wanted"
 
 
 def test_a_return_that_is_said_again_frees_nothing_twice(codec: Codec) -> None:
