@@ -97,11 +97,13 @@ def _must_ascend(reminders: list[int]) -> list[int]:
 
 class Step(Part):
     """A step besides the answer to the offer that must be taken in time: ``acknowledge`` counts from the offer, ``handoff`` and ``start``
-    from the acceptance, ``outcome`` from the start of the service. A step that is not taken in time escalates."""
+    from the acceptance, ``outcome`` from the start of the service. A step that is not taken in time escalates: to its own
+    ``escalate_to``, or to the protocol's."""
 
     step: Literal["acknowledge", "handoff", "start", "outcome"]
     limits: OfferLimits
     reminders: Annotated[Reminders, AfterValidator(_must_ascend)] = Field(default_factory=list)
+    escalate_to: OrganisationId | None = None
 
 
 class Protocol(Message):
@@ -167,6 +169,17 @@ class Protocol(Message):
     def step(self, name: StepName) -> Step | None:
         """The step of that name, where the protocol has it."""
         return next((step for step in self.steps if step.step == name), None)
+
+    @property
+    def all_told(self) -> list[OrganisationId]:
+        """Whom it names that something escalates to."""
+        named = [self.escalate_to, *(step.escalate_to for step in self.steps)]
+        return [one for one in named if one is not None]
+
+    def told_of(self, name: StepName) -> OrganisationId | None:
+        """Whom it escalates to when the step is overdue, or the answer to an offer; None is operations."""
+        step = self.step(name)
+        return self.escalate_to if step is None or step.escalate_to is None else step.escalate_to
 
 
 class TrustStep(Part):

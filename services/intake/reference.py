@@ -62,6 +62,8 @@ def needed(message: Published) -> dict[str, tuple[str, str]]:
     named = {"calendar": ("calendar", message.calendar)}
     if isinstance(message, Protocol):
         named["escalate_to"] = ("organisation", message.escalate_to)
+        for number, step in enumerate(message.steps):
+            named[f"steps.{number}.escalate_to"] = ("organisation", step.escalate_to)
     return {field: (kind, id) for field, (kind, id) in named.items() if id is not None}
 
 

@@ -32,6 +32,7 @@ from referral_bus.contracts.inbox import (
     TransferReferral,
 )
 from referral_bus.contracts.ledger import Event, Received, SubmissionRefused
+from referral_bus.contracts.reference import Step
 from referral_bus.contracts.vocabulary import REFUSALS
 from referral_bus.wire.codec import Codec
 from tests.support.deciding import (
@@ -214,6 +215,12 @@ def _by_no_calendar(world: World) -> list[Event]:
 
 def _escalating_to_nobody(world: World) -> list[Event]:
     body = PROTOCOL.model_copy(update={"version": 2, "escalate_to": "nobody"})
+    return world.send(protocol(body), OPERATIONS)
+
+
+def _a_step_escalating_to_nobody(world: World) -> list[Event]:
+    step = Step(step="start", limits=PROTOCOL.offer_limits, escalate_to="nobody")
+    body = PROTOCOL.model_copy(update={"version": 2, "steps": [step]})
     return world.send(protocol(body), OPERATIONS)
 
 
@@ -625,6 +632,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("unknown_protocol", "named, never adopted", lambda w: w.send(following(w, "none"), "police")),
     ("unknown_calendar", "a protocol by a calendar that is not there", _by_no_calendar),
     ("unknown_organisation", "a protocol that escalates to nobody", _escalating_to_nobody),
+    ("unknown_organisation", "a step that escalates to nobody", _a_step_escalating_to_nobody),
     ("referral_on_hold", "held twice", _held_twice),
     ("referral_on_hold", "a service held twice", _service_held_twice),
     ("not_on_hold", "resumed", lambda w: w.send(ResumeReferral(referral=offered(w)), "police")),

@@ -68,6 +68,9 @@ def test_a_protocol_needs_the_calendar_and_whom_it_names_and_an_organisation_its
         "calendar": ("calendar", "office-hours"),
         "escalate_to": ("organisation", "county"),
     }
+    steps = [named.steps[0].model_copy(update={"escalate_to": "supervisor"}), *named.steps[1:]]
+    of_a_step = needed(named.model_copy(update={"steps": steps}))
+    assert of_a_step["steps.0.escalate_to"] == ("organisation", "supervisor")
     by_hours = organisation("hospital").model_copy(update={"calendar": "office-hours"})
     assert needed(by_hours) == {"calendar": ("calendar", "office-hours")}
     assert needed(OFFICE_HOURS) == needed(organisation("hospital")) == {}

@@ -141,6 +141,25 @@ def test_where_silence_escalates_the_offer_stays_open_and_is_escalated_once(worl
     assert world.tick(due + DAY) == []
 
 
+def test_a_step_escalates_to_whom_it_names_itself_and_all_else_to_whom_the_protocol_names(
+    world: World,
+) -> None:
+    acknowledge = {
+        "step": "acknowledge",
+        "limits": {"crisis": MINUTE // 2, "urgent": MINUTE, "routine": MINUTE},
+        "escalate_to": "clinic",
+    }
+    offered(world, silence="escalates", escalate_to="hospital", steps=[acknowledge])
+    at = world.now
+    told = [
+        (one.step, one.to)
+        for minutes in range(1, 12)
+        for one in world.tick(at + minutes * MINUTE)
+        if isinstance(one, Escalated)
+    ]
+    assert told == [("acknowledge", "clinic"), ("accept", "hospital")]
+
+
 def test_an_offer_that_was_escalated_can_still_be_accepted(world: World) -> None:
     referral = offered(world, silence="escalates")
     [escalated] = world.tick(world.now + 10 * MINUTE)

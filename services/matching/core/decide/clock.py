@@ -82,11 +82,12 @@ def _unanswered(state: Region, due: Due, now: int, facts: AllOpened) -> list[Eve
 
 
 def _escalated(state: Region, due: Due) -> Event:
+    step = due.step or "accept"
     return Escalated(
         referral=due.about,
         task=task_id(due.about, due.number),
-        step=due.step or "accept",
-        to=state.referrals[due.about].protocol.escalate_to,
+        step=step,
+        to=state.referrals[due.about].protocol.told_of(step),
         due=due.end,
     )
 

@@ -22,12 +22,9 @@ def adopt(asked: Asked, body: AdoptReference) -> list[Event]:
     calendar = getattr(protocol or body.organisation, "calendar", None)
     if calendar is not None and calendar not in state.calendars:
         return refused("unknown_calendar", calendar)
-    if (
-        protocol is not None
-        and protocol.escalate_to is not None
-        and protocol.escalate_to not in state.organisations
-    ):
-        return refused("unknown_organisation", protocol.escalate_to)
+    for told in () if protocol is None else protocol.all_told:
+        if told not in state.organisations:
+            return refused("unknown_organisation", told)
     return [
         ReferenceAdopted(
             kind=body.kind,
