@@ -336,8 +336,10 @@ def _shown_id(one: _Read) -> str | None:
 async def _report_lag(member: GroupMember) -> None:
     try:
         lags = await member.lag()
+        committed = await member.committed(lags)
     except LogError as error:
         logger.warning("the lag is not known: %s", error)
         return
     # One number for all: a label for every organisation would grow without bound.
     metrics.LAG.labels(topic="outboxes", partition="all").set(sum(lags.values()))
+    metrics.POSITION.labels(topic="outboxes", partition="all").set(sum(committed.values()))
