@@ -29,6 +29,7 @@ from referral_bus.contracts.ledger import (
     Event,
     FollowedUp,
     FollowUpDue,
+    JoinedOutcomeCorrected,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
@@ -760,5 +761,9 @@ def test_long_lives_come_by_every_event_and_keep_every_promise() -> None:
             life.step()
         life.machine.teardown()
         seen.update(type(entry.event).__name__ for entry, _ in life.machine.world.entries)
-    # One region alone decides nothing of another's services.
-    assert set(seen) == {event.__name__ for event in EVENTS if event not in (*ELSEWHERE, RulesActivated)}
+    # One region alone decides nothing of another's services; and no walk corrects a part after its whole was closed by all of them, which
+    # the lives of tests/support do.
+    beyond = (*ELSEWHERE, RulesActivated, JoinedOutcomeCorrected)
+    assert set(seen) - {JoinedOutcomeCorrected.__name__} == {
+        event.__name__ for event in EVENTS if event not in beyond
+    }
