@@ -15,7 +15,7 @@ from services.matching.core.assignment import Costs, Places, weights
 from services.matching.core.judging.catalogue import Profile
 from services.matching.core.judging.match import Row
 from services.matching.core.judging.places import load
-from services.matching.core.judging.ranking import lottery, starts_of
+from services.matching.core.judging.ranking import lottery, named, starts_of
 from services.matching.core.state import Unit
 
 
@@ -74,10 +74,8 @@ def _ranks(one: Waiting, policy: Policy, last_hash: bytes) -> dict[str, tuple[in
 
 def _part_of_load(policy: Policy) -> int | None:
     """Which part of a rank is the load; None where it doesn't count."""
-    named = (
-        policy.rank_by[: policy.rank_by.index("lottery")] if "lottery" in policy.rank_by else policy.rank_by
-    )
-    return named.index("load") if "load" in named else None
+    parts = named(tuple(policy.rank_by))
+    return parts.index("load") if "load" in parts else None
 
 
 def _rising(profile: Profile, units: Mapping[str, Unit], starts: Sequence[int] | None) -> list[int]:

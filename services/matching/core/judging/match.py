@@ -25,7 +25,7 @@ from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency, Verdict
-from services.matching.core.judging.bitmaps import least, members, numbering, tally, without
+from services.matching.core.judging.bitmaps import least, members, tally, without
 from services.matching.core.judging.catalogue import Profile
 from services.matching.core.judging.criteria import circumstances_of
 from services.matching.core.judging.eligibility import Person, judge, person_of
@@ -288,7 +288,7 @@ class Table:
         if self._candidates >> slot & 1:
             score = rank = tuple([part.of(slot) for part in self._parts])
             if self._policy.bands:
-                rank = tuple([self._compared(part, slot) for part in self._parts])
+                rank = tuple([part.rank(slot) for part in self._parts])
             unit = freest(self._state, profile)
         else:
             ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)
@@ -297,10 +297,6 @@ class Table:
             circumstances = circumstances_of(self._person.facts)
             row = row._replace(because=self._state.catalogue.because(slot, circumstances))
         return self._with_mapping(row) if self._judgement.by_mapping else row
-
-    @staticmethod
-    def _compared(part: Part, slot: int) -> int:
-        return part.of(slot) if part.bands is None else numbering(part.bands)(slot)
 
     def _with_mapping(self, row: Row) -> Row:
         """The row with how it was found: of several needs the one counts whose mapping is the least sure."""

@@ -51,6 +51,10 @@ class Part(NamedTuple):
         """The planes that decide who comes first."""
         return self.planes if self.bands is None else self.bands
 
+    def rank(self, slot: int) -> int:
+        """The number by which the one in a slot is compared."""
+        return self.of(slot) if self.bands is None else numbering(self.bands)(slot)
+
 
 class Ranked(NamedTuple):
     """What parts are made of."""
@@ -66,18 +70,15 @@ class Ranked(NamedTuple):
 
 def parts(ranked: Ranked) -> list[Part]:
     """The policy's parts, in its order. What it names behind the lottery can't matter."""
-    found = [_PARTS[by](ranked) for by in named(tuple(ranked.policy.rank_by))]
-    return _in_bands(found, ranked) if ranked.policy.bands else found
-
-
-def _in_bands(of: list[Part], ranked: Ranked) -> list[Part]:
     starts = starts_of(ranked.policy)
     return [
-        part
-        if by not in starts
-        else part._replace(bands=_bands_of(part.planes, starts[by], ranked.candidates))
-        for by, part in zip(named(tuple(ranked.policy.rank_by)), of, strict=True)
+        _in_bands(_PARTS[by](ranked), starts.get(by), ranked.candidates)
+        for by in named(tuple(ranked.policy.rank_by))
     ]
+
+
+def _in_bands(part: Part, starts: Sequence[int] | None, among: int) -> Part:
+    return part if starts is None else part._replace(bands=_bands_of(part.planes, starts, among))
 
 
 def _bands_of(planes: Sequence[int], starts: Sequence[int], among: int) -> list[int]:
