@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-
-import pytest
 
 from referral_bus.embedded.kafka import EmbeddedKafka
-from referral_bus.embedded.ports import free_ports
 from referral_bus.log.kafka import KafkaAppender, KafkaLog
-from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Position, TopicSpec
+from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Position
 from referral_bus.log.reading import everything_in
+from tests.integration.log.conftest import TOPIC
 
-TOPIC = "numbers"
 SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    broker = EmbeddedKafka(tmp_path_factory.mktemp("kafka"), free_ports(1)[0])
-    broker.start()
-    try:
-        asyncio.run(KafkaLog(broker.bootstrap).ensure([TopicSpec(TOPIC, 2, 1, 60_000)]))
-        yield broker
-    finally:
-        broker.stop()
 
 
 def numbered(number: int, partition: int = 0) -> Outgoing:

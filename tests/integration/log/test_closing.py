@@ -15,26 +15,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 
 from referral_bus.embedded.kafka import EmbeddedKafka
-from referral_bus.embedded.ports import free_ports
 from referral_bus.log import kafka as adapter
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import GroupMember, LogError, Outgoing, Partition, TopicSpec
+from referral_bus.log.port import GroupMember, LogError, Outgoing, Partition
+from tests.integration.log.conftest import TOPIC
 
-TOPIC = "numbers"
 ONE = Outgoing(TOPIC, 0, None, b"1")
 SECONDS = 20.0
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker of these tests' own, to be frozen and taken away."""
-    broker = EmbeddedKafka(tmp_path_factory.mktemp("kafka"), free_ports(1)[0])
-    broker.start()
-    try:
-        asyncio.run(KafkaLog(broker.bootstrap).ensure([TopicSpec(TOPIC, 1, 1, 60_000)]))
-        yield broker
-    finally:
-        broker.stop()
 
 
 @contextmanager
