@@ -5,7 +5,7 @@ Who says it and under which id stands in the CloudEvents headers (:class:`~refer
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,9 @@ from referral_bus.contracts.vocabulary import (
     Urgency,
     WithdrawReason,
 )
+
+CLOCK_SKEW_MS: Final = 10 * 60_000
+"""How far a party's clock may be ahead of the bus, or behind it."""
 
 Sealed = Annotated[bytes, Field(min_length=1, max_length=65_536)]
 Places = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -333,10 +336,13 @@ class TakeCapacity(Submission):
 
 
 class ReturnCapacity(Submission):
-    """The place that is held or taken for another region's task is not needed any more."""
+    """The place that is held or taken for another region's task is not needed any more. ``because`` and ``until`` are what its provider
+    said, where it said that it has no place."""
 
     task: TaskId
     unit: UnitId
+    because: DeclineReason | None = None
+    until: Millis | None = None
 
 
 class Tick(Submission):

@@ -489,6 +489,24 @@ class CapacityChanged(Event):
     true_at: Millis
 
 
+class CapacityDoubted(Event):
+    """The provider said of a ``task`` that it has no place, where by its count there are ``places`` more than are taken or held: until it
+    counts again, or until ``until``, none of them is offered to anybody."""
+
+    unit: UnitId
+    service: ServiceId
+    task: TaskId
+    places: Annotated[int, Field(ge=1)]
+    until: Millis
+
+
+class CapacityTrusted(Event):
+    """The time is over for which a unit's places were doubted, and nobody counted them: they are offered again, as they were counted."""
+
+    unit: UnitId
+    service: ServiceId
+
+
 class ServicePublished(Event):
     """A service is offered as described from now on."""
 
@@ -521,11 +539,14 @@ class AcceptanceClaimed(Event):
 
 
 class CapacityReturned(Event):
-    """The place in another region that was asked for, held or taken is not needed any more."""
+    """The place in another region that was asked for, held or taken is not needed any more. ``because`` and ``until`` are what the
+    provider said, where it said that it has no place."""
 
     referral: ReferralId
     task: TaskId
     unit: UnitId
+    because: DeclineReason | None = None
+    until: Millis | None = None
 
 
 class CapacityLent(Event):
@@ -708,6 +729,8 @@ EVENTS: tuple[type[Event], ...] = (
     ReferralClosed,
     JoinedOutcomeCorrected,
     CapacityChanged,
+    CapacityDoubted,
+    CapacityTrusted,
     ServicePublished,
     SubmissionRefused,
     SubmissionParked,

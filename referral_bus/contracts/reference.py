@@ -224,6 +224,9 @@ class Policy(Message):
     """How soon a service must be open, by urgency; None: opening hours rule nobody out."""
     trust: Annotated[list[TrustStep], Field(max_length=20)] = Field(default_factory=list)
     """How much a count of places is believed by its age; without any step, freshness is the age itself."""
+    full_ms: Annotated[int, Field(ge=0, le=2_592_000_000)] = 86_400_000
+    """For how long no place of a unit is offered whose provider said, without a date, that it has none; a count that comes sooner ends it.
+    0: it is asked again for whoever is next."""
     window_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     """Routine referrals in mode *match* are gathered for so long and decided together; 0: each on its arrival."""
     bands: Annotated[list[Bands], Field(max_length=4)] = Field(default_factory=list)

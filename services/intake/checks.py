@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from referral_bus.contracts.ids import part_id, referral_id, referral_of, region_of
+from referral_bus.contracts.inbox import CLOCK_SKEW_MS
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.requests import (
     AcceptRequest,
@@ -40,9 +41,6 @@ Door = Literal["api", "events", "outbox"]
 
 HORIZON_MS: Final = 90 * 24 * 3_600_000
 """How long a repeat is recognised: 90 days."""
-
-CLOCK_SKEW_MS: Final = 10 * 60_000
-"""How far ahead of intake's clock a sender's may be."""
 
 _ROLES: Final[dict[type[Part], tuple[Role, ...]]] = {
     ReferralRequest: ("agency",),

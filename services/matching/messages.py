@@ -99,7 +99,10 @@ def _said(entry: Entry) -> Iterator[tuple[str, Submission, str]]:
         case AcceptanceClaimed():
             yield region_of(event.unit), TakeCapacity(task=event.task, unit=event.unit), event.task
         case CapacityReturned():
-            yield region_of(event.unit), ReturnCapacity(task=event.task, unit=event.unit), event.task
+            returned = ReturnCapacity(
+                task=event.task, unit=event.unit, because=event.because, until=event.until
+            )
+            yield region_of(event.unit), returned, event.task
         case CapacityLent():
             yield _answer(event, "held")
         case CapacityDenied():

@@ -46,7 +46,7 @@ from services.matching.core.state import (
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 5
+STATE_VERSION: Final = 6
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -229,7 +229,19 @@ def _rows(state: Region) -> dict[str, list[Row]]:
         "crosswalks": [[_dumped(one)] for one in state.vocabularies.crosswalks.values()],
         "services": [[_dumped(definition)] for definition in state.catalogue.definitions.values()],
         "units": [
-            [u.unit, u.service, u.total, u.taken, u.held, u.counted_at, u.overbook, u.moved]
+            [
+                u.unit,
+                u.service,
+                u.total,
+                u.taken,
+                u.held,
+                u.counted_at,
+                u.overbook,
+                u.moved,
+                u.doubted,
+                u.doubted_at,
+                u.doubted_until,
+            ]
             for u in state.units.values()
         ],
         "lent": [[task, *one] for task, one in state.lent.items()],

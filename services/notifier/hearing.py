@@ -19,6 +19,7 @@ from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
     CapacityChanged,
     CapacityDenied,
+    CapacityDoubted,
     CapacityFreed,
     CapacityLent,
     CapacityListed,
@@ -26,6 +27,7 @@ from referral_bus.contracts.ledger import (
     CapacityRequested,
     CapacityReturned,
     CapacityTaken,
+    CapacityTrusted,
     ContactReported,
     Entry,
     Escalated,
@@ -161,6 +163,8 @@ _UNHEARD = (
     | CapacityListed
     | ServiceListed
     | CapacityChanged
+    | CapacityDoubted
+    | CapacityTrusted
     | ServicePublished
     | SubmissionRepeated
     | SubmissionResumed

@@ -268,6 +268,10 @@ class UnitRow(BaseModel):
     taken: int
     held: int
     overbook: int = Field(description="How many more than there are the provider lets be promised.")
+    doubted: int = Field(description="How many of these its provider said are not there, as it declined.")
+    doubted_until: int | None = Field(
+        description="Until when they are not offered, unless it counts anew before; epoch milliseconds, UTC."
+    )
     free: int = Field(description="What may still be promised, overbooking included.")
     counted_at: int
     stale_hours: int = Field(description="Whole hours since the provider last counted.")

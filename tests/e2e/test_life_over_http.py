@@ -137,8 +137,12 @@ async def test_a_declined_referral_goes_to_the_next_best_service(whole: WholeBus
     assert again["attempts"] == 2
     declined = of(again["events"], "type", "OfferDeclined")
     assert declined["detail"] == {"provider": first, "reason": "no_capacity", "until": None}
-    places = of((await _capacity(whole, token)), "unit", services[first].units[0].unit)
-    assert (places["held"], places["free"]) == (0, 1)
+    unit = services[first].units[0].unit
+    places = of((await _capacity(whole, token)), "unit", unit)
+    assert (places["held"], places["doubted"], places["free"]) == (0, 1, 0)
+    token = (await whole.party(first).report_capacity(unit, 1, 1, now_ms())).token
+    places = of((await _capacity(whole, token)), "unit", unit)
+    assert (places["doubted"], places["doubted_until"], places["free"]) == (0, None, 1)
 
     token = (await whole.party(other).accept(again["task"])).token
     taken = await whole.party("hospital").timeline(asked.referral, after=token)

@@ -236,13 +236,13 @@ def accept(referral: str, attempt: int = 1, starts_at: int | None = None) -> Acc
 
 
 def decline(
-    referral: str, attempt: int = 1, reason: DeclineReason = "no_capacity", until: int | None = None
+    referral: str, attempt: int = 1, reason: DeclineReason = "other", until: int | None = None
 ) -> DeclineOffer:
     return DeclineOffer(task=task_id(referral, attempt), reason=reason, until=until)
 
 
 def give_back(
-    referral: str, attempt: int = 1, reason: DeclineReason = "no_capacity", until: int | None = None
+    referral: str, attempt: int = 1, reason: DeclineReason = "other", until: int | None = None
 ) -> DeclineOffer:
     return decline(referral, attempt, reason, until).model_copy(update={"gives_back": True})
 

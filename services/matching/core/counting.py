@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from referral_bus.contracts.inbox import CLOCK_SKEW_MS
 from services.matching.core.state import COUNT_MS, Unit
 
 
@@ -20,3 +21,7 @@ def counted(unit: Unit, total: int, available: int, true_at: int) -> None:
     """Take a count that was true at ``true_at``."""
     unit.taken = max(0, total - available + moved_since(unit, true_at))
     unit.total, unit.counted_at = total, true_at
+    doubted, unit.doubted = unit.doubted, 0
+    if doubted and true_at < unit.doubted_at - CLOCK_SKEW_MS:
+        # It counted these places before it said that there are none.
+        unit.doubted = max(0, unit.free)

@@ -61,10 +61,15 @@ class Unit:
     overbook: int = 0
     moved: tuple[tuple[int, int], ...] = ()
     """When places were taken (+1) or became free (-1) since, for as long as a count may be under way."""
+    doubted: int = 0
+    """How many of the places its provider said it does not have, whatever it counted."""
+    doubted_at: int = 0
+    """When it last said so."""
+    doubted_until: int = 0
 
     @property
     def free(self) -> int:
-        return self.total + self.overbook - self.taken - self.held
+        return self.total + self.overbook - self.taken - self.held - self.doubted
 
 
 class Task(NamedTuple):
@@ -354,14 +359,26 @@ class Answered(NamedTuple):
 
 
 DueKind = Literal[
-    "offer", "window", "parked", "remind", "step", "hold", "review", "limit", "follow_up", "reserve", "lent"
+    "offer",
+    "window",
+    "parked",
+    "remind",
+    "step",
+    "hold",
+    "review",
+    "limit",
+    "follow_up",
+    "reserve",
+    "lent",
+    "doubt",
 ]
 
 
 class Due(NamedTuple):
     """Something that falls due. ``about`` is a referral, ``number`` its attempt (a sequence where a submission is parked, days where a
     follow-up is due, 0 where the referral itself rests); of a reminder or a step also which one, after what share of its time, and when all
-    of it is over. Where a place is lent, ``about`` is the other region's task.
+    of it is over. Where a place is lent, ``about`` is the other region's task; where
+    places are doubted, it is their unit.
 
     What is not due any more never is again: whoever looks for what is due lets go of it, and may look at any time. What begins anew falls
     due by a time of its own.
@@ -523,6 +540,9 @@ class Region:
         if due.kind == "lent":
             lent = self.lent.get(due.about)
             return lent is not None and not lent.taken and lent.until == due.at
+        if due.kind == "doubt":
+            unit = self.units[due.about]
+            return unit.doubted > 0 and unit.doubted_until == due.at
         known = self.referrals.get(due.about)
         if known is None:
             return False

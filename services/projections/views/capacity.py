@@ -1,8 +1,8 @@
 """Places by unit, and how services answered what was offered to them with a place they said they had.
 
 A count says what was true when the provider counted: who was accepted or left since is counted in, as matching does it. ``free`` is what
-may still be promised: the total and what the provider lets be overbooked, less what is taken and held. Below zero it would be a place sold
-twice: it is shown as it is.
+may still be promised: the total and what the provider lets be overbooked, less what is taken and held, and ``doubted``, since the provider
+said that it is not there. Below zero it would be a place sold twice: it is shown as it is.
 
 A unit is counted on the ledger of its own region alone, places that are lent to other regions included: what another region believes of it
 is no count of places. How a service answers is counted in each region that makes it offers.
@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, get_args
 
 from referral_bus.contracts.ids import region_of
+from referral_bus.contracts.inbox import CLOCK_SKEW_MS
 from referral_bus.contracts.ledger import (
     CapacityChanged,
+    CapacityDoubted,
     CapacityFreed,
     CapacityLent,
     CapacityTaken,
+    CapacityTrusted,
     Entry,
     Event,
     OfferAccepted,
@@ -40,6 +43,8 @@ from services.projections.views.tasks import TAKEN
 COUNT_MS: Final = 24 * 3_600_000
 """How old a count may be when it arrives: what was taken and freed since is remembered for so long."""
 
+_NO_DOUBT: Final[Row] = {"doubted": 0, "doubted_at": None, "doubted_until": None}
+
 _OF_A_TASK = (
     OfferAccepted
     | OfferDeclined
@@ -53,6 +58,8 @@ HEARS: Final[frozenset[type[Event]]] = frozenset(
     {
         ServicePublished,
         CapacityChanged,
+        CapacityDoubted,
+        CapacityTrusted,
         OfferMade,
         CapacityLent,
         CapacityTaken,
@@ -68,7 +75,7 @@ def needs(entry: Entry) -> Iterator[Need]:
     match event:
         case ServicePublished():
             yield Need("units", "service", event.definition.service)
-        case CapacityChanged():
+        case CapacityChanged() | CapacityDoubted() | CapacityTrusted():
             yield Need("units", "unit", event.unit)
         case OfferMade():
             yield Need("units", "unit", event.unit)
@@ -103,7 +110,22 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
             unit = the(known, "units", event.unit)
             since = sum(places for at, places in unit["moved"] if at > event.true_at)
             taken = max(0, event.total - event.available + since)
-            yield _counted(unit, total=event.total, taken=taken, counted_at=event.true_at)
+            fresh = {**unit, "total": event.total, "taken": taken, "counted_at": event.true_at, **_NO_DOUBT}
+            if unit["doubted"] and event.true_at < unit["doubted_at"] - CLOCK_SKEW_MS:
+                # It counted these places before it said that there are none.
+                left = event.total + unit["overbook"] - taken - unit["held"]
+                fresh |= {name: unit[name] for name in _NO_DOUBT} | {"doubted": max(0, left)}
+            yield _counted(fresh)
+        case CapacityDoubted():
+            unit = the(known, "units", event.unit)
+            doubt = {
+                "doubted": unit["doubted"] + event.places,
+                "doubted_at": now,
+                "doubted_until": event.until,
+            }
+            yield _counted({**unit, **doubt})
+        case CapacityTrusted():
+            yield _counted({**the(known, "units", event.unit), **_NO_DOUBT})
         case OfferMade() if _is_here(event.unit, entry):
             unit = the(known, "units", event.unit)
             yield _counted(unit, held=unit["held"] + 1)
@@ -201,7 +223,7 @@ def _taken(unit: Row, now: int, places: int) -> Put:
 
 def _counted(unit: Row, **counts: int) -> Put:
     row = {**unit, **counts}
-    row["free"] = row["total"] + row["overbook"] - row["taken"] - row["held"]
+    row["free"] = row["total"] + row["overbook"] - row["taken"] - row["held"] - row["doubted"]
     return Put("units", row)
 
 
@@ -222,7 +244,9 @@ def _published(event: ServicePublished, region: str, now: int, known: Known) -> 
         there = known.row("units", unit.unit)
         if there is not None:
             again = {**there, **described, "name": unit.name, "offered": definition.active}
-            yield _counted(again, overbook=unit.overbook)
+            # What is not there by any count can't be in doubt.
+            left = there["total"] + unit.overbook - there["taken"] - there["held"]
+            yield _counted(again, overbook=unit.overbook, doubted=max(0, min(there["doubted"], left)))
             continue
         fresh = {
             **described,
@@ -233,5 +257,6 @@ def _published(event: ServicePublished, region: str, now: int, known: Known) -> 
             "held": 0,
             "counted_at": now,
             "moved": [],
+            **_NO_DOUBT,
         }
         yield _counted(fresh, total=unit.total, taken=unit.total - unit.available)

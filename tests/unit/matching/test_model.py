@@ -25,6 +25,9 @@ from referral_bus.contracts.ledger import (
     ELSEWHERE,
     EVENTS,
     GENESIS_HASH,
+    CapacityChanged,
+    CapacityDoubted,
+    CapacityTrusted,
     Escalated,
     Event,
     FollowedUp,
@@ -46,13 +49,21 @@ from referral_bus.contracts.ledger import (
     ReferralWithdrawn,
     RulesActivated,
     ServiceProposed,
+    ServicePublished,
     SubmissionParked,
     SubmissionRefused,
     SubmissionResumed,
     TaskCancelled,
 )
 from referral_bus.contracts.reference import Protocol
-from referral_bus.contracts.vocabulary import DECLINES, REFUSALS, SERVING, URGENCIES, OutcomeResult
+from referral_bus.contracts.vocabulary import (
+    DECLINES,
+    REFUSALS,
+    SERVING,
+    URGENCIES,
+    DeclineReason,
+    OutcomeResult,
+)
 from referral_bus.wire.codec import Codec
 from services.matching.chain import Chain
 from services.matching.core.closing import join
@@ -149,6 +160,10 @@ class Waited:
         return self._before + (0 if self._from is None else now - self._from)
 
 
+def full(referral: str, attempt: int) -> DeclineOffer:
+    return decline(referral, attempt, "no_capacity")
+
+
 class Anybody(RuleBasedStateMachine):
     """One region, and everybody who talks to it."""
 
@@ -160,6 +175,8 @@ class Anybody(RuleBasedStateMachine):
         self.seen = self.referred = 0
         self.carried: Counter[int] = Counter()
         self.open: dict[str, OfferMade] = {}
+        self.full: dict[str, int] = {}
+        """How many places have come free at a unit since its provider said that there is none."""
         self.escalated: set[str] = set()
         self.taken: dict[str, OfferMade] = {}
         self.attempts: Counter[str] = Counter()
@@ -254,12 +271,12 @@ class Anybody(RuleBasedStateMachine):
         self.send(body, agency, id=id)
 
     @rule(who=parties, agency=parties, number=numbers, attempt=st.integers(1, 3), id=ids,
-          what=st.sampled_from([accept, decline, withdraw, start, outcome]))  # fmt: skip
+          what=st.sampled_from([accept, decline, full, withdraw, start, outcome]))  # fmt: skip
     def says_something_of_a_referral(
         self, who: str, agency: str, number: int, attempt: int, id: str | None, what: Any
     ) -> None:
         referral = of(agency, number)
-        body = what(referral, attempt) if what in (accept, decline) else what(referral)
+        body = what(referral, attempt) if what in (accept, decline, full) else what(referral)
         self.send(body, who, id=id)
 
     @rule(chosen=st.integers(0, 99), who=parties)
@@ -268,12 +285,13 @@ class Anybody(RuleBasedStateMachine):
         if made:
             self.send(AcceptOffer(task=made[chosen % len(made)].task), who)
 
-    @rule(chosen=st.integers(0, 99), accepts=st.sampled_from([True, True, False]))
-    def answers_what_was_offered(self, chosen: int, accepts: bool) -> None:
+    @rule(chosen=st.integers(0, 99), no=st.sampled_from([None, None, "other", "no_capacity"]))
+    def answers_what_was_offered(self, chosen: int, no: DeclineReason | None) -> None:
         made = list(self.open.values())
         if made:
             offer = made[chosen % len(made)]
-            body = AcceptOffer(task=offer.task) if accepts else DeclineOffer(task=offer.task, reason="other")
+            task = offer.task
+            body = AcceptOffer(task=task) if no is None else DeclineOffer(task=task, reason=no)
             self.send(body, offer.provider)
 
     @rule(chosen=st.integers(0, 99), what=st.sampled_from([withdraw, start, outcome, outcome]))
@@ -471,32 +489,45 @@ class Anybody(RuleBasedStateMachine):
                 assert event.task == task_id(event.referral, self.attempts[event.referral])
                 assert event.transfer == bool(self.among(event.referral, self.taken))
                 self.round[event.referral].add(event.service)
+                if event.unit in self.full:
+                    assert self.full[event.unit] > 0, (
+                        "offered where there is no place, by the provider's word"
+                    )
+                    self.full[event.unit] -= 1
                 self.open[event.task] = event
             case OfferAccepted():
                 made = self.taken[event.task] = self.open.pop(event.task)
                 assert made.provider == event.provider
             case OfferDeclined():
-                made = self.open.pop(event.task)
+                made = self.over(self.open.pop(event.task))
                 assert made.provider == event.provider
                 if DECLINES[event.reason].then == "never":
                     self.never[event.referral].add(made.service)
             case OfferExpired():
-                assert self.open.pop(event.task).expires_at <= self.reader.state.now
-            case ServiceProposed():
-                self.open.pop(event.task, None)
+                assert self.over(self.open.pop(event.task)).expires_at <= self.reader.state.now
+            case ServiceProposed() if event.task in self.open:
+                self.over(self.open.pop(event.task))
             case TaskCancelled():
-                made = self.open.pop(event.task, None) or self.taken.pop(event.task)
+                made = self.over(self.open.pop(event.task, None) or self.taken.pop(event.task))
                 if event.because is not None and DECLINES[event.because].then == "never":
                     self.never[event.referral].add(made.service)
             case ReferralWithdrawn() if event.task is not None:
-                assert self.open.pop(event.task, None) or self.taken.pop(event.task)
+                self.over(self.open.pop(event.task, None) or self.taken.pop(event.task))
             case OutcomeReported() if event.corrects is None:
-                del self.taken[event.task]
+                self.over(self.taken.pop(event.task))
                 self.outcomes.add(event.referral)
             case OutcomeReported() if event.referral in self.outcomes:
                 self.came[event.referral] = event.result
             case Escalated() if event.step == "accept":
                 self.escalated.add(event.task or "")
+            case CapacityDoubted():
+                self.full[event.unit] = 0
+            case CapacityTrusted() | CapacityChanged():
+                self.full.pop(event.unit, None)
+            case ServicePublished():
+                # It may let more be promised than there are.
+                for described in event.definition.units:
+                    self.full.pop(described.unit, None)
             case FollowUpDue():
                 self.to_follow_up.remove((event.referral, event.days))
             case FollowedUp():
@@ -512,6 +543,12 @@ class Anybody(RuleBasedStateMachine):
                 resumed = self.world.entries[sequence - 2][0].event if sequence > 1 else None
                 if event.parked is not None and resumed != SubmissionResumed(parked=event.parked):
                     self.parked.remove(event.parked)
+
+    def over(self, made: OfferMade) -> OfferMade:
+        """The place it held or took is free."""
+        if made.unit in self.full:
+            self.full[made.unit] += 1
+        return made
 
     def begun(self, referral: str) -> None:
         self.round[referral] = set()
@@ -704,7 +741,7 @@ class Life:
                 pick("abc"),
             ),
             lambda: machine.a_provider_says_something_of_its_offer(chosen, pick(list(OF_OFFERS.values()))),
-            lambda: machine.answers_what_was_offered(chosen, True),
+            lambda: machine.answers_what_was_offered(chosen, pick([None, None, None, "no_capacity"])),
             lambda: machine.a_provider_says_something_of_its_service(chosen, self.of_service()),
             lambda: machine.an_agency_says_something_of_its_own(chosen, pick(list(OF_AGENCY.values()))),
             self.time_passes,

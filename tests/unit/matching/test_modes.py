@@ -174,7 +174,7 @@ def test_a_date_that_one_of_a_broadcast_declines_until_is_kept_whoever_declines_
     referral = world.refer(mode="broadcast")
     until = world.now + 3 * DAY
     providers = [task.provider for task in world.state.referrals[referral].tasks]
-    said = {1: ("person_not_ready", until), 2: ("no_capacity", None)}
+    said = {1: ("person_not_ready", until), 2: ("could_not_reach", None)}
     for number in (first, 3 - first):
         reason, date = said[number]
         events = world.send(decline(referral, number, reason, date), providers[number - 1])  # type: ignore[arg-type]

@@ -246,9 +246,9 @@ def test_a_count_is_trusted_by_the_published_curve(world: World) -> None:
 
 
 def test_who_had_no_place_after_all_comes_behind_who_had_one(world: World) -> None:
-    opted(world, rank_by=["reliability"])
+    opted(world, rank_by=["reliability"], full_ms=0)
     world.publish(offers("promises", total=9))
-    world.send(decline(world.refer(number=1)), "shelter")
+    world.send(decline(world.refer(number=1), 1, "no_capacity"), "shelter")
     world.publish(offers("unknown", total=9))
     assert best(world, number=2)[0] == "unknown"
     world.publish(offers("keeps", "clinic", total=9, needs=["food"]))
@@ -378,6 +378,10 @@ class TestStandardPolicy:
         self, world: World
     ) -> None:
         facts = self.near_and_not_so_near(world)
+        doubting_nothing = STANDARD_POLICY.model_copy(
+            update={"version": STANDARD_POLICY.version + 1, "full_ms": 0}
+        )
+        world.send(policy(doubting_nothing), OPERATIONS)
         asked = []
         for number in range(1, 21):
             referral = world.refer(facts, number=number)

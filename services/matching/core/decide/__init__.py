@@ -36,6 +36,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.matching.core.decide import capacity, care, clock, elsewhere, offers, reference, referrals
 from services.matching.core.decide.answers import AllOpened, Asked, FactsGone, Opened
+from services.matching.core.decide.following import with_what_follows
 from services.matching.core.decide.lines import who_may_line_up
 from services.matching.core.decide.offering import next_offers
 from services.matching.core.decide.parking import missing, park_or_refuse, unknown
@@ -160,7 +161,7 @@ def decide(
     submission's append time; ``supported`` the rules this version of matching knows. A tick with nothing due gives no events."""
     admitted, body = received.admitted, received.body
     if isinstance(body, Tick):
-        return elsewhere.with_what_follows(state, clock.tick(state, now, facts))
+        return with_what_follows(state, clock.tick(state, now, facts), now)
     first = state.first_answer(admitted, now)
     if first is not None:
         if first.digest == admitted.digest:
@@ -230,7 +231,7 @@ def _handled(asked: Asked, body: Submission) -> list[Event]:
     handler = _HANDLERS.get(type(body))
     if handler is None:
         raise TypeError(f"{type(body).__name__} is a submission this version of matching does not know")
-    return elsewhere.with_what_follows(asked.state, handler(asked, body))
+    return with_what_follows(asked.state, handler(asked, body), asked.now)
 
 
 def _of(state: Region, referral: str, sealed: bytes | None = None) -> list[WantedFacts]:

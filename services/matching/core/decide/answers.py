@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import Admitted, Event, SubmissionRefused
@@ -15,9 +15,6 @@ FactsGone = Literal["erased", "unreadable"]
 Opened = Facts | FactsGone
 AllOpened = Mapping[str, Opened]
 """The facts a decision reads, by referral (see :func:`~services.matching.core.decide.wanted_facts`)."""
-
-CLOCK_SKEW_MS: Final = 10 * 60_000
-"""How far ahead of the bus a reported time may be."""
 
 
 class Asked(NamedTuple):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from referral_bus.contracts.ids import region_of
-from referral_bus.contracts.inbox import PublishService, ReportCapacity
-from referral_bus.contracts.ledger import CapacityChanged, Event
-from services.matching.core.counting import moved_since
-from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
-from services.matching.core.decide.elsewhere import offered_after_count, published
+from referral_bus.contracts.inbox import CLOCK_SKEW_MS, PublishService, ReportCapacity
+from referral_bus.contracts.ledger import (
+    CapacityChanged,
+    CapacityDoubted,
+    CapacityTrusted,
+    Event,
+    ServicePublished,
+)
+from referral_bus.contracts.services import ServiceDefinition
+from services.matching.core.counting import counted, moved_since
+from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.lines import lined_up
+from services.matching.core.decide.rooms import offered, to_others
 from services.matching.core.judging.criteria import unmeetable
-from services.matching.core.state import COUNT_MS
+from services.matching.core.state import COUNT_MS, Due, Region, Unit
 
 
 def count(asked: Asked, body: ReportCapacity) -> list[Event]:
@@ -29,14 +38,17 @@ def count(asked: Asked, body: ReportCapacity) -> list[Event]:
         return refused("capacity_outdated", body.unit)
     if body.available + unit.overbook - moved_since(unit, body.true_at) < unit.held:
         return refused("capacity_below_held", body.unit)
-    counted = CapacityChanged(
+    event = CapacityChanged(
         unit=body.unit,
         service=unit.service,
         total=body.total,
         available=body.available,
         true_at=body.true_at,
     )
-    return [counted, *offered_after_count(state, unit, counted)]
+    after = replace(unit)
+    counted(after, event.total, event.available, event.true_at)
+    definition = state.catalogue.definitions[unit.service]
+    return [event, *to_others(state, definition, after, event.true_at)]
 
 
 def publish(asked: Asked, body: PublishService) -> list[Event]:
@@ -59,6 +71,59 @@ def publish(asked: Asked, body: PublishService) -> list[Event]:
     if unmeetable(definition):
         return refused("criteria_unmeetable", definition.service)
     return [
-        *published(state, definition, asked.now),
+        *_published(state, definition, asked.now),
         *lined_up(state, definition, asked.now, asked.facts),
     ]
+
+
+def doubted(
+    state: Region,
+    unit: Unit,
+    task: str,
+    places: int,
+    until: int | None,
+    now: int,
+    returning: str | None = None,
+) -> list[Event]:
+    """None of the ``places`` that seem to be free is offered until the provider counts again, or for as long as it says, or else the
+    policy. Other regions may go on holding what is held for them, but for the one place that one of them is ``returning``."""
+    policy = state.policy
+    if until is None:
+        until = now + (0 if policy is None else policy.full_ms)
+    if unit.doubted:
+        until = max(until, unit.doubted_until)
+    if places <= 0 or until <= now:
+        return []
+    doubt = CapacityDoubted(unit=unit.unit, service=unit.service, task=task, places=places, until=until)
+    definition = state.catalogue.definitions[unit.service]
+    others = set(definition.regions) - {state.region}
+    if not definition.active or not others:
+        return [doubt]
+    rooms = {
+        other: state.promised.get((unit.unit, other), 0) - (1 if other == returning else 0)
+        for other in others
+    }
+    return [doubt, offered(unit, rooms, unit.counted_at)]
+
+
+def trust_again(state: Region, due: Due) -> list[Event]:
+    """The provider did not count again in all the time its places were doubted: they are offered again, to other regions too."""
+    unit = state.units[due.about]
+    trusted = CapacityTrusted(unit=unit.unit, service=unit.service)
+    definition = state.catalogue.definitions[unit.service]
+    return [trusted, *to_others(state, definition, replace(unit, doubted=0), unit.counted_at)]
+
+
+def _published(state: Region, definition: ServiceDefinition, now: int) -> list[Event]:
+    """A service is published. The other regions that it is listed in, or was, are told, and of its places too."""
+    former = state.catalogue.definitions.get(definition.service)
+    others = set(definition.regions) - {state.region}
+    told = others if former is None else others | (set(former.regions) - {state.region})
+    events: list[Event] = [ServicePublished(definition=definition, told=sorted(told))]
+    for described in {unit.unit: unit for unit in definition.units}.values():
+        taken = described.total - described.available
+        unit = state.units.get(described.unit) or Unit(
+            described.unit, definition.service, described.total, taken, 0, now
+        )
+        events += to_others(state, definition, replace(unit, overbook=described.overbook), unit.counted_at)
+    return events

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
+    CLOCK_SKEW_MS,
     ConfirmHandoff,
     ReportContact,
     ReportFollowUp,
@@ -28,7 +29,7 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.contracts.reference import Protocol
 from services.matching.core.closing import closing, corrected_whole
-from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
+from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import cancelled
 from services.matching.core.state import DAY_MS, Closed, Referral, Served
 

@@ -15,7 +15,7 @@ from referral_bus.contracts.ledger import (
     TaskResumed,
 )
 from services.matching.core.closing import closing
-from services.matching.core.decide import elsewhere
+from services.matching.core.decide import capacity, elsewhere
 from services.matching.core.decide.answers import AllOpened
 from services.matching.core.decide.gathering import close_window
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
@@ -67,6 +67,8 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
             return elsewhere.give_up(state, due, now, facts)
         case "lent":
             return elsewhere.let_go(state, due)
+        case "doubt":
+            return capacity.trust_again(state, due)
 
 
 def _unanswered(state: Region, due: Due, now: int, facts: AllOpened) -> list[Event]:

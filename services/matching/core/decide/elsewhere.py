@@ -7,10 +7,7 @@ wins. The table of messages, and of what makes up for each that comes too late, 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from referral_bus.contracts.ids import region_of, task_id
 from referral_bus.contracts.inbox import (
@@ -22,49 +19,29 @@ from referral_bus.contracts.inbox import (
     TakeCapacity,
 )
 from referral_bus.contracts.ledger import (
-    CapacityChanged,
     CapacityDenied,
     CapacityFreed,
     CapacityLent,
     CapacityListed,
-    CapacityOffered,
-    CapacityReturned,
     CapacityTaken,
     Event,
-    OfferDeclined,
     OfferExpired,
     OfferMade,
-    OutcomeReported,
     ReferralWaitlisted,
-    ReferralWithdrawn,
-    RoomOf,
     ServiceListed,
-    ServiceProposed,
-    ServicePublished,
     TaskCancelled,
 )
-from referral_bus.contracts.services import ServiceDefinition
-from referral_bus.contracts.vocabulary import DenialReason
-from services.matching.core.counting import counted
+from referral_bus.contracts.vocabulary import UNKEPT, DenialReason
 from services.matching.core.decide.answers import AllOpened, Asked, refused
+from services.matching.core.decide.capacity import doubted
 from services.matching.core.decide.lines import lined_up
 from services.matching.core.decide.offering import next_offers, won
+from services.matching.core.decide.rooms import offered
 from services.matching.core.state import Due, Referral, Region, Task, Unit
 from services.matching.core.timing import ends
 
 GRACE_MS: Final = 10 * 60_000
 """How much longer a place is held for another region than it asked: an acceptance in its last moment is still on its way then."""
-
-
-_ENDINGS = (
-    OfferDeclined | OfferExpired | TaskCancelled | ServiceProposed | OutcomeReported | ReferralWithdrawn
-)
-
-
-class _Ended(NamedTuple):
-    referral: str
-    task: str
-    unit: str
 
 
 # What the home of a service is asked
@@ -118,11 +95,17 @@ def give_back(asked: Asked, body: ReturnCapacity) -> list[Event]:
     if lent is None or lent.unit != body.unit:
         return refused("nothing_held", body.task)
     freed = _freed(state, body.task)
+    unit, borrower = state.units[lent.unit], region_of(body.task)
+    if body.because in UNKEPT:
+        returning = None if lent.taken else borrower
+        frees = 0 if lent.taken and unit.taken == 0 else 1
+        doubt = doubted(state, unit, body.task, unit.free + frees, body.until, asked.now, returning)
+        if doubt:
+            return [freed, *doubt]
     if not lent.taken:
         return [freed]
     # What it was told meanwhile did not count that place in.
-    unit = state.units[lent.unit]
-    return [freed, _offered(unit, {region_of(body.task): freed.room}, unit.counted_at)]
+    return [freed, offered(unit, {borrower: freed.room}, unit.counted_at)]
 
 
 def let_go(state: Region, due: Due) -> list[Event]:
@@ -266,101 +249,3 @@ def _corrected(state: Region, body: AnswerCapacity, taken: int = 0) -> list[Even
             home_sequence=state.versions.get(("listed", body.unit), 0),
         )
     ]
-
-
-# What follows of itself
-
-
-def with_what_follows(state: Region, events: list[Event]) -> list[Event]:
-    """The events, each that ends a task of another region's service followed by the return of its place; and, where places come free that
-    other regions were told they could not have, that they can."""
-    followed: list[Event] = []
-    free: Counter[str] = Counter()
-    for event in events:
-        followed.append(event)
-        ended = _ended(state, event)
-        if ended is None:
-            free.update(_moved(event))
-        elif region_of(ended.unit) == state.region:
-            free[ended.unit] += 1
-        elif not (isinstance(event, TaskCancelled) and event.reason == "no_place"):
-            followed.append(CapacityReturned(referral=ended.referral, task=ended.task, unit=ended.unit))
-    for name in sorted(free.keys() & state.short.keys()):
-        followed += _heard_by_the_short(state, name, free[name], events)
-    return followed
-
-
-def published(state: Region, definition: ServiceDefinition, now: int) -> list[Event]:
-    """A service is published. The other regions that it is listed in, or was, are told, and of its places too."""
-    former = state.catalogue.definitions.get(definition.service)
-    others = set(definition.regions) - {state.region}
-    told = others if former is None else others | (set(former.regions) - {state.region})
-    events: list[Event] = [ServicePublished(definition=definition, told=sorted(told))]
-    for described in {unit.unit: unit for unit in definition.units}.values():
-        taken = described.total - described.available
-        unit = state.units.get(described.unit) or Unit(
-            described.unit, definition.service, described.total, taken, 0, now
-        )
-        events += _to_others(state, definition, replace(unit, overbook=described.overbook), unit.counted_at)
-    return events
-
-
-def offered_after_count(state: Region, unit: Unit, count: CapacityChanged) -> list[Event]:
-    """What a count leaves to the other regions that the service is listed in."""
-    after = replace(unit)
-    counted(after, count.total, count.available, count.true_at)
-    return _to_others(state, state.catalogue.definitions[unit.service], after, count.true_at)
-
-
-def _to_others(state: Region, definition: ServiceDefinition, unit: Unit, true_at: int) -> list[Event]:
-    others = set(definition.regions) - {state.region}
-    if not definition.active or not others:
-        return []
-    return [_offered(unit, {other: state.room(unit, other) for other in others}, true_at)]
-
-
-def _heard_by_the_short(state: Region, name: str, places: int, events: list[Event]) -> list[Event]:
-    """Who was told that no place is free hears of those that are once the events have happened, ``places`` more than now."""
-    unit = state.units[name]
-    definition = state.catalogue.definitions[unit.service]
-    # Whose own place comes free knows it, or is told otherwise.
-    knowing = {region_of(event.task) for event in events if isinstance(event, CapacityFreed)}
-    told = {room.region for event in events if isinstance(event, CapacityOffered) for room in event.rooms}
-    hearing = (state.short[name] & frozenset(definition.regions)) - knowing - told
-    if not hearing or not definition.active or unit.free + places <= 0:
-        return []
-    after = replace(unit, held=unit.held - places)
-    return [_offered(unit, {region: state.room(after, region) for region in hearing}, unit.counted_at)]
-
-
-def _offered(unit: Unit, rooms: Mapping[str, int], true_at: int) -> CapacityOffered:
-    return CapacityOffered(
-        unit=unit.unit,
-        total=unit.total,
-        rooms=[RoomOf(region=region, room=room) for region, room in sorted(rooms.items())],
-        true_at=true_at,
-    )
-
-
-def _ended(state: Region, event: Event) -> _Ended | None:
-    """The task that the event ends, with the place it held or took."""
-    if not isinstance(event, _ENDINGS) or event.task is None:
-        return None
-    located = state.task(event.task)
-    if located is None:
-        return None
-    name, known, number = located
-    task = known.attempt(number)
-    goes_on = isinstance(event, ServiceProposed) and not task.is_open
-    return None if goes_on else _Ended(name, event.task, task.unit)
-
-
-def _moved(event: Event) -> dict[str, int]:
-    """How many more places of a unit are free by an event that ends no task of this region."""
-    match event:
-        case CapacityFreed():
-            return {event.unit: 1}
-        case CapacityLent() | OfferMade():
-            return {event.unit: -1}
-        case _:
-            return {}

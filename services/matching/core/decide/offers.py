@@ -8,6 +8,7 @@ from typing import NamedTuple
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ids import referral_of, region_of
 from referral_bus.contracts.inbox import (
+    CLOCK_SKEW_MS,
     AcceptOffer,
     AcknowledgeOffer,
     AnswerQuestion,
@@ -27,7 +28,7 @@ from referral_bus.contracts.ledger import (
     TaskCancelled,
 )
 from referral_bus.contracts.vocabulary import DECLINES
-from services.matching.core.decide.answers import CLOCK_SKEW_MS, Asked, refused
+from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import next_offers, offers, won
 from services.matching.core.judging.match import match
 from services.matching.core.state import Referral, Task

@@ -60,6 +60,8 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.Reminded: tasks.reminded,
     ledger.Escalated: tasks.escalated,
     ledger.CapacityChanged: capacity.changed,
+    ledger.CapacityDoubted: capacity.doubted,
+    ledger.CapacityTrusted: capacity.trusted,
     ledger.ServicePublished: capacity.published,
     ledger.SubmissionParked: submissions.parked,
     ledger.SubmissionRefused: submissions.refused,

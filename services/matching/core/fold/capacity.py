@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from referral_bus.contracts.ledger import CapacityChanged, Meta, ServicePublished
+from referral_bus.contracts.ledger import (
+    CapacityChanged,
+    CapacityDoubted,
+    CapacityTrusted,
+    Meta,
+    ServicePublished,
+)
 from services.matching.core.counting import counted
 from services.matching.core.fold.submissions import wake
-from services.matching.core.state import Region, Unit
+from services.matching.core.state import Due, Region, Unit
 
 
 def changed(state: Region, _: Meta, event: CapacityChanged) -> None:
     unit = state.units[event.unit]
     counted(unit, event.total, event.available, event.true_at)
+    freed(state, unit)
+
+
+def doubted(state: Region, meta: Meta, event: CapacityDoubted) -> None:
+    unit = state.units[event.unit]
+    unit.doubted += event.places
+    unit.doubted_at, unit.doubted_until = meta.now, event.until
+    state.expects(Due(event.until, "doubt", event.unit))
+    state.places.change(event.service)
+
+
+def trusted(state: Region, _: Meta, event: CapacityTrusted) -> None:
+    unit = state.units[event.unit]
+    unit.doubted = 0
     freed(state, unit)
 
 
@@ -23,6 +43,8 @@ def published(state: Region, meta: Meta, event: ServicePublished) -> None:
             unit = Unit(described.unit, definition.service, described.total, taken, 0, meta.now)
             state.units[described.unit] = unit
         unit.overbook = described.overbook
+        # What is not there by any count can't be in doubt.
+        unit.doubted = max(0, unit.doubted + min(0, unit.free))
     state.catalogue.put(definition)
     for name in dict.fromkeys(unit.unit for unit in definition.units):
         wake(state, name)

@@ -36,10 +36,11 @@ class Counted(Protocol):
     held: int
     overbook: int
     counted_at: int
+    doubted: int
 
 
 def load(used: int, total: int) -> int:
-    """Places in use or held, per thousand of all."""
+    """Places in use, held or doubted, per thousand of all."""
     return 1000 * used // total if total else 1000
 
 
@@ -104,7 +105,7 @@ class Places:
         total = used = counted_at = 0
         free = False
         for unit in units:
-            in_use = unit.taken + unit.held
+            in_use = unit.taken + unit.held + unit.doubted
             total += unit.total
             used += in_use
             counted_at = max(counted_at, unit.counted_at)
