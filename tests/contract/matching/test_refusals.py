@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import pytest
@@ -18,23 +22,29 @@ from referral_bus.contracts.inbox import (
     ConfirmHandoff,
     DeclineOffer,
     HoldReferral,
+    ListCapacity,
     ListService,
     ProposeService,
     ReferralPart,
     ReopenReferral,
+    ReportCapacity,
     ReportContact,
     ReportFollowUp,
     ReportNoShow,
+    RequestCapacity,
     ResumeReferral,
     ReturnCapacity,
     SplitReferral,
     Submission,
+    TakeCapacity,
     TransferReferral,
 )
 from referral_bus.contracts.ledger import Event, Received, SubmissionRefused
 from referral_bus.contracts.reference import Step
 from referral_bus.contracts.vocabulary import REFUSALS
 from referral_bus.wire.codec import Codec
+from services.matching.core import decide as decide_package
+from services.matching.relay import SOURCE
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -62,6 +72,7 @@ from tests.support.deciding import (
     unit_of,
     withdraw,
 )
+from tests.support.holding import held
 from tests.support.regions import answers, heard_of, lent_out
 
 Scenario = Callable[[World], list[Event]]
@@ -529,6 +540,74 @@ def _listed_before(world: World) -> list[Event]:
     return world.send(ListService(definition=definition, home_sequence=1), "relay")
 
 
+def _asked_of_the_wrong_region(world: World) -> list[Event]:
+    asking = RequestCapacity(
+        task=task_id(of(region="south"), 1),
+        service=service_of("beds", "east"),
+        unit=unit_of("beds", "east"),
+        until=world.now + HOUR,
+    )
+    return world.send(asking, SOURCE)
+
+
+def _lent(world: World) -> str:
+    """A place is held for a task of another region."""
+    world.publish(lent_out("beds", "north"))
+    task = task_id(of(region="south"), 1)
+    asking = RequestCapacity(
+        task=task, service=service_of("beds"), unit=unit_of("beds"), until=world.now + HOUR
+    )
+    world.send(asking, SOURCE)
+    return task
+
+
+def _asked_for_twice(world: World) -> list[Event]:
+    asking = RequestCapacity(
+        task=_lent(world), service=service_of("beds"), unit=unit_of("beds"), until=world.now + 2 * HOUR
+    )
+    return world.send(asking, SOURCE)
+
+
+def _taken_of_nobody(world: World) -> list[Event]:
+    return world.send(TakeCapacity(task=_lent(world), unit=unit_of("cots")), SOURCE)
+
+
+def _taken_twice(world: World) -> list[Event]:
+    taking = TakeCapacity(task=_lent(world), unit=unit_of("beds"))
+    world.send(taking, SOURCE)
+    return world.send(taking, SOURCE)
+
+
+def _its_own_listed(world: World) -> list[Event]:
+    return world.send(ListService(definition=lent_out("beds", "north"), home_sequence=1), SOURCE)
+
+
+def _places_told(world: World, local: str, region: str, home_sequence: int) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    told = ListCapacity(
+        unit=unit_of(local, region), total=1, room=1, true_at=world.now, home_sequence=home_sequence
+    )
+    return world.send(told, SOURCE)
+
+
+def _counted_elsewhere(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    count = ReportCapacity(unit=unit_of("far", "south"), total=1, available=1, true_at=world.now)
+    return world.send(count, "shelter")
+
+
+def _proposed_after_forgetting(world: World) -> list[Event]:
+    referral = offered(world)
+    world.publish(offers("other", "clinic"))
+    world.send(forget(subject_of(1)), OPERATIONS)
+    return world.send(propose(referral, "other"), "shelter")
+
+
+def _answered_while_the_place_is_asked_for(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    return world.send(accept(world.refer()), "shelter")
+
+
 SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("id_reused", "same id, other body", _same_id_other_body),
     ("id_reused", "same referral under another id", _same_referral_id),
@@ -720,6 +799,16 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("no_longer_wanted", "the region said before that it has no place", _held_after_all),
     ("nothing_held", "never lent", _returned_to_who_lent_nothing),
     ("listing_outdated", "a later one is known", _listed_before),
+    ("region_mismatch", "a place of a third region", _asked_of_the_wrong_region),
+    ("id_reused", "a place for the same task again", _asked_for_twice),
+    ("unknown_unit", "taken where there is none", _taken_of_nobody),
+    ("nothing_held", "taken before", _taken_twice),
+    ("region_mismatch", "its own service as another's", _its_own_listed),
+    ("unknown_unit", "places nobody listed", lambda w: _places_told(w, "near", "south", 3)),
+    ("listing_outdated", "places of before", lambda w: _places_told(w, "far", "south", 1)),
+    ("region_mismatch", "places of another region counted here", _counted_elsewhere),
+    ("subject_erased", "proposed", _proposed_after_forgetting),
+    ("offer_not_open", "its place is asked for still", _answered_while_the_place_is_asked_for),
 ]
 
 
@@ -746,9 +835,39 @@ def test_each_refusal_gives_its_reason(world: World, reason: str, scenario: Scen
     assert event.reason == reason
 
 
-def test_each_reason_of_the_vocabulary_is_reached(codec: Codec) -> None:
-    # What a fault of ours leads to is reached where a fault can be made: tests/unit/matching/test_partition.py.
+def test_each_reason_of_the_vocabulary_is_reached() -> None:
+    of_our_faults = (
+        "test_what_a_fault_of_ours_keeps_from_being_decided_is_refused_and_dead_lettered_and_can_be_put_again"
+    )
+    assert held(Path(__file__).parents[2] / "unit/matching/test_partition.py", of_our_faults, "undecidable")
     assert {reason for reason, _, _ in SCENARIOS} == set(REFUSALS) - {"undecidable"}
+
+
+def test_each_place_of_the_core_that_refuses_is_reached(codec: Codec) -> None:
+    reached: set[tuple[str, int]] = set()
+    decide = Path(decide_package.__file__).parent
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(str(decide)):
+            return None
+        if event == "line":
+            reached.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+        return trace
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for _, _, scenario in SCENARIOS:
+            scenario(World(codec))
+    finally:
+        sys.settrace(former)
+    refusing = {
+        (file.name, number)
+        for file in decide.glob("*.py")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r'return refused\("|return "[a-z_]+"$', line)
+    }
+    assert refusing - reached == set()
 
 
 @EACH
