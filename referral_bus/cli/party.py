@@ -341,6 +341,8 @@ _WORDS: Final = {
     "NoShowReported": ("the person did not come", "until"),
     "ContactReported": ("tried to reach the person", "until"),
     "HandoffConfirmed": ("handover confirmed", "until"),
+    "ReportRetracted": ("a report of the person taken back", "until"),
+    "HandoffRetracted": ("the handover is not confirmed any more", "until"),
     "FollowUpDue": ("time to ask how it is", "until"),
     "FollowedUp": ("how it is was reported", "until"),
     "Reminded": ("reminder: act", "before"),

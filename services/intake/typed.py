@@ -41,6 +41,8 @@ from referral_bus.contracts.requests import (
     ReopenBody,
     ReopenRequest,
     ResumeRequest,
+    RetractBody,
+    RetractRequest,
     ServiceRequest,
     SplitBody,
     SplitRequest,
@@ -105,6 +107,7 @@ class Typed:
             ("POST", "/referrals/{referral}/start", self.start, _PROVIDERS),
             ("POST", "/referrals/{referral}/outcome", self.outcome, _PROVIDERS),
             ("POST", "/referrals/{referral}/follow-up", self.follow_up, _AGENCIES, _PROVIDERS),
+            ("POST", "/referrals/{referral}/retract", self.retract, _AGENCIES, _PROVIDERS),
             ("PUT", "/capacity/{unit}", self.report_capacity, _PROVIDERS),
             ("PUT", "/services/{service}", self.publish_service, _PROVIDERS),
         ):
@@ -210,7 +213,7 @@ class Typed:
     async def start(
         self, referral: ReferralId, body: StartBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Say that the service began."""
+        """Say that the service began. Said again with another time, it is recorded as a correction."""
         return await self._say(_request(StartRequest, body, referral=referral), caller, key)
 
     async def outcome(
@@ -222,8 +225,14 @@ class Typed:
     async def follow_up(
         self, referral: ReferralId, body: FollowUpBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Say how it is 30 or 90 days after the referral was completed."""
+        """Say how it is 30 or 90 days after the referral was completed. Said again, it is recorded as a correction."""
         return await self._say(_request(FollowUpRequest, body, referral=referral), caller, key)
+
+    async def retract(
+        self, referral: ReferralId, body: RetractBody, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Take back a no-show, a contact or a confirmed handoff that one reported by mistake. The timeline has its sequence."""
+        return await self._say(_request(RetractRequest, body, referral=referral), caller, key)
 
     async def report_capacity(
         self, unit: UnitId, body: CapacityBody, caller: CallerOf, key: _Key = None

@@ -35,18 +35,21 @@ from services.matching.core.state import (
     Answered,
     Closed,
     Due,
+    Followed,
     Lent,
     Parked,
     Referral,
     Region,
+    Report,
     Served,
+    Started,
     Task,
     Unit,
 )
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 5
+STATE_VERSION: Final = 6
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -262,7 +265,8 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 None if r.parts is None else sorted(r.parts),
                 r.results,
                 sorted(r.confirmed),
-                r.started,
+                r.start,
+                r.reports,
                 _served_row(r.served),
             ]
             for name, r in state.referrals.items()
@@ -273,7 +277,6 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 *c._replace(
                     protocol=number(c.protocol),  # type: ignore[arg-type]
                     never=sorted(c.never),  # type: ignore[arg-type]
-                    followed=sorted(c.followed),  # type: ignore[arg-type]
                     served=_served_row(c.served),  # type: ignore[arg-type]
                     joined=dict(c.joined),
                 ),
@@ -294,7 +297,17 @@ def _served(row: Any) -> Served | None:
     if row is None:
         return None
     served = Served(*row)
-    return served._replace(confirmed=frozenset(served.confirmed))
+    return served._replace(
+        start=_start(served.start), confirmed=frozenset(served.confirmed), reports=_reports(served.reports)
+    )
+
+
+def _start(row: Any) -> Started | None:
+    return None if row is None else Started(*row)
+
+
+def _reports(rows: Any) -> tuple[Report, ...]:
+    return tuple(Report(*row) for row in rows)
 
 
 def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
@@ -354,7 +367,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         state.closed[name] = closed._replace(
             protocol=protocols[row[_PROTOCOL_OF_CLOSED]],
             never=frozenset(closed.never),
-            followed=frozenset(closed.followed),
+            followed=tuple(Followed(*one) for one in closed.followed),
             served=_served(closed.served),
         )
     for sequence, admitted, waiting_for, until in tables["parked"]:
@@ -389,7 +402,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         *row,
     ) = row
     never, on_hold, held_until, waits_for, review_at, part_of, parts, results, confirmed, *service = row
-    started, served = service
+    start, reports, served = service
     referral = Referral(
         agency=agency,
         subject=subject,
@@ -414,7 +427,8 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         parts=None if parts is None else frozenset(parts),
         results=results,
         confirmed=frozenset(confirmed),
-        started=started,
+        start=_start(start),
+        reports=_reports(reports),
         served=_served(served),
     )
     state.referrals[name] = referral

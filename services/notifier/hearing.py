@@ -33,6 +33,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     JoinedOutcomeCorrected,
@@ -59,6 +60,7 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     RulesActivated,
     ServiceListed,
     ServiceProposed,
@@ -99,7 +101,13 @@ AGENCY_SUBMISSIONS: Final = frozenset(
 
 EITHERS_SUBMISSIONS: Final = frozenset(
     m.event_type()
-    for m in (inbox.HoldReferral, inbox.ResumeReferral, inbox.ConfirmHandoff, inbox.ReportFollowUp)
+    for m in (
+        inbox.HoldReferral,
+        inbox.ResumeReferral,
+        inbox.ConfirmHandoff,
+        inbox.ReportFollowUp,
+        inbox.RetractReport,
+    )
 )
 """What is sent as the agency or as the provider of the referral; everything else is sent as a provider."""
 
@@ -124,6 +132,8 @@ _HEARD_BY_WHO_HOLDS_THE_TASK = (
     | NoShowReported
     | ContactReported
     | HandoffConfirmed
+    | ReportRetracted
+    | HandoffRetracted
     | OutcomeReported
 )
 _HEARD_BY_THE_ACCEPTOR = ReferralClosed | FollowedUp
@@ -368,6 +378,12 @@ def _reason(event: Event, standing: ReferralStanding, party: _Party) -> str | No
             return event.because
         case HandoffConfirmed():
             return "by_both" if event.complete else _by(event.by, standing)
+        case HandoffRetracted():
+            return _by(event.by, standing)
+        case ReportRetracted():
+            return event.report
+        case ServiceStarted() if event.corrects is not None:
+            return "corrected"
         case FollowUpDue():
             return f"after_{event.days}_days"
         case FollowedUp():

@@ -23,6 +23,7 @@ from referral_bus.contracts.vocabulary import (
     Mode,
     OutcomeResult,
     Purpose,
+    ReportKind,
     StepName,
     TaskStatus,
     Urgency,
@@ -119,6 +120,23 @@ class Task(NamedTuple):
         return self._replace(stood=stood, business=self.business if self.status == "on-hold" else stood)
 
 
+class Started(NamedTuple):
+    """When a service began, as the event at ``sequence`` says."""
+
+    sequence: int
+    at: int
+
+
+class Report(NamedTuple):
+    """A no-show, a contact or a handoff that was reported by the event at ``sequence``, and was not taken back."""
+
+    sequence: int
+    what: ReportKind
+    by: str
+    at: int
+    channel: str = ""
+
+
 class Served(NamedTuple):
     """An attempt that is over with an outcome, of which something may still be said: late, or as a correction."""
 
@@ -128,11 +146,12 @@ class Served(NamedTuple):
     """When its referral was opened, or reopened, before it."""
     outcome_at: int
     """The sequence of the outcome that counts."""
-    started: bool
+    start: Started | None
     confirmed: frozenset[str]
     """The parties that confirmed the warm handoff."""
     ended_at: int
     """When the service ended, from which follow-ups count."""
+    reports: tuple[Report, ...] = ()
 
 
 @dataclass(slots=True)
@@ -174,8 +193,10 @@ class Referral:
     """What came of the parts that are closed, by part."""
     confirmed: frozenset[str] = frozenset()
     """The parties that confirmed the warm handoff."""
-    started: bool = False
-    """The provider that has accepted it reported the start."""
+    start: Started | None = None
+    """The start that the provider reported which has accepted it."""
+    reports: tuple[Report, ...] = ()
+    """What else was reported of the service that has accepted it."""
     served: Served | None = None
     """The attempt that is over with an outcome: until its referral ends with it, or of before the referral was reopened."""
 
@@ -204,6 +225,11 @@ class Referral:
             urgency=event.urgency or self.urgency,
             sealed_facts=event.sealed_facts or self.sealed_facts,
         )
+
+    @property
+    def started(self) -> bool:
+        """Whether the provider that has accepted it reported the start."""
+        return self.start is not None
 
     @property
     def offers(self) -> list[int]:
@@ -276,6 +302,14 @@ class Referral:
         )
 
 
+class Followed(NamedTuple):
+    """How it is so many days later, as ``by`` said it by the event at ``sequence``."""
+
+    days: int
+    sequence: int
+    by: str
+
+
 class Closed(NamedTuple):
     """What is remembered of a closed referral: enough to reopen it, to follow it up, and to correct what was said of it."""
 
@@ -292,8 +326,8 @@ class Closed(NamedTuple):
     """The attempt that was last over with an outcome."""
     completed: bool = False
     """The referral ended with that outcome."""
-    followed: frozenset[int] = frozenset()
-    """The days after which was said how it is."""
+    followed: tuple[Followed, ...] = ()
+    """How it was said to be afterwards, for each day at most once."""
     part_of: str | None = None
     was_split: bool = False
     in_error: bool = False
@@ -302,6 +336,10 @@ class Closed(NamedTuple):
     """What its outcome was joined from, by part, where it was closed by that."""
     closed_by: int = 0
     """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
+
+    def follow_up(self, days: int) -> Followed | None:
+        """What was said of how it is so many days later."""
+        return next((one for one in self.followed if one.days == days), None)
 
     def counts(self, name: str, part: Closed) -> bool:
         """Whether the outcome was joined from this part's; a part that was reopened since goes on for itself."""
@@ -517,7 +555,7 @@ class Region:
                 closed is not None
                 and closed.completed
                 and closed.served is not None
-                and due.number not in closed.followed
+                and closed.follow_up(due.number) is None
                 and due.at == closed.served.ended_at + due.number * DAY_MS
             )
         if due.kind == "lent":

@@ -185,7 +185,7 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
         case OfferDeclined() | OfferExpired() | ServiceProposed() | TaskCancelled():
             offers = _without(row, event.task)
             return {"offers": offers} | _at_hand(row["accepted_task"], offers)
-        case ServiceStarted() if not event.late:
+        case ServiceStarted() if not event.late and event.corrects is None:
             return {"serving": "started", "started": True}
         case TaskHeld():
             return {"serving": "on-hold"}

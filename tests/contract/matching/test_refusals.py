@@ -35,6 +35,7 @@ from referral_bus.contracts.ledger import Event, Received, SubmissionRefused
 from referral_bus.contracts.reference import Step
 from referral_bus.contracts.vocabulary import REFUSALS
 from referral_bus.wire.codec import Codec
+from services.matching.core.decide.care import MOST_REPORTS
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -55,6 +56,7 @@ from tests.support.deciding import (
     protocol,
     publish,
     report,
+    retract,
     rules,
     service_of,
     start,
@@ -155,6 +157,55 @@ def tried(referral: str, at: int) -> ReportContact:
 
 def follow_up(referral: str) -> ReportFollowUp:
     return ReportFollowUp(referral=referral, days=30, result="need_met")
+
+
+def _missed_twice(world: World) -> list[Event]:
+    body = missed(accepted(world), world.now)
+    world.send(body, "shelter")
+    return world.send(body, "shelter")
+
+
+def _tried_twice(world: World) -> list[Event]:
+    body = tried(accepted(world), world.now)
+    world.send(body, "shelter")
+    return world.send(body.model_copy(update={"reached": True}), "shelter")
+
+
+def _reported_too_often(world: World, report: Callable[[str, int], Submission]) -> list[Event]:
+    referral = accepted(world)
+    at = world.now
+    for earlier in range(MOST_REPORTS):
+        world.send(missed(referral, at - earlier), "shelter")
+    return world.send(report(referral, at + 1), "shelter")
+
+
+def _reported(world: World) -> Submission:
+    referral = accepted(world)
+    world.send(missed(referral, world.now), "shelter")
+    return retract(referral, world.state.sequence)
+
+
+def _taken_back_twice(world: World) -> list[Event]:
+    body = _reported(world)
+    world.send(body, "shelter")
+    return world.send(body, "shelter")
+
+
+def _taken_back_by_the_agency(world: World) -> list[Event]:
+    return world.send(_reported(world), "police")
+
+
+def _start_taken_back(world: World) -> list[Event]:
+    referral = accepted(world)
+    world.send(start(referral), "shelter")
+    return world.send(retract(referral, world.state.sequence), "shelter")
+
+
+def _followed_up_by_both(world: World) -> list[Event]:
+    body = follow_up(closed(world))
+    world.tick(world.now + 30 * DAY)
+    world.send(body, "shelter")
+    return world.send(body, "police")
 
 
 def naming(world: World, local: str) -> Submission:
@@ -666,6 +717,19 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ),
     ("date_not_wanted", "declined for good until a date", _declined_until),
     ("no_handoff", "not in the protocol", lambda w: w.send(handoff(accepted(w), w.now), "police")),
+    ("already_reported", "a no-show missed twice", _missed_twice),
+    ("already_reported", "a contact tried twice", _tried_twice),
+    ("too_many_reports", "contacts of one service", lambda w: _reported_too_often(w, tried)),
+    ("too_many_reports", "no-shows of one service", lambda w: _reported_too_often(w, missed)),
+    ("no_such_report", "never reported", lambda w: w.send(retract(accepted(w), 1), "shelter")),
+    ("no_such_report", "taken back before", _taken_back_twice),
+    ("no_such_report", "a start", _start_taken_back),
+    ("not_your_report", "by another", lambda w: w.send(retract(accepted(w), 1), "clinic")),
+    ("not_your_report", "by the agency", _taken_back_by_the_agency),
+    ("not_your_report", "followed up by the other", _followed_up_by_both),
+    ("referral_closed", "taken back", lambda w: w.send(retract(withdrawn(w), 1), "shelter")),
+    ("not_accepted", "taken back", lambda w: w.send(retract(offered(w), 1), "shelter")),
+    ("unknown_referral", "taken back", lambda w: waited_for(w, retract(of(), 1), "shelter")),
     ("no_follow_up", "nobody took the person", lambda w: w.send(follow_up(withdrawn(w)), "police")),
     ("time_in_future", "missed tomorrow", lambda w: w.send(missed(accepted(w), w.now + DAY), "shelter")),
     (

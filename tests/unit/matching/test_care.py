@@ -381,7 +381,8 @@ def test_provider_or_agency_says_how_it_is_once_for_each_day(world: World, sende
     assert world.send(follow_up(referral, 30), sender) == [
         FollowedUp(referral=referral, days=30, by=sender, result="need_met")
     ]
-    assert refused(world.send(follow_up(referral, 30), "shelter")) == "no_follow_up"
+    other = {"shelter": "police", "police": "shelter"}[sender]
+    assert refused(world.send(follow_up(referral, 30), other)) == "not_your_report"
     assert refused(world.send(follow_up(referral, 90), sender)) == "time_out_of_range"
     world.tick(world.now + 60 * DAY)
     assert kinds(world.send(follow_up(referral, 90), sender)) == ["FollowedUp"]

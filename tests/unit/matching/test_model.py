@@ -25,11 +25,15 @@ from referral_bus.contracts.ledger import (
     ELSEWHERE,
     EVENTS,
     GENESIS_HASH,
+    ContactReported,
     Escalated,
     Event,
     FollowedUp,
     FollowUpDue,
+    HandoffConfirmed,
+    HandoffRetracted,
     JoinedOutcomeCorrected,
+    NoShowReported,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
@@ -44,6 +48,7 @@ from referral_bus.contracts.ledger import (
     ReferralResumed,
     ReferralSplit,
     ReferralWithdrawn,
+    ReportRetracted,
     RulesActivated,
     ServiceProposed,
     SubmissionParked,
@@ -82,6 +87,7 @@ from tests.support.deciding import (
     protocol,
     publish,
     report,
+    retract,
     rules,
     service_of,
     start,
@@ -170,6 +176,7 @@ class Anybody(RuleBasedStateMachine):
         self.came: dict[str, OutcomeResult] = {}
         self.reopened: set[str] = set()
         self.reached: dict[str, int] = {}
+        self.standing: dict[int, str] = {}
         self.waited: dict[str, Waited] = {}
         self.outcomes: set[str] = set()
         self.to_follow_up: set[tuple[str, int]] = set()
@@ -428,15 +435,19 @@ class Anybody(RuleBasedStateMachine):
                 self.waited[event.referral].go_on(now)
 
     def nothing_leads_back(self, event: Event) -> None:
-        """Whatever is reported, in whatever order: a service that was accepted never stands where it stood before."""
+        """Whatever is reported, in whatever order: a service that was accepted never stands where it stood before, unless a report of it
+        was taken back."""
         name = getattr(event, "referral", "")
         known = self.reader.state.referrals.get(name)
         if known is None or known.acceptance is None:
             return
         business = known.attempt(known.acceptance).business
+        task = task_id(name, known.acceptance)
+        if isinstance(event, ReportRetracted | HandoffRetracted):
+            self.reached.pop(task, None)
         if business == "on-hold":
             return
-        task, far = task_id(name, known.acceptance), SERVING.index(business)
+        far = SERVING.index(business)
         assert far >= self.reached.get(task, 0), f"{business} after {SERVING[self.reached[task]]}"
         self.reached[task] = far
 
@@ -490,6 +501,12 @@ class Anybody(RuleBasedStateMachine):
                     self.never[event.referral].add(made.service)
             case ReferralWithdrawn() if event.task is not None:
                 assert self.open.pop(event.task, None) or self.taken.pop(event.task)
+            case NoShowReported() | ContactReported() | HandoffConfirmed():
+                self.standing[sequence] = event.task
+            case ReportRetracted() | HandoffRetracted():
+                assert self.standing.pop(event.corrects) == event.task, (
+                    "taken back twice, or of another service"
+                )
             case OutcomeReported() if event.corrects is None:
                 del self.taken[event.task]
                 self.outcomes.add(event.referral)
@@ -710,9 +727,13 @@ class Life:
             self.time_passes,
             self.a_question_is_answered,
             self.a_handoff_is_confirmed,
+            self.a_report_is_taken_back,
         ]
         unlikely = [
             lambda: machine.a_provider_says_something_of_what_is_over(chosen, self.of_service()),
+            lambda: machine.a_provider_says_something_of_what_is_over(
+                chosen, OF_SERVICE[pick(["follow up", "follow up again"])]
+            ),
             lambda: machine.a_provider_reports_of_what_it_has_not_accepted(chosen, self.of_service()),
             lambda: machine.anybody_says_anything(pick(PARTIES), chosen, pick(SAYINGS), draw.randint(1, 4)),
             lambda: machine.counts_rightly(pick("abc"), draw.randint(1, 3), draw.randint(0, 3)),
@@ -743,6 +764,14 @@ class Life:
             if known.acceptance is not None and known.protocol.step("handoff") is not None:
                 who = self.random.choice([known.agency, known.attempt(known.acceptance).provider])
                 self.machine.send(OF_SERVICE["handoff"](self.machine.world, name, 1), who)
+
+    def a_report_is_taken_back(self) -> None:
+        reported = [
+            (name, one) for name, known in self.machine.world.state.referrals.items() for one in known.reports
+        ]
+        if reported:
+            name, said = self.random.choice(reported)
+            self.machine.send(retract(name, said.sequence), said.by)
 
     def of_service(self) -> Saying:
         return self.random.choice([*OF_SERVICE.values(), OF_OFFERS["propose"]])

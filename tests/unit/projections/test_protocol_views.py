@@ -16,6 +16,7 @@ from referral_bus.contracts.ledger import (
     ContactReported,
     Escalated,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     KeyDestroyed,
@@ -34,6 +35,7 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
@@ -447,6 +449,75 @@ async def test_the_time_for_the_handoff_stands_still_while_the_service_rests(wor
     due = world.region.now + 2 * HOUR
     waiting = world.waiting(opened.referral)
     assert (waiting["handoff", "provider"], waiting["handoff", "agency"]) == (due, due)
+
+
+async def test_a_no_show_that_is_taken_back_is_not_counted(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(
+        accepted(offer), NoShowReported(**task, missed_at=START), NoShowReported(**task, missed_at=1)
+    )
+    second = world.region.sequence
+    await world.see(ReportRetracted(**task, report="no_show", corrects=second))
+    assert (world.task(offer), world.views.row("tasks", task=offer.task)["missed"]) == (
+        ("accepted", "no-show"),
+        1,
+    )
+    await world.see(ReportRetracted(**task, report="no_show", corrects=second - 1))
+    assert (world.task(offer), world.views.row("tasks", task=offer.task)["missed"]) == (
+        ("accepted", "accepted"),
+        0,
+    )
+    assert [row["correction"] for row in world.views.table("events")][-2:] == [True, True]
+
+
+async def test_a_start_that_is_corrected_is_shown_with_its_time_and_as_a_correction(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer), ServiceStarted(**task, started_at=START))
+    wrong, waiting = world.region.sequence, world.waiting(opened.referral)
+    await world.see(TaskHeld(**task, reason="in_custody", until=START + HOUR))
+    await world.see(ServiceStarted(**task, started_at=START - 5, corrects=wrong))
+    assert world.task(offer) == ("on-hold", "on-hold")
+    assert world.referral(opened.referral)["standing"] == "on-hold"
+    assert world.views.row("tasks", task=offer.task)["started_at"] == START - 5
+    assert [row["sequence"] for row in world.views.table("events") if row["correction"]] == [
+        world.region.sequence
+    ]
+    assert waiting.keys() >= {("outcome", "provider")}
+
+
+@pytest.mark.parametrize("by", ["hospital", "shelter"])
+async def test_a_handoff_that_was_done_waits_anew_for_who_took_it_back(world: World, by: str) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    said = {**task, "means": "phone", "confirmed_at": START}
+    first = HandoffConfirmed(**said, by="hospital", complete=False)
+    await world.see(accepted(offer), first, HandoffConfirmed(**said, by="shelter", complete=True))
+    world.region.now += HOUR
+    await world.see(HandoffRetracted(**task, by=by, corrects=world.region.sequence))
+    whose = "agency" if by == "hospital" else "provider"
+    waiting = world.waiting(opened.referral)
+    assert {name: due for name, due in waiting.items() if name[0] == "handoff"} == {
+        ("handoff", whose): world.region.now + 2 * HOUR
+    }
+    assert world.task(offer) == ("accepted", "accepted")
+    await world.see(HandoffConfirmed(**said, by=by, complete=True))
+    assert set(world.waiting(opened.referral)) == {("start", "provider")}
+    assert world.task(offer) == ("accepted", "handed-over")
+
+
+async def test_half_a_handoff_that_is_taken_back_is_due_when_the_other_half_is(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer))
+    due = world.waiting(opened.referral)["handoff", "provider"]
+    said = {**task, "means": "phone", "confirmed_at": START}
+    await world.see(HandoffConfirmed(**said, by="hospital", complete=False))
+    world.region.now += HOUR
+    await world.see(HandoffRetracted(**task, by="hospital", corrects=world.region.sequence))
+    waiting = world.waiting(opened.referral)
+    assert (waiting["handoff", "agency"], waiting["handoff", "provider"]) == (due, due)
 
 
 async def test_a_no_show_is_counted_and_a_contact_is_in_the_timeline(world: World) -> None:

@@ -22,7 +22,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.matching.core.closing import result_of
 from services.matching.core.fold.submissions import OF_A_SERVICE, wake
-from services.matching.core.state import DAY_MS, GATHERED, Closed, Due, Referral, Region
+from services.matching.core.state import DAY_MS, GATHERED, Closed, Due, Followed, Referral, Region
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
@@ -215,6 +215,8 @@ def follow_up_due(state: Region, _: Meta, event: FollowUpDue) -> None:
     state.settle("follow_up", event.referral)
 
 
-def followed_up(state: Region, _: Meta, event: FollowedUp) -> None:
+def followed_up(state: Region, meta: Meta, event: FollowedUp) -> None:
     record = state.closed[event.referral]
-    state.closed[event.referral] = record._replace(followed=record.followed | {event.days})
+    others = tuple(one for one in record.followed if one.days != event.days)
+    said = Followed(event.days, meta.sequence, event.by)
+    state.closed[event.referral] = record._replace(followed=(*others, said))
