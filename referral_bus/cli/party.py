@@ -333,6 +333,7 @@ _WORDS: Final = {
     "OfferMade": ("offer made", "answer until"),
     "ReferralWaitlisted": ("referral waits for a place", "looked at anew"),
     "TaskCancelled": ("offer or acceptance ended", "until"),
+    "TaskEnteredInError": ("offer or acceptance entered in error", "until"),
     "InformationAsked": ("the provider asks for more", "until"),
     "InformationGiven": ("the agency answered", "until"),
     "ServiceProposed": ("another service proposed", "until"),

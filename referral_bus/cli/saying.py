@@ -280,7 +280,7 @@ def withdraw(
     referral: Referral,
     reason: Annotated[WithdrawReason, typer.Option(help="Why.")],
 ) -> Answer:
-    """Take a referral back."""
+    """Take a referral back; one that is closed only as entered in error."""
     return bus.withdraw(referral, reason, id=id)
 
 

@@ -340,11 +340,20 @@ class OfferExpired(Event):
 
 
 class ReferralWithdrawn(Event):
-    """The agency took the referral back; ``task`` is the offer or acceptance that ended with it."""
+    """The agency took the referral back; ``task`` is the offer or acceptance that ended with it. One that is closed is taken back only as
+    entered in error, and is that from then on."""
 
     referral: ReferralId
     reason: WithdrawReason
     task: TaskId | None = None
+
+
+class TaskEnteredInError(Event):
+    """A task that is over should never have been: its referral was entered in error."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
 
 
 class ServiceStarted(Event):
@@ -718,6 +727,7 @@ EVENTS: tuple[type[Event], ...] = (
     InformationGiven,
     ServiceProposed,
     ReferralWithdrawn,
+    TaskEnteredInError,
     ServiceStarted,
     TaskHeld,
     TaskResumed,

@@ -226,7 +226,7 @@ REFUSALS: Final[dict[str, str]] = {
     "is_a_part": "The referral is part of another, and can't be split again.",
     "not_closed": "The referral is not closed, so it can't be reopened.",
     "reopening_too_late": "The referral was closed too long ago for its protocol. Submit a new one.",
-    "entered_in_error": "The referral was entered in error, so it can't be reopened. Submit a new one.",
+    "entered_in_error": "The referral was entered in error: nothing more is taken of it. Submit a new one.",
     "nothing_asked": "The provider did not ask for information.",
     "time_out_of_range": "The date is in the past, or further ahead than may be asked for.",
     "date_missing": "This reason needs the date until which the referral is to rest.",

@@ -44,6 +44,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -148,6 +149,8 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
             return f"{event.provider} proposed {name(event.service)}."
         case ReferralWithdrawn():
             return f"Withdrawn: {_words(event.reason)}."
+        case TaskEnteredInError():
+            return f"What was offered to {event.provider} never should have been."
         case ServiceStarted():
             return f"The service began at {time(event.started_at)}.{_corrects(event.corrects)}{_late(event.late)}"
         case TaskHeld():

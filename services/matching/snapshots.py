@@ -254,7 +254,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.unaccepted_since,
                 r.unaccepted_for,
                 r.tasks,
-                r.before,
+                r.asked_before,
                 r.round_from,
                 sorted(r.never),
                 r.on_hold,
@@ -366,6 +366,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         closed = Closed(*row)
         state.closed[name] = closed._replace(
             protocol=protocols[row[_PROTOCOL_OF_CLOSED]],
+            asked=tuple(closed.asked),
             never=frozenset(closed.never),
             followed=tuple(Followed(*one) for one in closed.followed),
             served=_served(closed.served),
@@ -397,7 +398,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         unaccepted_since,
         unaccepted_for,
         tasks,
-        before,
+        asked_before,
         round_from,
         *row,
     ) = row
@@ -417,7 +418,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         unaccepted_since=unaccepted_since,
         unaccepted_for=unaccepted_for,
         tasks=tuple(Task(*task) for task in tasks),
-        before=before,
+        asked_before=tuple(asked_before),
         round_from=round_from,
         never=frozenset(never),
         on_hold=on_hold,

@@ -71,6 +71,7 @@ from referral_bus.contracts.ledger import (
     SubmissionRepeated,
     SubmissionResumed,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
     WindowClosed,
@@ -118,6 +119,7 @@ _HEARD_BY_ITS_PROVIDER = (
     | OfferDeclined
     | OfferExpired
     | TaskCancelled
+    | TaskEnteredInError
     | InformationAsked
     | InformationGiven
     | ServiceProposed

@@ -45,6 +45,7 @@ GATHERED: Final[Urgency] = "routine"
 """How urgent a referral is that may wait for a window, to be decided with others."""
 
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
+_NOT_OFFERED: Final[frozenset[BusinessStatus]] = frozenset({"reserving", "no-place", "no-answer"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
 
 
@@ -176,7 +177,8 @@ class Referral:
     unaccepted_for: int = 0
     """For how long before that it could have been accepted and was not; for a part also the whole, before it was split."""
     tasks: tuple[Task, ...] = ()
-    before: int = 0
+    asked_before: tuple[str, ...] = ()
+    """The providers of the attempts that were made before it was reopened (see :attr:`asked`)."""
     round_from: int = 0
     never: frozenset[str] = frozenset()
     """Services it is not to be offered to again."""
@@ -224,6 +226,19 @@ class Referral:
             self,
             urgency=event.urgency or self.urgency,
             sealed_facts=event.sealed_facts or self.sealed_facts,
+        )
+
+    @property
+    def before(self) -> int:
+        """How many attempts were made before it was reopened."""
+        return len(self.asked_before)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The provider of each attempt there ever was; empty where another region had no place, and so nothing was offered."""
+        return (
+            *self.asked_before,
+            *("" if task.business in _NOT_OFFERED else task.provider for task in self.tasks),
         )
 
     @property
@@ -320,7 +335,8 @@ class Closed(NamedTuple):
     purpose: Purpose
     protocol: Protocol
     mode: Mode
-    attempts: int
+    asked: tuple[str, ...]
+    """The provider of each attempt (see :attr:`Referral.asked`)."""
     never: frozenset[str]
     served: Served | None = None
     """The attempt that was last over with an outcome."""
@@ -337,13 +353,18 @@ class Closed(NamedTuple):
     closed_by: int = 0
     """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
 
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made to have it fulfilled."""
+        return len(self.asked)
+
     def follow_up(self, days: int) -> Followed | None:
         """What was said of how it is so many days later."""
         return next((one for one in self.followed if one.days == days), None)
 
     def counts(self, name: str, part: Closed) -> bool:
-        """Whether the outcome was joined from this part's; a part that was reopened since goes on for itself."""
-        return name in self.joined and part.completed and part.at <= self.at
+        """Whether the outcome was joined from what came of this part; one that was reopened since goes on for itself."""
+        return name in self.joined and part.at <= self.at
 
     def reopened(self, sealed_facts: bytes, now: int) -> Referral:
         """The referral as it is taken up again. The service an agency once named is not asked again before all others."""
@@ -358,7 +379,7 @@ class Closed(NamedTuple):
             opened_at=now,
             in_line_since=now,
             unaccepted_since=now,
-            before=self.attempts,
+            asked_before=self.asked,
             never=self.never,
             part_of=self.part_of,
             served=self.served,

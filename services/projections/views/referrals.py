@@ -199,6 +199,10 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
             return {"outcome": event.result, "outcome_at": sequence, "corrected": corrected}
         case JoinedOutcomeCorrected():
             return {"outcome": event.result, "corrected": True}
+        case ReferralWithdrawn() if row["reason"] is not None:
+            # It is closed, and was entered in error: nothing came of what never should have been.
+            never = {"outcome": None, "outcome_at": None, "corrected": False}
+            return {"status": "entered-in-error", "reason": "withdrawn", **never}
         case ReferralWithdrawn():
             return {"offers": [], "serving": None, **_NO_LINE}
         case ReferralClosed():

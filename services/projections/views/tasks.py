@@ -30,6 +30,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -58,6 +59,7 @@ _LATER = (
     | ServiceProposed
     | TaskCancelled
     | ReferralWithdrawn
+    | TaskEnteredInError
     | ServiceStarted
     | TaskHeld
     | TaskResumed
@@ -142,6 +144,8 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
         case ReferralWithdrawn():
             error = event.reason == "entered_in_error"
             return _ended("entered-in-error" if error else "cancelled", "withdrawn", now, event.reason)
+        case TaskEnteredInError():
+            return _ended("entered-in-error", "withdrawn", row["ended_at"] or now, "entered_in_error")
         case ServiceStarted():
             said = {"started_at": event.started_at}
             return said if event.late or event.corrects is not None else _now("in-progress", "started") | said

@@ -50,6 +50,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -91,6 +92,7 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
     InformationGiven: ("provider",),
     ServiceProposed: ("provider", "service"),
     ReferralWithdrawn: ("reason",),
+    TaskEnteredInError: ("provider",),
     ServiceStarted: ("started_at", "late", "corrects"),
     TaskHeld: ("reason", "until"),
     TaskResumed: (),

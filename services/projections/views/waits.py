@@ -203,6 +203,8 @@ class _Waits:
                 yield from self._done(None, {"resume"})
             case ReferralTransferred():
                 yield from self._handed_on()
+            case ReferralWithdrawn() if event.reason == "entered_in_error":
+                yield from self._end(self._waiting())
             case ReferralWithdrawn() if event.task is not None:
                 yield from self._done(event.task)
             case ReferralClosed():

@@ -208,6 +208,12 @@ def _followed_up_by_both(world: World) -> list[Event]:
     return world.send(body, "police")
 
 
+def never_was(world: World) -> str:
+    referral = closed(world)
+    world.send(withdraw(referral, "entered_in_error"), "police")
+    return referral
+
+
 def naming(world: World, local: str) -> Submission:
     body = world.submission()
     return body.model_copy(update={"mode": "direct", "service": service_of(local)})
@@ -653,6 +659,15 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("referral_closed", "started, and withdrawn before it was accepted", _started_and_withdrawn),
     ("referral_closed", "question answered", lambda w: w.send(reply(closed(w)), "police")),
     ("entered_in_error", "reopened", _reopened_when_wrong),
+    ("entered_in_error", "started", lambda w: w.send(start(never_was(w)), "shelter")),
+    ("entered_in_error", "ended", lambda w: w.send(outcome(never_was(w)), "shelter")),
+    ("entered_in_error", "followed up", lambda w: w.send(follow_up(never_was(w)), "shelter")),
+    ("entered_in_error", "twice", lambda w: w.send(withdraw(never_was(w), "entered_in_error"), "police")),
+    (
+        "not_your_referral",
+        "entered in error by another",
+        lambda w: w.send(withdraw(closed(w), "entered_in_error"), "hospital"),
+    ),
     ("already_split", "reopened", _reopened_when_split),
     ("unknown_calendar", "an organisation", _organisation_by_no_calendar),
     ("not_accepted", "started", lambda w: waited_for(w, start(offered(w)), "shelter")),

@@ -21,6 +21,7 @@ from referral_bus.contracts.ledger import (
     ReferralTransferred,
     ReferralWithdrawn,
     TaskCancelled,
+    TaskEnteredInError,
 )
 from referral_bus.contracts.vocabulary import OutcomeResult, WithdrawReason
 from tests.support.deciding import (
@@ -512,9 +513,11 @@ def test_what_was_accepted_is_the_task_that_was_entered_in_error_and_not_the_tra
     referral = world.accepted()
     world.send(propose(referral, "second"), "shelter")
     events = world.send(withdraw(referral, "entered_in_error"), "police")
-    assert events[:2] == [
+    second = {"referral": referral, "task": task_id(referral, 2), "provider": "clinic"}
+    assert events[:3] == [
         ReferralWithdrawn(referral=referral, reason="entered_in_error", task=task_id(referral, 1)),
-        TaskCancelled(referral=referral, task=task_id(referral, 2), provider="clinic", reason="withdrawn"),
+        TaskCancelled(**second, reason="withdrawn"),
+        TaskEnteredInError(**second),
     ]
 
 

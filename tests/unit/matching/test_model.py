@@ -55,6 +55,7 @@ from referral_bus.contracts.ledger import (
     SubmissionRefused,
     SubmissionResumed,
     TaskCancelled,
+    TaskEnteredInError,
 )
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import DECLINES, REFUSALS, SERVING, URGENCIES, OutcomeResult
@@ -177,6 +178,7 @@ class Anybody(RuleBasedStateMachine):
         self.reopened: set[str] = set()
         self.reached: dict[str, int] = {}
         self.standing: dict[int, str] = {}
+        self.made: dict[str, str] = {}
         self.waited: dict[str, Waited] = {}
         self.outcomes: set[str] = set()
         self.to_follow_up: set[tuple[str, int]] = set()
@@ -483,6 +485,7 @@ class Anybody(RuleBasedStateMachine):
                 assert event.transfer == bool(self.among(event.referral, self.taken))
                 self.round[event.referral].add(event.service)
                 self.open[event.task] = event
+                self.made[event.task] = event.provider
             case OfferAccepted():
                 made = self.taken[event.task] = self.open.pop(event.task)
                 assert made.provider == event.provider
@@ -499,6 +502,14 @@ class Anybody(RuleBasedStateMachine):
                 made = self.open.pop(event.task, None) or self.taken.pop(event.task)
                 if event.because is not None and DECLINES[event.because].then == "never":
                     self.never[event.referral].add(made.service)
+            case ReferralWithdrawn() if event.referral not in self.round:
+                assert event.reason == "entered_in_error"
+                self.outcomes.discard(event.referral)
+                self.came.pop(event.referral, None)
+                self.to_follow_up = {one for one in self.to_follow_up if one[0] != event.referral}
+            case TaskEnteredInError():
+                assert event.task not in self.open and event.task not in self.taken
+                assert self.made[event.task] == event.provider
             case ReferralWithdrawn() if event.task is not None:
                 assert self.open.pop(event.task, None) or self.taken.pop(event.task)
             case NoShowReported() | ContactReported() | HandoffConfirmed():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from referral_bus.contracts import ledger
 from referral_bus.contracts.ids import region_of, task_id
-from referral_bus.contracts.ledger import Entry
+from referral_bus.contracts.ledger import Entry, TaskEnteredInError
 from referral_bus.log.port import Record
 from services.matching.chain import Chain
 from services.matching.core.state import Region
@@ -56,6 +56,9 @@ class Cores:
             known = self.state.referrals[name]
             for number, task in enumerate(known.tasks, known.before + 1):
                 self.tasks[task_id(name, number)] = (task.status, task.business)
+        if isinstance(entry.event, TaskEnteredInError) and self.state.task(entry.event.task) is None:
+            assert entry.event.task in self.tasks
+            self.tasks[entry.event.task] = ("entered-in-error", "withdrawn")
 
 
 @cache

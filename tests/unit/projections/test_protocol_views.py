@@ -15,6 +15,7 @@ from referral_bus.contracts.ledger import (
     CapacityTaken,
     ContactReported,
     Escalated,
+    FollowUpDue,
     HandoffConfirmed,
     HandoffRetracted,
     InformationAsked,
@@ -39,6 +40,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -541,6 +543,29 @@ async def test_a_referral_that_never_should_have_been_is_entered_in_error(world:
     await world.see(withdrawn, closed)
     assert world.task(offer) == ("entered-in-error", "withdrawn")
     assert world.referral(opened.referral)["status"] == "entered-in-error"
+
+
+async def test_a_closed_referral_that_was_entered_in_error_has_no_outcome_and_waits_for_nobody(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    about = {"referral": opened.referral, "task": offer.task, "provider": offer.provider}
+    await world.see(accepted(offer), *completed(offer))
+    due = FollowUpDue(referral=opened.referral, days=30, provider="shelter")
+    await world.see(due)
+    over = world.views.row("tasks", task=offer.task)["ended_at"]
+    places = world.views.row("units", unit="un-north-beds")
+    assert world.waiting(opened.referral)
+    wrong = ReferralWithdrawn(referral=opened.referral, reason="entered_in_error")
+    await world.see(wrong, TaskEnteredInError(**about))
+    row = world.referral(opened.referral)
+    assert (row["status"], row["standing"], row["reason"]) == ("entered-in-error", "closed", "withdrawn")
+    assert (row["outcome"], row["outcome_at"]) == (None, None)
+    task = world.views.row("tasks", task=offer.task)
+    assert world.task(offer) == ("entered-in-error", "withdrawn")
+    assert (task["reason"], task["ended_at"]) == ("entered_in_error", over)
+    assert world.views.row("units", unit="un-north-beds") == places
+    assert world.waiting(opened.referral) == {}
 
 
 async def test_what_was_asked_of_an_erased_person_is_gone_and_what_is_asked_later_is_not_kept(

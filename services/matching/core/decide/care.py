@@ -187,6 +187,8 @@ def follow_up(asked: Asked, body: ReportFollowUp) -> list[Event]:
     if body.referral in state.referrals:
         return refused("not_closed", body.referral)
     closed = state.was_closed(body.referral, now)
+    if closed is not None and closed.in_error:
+        return refused("entered_in_error", body.referral)
     served = None if closed is None or not closed.completed else closed.served
     if closed is None or served is None:
         return refused("no_follow_up", body.referral)

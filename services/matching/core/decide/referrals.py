@@ -34,6 +34,7 @@ from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, Opened, refused
 from services.matching.core.decide.gathering import window_for
+from services.matching.core.decide.mistakes import closed_in_error, never_were, parts_in_error
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
 from services.matching.core.state import GATHERED, Referral
 
@@ -232,19 +233,26 @@ def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
 
 
 def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
-    """Close the referral and its parts, but for those that another agency follows since a transfer."""
+    """Close the referral and its parts, but for those that another agency follows since a transfer. What was entered in error is that with
+    all its tasks, also after it was closed."""
     state = asked.state
+    in_error = body.reason == "entered_in_error"
+    if in_error and body.referral not in state.referrals:
+        return closed_in_error(asked, body.referral)
     known = _own(asked, body.referral)
     if isinstance(known, list):
         return known
-    status: ReferralStatus = "entered-in-error" if body.reason == "entered_in_error" else "revoked"
+    status: ReferralStatus = "entered-in-error" if in_error else "revoked"
     events: list[Event] = []
     for part in sorted(known.parts or ()):
         of_part = state.referrals[part]
         if of_part.agency != known.agency:
             continue
         events += cancelled(part, of_part, _live(of_part), "withdrawn")
+        events += never_were(part, of_part.asked) if in_error else []
         events.append(ReferralClosed(referral=part, status=status, reason="withdrawn"))
+    if in_error:
+        events += parts_in_error(asked, body.referral, known.agency)
     live = _live(known)
     # What was accepted rather than who was asked to take the person over: that is the task that was entered in error, if it was.
     named = known.acceptance or (live[-1] if live else None)
@@ -252,6 +260,7 @@ def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
     return [
         ReferralWithdrawn(referral=body.referral, reason=body.reason, task=first),
         *cancelled(body.referral, known, [number for number in live if number != named], "withdrawn"),
+        *(never_were(body.referral, known.asked, but=named) if in_error else ()),
         *events,
         *closing(state, body.referral, known, status, "withdrawn"),
     ]

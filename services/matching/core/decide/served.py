@@ -35,6 +35,8 @@ def service_of(asked: Asked, name: str) -> Service | list[Event]:
     known = state.referrals.get(name)
     if known is None:
         closed = state.was_closed(name, asked.now)
+        if closed is not None and closed.in_error:
+            return refused("entered_in_error", name)
         if closed is None or closed.served is None:
             return refused("referral_closed", name)
         return _over(name, closed, closed.served)

@@ -36,6 +36,7 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.ReferralSplit: referrals.split,
     ledger.ReferralReopened: referrals.reopened,
     ledger.ReferralWithdrawn: tasks.withdrawn,
+    ledger.TaskEnteredInError: tasks.never_was,
     ledger.ReferralClosed: referrals.closed,
     ledger.MatchDecided: _nothing,
     ledger.OfferMade: tasks.offered,

@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import (
     ReferralSplit,
     ReferralTransferred,
     ReferralWaitlisted,
+    ReferralWithdrawn,
     WindowClosed,
 )
 from services.matching.core.closing import result_of
@@ -180,7 +181,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         purpose=known.purpose,
         protocol=known.protocol,
         mode=known.mode,
-        attempts=known.before + len(known.tasks),
+        asked=known.asked,
         never=known.never,
         served=served,
         completed=completed,
@@ -200,6 +201,18 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         counted = result_of(event)
         if counted is not None:
             whole.results = {**whole.results, event.referral: counted}
+
+
+def entered_in_error(state: Region, event: ReferralWithdrawn) -> None:
+    """A closed referral is as if it had never been: it is not followed up, and counts for nothing in the one it was a part of."""
+    record = state.closed[event.referral]
+    state.closed[event.referral] = record._replace(in_error=True, completed=False, served=None, joined={})
+    whole, closed = state.referrals.get(record.part_of or ""), state.closed.get(record.part_of or "")
+    if whole is not None:
+        whole.results = {part: came for part, came in whole.results.items() if part != event.referral}
+    elif closed is not None and closed.counts(event.referral, record):
+        joined = {part: came for part, came in closed.joined.items() if part != event.referral}
+        state.closed[record.part_of or ""] = closed._replace(joined=joined)
 
 
 def outcome_corrected(state: Region, meta: Meta, event: JoinedOutcomeCorrected) -> None:

@@ -21,6 +21,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -36,7 +37,7 @@ from referral_bus.contracts.vocabulary import (
 )
 from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
-from services.matching.core.fold.referrals import limited
+from services.matching.core.fold.referrals import entered_in_error, limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.state import Closed, Due, Referral, Region, Served, Started, Task
@@ -150,9 +151,17 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
 
 
 def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
-    if event.task is not None:
+    if event.referral in state.closed:
+        entered_in_error(state, event)
+    elif event.task is not None:
         status: TaskStatus = "entered-in-error" if event.reason == "entered_in_error" else "cancelled"
         _end(state, event.task, "withdrawn", meta.now, status)
+
+
+def never_was(state: Region, _: Meta, event: TaskEnteredInError) -> None:
+    # Of a referral that is closed, or of attempts before it was reopened, no more is remembered than who was asked.
+    if state.task(event.task) is not None:
+        _change(state, event.task, "entered-in-error", "withdrawn")
 
 
 def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
