@@ -169,7 +169,8 @@ class Bus:
         return await self._of_referral(referral, "reopen", ReopenBody(reason=reason, facts=facts), id)
 
     async def withdraw(self, referral: str, reason: WithdrawReason, *, id: str | None = None) -> Answer:
-        """Take a referral back. One that is closed can be taken back as ``entered_in_error`` alone."""
+        """Take a referral back. A service that has begun goes on until its provider says what came of it. A referral that is closed can be
+        taken back as ``entered_in_error`` alone."""
         return await self._of_referral(referral, "withdraw", WithdrawBody(reason=reason), id)
 
     async def answer(self, task: str, answer: str, *, id: str | None = None) -> Answer:

@@ -346,6 +346,8 @@ class ReferralWithdrawn(Event):
     referral: ReferralId
     reason: WithdrawReason
     task: TaskId | None = None
+    serving: TaskId | None = None
+    """The service that has begun. It goes on, and keeps its place, until its provider says what came of it: the referral is closed then."""
 
 
 class TaskEnteredInError(Event):
@@ -754,6 +756,12 @@ EVENTS: tuple[type[Event], ...] = (
     KeyDestroyed,
     *ELSEWHERE,
 )
+
+
+def task_of(event: Event) -> str | None:
+    """The task an event is about, if it is about one: of a withdrawal also the service that goes on."""
+    task: str | None = getattr(event, "task", None)
+    return event.serving if isinstance(event, ReferralWithdrawn) and task is None else task
 
 
 @dataclass(frozen=True, slots=True)

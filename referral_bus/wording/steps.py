@@ -148,7 +148,12 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
         case ServiceProposed():
             return f"{event.provider} proposed {name(event.service)}."
         case ReferralWithdrawn():
-            return f"Withdrawn: {_words(event.reason)}."
+            serving = (
+                ""
+                if event.serving is None
+                else " The service goes on until its provider says what came of it."
+            )
+            return f"Withdrawn: {_words(event.reason)}.{serving}"
         case TaskEnteredInError():
             return f"What was offered to {event.provider} never should have been."
         case ServiceStarted():

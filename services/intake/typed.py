@@ -161,7 +161,8 @@ class Typed:
     async def withdraw(
         self, referral: ReferralId, body: WithdrawBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Take a referral back. One that is closed can be taken back as entered in error alone."""
+        """Take a referral back. A service that has begun goes on until its provider says what came of it. A referral that is closed can be
+        taken back as entered in error alone."""
         return await self._say(_request(WithdrawRequest, body, referral=referral), caller, key)
 
     async def answer(self, task: TaskId, body: AnswerBody, caller: CallerOf, key: _Key = None) -> Response:

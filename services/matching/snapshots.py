@@ -264,6 +264,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.part_of,
                 None if r.parts is None else sorted(r.parts),
                 r.results,
+                r.withdrawn,
                 sorted(r.confirmed),
                 r.start,
                 r.reports,
@@ -402,8 +403,8 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         round_from,
         *row,
     ) = row
-    never, on_hold, held_until, waits_for, review_at, part_of, parts, results, confirmed, *service = row
-    start, reports, served = service
+    never, on_hold, held_until, waits_for, review_at, part_of, parts, results, *row = row
+    withdrawn, confirmed, start, reports, served = row
     referral = Referral(
         agency=agency,
         subject=subject,
@@ -427,6 +428,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         part_of=part_of,
         parts=None if parts is None else frozenset(parts),
         results=results,
+        withdrawn=withdrawn,
         confirmed=frozenset(confirmed),
         start=_start(start),
         reports=_reports(reports),

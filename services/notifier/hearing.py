@@ -75,6 +75,7 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
     WindowClosed,
+    task_of,
 )
 from referral_bus.contracts.vocabulary import Role
 from services.notifier.standing import ReferralStanding
@@ -327,7 +328,7 @@ def _providers(event: Event, standing: ReferralStanding) -> list[str | None]:
     if isinstance(event, _HEARD_BY_ITS_PROVIDER):
         return [event.provider]
     if isinstance(event, _HEARD_BY_WHO_HOLDS_THE_TASK):
-        return [standing.provider_of(event.task)]
+        return [standing.provider_of(task_of(event))]
     if isinstance(event, _HEARD_BY_THE_ACCEPTOR):
         return [standing.accepted_by]
     if isinstance(event, ReferralAmended):
@@ -368,8 +369,7 @@ def _task(event: Event, standing: ReferralStanding, party: _Party) -> str | None
         accepted = [standing.accepted_task] if standing.accepted_by == party[0] else []
         its = [*accepted, *(task for task, provider in standing.offers.items() if provider == party[0])]
         return its[0] if len(its) == 1 else None
-    task: str | None = getattr(event, "task", None)
-    return task
+    return task_of(event)
 
 
 def _reason(event: Event, standing: ReferralStanding, party: _Party) -> str | None:

@@ -193,6 +193,8 @@ class Referral:
     """Of a split referral: the parts that are not closed."""
     results: Mapping[str, OutcomeResult] = field(default_factory=dict)
     """What came of the parts that are closed, by part."""
+    withdrawn: bool = False
+    """Its agency took it back after the service had begun, which goes on until its provider says what came of it."""
     confirmed: frozenset[str] = frozenset()
     """The parties that confirmed the warm handoff."""
     start: Started | None = None

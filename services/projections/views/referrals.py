@@ -203,6 +203,8 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
             # It is closed, and was entered in error: nothing came of what never should have been.
             never = {"outcome": None, "outcome_at": None, "corrected": False}
             return {"status": "entered-in-error", "reason": "withdrawn", **never}
+        case ReferralWithdrawn() if event.serving is not None:
+            return {"status": "revoked", "offers": []}
         case ReferralWithdrawn():
             return {"offers": [], "serving": None, **_NO_LINE}
         case ReferralClosed():

@@ -53,6 +53,7 @@ from referral_bus.contracts.ledger import (
     TaskEnteredInError,
     TaskHeld,
     TaskResumed,
+    task_of,
 )
 from referral_bus.store.rows import Put
 from services.projections.known import Known
@@ -91,7 +92,7 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
     InformationAsked: ("provider",),
     InformationGiven: ("provider",),
     ServiceProposed: ("provider", "service"),
-    ReferralWithdrawn: ("reason",),
+    ReferralWithdrawn: ("reason", "serving"),
     TaskEnteredInError: ("provider",),
     ServiceStarted: ("started_at", "late", "corrects"),
     TaskHeld: ("reason", "until"),
@@ -130,7 +131,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
     task: str | None = (
         the(known, "referrals", referral)["accepted_task"]
         if isinstance(event, _AFTERWARDS)
-        else getattr(event, "task", None)
+        else task_of(event)
     )
     detail: dict[str, Any] = {field: getattr(event, field) for field in fields}
     if isinstance(event, ReferralAmended):

@@ -208,6 +208,14 @@ def _followed_up_by_both(world: World) -> list[Event]:
     return world.send(body, "police")
 
 
+def goes_on(world: World) -> str:
+    """A referral that is withdrawn, and whose service goes on."""
+    referral = accepted(world)
+    world.send(start(referral), "shelter")
+    world.send(withdraw(referral), "police")
+    return referral
+
+
 def never_was(world: World) -> str:
     referral = closed(world)
     world.send(withdraw(referral, "entered_in_error"), "police")
@@ -705,6 +713,19 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("not_on_hold", "a service resumed", lambda w: w.send(ResumeReferral(referral=accepted(w)), "shelter")),
     ("already_accepted", "held", lambda w: w.send(hold(accepted(w)), "police")),
     ("already_accepted", "split", lambda w: w.send(splitting(w, accepted(w)), "police")),
+    ("already_withdrawn", "withdrawn twice", lambda w: w.send(withdraw(goes_on(w)), "police")),
+    (
+        "already_withdrawn",
+        "amended",
+        lambda w: w.send(AmendReferral(referral=goes_on(w), urgency="crisis"), "police"),
+    ),
+    ("already_withdrawn", "transferred", lambda w: w.send(transferred(goes_on(w), "hospital"), "police")),
+    ("already_withdrawn", "proposed elsewhere", lambda w: w.send(propose(goes_on(w), "beds"), "shelter")),
+    (
+        "not_closed",
+        "reopened while its service goes on",
+        lambda w: w.send(reopening(w, goes_on(w)), "police"),
+    ),
     ("already_split", "split twice", _split_twice),
     ("already_split", "held", _held_when_split),
     ("is_a_part", "a part split", _split_a_part),

@@ -333,7 +333,9 @@ def test_an_outcome_is_corrected_by_its_provider_alone(world: World) -> None:
         assert refused(world.send(outcome(referral), sender)) == "not_your_offer"
 
 
-def test_a_withdrawn_referral_has_no_outcome_and_no_late_start(world: World) -> None:
+def test_a_referral_that_was_withdrawn_before_the_service_began_has_no_outcome_and_no_late_start(
+    world: World,
+) -> None:
     referral = accepted(world)
     world.send(withdraw(referral), "police")
     assert refused(world.send(outcome(referral), "shelter")) == "referral_closed"

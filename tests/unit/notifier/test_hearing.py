@@ -236,6 +236,7 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
     (of(ServiceProposed, service=SERVICE), OFFERED, BOTH, None, None),
     (of(ReferralWithdrawn, reason="other"), OFFERED, BOTH, "other", None),
     (of(ReferralWithdrawn, reason="other"), ACCEPTED, BOTH, "other", None),
+    (of(ReferralWithdrawn, reason="other", task=None, serving=TASK), ACCEPTED, BOTH, "other", None),
     (of(ReferralWithdrawn, reason="other", task=None), opened(OPENED), [AGENCY], "other", None),
     (of(TaskEnteredInError), ACCEPTED, BOTH, None, None),
     (of(TaskEnteredInError), opened(OPENED), BOTH, None, None),

@@ -545,6 +545,30 @@ async def test_a_referral_that_never_should_have_been_is_entered_in_error(world:
     assert world.referral(opened.referral)["status"] == "entered-in-error"
 
 
+async def test_a_service_that_goes_on_after_the_withdrawal_is_shown_as_started_until_its_outcome(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    await world.see(accepted(offer), started(offer))
+    withdrawn = ReferralWithdrawn(referral=opened.referral, reason="moved_away", serving=offer.task)
+    await world.see(withdrawn)
+    row = world.referral(opened.referral)
+    assert (row["status"], row["standing"], row["accepted_by"]) == ("revoked", "started", "shelter")
+    assert world.task(offer) == ("in-progress", "started")
+    assert world.views.row("units", unit="un-north-beds")["taken"] == 1
+    assert ("outcome", "provider") in world.waiting(opened.referral)
+    assert world.views.row("events", referral=opened.referral, type="ReferralWithdrawn")["task"] == offer.task
+    about = {"referral": opened.referral, "result": "partly_met"}
+    await world.see(
+        OutcomeReported(**about, task=offer.task),
+        ReferralClosed(**about, status="revoked", reason="withdrawn"),
+    )
+    row = world.referral(opened.referral)
+    assert (row["status"], row["standing"], row["outcome"]) == ("revoked", "closed", "partly_met")
+    assert world.task(offer) == ("completed", "completed")
+    assert world.views.row("units", unit="un-north-beds")["taken"] == 0
+
+
 async def test_a_closed_referral_that_was_entered_in_error_has_no_outcome_and_waits_for_nobody(
     world: World,
 ) -> None:

@@ -177,7 +177,11 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     return [
         reported,
         *cancelled(body.referral, known, known.offers, "closed"),
-        *closing(asked.state, body.referral, known, "completed", "outcome_reported", body.result),
+        *(
+            closing(asked.state, body.referral, known, "revoked", "withdrawn", body.result)
+            if known.withdrawn
+            else closing(asked.state, body.referral, known, "completed", "outcome_reported", body.result)
+        ),
     ]
 
 

@@ -233,20 +233,25 @@ def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
 
 
 def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
-    """Close the referral and its parts, but for those that another agency follows since a transfer. What was entered in error is that with
-    all its tasks, also after it was closed."""
+    """Close the referral and its parts, but for those that another agency follows since a transfer. A service that has begun goes on until
+    its outcome. What was entered in error is that with all its tasks, also after it was closed."""
     state = asked.state
     in_error = body.reason == "entered_in_error"
     if in_error and body.referral not in state.referrals:
         return closed_in_error(asked, body.referral)
-    known = _own(asked, body.referral)
+    known = _own(asked, body.referral, also_withdrawn=in_error)
     if isinstance(known, list):
         return known
+    if _has_begun(known) and not in_error:
+        return _taken_back(body, body.referral, known)
     status: ReferralStatus = "entered-in-error" if in_error else "revoked"
     events: list[Event] = []
     for part in sorted(known.parts or ()):
         of_part = state.referrals[part]
         if of_part.agency != known.agency:
+            continue
+        if _has_begun(of_part) and not in_error:
+            events += [] if of_part.withdrawn else _taken_back(body, part, of_part)
             continue
         events += cancelled(part, of_part, _live(of_part), "withdrawn")
         events += never_were(part, of_part.asked) if in_error else []
@@ -266,17 +271,32 @@ def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
     ]
 
 
+def _has_begun(known: Referral) -> bool:
+    return known.acceptance is not None and known.started
+
+
+def _taken_back(body: WithdrawReferral, name: str, known: Referral) -> list[Event]:
+    """The person is there: only the provider can say when the place is free."""
+    serving = None if known.acceptance is None else task_id(name, known.acceptance)
+    return [
+        ReferralWithdrawn(referral=name, reason=body.reason, serving=serving),
+        *cancelled(name, known, known.offers, "withdrawn"),
+    ]
+
+
 def _live(known: Referral) -> list[int]:
     accepted = known.acceptance
     return known.offers if accepted is None else sorted({*known.offers, accepted})
 
 
-def _own(asked: Asked, name: str) -> Referral | list[Event]:
-    """The open referral, if it is the sender's; else the refusal."""
+def _own(asked: Asked, name: str, also_withdrawn: bool = False) -> Referral | list[Event]:
+    """The open referral, if it is the sender's and was not taken back; else the refusal."""
     known = asked.state.referrals.get(name)
     if known is None:
         return refused("referral_closed", name)
-    return known if known.agency == asked.admitted.source else refused("not_your_referral", name)
+    if known.agency != asked.admitted.source:
+        return refused("not_your_referral", name)
+    return refused("already_withdrawn", name) if known.withdrawn and not also_withdrawn else known
 
 
 def _unreadable(asked: Asked, about: str, subject: str, facts: Opened | None) -> SubmissionRefused | None:

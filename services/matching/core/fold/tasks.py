@@ -153,6 +153,8 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
 def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
     if event.referral in state.closed:
         entered_in_error(state, event)
+    elif event.serving is not None:
+        state.referrals[event.referral].withdrawn = True
     elif event.task is not None:
         status: TaskStatus = "entered-in-error" if event.reason == "entered_in_error" else "cancelled"
         _end(state, event.task, "withdrawn", meta.now, status)
