@@ -223,7 +223,7 @@ REFUSALS: Final[dict[str, str]] = {
     "not_on_hold": "Neither the referral nor its service is on hold.",
     "already_accepted": "A service has accepted the referral.",
     "already_withdrawn": "The referral is withdrawn: its service alone goes on, until its provider says what came of it.",
-    "already_split": "The referral is split: its parts are what goes on.",
+    "already_split": "The referral is split: its parts are what goes on. Say it of them.",
     "is_a_part": "The referral is part of another, and can't be split again.",
     "not_closed": "The referral is not closed, so it can't be reopened.",
     "reopening_too_late": "The referral was closed too long ago for its protocol. Submit a new one.",

@@ -123,7 +123,8 @@ class Typed:
     async def amend(
         self, referral: ReferralId, body: AmendBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Correct a referral. What is given replaces what was said before: facts and identity as a whole."""
+        """Correct a referral. What is given replaces what was said before: facts and identity as a whole. Once it is split, urgency and
+        facts are corrected of its parts."""
         return await self._say(_request(AmendRequest, body, referral=referral), caller, key)
 
     async def hold(

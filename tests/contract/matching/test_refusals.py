@@ -313,6 +313,12 @@ def _held_when_split(world: World) -> list[Event]:
     return world.send(hold(referral), "police")
 
 
+def _amended_when_split(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(splitting(world, referral), "police")
+    return world.send(AmendReferral(referral=referral, urgency="crisis"), "police")
+
+
 def _split_a_part(world: World) -> list[Event]:
     world.send(splitting(world, offered(world)), "police")
     return world.send(splitting(world, of(number=8), 6, 7), "police")
@@ -728,6 +734,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ),
     ("already_split", "split twice", _split_twice),
     ("already_split", "held", _held_when_split),
+    ("already_split", "amended", _amended_when_split),
     ("is_a_part", "a part split", _split_a_part),
     ("id_reused", "a part that is there", lambda w: w.send(splitting(w, offered(w), 1, 2), "police")),
     ("not_closed", "reopened", lambda w: w.send(reopening(w, offered(w)), "police")),

@@ -103,6 +103,27 @@ def test_an_amended_urgency_changes_how_long_the_referral_may_go_unaccepted(worl
     assert kinds(world.tick(world.now)) == ["TaskCancelled", "ReferralClosed"]
 
 
+def test_of_a_split_referral_the_identity_is_amended_and_urgency_and_facts_are_its_parts_own(
+    world: World,
+) -> None:
+    world.publish(offers("beds", total=5))
+    whole = world.refer()
+    world.send(world.parts_of(whole, PARTS), "police")
+    facts = world.seal(HOUSING, subject_of(1))
+    for body in (
+        AmendReferral(referral=whole, urgency="crisis"),
+        AmendReferral(referral=whole, sealed_facts=facts),
+        AmendReferral(referral=whole, urgency="crisis", sealed_identity=b"sealed"),
+    ):
+        assert refused(world.send(body, "police")) == "already_split"
+    assert kinds(world.send(AmendReferral(referral=whole, sealed_identity=b"sealed"), "police")) == [
+        "ReferralAmended"
+    ]
+    world.send(AmendReferral(referral=FIRST, urgency="crisis"), "police")
+    urgencies = {name: known.urgency for name, known in world.state.referrals.items()}
+    assert urgencies == {whole: "urgent", FIRST: "crisis", SECOND: "urgent"}
+
+
 def test_only_the_agency_that_follows_the_referral_amends_it(world: World) -> None:
     world.publish(offers("beds"))
     body = AmendReferral(referral=world.refer(), urgency="crisis")

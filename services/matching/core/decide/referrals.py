@@ -78,11 +78,13 @@ def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
 
 def amend(asked: Asked, body: AmendReferral) -> list[Event]:
     """Take the correction; who waits for a place is matched anew by it, and who waits for a window but is too urgent for one now is matched
-    at once."""
+    at once. Of a whole that was split only the identity is left to correct: each of its parts has an urgency and facts of its own."""
     state, _, now, facts, _ = asked
     known = _own(asked, body.referral)
     if isinstance(known, list):
         return known
+    if known.parts is not None and (body.urgency is not None or body.sealed_facts is not None):
+        return refused("already_split", body.referral)
     if body.sealed_facts is not None:
         unreadable = _unreadable(asked, body.referral, known.subject, facts.get(body.referral))
         if unreadable is not None:
