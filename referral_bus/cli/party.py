@@ -168,6 +168,8 @@ def line_of(heard: Heard, private_jwk: str | None = None) -> str:
     said, moment = _WORDS.get(name, (_words(name), "until"))
     at = _local(notice.at)
     parts = [f"{at:%H:%M:%S}", f"[{heard.id}]", said, notice.task or notice.referral or ""]
+    if name in _TAKEN_BACK:
+        parts.append(f"event {notice.sequence}")
     if notice.reason is not None:
         parts.append(f"({notice.reason})")
     if notice.expires_at is not None:
@@ -350,6 +352,10 @@ _WORDS: Final = {
     "Escalated": ("not done in time", "due"),
 }
 """What is said of an event whose name isn't plain enough, and before its moment."""
+
+
+_TAKEN_BACK: Final = frozenset({"NoShowReported", "ContactReported", "HandoffConfirmed"})
+"""What can be taken back, which takes the sequence of the event."""
 
 
 def _words(name: str) -> str:

@@ -348,7 +348,9 @@ def retract(
     bus: SyncBus,
     id: str | None,
     referral: Referral,
-    sequence: Annotated[int, typer.Argument(help="Under which the timeline has it.")],
+    sequence: Annotated[
+        int, typer.Argument(help="The number of its event, as the notice and the timeline have it.")
+    ],
 ) -> Answer:
     """Take back a no-show, a contact or a handoff that one reported by mistake."""
     return bus.retract(referral, sequence, id=id)
