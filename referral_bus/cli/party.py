@@ -168,6 +168,8 @@ def line_of(heard: Heard, private_jwk: str | None = None) -> str:
     said, moment = _WORDS.get(name, (_words(name), "until"))
     at = _local(notice.at)
     parts = [f"{at:%H:%M:%S}", f"[{heard.id}]", said, notice.task or notice.referral or ""]
+    if name in _TAKEN_BACK:
+        parts.append(f"event {notice.sequence}")
     if notice.reason is not None:
         parts.append(f"({notice.reason})")
     if notice.expires_at is not None:
@@ -333,6 +335,7 @@ _WORDS: Final = {
     "OfferMade": ("offer made", "answer until"),
     "ReferralWaitlisted": ("referral waits for a place", "looked at anew"),
     "TaskCancelled": ("offer or acceptance ended", "until"),
+    "TaskEnteredInError": ("offer or acceptance entered in error", "until"),
     "InformationAsked": ("the provider asks for more", "until"),
     "InformationGiven": ("the agency answered", "until"),
     "ServiceProposed": ("another service proposed", "until"),
@@ -341,12 +344,18 @@ _WORDS: Final = {
     "NoShowReported": ("the person did not come", "until"),
     "ContactReported": ("tried to reach the person", "until"),
     "HandoffConfirmed": ("handover confirmed", "until"),
+    "ReportRetracted": ("a report of the person taken back", "until"),
+    "HandoffRetracted": ("the handover is not confirmed any more", "until"),
     "FollowUpDue": ("time to ask how it is", "until"),
     "FollowedUp": ("how it is was reported", "until"),
     "Reminded": ("reminder: act", "before"),
     "Escalated": ("not done in time", "due"),
 }
 """What is said of an event whose name isn't plain enough, and before its moment."""
+
+
+_TAKEN_BACK: Final = frozenset({"NoShowReported", "ContactReported", "HandoffConfirmed"})
+"""What can be taken back, which takes the sequence of the event."""
 
 
 def _words(name: str) -> str:

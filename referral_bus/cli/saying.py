@@ -184,7 +184,7 @@ def no_show(bus: SyncBus, id: str | None, referral: Referral, at: At = None) -> 
 
 @saying(respond, "provider")
 def start(bus: SyncBus, id: str | None, referral: Referral, at: At = None) -> Answer:
-    """The service began."""
+    """The service began. Said again with another time, it corrects what was said before."""
     return bus.start(referral, _millis(at) or _now(), id=id)
 
 
@@ -280,7 +280,7 @@ def withdraw(
     referral: Referral,
     reason: Annotated[WithdrawReason, typer.Option(help="Why.")],
 ) -> Answer:
-    """Take a referral back."""
+    """Take a referral back; one that is closed only as entered in error."""
     return bus.withdraw(referral, reason, id=id)
 
 
@@ -338,8 +338,22 @@ def follow_up(
     result: Result,
     note: Note = None,
 ) -> Answer:
-    """How it is some time after a referral was completed."""
+    """How it is some time after a referral was completed. Said again, it corrects what was said before."""
     return bus.follow_up(referral, one_of(FollowUpDay, "--days", days), result, note, id=id)
+
+
+@saying(respond, "provider")
+@saying(referral, "agency")
+def retract(
+    bus: SyncBus,
+    id: str | None,
+    referral: Referral,
+    sequence: Annotated[
+        int, typer.Argument(help="The number of its event, as the notice and the timeline have it.")
+    ],
+) -> Answer:
+    """Take back a no-show, a contact or a handoff that one reported by mistake."""
+    return bus.retract(referral, sequence, id=id)
 
 
 def _now() -> int:

@@ -40,6 +40,7 @@ from referral_bus.contracts.requests import (
     ProposeBody,
     ReferralRequest,
     ReopenBody,
+    RetractBody,
     SplitBody,
     StartBody,
     TransferBody,
@@ -168,7 +169,8 @@ class Bus:
         return await self._of_referral(referral, "reopen", ReopenBody(reason=reason, facts=facts), id)
 
     async def withdraw(self, referral: str, reason: WithdrawReason, *, id: str | None = None) -> Answer:
-        """Take a referral back."""
+        """Take a referral back. A service that has begun goes on until its provider says what came of it. A referral that is closed can be
+        taken back as ``entered_in_error`` alone."""
         return await self._of_referral(referral, "withdraw", WithdrawBody(reason=reason), id)
 
     async def answer(self, task: str, answer: str, *, id: str | None = None) -> Answer:
@@ -235,7 +237,7 @@ class Bus:
         return await self._of_referral(referral, "no-show", NoShowBody(missed_at=missed_at), id)
 
     async def start(self, referral: str, started_at: int, *, id: str | None = None) -> Answer:
-        """Say that the service began; ``started_at`` in epoch milliseconds UTC."""
+        """Say that the service began; ``started_at`` in epoch milliseconds UTC. Said again with another time, it is a correction."""
         return await self._of_referral(referral, "start", StartBody(started_at=started_at), id)
 
     async def outcome(
@@ -272,9 +274,14 @@ class Bus:
         *,
         id: str | None = None,
     ) -> Answer:
-        """Say how it is so many days after the referral was completed. The note is sealed."""
+        """Say how it is so many days after the referral was completed. The note is sealed. Said again, it is a correction."""
         body = FollowUpBody(days=days, result=result, note=note)
         return await self._of_referral(referral, "follow-up", body, id)
+
+    async def retract(self, referral: str, sequence: int, *, id: str | None = None) -> Answer:
+        """Take back a no-show, a contact or a confirmed handoff that one reported by mistake: the event that the timeline has under this
+        ``sequence``."""
+        return await self._of_referral(referral, "retract", RetractBody(sequence=sequence), id)
 
     # What a provider says of its services.
 

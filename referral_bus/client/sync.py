@@ -76,6 +76,7 @@ class SyncBus:
     outcome = _waited(Bus.outcome)
     confirm_handoff = _waited(Bus.confirm_handoff)
     follow_up = _waited(Bus.follow_up)
+    retract = _waited(Bus.retract)
     report_capacity = _waited(Bus.report_capacity)
     publish_service = _waited(Bus.publish_service)
     send = _waited(Bus.send)

@@ -45,6 +45,8 @@ CLOCK_SKEW_MS: Final = 10 * 60_000
 
 Sealed = Annotated[bytes, Field(min_length=1, max_length=65_536)]
 Places = Annotated[int, Field(ge=0, le=1_000_000)]
+Sequence = Annotated[int, Field(ge=1)]
+"""Where an event stands in its region's ledger."""
 HomeSequence = Annotated[int, Field(ge=0)]
 """A sequence of another region's ledger."""
 Room = Annotated[int, Field(ge=0, le=2_000_000)]
@@ -237,6 +239,14 @@ class ReportFollowUp(Submission):
     sealed_note: Sealed | None = None
 
 
+class RetractReport(Submission):
+    """A no-show, a contact or a handoff should not have been reported. ``sequence`` is that of the event that says it was; who reported it
+    takes it back."""
+
+    referral: ReferralId
+    sequence: Sequence
+
+
 class ReportCapacity(Submission):
     """The provider counts its places anew; ``true_at`` is when it counted."""
 
@@ -376,6 +386,7 @@ SUBMISSIONS: tuple[type[Submission], ...] = (
     ConfirmHandoff,
     ReportOutcome,
     ReportFollowUp,
+    RetractReport,
     ReportCapacity,
     PublishService,
     AdoptReference,

@@ -22,7 +22,7 @@ from referral_bus.contracts.ids import (
     TaskId,
     UnitId,
 )
-from referral_bus.contracts.inbox import HomeSequence, Places, Room, Sealed, Submission
+from referral_bus.contracts.inbox import HomeSequence, Places, Room, Sealed, Sequence, Submission
 from referral_bus.contracts.message import Code, Message, Millis, Part
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, Protocol, Version
 from referral_bus.contracts.services import ServiceDefinition
@@ -40,6 +40,7 @@ from referral_bus.contracts.vocabulary import (
     Mode,
     OutcomeCause,
     OutcomeResult,
+    PersonReport,
     Purpose,
     ReferenceKind,
     ReferralStatus,
@@ -51,7 +52,6 @@ from referral_bus.contracts.vocabulary import (
 )
 
 Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
-Sequence = Annotated[int, Field(ge=1)]
 
 
 class Admitted(Part):
@@ -340,21 +340,33 @@ class OfferExpired(Event):
 
 
 class ReferralWithdrawn(Event):
-    """The agency took the referral back; ``task`` is the offer or acceptance that ended with it."""
+    """The agency took the referral back; ``task`` is the offer or acceptance that ended with it. One that is closed is taken back only as
+    entered in error, and is that from then on."""
 
     referral: ReferralId
     reason: WithdrawReason
     task: TaskId | None = None
+    serving: TaskId | None = None
+    """The service that has begun. It goes on, and keeps its place, until its provider says what came of it: the referral is closed then."""
+
+
+class TaskEnteredInError(Event):
+    """A task that is over should never have been: its referral was entered in error."""
+
+    referral: ReferralId
+    task: TaskId
+    provider: OrganisationId
 
 
 class ServiceStarted(Event):
-    """The person is being served."""
+    """The person is being served. One that ``corrects`` the event at that sequence says only that it was at another time."""
 
     referral: ReferralId
     task: TaskId
     started_at: Millis
     late: bool = False
     """It was reported after the outcome: a correction of the record, which changes nothing else."""
+    corrects: Sequence | None = None
 
 
 class TaskHeld(Event):
@@ -408,6 +420,28 @@ class HandoffConfirmed(Event):
     """As of :class:`ServiceStarted`."""
 
 
+class ReportRetracted(Event):
+    """What the event at the sequence that it ``corrects`` says did not happen, as the provider says that reported it."""
+
+    referral: ReferralId
+    task: TaskId
+    report: PersonReport
+    corrects: Sequence
+    late: bool = False
+    """As of :class:`ServiceStarted`."""
+
+
+class HandoffRetracted(Event):
+    """Who confirmed the handoff, by the event at the sequence that this ``corrects``, did so by mistake: it is still to be confirmed."""
+
+    referral: ReferralId
+    task: TaskId
+    by: OrganisationId
+    corrects: Sequence
+    late: bool = False
+    """As of :class:`ServiceStarted`."""
+
+
 class OutcomeReported(Event):
     """What came of it, as the provider says. One that ``corrects`` the event at that sequence came after the referral was closed.
     ``ended_at`` is when the service ended, where that was before it was said: follow-ups count from it."""
@@ -440,13 +474,14 @@ class FollowUpDue(Event):
 
 
 class FollowedUp(Event):
-    """How it is, so many days after the referral was completed."""
+    """How it is, so many days after the referral was completed. One that ``corrects`` the event at that sequence replaces what it says."""
 
     referral: ReferralId
     days: FollowUpDay
     by: OrganisationId
     result: OutcomeResult
     sealed_note: Sealed | None = None
+    corrects: Sequence | None = None
 
 
 class Reminded(Event):
@@ -715,12 +750,15 @@ EVENTS: tuple[type[Event], ...] = (
     InformationGiven,
     ServiceProposed,
     ReferralWithdrawn,
+    TaskEnteredInError,
     ServiceStarted,
     TaskHeld,
     TaskResumed,
     NoShowReported,
     ContactReported,
     HandoffConfirmed,
+    ReportRetracted,
+    HandoffRetracted,
     OutcomeReported,
     FollowUpDue,
     FollowedUp,
@@ -741,6 +779,12 @@ EVENTS: tuple[type[Event], ...] = (
     KeyDestroyed,
     *ELSEWHERE,
 )
+
+
+def task_of(event: Event) -> str | None:
+    """The task an event is about, if it is about one: of a withdrawal also the service that goes on."""
+    task: str | None = getattr(event, "task", None)
+    return event.serving if isinstance(event, ReferralWithdrawn) and task is None else task
 
 
 @dataclass(frozen=True, slots=True)

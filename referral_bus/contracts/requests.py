@@ -35,6 +35,8 @@ from referral_bus.contracts.inbox import (
     ReportOutcome,
     ReportServiceStart,
     ResumeReferral,
+    RetractReport,
+    Sequence,
     SplitReferral,
     Submission,
     SubmitReferral,
@@ -331,6 +333,18 @@ class FollowUpRequest(FollowUpBody):
     referral: ReferralId
 
 
+class RetractBody(Part):
+    """What is taken back: the sequence under which the timeline has the no-show, the contact or the handoff."""
+
+    sequence: Sequence
+
+
+class RetractRequest(RetractBody):
+    """A report is taken back by who made it."""
+
+    referral: ReferralId
+
+
 class CapacityBody(Part):
     """Places counted at ``true_at``: epoch milliseconds, UTC."""
 
@@ -372,6 +386,7 @@ REQUESTS: dict[type[Part], type[Submission]] = {
     HandoffRequest: ConfirmHandoff,
     OutcomeRequest: ReportOutcome,
     FollowUpRequest: ReportFollowUp,
+    RetractRequest: RetractReport,
     CapacityRequest: ReportCapacity,
     ServiceRequest: PublishService,
 }

@@ -169,6 +169,10 @@ OutcomeCause = Literal[
 ]
 """Why an outcome is what it is."""
 
+PersonReport = Literal["no_show", "contact"]
+"""What a provider reports of the person, and may take back."""
+ReportKind = Literal[PersonReport, "handoff"]
+"""All that may be taken back."""
 FollowUpDay = Literal[30, 90]
 WithdrawReason = Literal["need_met_elsewhere", "person_declined", "entered_in_error", "moved_away", "other"]
 OutcomeResult = Literal["need_met", "partly_met", "not_met", "no_show"]
@@ -206,7 +210,11 @@ REFUSALS: Final[dict[str, str]] = {
     "offer_not_open": "The offer was answered, withdrawn or expired before.",
     "referral_closed": "The referral is closed.",
     "not_accepted": "No service has accepted this referral yet.",
-    "already_started": "The start of this service was reported before.",
+    "already_started": "This start of the service was reported before. Another time would correct it.",
+    "already_reported": "This no-show or contact was reported before. Take that back first, if it was wrong.",
+    "too_many_reports": "Of one service so many no-shows and contacts are taken and no more: 500.",
+    "no_such_report": "No no-show, contact or handoff that stands was reported at this sequence. Anything else is reported again as it is.",
+    "not_your_report": "Another organisation reported this, and only it may correct it or take it back.",
     "not_an_agency": "The organisation the referral is to go to refers nobody in this region.",
     "unknown_service": "There is no such active service in this region.",
     "service_unavailable": "The named service has no free place, doesn't take the person, or was tried before.",
@@ -214,16 +222,17 @@ REFUSALS: Final[dict[str, str]] = {
     "referral_on_hold": "The referral is on hold. Resume it first.",
     "not_on_hold": "Neither the referral nor its service is on hold.",
     "already_accepted": "A service has accepted the referral.",
-    "already_split": "The referral is split: its parts are what goes on.",
+    "already_withdrawn": "The referral is withdrawn: its service alone goes on, until its provider says what came of it.",
+    "already_split": "The referral is split: its parts are what goes on. Say it of them.",
     "is_a_part": "The referral is part of another, and can't be split again.",
     "not_closed": "The referral is not closed, so it can't be reopened.",
     "reopening_too_late": "The referral was closed too long ago for its protocol. Submit a new one.",
-    "entered_in_error": "The referral was entered in error, so it can't be reopened. Submit a new one.",
+    "entered_in_error": "The referral was entered in error: nothing more is taken of it. Submit a new one.",
     "nothing_asked": "The provider did not ask for information.",
     "time_out_of_range": "The date is in the past, or further ahead than may be asked for.",
     "date_missing": "This reason needs the date until which the referral is to rest.",
     "no_handoff": "The protocol of this referral asks for no warm handoff, or it is confirmed.",
-    "no_follow_up": "No service took the person up, so there is nothing to follow up, or it was reported before.",
+    "no_follow_up": "No service took the person up, so there is nothing to follow up.",
     "date_not_wanted": "Nothing rests for this reason. Leave the date out, or give the reason that goes with it.",
     "time_before_opening": "The reported time lies more than a day before the referral was opened.",
     "already_acknowledged": "The offer was acknowledged, or a question about it asked, before.",

@@ -16,6 +16,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     JoinedOutcomeCorrected,
@@ -39,15 +40,17 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
 from referral_bus.contracts.vocabulary import CancelReason, CloseReason, StepName
 
-OUTCOMES: Final = (OutcomeReported, FollowUpDue, FollowedUp, NoShowReported)
+OUTCOMES: Final = (OutcomeReported, FollowUpDue, FollowedUp, NoShowReported, ReportRetracted)
 """Steps that tell what came of it, or that something did."""
 
 _CLOSED: Final[dict[CloseReason, str]] = {
@@ -145,9 +148,16 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
         case ServiceProposed():
             return f"{event.provider} proposed {name(event.service)}."
         case ReferralWithdrawn():
-            return f"Withdrawn: {_words(event.reason)}."
+            serving = (
+                ""
+                if event.serving is None
+                else " The service goes on until its provider says what came of it."
+            )
+            return f"Withdrawn: {_words(event.reason)}.{serving}"
+        case TaskEnteredInError():
+            return f"What was offered to {event.provider} never should have been."
         case ServiceStarted():
-            return f"The service began at {time(event.started_at)}.{_late(event.late)}"
+            return f"The service began at {time(event.started_at)}.{_corrects(event.corrects)}{_late(event.late)}"
         case TaskHeld():
             return f"The service rests{_until(event.until)}: {_words(event.reason)}."
         case TaskResumed():
@@ -161,11 +171,17 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
             done = " Both have: the handoff is done." if event.complete else ""
             how = f"{_words(event.means)}, {time(event.confirmed_at)}"
             return f"{event.by} confirmed the handoff ({how}).{done}{_late(event.late)}"
+        case ReportRetracted():
+            what = "no-show" if event.report == "no_show" else "contact"
+            return f"The provider took back the {what} of event {event.corrects}.{_late(event.late)}"
+        case HandoffRetracted():
+            return (
+                f"{event.by} took back that the handoff was done, event {event.corrects}.{_late(event.late)}"
+            )
         case OutcomeReported():
             cause = f", {_words(event.cause)}" if event.cause is not None else ""
-            corrected = "" if event.corrects is None else " This corrects what was reported before."
             ended = "" if event.ended_at is None else f" The service ended at {time(event.ended_at)}."
-            return f"Outcome: {_words(event.result)}{cause}.{ended}{corrected}"
+            return f"Outcome: {_words(event.result)}{cause}.{ended}{_corrects(event.corrects)}"
         case JoinedOutcomeCorrected():
             if not show_outcome:
                 return "What came of its parts was corrected."
@@ -173,7 +189,7 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
         case FollowUpDue():
             return f"After {event.days} days {event.provider} is asked how it is."
         case FollowedUp():
-            return f"After {event.days} days, as {event.by} says: {_words(event.result)}."
+            return f"After {event.days} days, as {event.by} says: {_words(event.result)}.{_corrects(event.corrects)}"
         case Reminded():
             return f"{event.party} was reminded of {_STEPS[event.step]}, due at {time(event.due)}."
         case Escalated():
@@ -191,6 +207,10 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
 def time(millis: int) -> str:
     """A moment (epoch milliseconds), as it is told."""
     return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _corrects(sequence: int | None) -> str:
+    return "" if sequence is None else " This corrects what was reported before."
 
 
 def _late(late: bool) -> str:

@@ -27,6 +27,7 @@ from referral_bus.contracts.requests import (
     ReferralRequest,
     ReopenRequest,
     ResumeRequest,
+    RetractRequest,
     ServiceRequest,
     SplitRequest,
     StartRequest,
@@ -63,6 +64,7 @@ _ROLES: Final[dict[type[Part], tuple[Role, ...]]] = {
     HandoffRequest: ("agency", "provider"),
     OutcomeRequest: ("provider",),
     FollowUpRequest: ("agency", "provider"),
+    RetractRequest: ("agency", "provider"),
     CapacityRequest: ("provider",),
     ServiceRequest: ("provider",),
 }
@@ -166,6 +168,7 @@ def _place(presented: Presented, reference: Reference, bus: str) -> tuple[str, s
             | HandoffRequest()
             | OutcomeRequest()
             | FollowUpRequest()
+            | RetractRequest()
         ):
             return region_of(request.referral), request.referral, request.referral
         case (

@@ -41,6 +41,8 @@ from referral_bus.contracts.requests import (
     ReopenBody,
     ReopenRequest,
     ResumeRequest,
+    RetractBody,
+    RetractRequest,
     ServiceRequest,
     SplitBody,
     SplitRequest,
@@ -105,6 +107,7 @@ class Typed:
             ("POST", "/referrals/{referral}/start", self.start, _PROVIDERS),
             ("POST", "/referrals/{referral}/outcome", self.outcome, _PROVIDERS),
             ("POST", "/referrals/{referral}/follow-up", self.follow_up, _AGENCIES, _PROVIDERS),
+            ("POST", "/referrals/{referral}/retract", self.retract, _AGENCIES, _PROVIDERS),
             ("PUT", "/capacity/{unit}", self.report_capacity, _PROVIDERS),
             ("PUT", "/services/{service}", self.publish_service, _PROVIDERS),
         ):
@@ -120,7 +123,8 @@ class Typed:
     async def amend(
         self, referral: ReferralId, body: AmendBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Correct a referral. What is given replaces what was said before: facts and identity as a whole."""
+        """Correct a referral. What is given replaces what was said before: facts and identity as a whole. Once it is split, urgency and
+        facts are corrected of its parts."""
         return await self._say(_request(AmendRequest, body, referral=referral), caller, key)
 
     async def hold(
@@ -158,7 +162,8 @@ class Typed:
     async def withdraw(
         self, referral: ReferralId, body: WithdrawBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Take a referral back."""
+        """Take a referral back. A service that has begun goes on until its provider says what came of it. A referral that is closed can be
+        taken back as entered in error alone."""
         return await self._say(_request(WithdrawRequest, body, referral=referral), caller, key)
 
     async def answer(self, task: TaskId, body: AnswerBody, caller: CallerOf, key: _Key = None) -> Response:
@@ -210,7 +215,7 @@ class Typed:
     async def start(
         self, referral: ReferralId, body: StartBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Say that the service began."""
+        """Say that the service began. Said again with another time, it is recorded as a correction."""
         return await self._say(_request(StartRequest, body, referral=referral), caller, key)
 
     async def outcome(
@@ -222,8 +227,14 @@ class Typed:
     async def follow_up(
         self, referral: ReferralId, body: FollowUpBody, caller: CallerOf, key: _Key = None
     ) -> Response:
-        """Say how it is 30 or 90 days after the referral was completed."""
+        """Say how it is 30 or 90 days after the referral was completed. Said again, it is recorded as a correction."""
         return await self._say(_request(FollowUpRequest, body, referral=referral), caller, key)
+
+    async def retract(
+        self, referral: ReferralId, body: RetractBody, caller: CallerOf, key: _Key = None
+    ) -> Response:
+        """Take back a no-show, a contact or a confirmed handoff that one reported by mistake. The timeline has its sequence."""
+        return await self._say(_request(RetractRequest, body, referral=referral), caller, key)
 
     async def report_capacity(
         self, unit: UnitId, body: CapacityBody, caller: CallerOf, key: _Key = None

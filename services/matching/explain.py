@@ -30,6 +30,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServicePublished,
     TaskCancelled,
+    task_of,
 )
 from referral_bus.contracts.reference import Agreement, Policy
 from referral_bus.contracts.services import ServiceDefinition
@@ -152,7 +153,7 @@ def sentences(history: History, show_outcome: bool = True, reader: str | None = 
 def _told(history: History, provider: str | None) -> frozenset[int]:
     """The steps that a provider is told of."""
     steps = [
-        Step(entry.meta.sequence, type(entry.event).__name__, getattr(entry.event, "task", None))
+        Step(entry.meta.sequence, type(entry.event).__name__, task_of(entry.event))
         for entry in history.entries
     ]
     own = {

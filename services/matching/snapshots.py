@@ -35,11 +35,14 @@ from services.matching.core.state import (
     Answered,
     Closed,
     Due,
+    Followed,
     Lent,
     Parked,
     Referral,
     Region,
+    Report,
     Served,
+    Started,
     Task,
     Unit,
 )
@@ -263,7 +266,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.unaccepted_since,
                 r.unaccepted_for,
                 r.tasks,
-                r.before,
+                r.asked_before,
                 r.round_from,
                 sorted(r.never),
                 r.on_hold,
@@ -273,8 +276,10 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.part_of,
                 None if r.parts is None else sorted(r.parts),
                 r.results,
+                r.withdrawn,
                 sorted(r.confirmed),
-                r.started,
+                r.start,
+                r.reports,
                 _served_row(r.served),
             ]
             for name, r in state.referrals.items()
@@ -285,7 +290,6 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 *c._replace(
                     protocol=number(c.protocol),  # type: ignore[arg-type]
                     never=sorted(c.never),  # type: ignore[arg-type]
-                    followed=sorted(c.followed),  # type: ignore[arg-type]
                     served=_served_row(c.served),  # type: ignore[arg-type]
                     joined=dict(c.joined),
                 ),
@@ -306,7 +310,17 @@ def _served(row: Any) -> Served | None:
     if row is None:
         return None
     served = Served(*row)
-    return served._replace(confirmed=frozenset(served.confirmed))
+    return served._replace(
+        start=_start(served.start), confirmed=frozenset(served.confirmed), reports=_reports(served.reports)
+    )
+
+
+def _start(row: Any) -> Started | None:
+    return None if row is None else Started(*row)
+
+
+def _reports(rows: Any) -> tuple[Report, ...]:
+    return tuple(Report(*row) for row in rows)
 
 
 def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
@@ -365,8 +379,9 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         closed = Closed(*row)
         state.closed[name] = closed._replace(
             protocol=protocols[row[_PROTOCOL_OF_CLOSED]],
+            asked=tuple(closed.asked),
             never=frozenset(closed.never),
-            followed=frozenset(closed.followed),
+            followed=tuple(Followed(*one) for one in closed.followed),
             served=_served(closed.served),
         )
     for sequence, admitted, waiting_for, until in tables["parked"]:
@@ -396,12 +411,12 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         unaccepted_since,
         unaccepted_for,
         tasks,
-        before,
+        asked_before,
         round_from,
         *row,
     ) = row
-    never, on_hold, held_until, waits_for, review_at, part_of, parts, results, confirmed, *service = row
-    started, served = service
+    never, on_hold, held_until, waits_for, review_at, part_of, parts, results, *row = row
+    withdrawn, confirmed, start, reports, served = row
     referral = Referral(
         agency=agency,
         subject=subject,
@@ -416,7 +431,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         unaccepted_since=unaccepted_since,
         unaccepted_for=unaccepted_for,
         tasks=tuple(Task(*task) for task in tasks),
-        before=before,
+        asked_before=tuple(asked_before),
         round_from=round_from,
         never=frozenset(never),
         on_hold=on_hold,
@@ -425,8 +440,10 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         part_of=part_of,
         parts=None if parts is None else frozenset(parts),
         results=results,
+        withdrawn=withdrawn,
         confirmed=frozenset(confirmed),
-        started=started,
+        start=_start(start),
+        reports=_reports(reports),
         served=_served(served),
     )
     state.referrals[name] = referral

@@ -32,6 +32,7 @@ from referral_bus.contracts.ledger import (
     ReferralAmended,
     ReferralClosed,
     ReferralTransferred,
+    ReportRetracted,
     SubmissionParked,
     SubmissionRefused,
     TaskCancelled,
@@ -65,6 +66,7 @@ _NEEDS: Final[dict[tuple[HearingRole, str], DataClass]] = {
         JoinedOutcomeCorrected,
         NoShowReported,
         ContactReported,
+        ReportRetracted,
         FollowUpDue,
         FollowedUp,
     )

@@ -35,6 +35,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     JoinedOutcomeCorrected,
@@ -61,6 +62,7 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     RulesActivated,
     ServiceListed,
     ServiceProposed,
@@ -71,9 +73,11 @@ from referral_bus.contracts.ledger import (
     SubmissionRepeated,
     SubmissionResumed,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
     WindowClosed,
+    task_of,
 )
 from referral_bus.contracts.vocabulary import Role
 from services.notifier.standing import ReferralStanding
@@ -101,7 +105,13 @@ AGENCY_SUBMISSIONS: Final = frozenset(
 
 EITHERS_SUBMISSIONS: Final = frozenset(
     m.event_type()
-    for m in (inbox.HoldReferral, inbox.ResumeReferral, inbox.ConfirmHandoff, inbox.ReportFollowUp)
+    for m in (
+        inbox.HoldReferral,
+        inbox.ResumeReferral,
+        inbox.ConfirmHandoff,
+        inbox.ReportFollowUp,
+        inbox.RetractReport,
+    )
 )
 """What is sent as the agency or as the provider of the referral; everything else is sent as a provider."""
 
@@ -112,6 +122,7 @@ _HEARD_BY_ITS_PROVIDER = (
     | OfferDeclined
     | OfferExpired
     | TaskCancelled
+    | TaskEnteredInError
     | InformationAsked
     | InformationGiven
     | ServiceProposed
@@ -126,6 +137,8 @@ _HEARD_BY_WHO_HOLDS_THE_TASK = (
     | NoShowReported
     | ContactReported
     | HandoffConfirmed
+    | ReportRetracted
+    | HandoffRetracted
     | OutcomeReported
 )
 _HEARD_BY_THE_ACCEPTOR = ReferralClosed | FollowedUp
@@ -319,7 +332,7 @@ def _providers(event: Event, standing: ReferralStanding) -> list[str | None]:
     if isinstance(event, _HEARD_BY_ITS_PROVIDER):
         return [event.provider]
     if isinstance(event, _HEARD_BY_WHO_HOLDS_THE_TASK):
-        return [standing.provider_of(event.task)]
+        return [standing.provider_of(task_of(event))]
     if isinstance(event, _HEARD_BY_THE_ACCEPTOR):
         return [standing.accepted_by]
     if isinstance(event, ReferralAmended):
@@ -360,8 +373,7 @@ def _task(event: Event, standing: ReferralStanding, party: _Party) -> str | None
         accepted = [standing.accepted_task] if standing.accepted_by == party[0] else []
         its = [*accepted, *(task for task, provider in standing.offers.items() if provider == party[0])]
         return its[0] if len(its) == 1 else None
-    task: str | None = getattr(event, "task", None)
-    return task
+    return task_of(event)
 
 
 def _reason(event: Event, standing: ReferralStanding, party: _Party) -> str | None:
@@ -372,6 +384,12 @@ def _reason(event: Event, standing: ReferralStanding, party: _Party) -> str | No
             return event.because
         case HandoffConfirmed():
             return "by_both" if event.complete else _by(event.by, standing)
+        case HandoffRetracted():
+            return _by(event.by, standing)
+        case ReportRetracted():
+            return event.report
+        case ServiceStarted() if event.corrects is not None:
+            return "corrected"
         case FollowUpDue():
             return f"after_{event.days}_days"
         case FollowedUp():

@@ -55,7 +55,8 @@ def report(event: Event) -> Report | None:
         case JoinedOutcomeCorrected():
             return Report({"outcome": event.result, "corrects": event.corrects})
         case FollowedUp():
-            return Report({"outcome": event.result, "days": event.days}, event.sealed_note)
+            said = {"outcome": event.result, "days": event.days, "corrects": event.corrects}
+            return Report(_given(said), event.sealed_note)
         case InformationAsked():
             return Report({}, event.sealed_question)
         case InformationGiven():

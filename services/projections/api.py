@@ -74,7 +74,8 @@ class ReferralRow(BaseModel):
     standing: Literal[
         "opened", "offered", "waitlisted", "accepted", "started", "on-hold", "split", "closed"
     ] = Field(
-        description="Where it stands. An accepted service that rests is on-hold while the status stays active."
+        description="Where it stands. An accepted service that rests is on-hold while the status stays active; one that had begun when "
+        "the agency withdrew is started, until its outcome, while the status is revoked."
     )
     reason: str | None = Field(description="Why it was closed, where the caller may know.")
     outcome: str | None = Field(description="What came of it, where the caller may know.")

@@ -23,6 +23,7 @@ _TELLS: Final = frozenset(
         "JoinedOutcomeCorrected",
         "NoShowReported",
         "ContactReported",
+        "ReportRetracted",
         "FollowUpDue",
         "FollowedUp",
     }

@@ -44,6 +44,7 @@ from referral_bus.contracts.requests import (
     ReferralRequest,
     ReopenRequest,
     ResumeRequest,
+    RetractRequest,
     ServiceRequest,
     SplitRequest,
     StartRequest,
@@ -153,6 +154,7 @@ SAID: list[tuple[str, str, Part]] = [
         OutcomeRequest(referral=REFERRAL, result="not_met", note=NOTE, cause="moved_away"),
     ),
     ("shelter", REFERRAL, FollowUpRequest(referral=REFERRAL, days=30, result="need_met", note=NOTE)),
+    ("shelter", REFERRAL, RetractRequest(referral=REFERRAL, sequence=17)),
     ("shelter", UNIT, CapacityRequest(unit=UNIT, total=1, available=1, true_at=1)),
     ("shelter", SERVICE, ServiceRequest(definition=definition())),
 ]

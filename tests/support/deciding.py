@@ -39,6 +39,7 @@ from referral_bus.contracts.inbox import (
     ReportOutcome,
     ReportServiceStart,
     ResumeReferral,
+    RetractReport,
     SplitReferral,
     Submission,
     SubmitReferral,
@@ -273,6 +274,10 @@ def handoff(referral: str, at: int = START) -> ConfirmHandoff:
 
 def follow_up(referral: str, days: FollowUpDay = 30) -> ReportFollowUp:
     return ReportFollowUp(referral=referral, days=days, result="need_met")
+
+
+def retract(referral: str, sequence: int) -> RetractReport:
+    return RetractReport(referral=referral, sequence=sequence)
 
 
 def start(referral: str, at: int = START) -> ReportServiceStart:

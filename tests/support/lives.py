@@ -29,6 +29,7 @@ from referral_bus.contracts.inbox import (
     ReportOutcome,
     ReportServiceStart,
     ResumeReferral,
+    RetractReport,
     SplitReferral,
     Submission,
     SubmitReferral,
@@ -40,7 +41,7 @@ from referral_bus.contracts.reference import OfferLimits, Protocol, Step
 from referral_bus.contracts.services import OpeningHours, Unit
 from referral_bus.contracts.vocabulary import DECLINES, URGENCIES
 from referral_bus.wire.codec import Codec
-from services.matching.core.state import Referral
+from services.matching.core.state import Referral, Report
 from tests.support.deciding import (
     AGENCIES,
     DAY,
@@ -305,7 +306,9 @@ class Lives:
         said: Sequence[tuple[Submission, str]] = [
             (ReportServiceStart(referral=name, started_at=now), provider),
             (ReportServiceStart(referral=name, started_at=now), provider),
+            (ReportServiceStart(referral=name, started_at=now - draw.randrange(HOUR)), provider),
             (ReportNoShow(referral=name, missed_at=now), provider),
+            *self._taken_back(name, known.reports),
             (ReportContact(referral=name, tried_at=now, channel="phone", reached=False), provider),
             (ConfirmHandoff(referral=name, means="phone", confirmed_at=now), provider),
             (ConfirmHandoff(referral=name, means="phone", confirmed_at=now), agency),
@@ -317,6 +320,12 @@ class Lives:
             *([(ResumeReferral(referral=name), provider)] * (4 if resting else 0)),
         ]
         return [lambda one=one: one for one in said]  # type: ignore[misc]
+
+    def _taken_back(self, name: str, reports: Sequence[Report]) -> list[tuple[Submission, str]]:
+        if not reports:
+            return []
+        said = self.draw.choice(reports)
+        return [(RetractReport(referral=name, sequence=said.sequence), said.by)]
 
     def _outcome(self, name: str) -> ReportOutcome:
         result: Any = self.draw.choice(["need_met", "partly_met", "not_met", "no_show"])
@@ -340,6 +349,7 @@ class Lives:
             (self._outcome(name), provider),
             (ReportServiceStart(referral=name, started_at=now), provider),
             (ReportNoShow(referral=name, missed_at=now), provider),
+            *self._taken_back(name, () if served is None else served.reports),
             (ReportContact(referral=name, tried_at=now, channel="visit", reached=True), provider),
             (
                 ConfirmHandoff(referral=name, means="phone", confirmed_at=now),

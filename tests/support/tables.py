@@ -226,6 +226,7 @@ SITUATIONS: Final[tuple[Situation, ...]] = (
     lambda world, referral: world.send(world.parts_of(referral, [(8, HOUSING), (9, HOUSING)]), "police"),
     lambda world, referral: world.send(withdraw(referral), "police"),
     lambda world, referral: world.send(withdraw(referral, "entered_in_error"), "police"),
+    lambda world, referral: (_started(world, referral), world.send(withdraw(referral), "police")),
     lambda world, referral: world.send(forget(subject_of(1)), OPERATIONS),
 )
 ODD: Final[list[Saying]] = [

@@ -24,6 +24,7 @@ from tests.support.deciding import (
     outcome,
     propose,
     reply,
+    retract,
     start,
     stated_age,
     transfer,
@@ -65,6 +66,7 @@ OF_SERVICE: Final[dict[str, Saying]] = {
     "failure": lambda _, referral, __: outcome(referral, "no_show"),
     "follow up": lambda _, referral, __: follow_up(referral, 30),
     "follow up again": lambda _, referral, __: follow_up(referral, 90),
+    "retract": lambda world, referral, attempt: retract(referral, _reported(world, referral, attempt)),
 }
 """What the provider that has accepted the person may say."""
 
@@ -88,10 +90,22 @@ OF_AGENCY: Final[dict[str, Saying]] = {
     "reply": lambda _, referral, attempt: reply(referral, attempt),
     "handoff": OF_SERVICE["handoff"],
     "follow up": OF_SERVICE["follow up"],
+    "retract": OF_SERVICE["retract"],
 }
 """What the agency that follows the referral may say."""
 
 SAYINGS: Final[list[Saying]] = list({**OF_OFFERS, **OF_SERVICE, **OF_AGENCY}.values())
+
+
+def _reported(world: World, referral: str, attempt: int) -> int:
+    """The sequence of one of the last reports that can be taken back, or of what can't."""
+    known = world.state.referrals.get(referral) or world.state.closed.get(referral)
+    reports = (
+        ()
+        if known is None
+        else getattr(known, "reports", ()) or (known.served.reports if known.served else ())
+    )
+    return reports[-1 - attempt % len(reports)].sequence if reports else 1
 
 
 def _subject(world: World, referral: str) -> str:

@@ -41,16 +41,18 @@ def closing(
     ]
 
 
-def corrected_whole(state: Region, part: str, result: OutcomeResult, now: int) -> list[Event]:
-    """The whole has another outcome too, if it was closed by what came of its parts and this one's is corrected to ``result``."""
+def corrected_whole(state: Region, part: str, result: OutcomeResult | None, now: int) -> list[Event]:
+    """The whole has another outcome too, if it was closed by what came of its parts and this one's is corrected to ``result``; None: it was
+    entered in error, and counts no more. Where none counts that did, the need was not met."""
     closed = None if part in state.referrals else state.was_closed(part, now)
     if closed is None or closed.part_of is None:
         return []
     whole = state.was_closed(closed.part_of, now)
-    if whole is None or not whole.counts(part, closed):
+    if whole is None or not whole.counts(part, closed) or (result is not None and not closed.completed):
         return []
-    joined = join(list({**whole.joined, part: result}.values()))
-    if joined is None or joined == join(list(whole.joined.values())):
+    others = {name: came for name, came in whole.joined.items() if name != part}
+    joined = join(list((others if result is None else {**others, part: result}).values())) or "not_met"
+    if joined == join(list(whole.joined.values())):
         return []
     return [
         JoinedOutcomeCorrected(referral=closed.part_of, part=part, result=joined, corrects=whole.closed_by)

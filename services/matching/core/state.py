@@ -23,6 +23,7 @@ from referral_bus.contracts.vocabulary import (
     Mode,
     OutcomeResult,
     Purpose,
+    ReportKind,
     StepName,
     TaskStatus,
     Urgency,
@@ -44,6 +45,7 @@ GATHERED: Final[Urgency] = "routine"
 """How urgent a referral is that may wait for a window, to be decided with others."""
 
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
+_NOT_OFFERED: Final[frozenset[BusinessStatus]] = frozenset({"reserving", "no-place", "no-answer"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
 
 
@@ -124,6 +126,23 @@ class Task(NamedTuple):
         return self._replace(stood=stood, business=self.business if self.status == "on-hold" else stood)
 
 
+class Started(NamedTuple):
+    """When a service began, as the event at ``sequence`` says."""
+
+    sequence: int
+    at: int
+
+
+class Report(NamedTuple):
+    """A no-show, a contact or a handoff that was reported by the event at ``sequence``, and was not taken back."""
+
+    sequence: int
+    what: ReportKind
+    by: str
+    at: int
+    channel: str = ""
+
+
 class Served(NamedTuple):
     """An attempt that is over with an outcome, of which something may still be said: late, or as a correction."""
 
@@ -133,11 +152,12 @@ class Served(NamedTuple):
     """When its referral was opened, or reopened, before it."""
     outcome_at: int
     """The sequence of the outcome that counts."""
-    started: bool
+    start: Started | None
     confirmed: frozenset[str]
     """The parties that confirmed the warm handoff."""
     ended_at: int
     """When the service ended, from which follow-ups count."""
+    reports: tuple[Report, ...] = ()
 
 
 @dataclass(slots=True)
@@ -162,7 +182,8 @@ class Referral:
     unaccepted_for: int = 0
     """For how long before that it could have been accepted and was not; for a part also the whole, before it was split."""
     tasks: tuple[Task, ...] = ()
-    before: int = 0
+    asked_before: tuple[str, ...] = ()
+    """The providers of the attempts that were made before it was reopened (see :attr:`asked`)."""
     round_from: int = 0
     never: frozenset[str] = frozenset()
     """Services it is not to be offered to again."""
@@ -177,10 +198,14 @@ class Referral:
     """Of a split referral: the parts that are not closed."""
     results: Mapping[str, OutcomeResult] = field(default_factory=dict)
     """What came of the parts that are closed, by part."""
+    withdrawn: bool = False
+    """Its agency took it back after the service had begun, which goes on until its provider says what came of it."""
     confirmed: frozenset[str] = frozenset()
     """The parties that confirmed the warm handoff."""
-    started: bool = False
-    """The provider that has accepted it reported the start."""
+    start: Started | None = None
+    """The start that the provider reported which has accepted it."""
+    reports: tuple[Report, ...] = ()
+    """What else was reported of the service that has accepted it."""
     served: Served | None = None
     """The attempt that is over with an outcome: until its referral ends with it, or of before the referral was reopened."""
 
@@ -209,6 +234,24 @@ class Referral:
             urgency=event.urgency or self.urgency,
             sealed_facts=event.sealed_facts or self.sealed_facts,
         )
+
+    @property
+    def before(self) -> int:
+        """How many attempts were made before it was reopened."""
+        return len(self.asked_before)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The provider of each attempt there ever was; empty where another region had no place, and so nothing was offered."""
+        return (
+            *self.asked_before,
+            *("" if task.business in _NOT_OFFERED else task.provider for task in self.tasks),
+        )
+
+    @property
+    def started(self) -> bool:
+        """Whether the provider that has accepted it reported the start."""
+        return self.start is not None
 
     @property
     def offers(self) -> list[int]:
@@ -281,6 +324,14 @@ class Referral:
         )
 
 
+class Followed(NamedTuple):
+    """How it is so many days later, as ``by`` said it by the event at ``sequence``."""
+
+    days: int
+    sequence: int
+    by: str
+
+
 class Closed(NamedTuple):
     """What is remembered of a closed referral: enough to reopen it, to follow it up, and to correct what was said of it."""
 
@@ -291,14 +342,15 @@ class Closed(NamedTuple):
     purpose: Purpose
     protocol: Protocol
     mode: Mode
-    attempts: int
+    asked: tuple[str, ...]
+    """The provider of each attempt (see :attr:`Referral.asked`)."""
     never: frozenset[str]
     served: Served | None = None
     """The attempt that was last over with an outcome."""
     completed: bool = False
     """The referral ended with that outcome."""
-    followed: frozenset[int] = frozenset()
-    """The days after which was said how it is."""
+    followed: tuple[Followed, ...] = ()
+    """How it was said to be afterwards, for each day at most once."""
     part_of: str | None = None
     was_split: bool = False
     in_error: bool = False
@@ -308,9 +360,18 @@ class Closed(NamedTuple):
     closed_by: int = 0
     """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
 
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made to have it fulfilled."""
+        return len(self.asked)
+
+    def follow_up(self, days: int) -> Followed | None:
+        """What was said of how it is so many days later."""
+        return next((one for one in self.followed if one.days == days), None)
+
     def counts(self, name: str, part: Closed) -> bool:
-        """Whether the outcome was joined from this part's; a part that was reopened since goes on for itself."""
-        return name in self.joined and part.completed and part.at <= self.at
+        """Whether the outcome was joined from what came of this part; one that was reopened since goes on for itself."""
+        return name in self.joined and part.at <= self.at
 
     def reopened(self, sealed_facts: bytes, now: int) -> Referral:
         """The referral as it is taken up again. The service an agency once named is not asked again before all others."""
@@ -325,7 +386,7 @@ class Closed(NamedTuple):
             opened_at=now,
             in_line_since=now,
             unaccepted_since=now,
-            before=self.attempts,
+            asked_before=self.asked,
             never=self.never,
             part_of=self.part_of,
             served=self.served,
@@ -534,7 +595,7 @@ class Region:
                 closed is not None
                 and closed.completed
                 and closed.served is not None
-                and due.number not in closed.followed
+                and closed.follow_up(due.number) is None
                 and due.at == closed.served.ended_at + due.number * DAY_MS
             )
         if due.kind == "lent":

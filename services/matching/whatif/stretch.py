@@ -23,6 +23,7 @@ from referral_bus.contracts.inbox import (
     ReportOutcome,
     ReportServiceStart,
     ResumeReferral,
+    RetractReport,
     Submission,
     Tick,
 )
@@ -71,6 +72,7 @@ _ANSWERS: Final = (
     ConfirmHandoff,
     ReportOutcome,
     ReportFollowUp,
+    RetractReport,
     AnswerCapacity,
 )
 """What is said of an offer or an acceptance, which in another life is one of another service, under the same id."""

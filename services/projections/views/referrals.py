@@ -185,7 +185,7 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
         case OfferDeclined() | OfferExpired() | ServiceProposed() | TaskCancelled():
             offers = _without(row, event.task)
             return {"offers": offers} | _at_hand(row["accepted_task"], offers)
-        case ServiceStarted() if not event.late:
+        case ServiceStarted() if not event.late and event.corrects is None:
             return {"serving": "started", "started": True}
         case TaskHeld():
             return {"serving": "on-hold"}
@@ -199,6 +199,12 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
             return {"outcome": event.result, "outcome_at": sequence, "corrected": corrected}
         case JoinedOutcomeCorrected():
             return {"outcome": event.result, "corrected": True}
+        case ReferralWithdrawn() if row["reason"] is not None:
+            # It is closed, and was entered in error: nothing came of what never should have been.
+            never = {"outcome": None, "outcome_at": None, "corrected": False}
+            return {"status": "entered-in-error", "reason": "withdrawn", **never}
+        case ReferralWithdrawn() if event.serving is not None:
+            return {"status": "revoked", "offers": []}
         case ReferralWithdrawn():
             return {"offers": [], "serving": None, **_NO_LINE}
         case ReferralClosed():

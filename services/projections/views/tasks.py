@@ -15,6 +15,7 @@ from referral_bus.contracts.ledger import (
     Entry,
     Event,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     NoShowReported,
@@ -25,9 +26,11 @@ from referral_bus.contracts.ledger import (
     OfferMade,
     OutcomeReported,
     ReferralWithdrawn,
+    ReportRetracted,
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -56,11 +59,14 @@ _LATER = (
     | ServiceProposed
     | TaskCancelled
     | ReferralWithdrawn
+    | TaskEnteredInError
     | ServiceStarted
     | TaskHeld
     | TaskResumed
     | NoShowReported
     | HandoffConfirmed
+    | ReportRetracted
+    | HandoffRetracted
     | OutcomeReported
 )
 HEARS: Final[frozenset[type[Event]]] = frozenset({OfferMade, CapacityRequested, *get_args(_LATER)})
@@ -138,9 +144,11 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
         case ReferralWithdrawn():
             error = event.reason == "entered_in_error"
             return _ended("entered-in-error" if error else "cancelled", "withdrawn", now, event.reason)
+        case TaskEnteredInError():
+            return _ended("entered-in-error", "withdrawn", row["ended_at"] or now, "entered_in_error")
         case ServiceStarted():
             said = {"started_at": event.started_at}
-            return said if event.late else _now("in-progress", "started") | said
+            return said if event.late or event.corrects is not None else _now("in-progress", "started") | said
         case TaskHeld():
             return _now("on-hold", "on-hold") | {"held_until": event.until}
         case TaskResumed():
@@ -149,6 +157,10 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
             return _reported(row, {"missed": row["missed"] + 1})
         case HandoffConfirmed() if event.complete:
             return _reported(row, {"handed_over_at": event.confirmed_at})
+        case ReportRetracted() if event.report == "no_show":
+            return _reported(row, {"missed": row["missed"] - 1})
+        case HandoffRetracted():
+            return _reported(row, {"handed_over_at": None})
         case OutcomeReported() if event.corrects is None:
             at = now if event.ended_at is None else event.ended_at
             return (

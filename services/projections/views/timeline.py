@@ -21,6 +21,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     JoinedOutcomeCorrected,
@@ -45,11 +46,14 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
+    task_of,
 )
 from referral_bus.store.rows import Put
 from services.projections.known import Known
@@ -88,17 +92,20 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
     InformationAsked: ("provider",),
     InformationGiven: ("provider",),
     ServiceProposed: ("provider", "service"),
-    ReferralWithdrawn: ("reason",),
-    ServiceStarted: ("started_at", "late"),
+    ReferralWithdrawn: ("reason", "serving"),
+    TaskEnteredInError: ("provider",),
+    ServiceStarted: ("started_at", "late", "corrects"),
     TaskHeld: ("reason", "until"),
     TaskResumed: (),
     NoShowReported: ("missed_at", "late"),
     ContactReported: ("tried_at", "channel", "reached", "late"),
     HandoffConfirmed: ("by", "means", "confirmed_at", "complete", "late"),
+    ReportRetracted: ("report", "corrects", "late"),
+    HandoffRetracted: ("by", "corrects", "late"),
     OutcomeReported: ("result", "cause", "corrects", "ended_at"),
     JoinedOutcomeCorrected: ("part", "result", "corrects"),
     FollowUpDue: ("days", "provider"),
-    FollowedUp: ("days", "by", "result"),
+    FollowedUp: ("days", "by", "result", "corrects"),
     Reminded: ("step", "party", "percent", "due"),
     Escalated: ("step", "to", "due"),
     ReferralClosed: ("status", "reason", "result"),
@@ -124,7 +131,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
     task: str | None = (
         the(known, "referrals", referral)["accepted_task"]
         if isinstance(event, _AFTERWARDS)
-        else getattr(event, "task", None)
+        else task_of(event)
     )
     detail: dict[str, Any] = {field: getattr(event, field) for field in fields}
     if isinstance(event, ReferralAmended):

@@ -22,6 +22,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     OfferAccepted,
@@ -85,6 +86,7 @@ _OF_A_TASK = (
     | TaskHeld
     | TaskResumed
     | HandoffConfirmed
+    | HandoffRetracted
     | OutcomeReported
     | Reminded
 )
@@ -164,7 +166,7 @@ class _Waits:
             case ServiceProposed():
                 if the(self._known, "tasks", event.task)["status"] == "requested":
                     yield from self._done(event.task)
-            case ServiceStarted() if not event.late:
+            case ServiceStarted() if not event.late and event.corrects is None:
                 yield from self._done(event.task, {"start"})
                 task = the(self._known, "tasks", event.task)
                 yield self._begin("outcome", "provider", self._of_row(task), self._limit("outcome"))
@@ -187,6 +189,8 @@ class _Waits:
                 yield from self._handoffs(event.task, self._limit("handoff"))
             case HandoffConfirmed() if not event.late:
                 yield from self._confirmed(event)
+            case HandoffRetracted() if not event.late:
+                yield from self._to_be_confirmed(event)
             case OutcomeReported() if event.corrects is None:
                 yield from self._done(event.task)
             case Reminded():
@@ -199,6 +203,8 @@ class _Waits:
                 yield from self._done(None, {"resume"})
             case ReferralTransferred():
                 yield from self._handed_on()
+            case ReferralWithdrawn() if event.reason == "entered_in_error":
+                yield from self._end(self._waiting())
             case ReferralWithdrawn() if event.task is not None:
                 yield from self._done(event.task)
             case ReferralClosed():
@@ -322,6 +328,20 @@ class _Waits:
         yield from self._done(
             event.task, {"handoff", "handoff.provider", "handoff.agency"} if event.complete else by
         )
+
+    def _to_be_confirmed(self, event: HandoffRetracted) -> Iterator[Put]:
+        """Who took its confirmation back is to give it: in the time that is left to the other, or anew if the handoff was done."""
+        task = the(self._known, "tasks", event.task)
+        handoffs = [row for row in self._rows if row["task"] == event.task and row["waits_for"] == "handoff"]
+        waiting = [row["due_at"] for row in handoffs if row["done_at"] is None]
+        anew = None if task["status"] == "on-hold" else self._limit("handoff")
+        its = {"provider"} if event.by == task["provider"] else set()
+        if event.by == self._referral["agency"]:
+            its.add("agency")
+        for row in handoffs:
+            if row["whose"] in its:
+                due_at = waiting[0] if waiting else anew
+                yield Put("waits", {**row, "since": self._now, "due_at": due_at, "done_at": None})
 
     def _handed_on(self) -> Iterator[Put]:
         """The agency that follows the referral now was not there when the one before it confirmed; unless the handoff is over."""

@@ -44,6 +44,7 @@ from referral_bus.contracts.reference import Step
 from referral_bus.contracts.vocabulary import REFUSALS
 from referral_bus.wire.codec import Codec
 from services.matching.core import decide as decide_package
+from services.matching.core.decide.care import MOST_REPORTS
 from services.matching.relay import SOURCE
 from tests.support.deciding import (
     DAY,
@@ -65,6 +66,7 @@ from tests.support.deciding import (
     protocol,
     publish,
     report,
+    retract,
     rules,
     service_of,
     start,
@@ -168,6 +170,69 @@ def follow_up(referral: str) -> ReportFollowUp:
     return ReportFollowUp(referral=referral, days=30, result="need_met")
 
 
+def _missed_twice(world: World) -> list[Event]:
+    body = missed(accepted(world), world.now)
+    world.send(body, "shelter")
+    return world.send(body, "shelter")
+
+
+def _tried_twice(world: World) -> list[Event]:
+    body = tried(accepted(world), world.now)
+    world.send(body, "shelter")
+    return world.send(body.model_copy(update={"reached": True}), "shelter")
+
+
+def _reported_too_often(world: World, report: Callable[[str, int], Submission]) -> list[Event]:
+    referral = accepted(world)
+    at = world.now
+    for earlier in range(MOST_REPORTS):
+        world.send(missed(referral, at - earlier), "shelter")
+    return world.send(report(referral, at + 1), "shelter")
+
+
+def _reported(world: World) -> Submission:
+    referral = accepted(world)
+    world.send(missed(referral, world.now), "shelter")
+    return retract(referral, world.state.sequence)
+
+
+def _taken_back_twice(world: World) -> list[Event]:
+    body = _reported(world)
+    world.send(body, "shelter")
+    return world.send(body, "shelter")
+
+
+def _taken_back_by_the_agency(world: World) -> list[Event]:
+    return world.send(_reported(world), "police")
+
+
+def _start_taken_back(world: World) -> list[Event]:
+    referral = accepted(world)
+    world.send(start(referral), "shelter")
+    return world.send(retract(referral, world.state.sequence), "shelter")
+
+
+def _followed_up_by_both(world: World) -> list[Event]:
+    body = follow_up(closed(world))
+    world.tick(world.now + 30 * DAY)
+    world.send(body, "shelter")
+    return world.send(body, "police")
+
+
+def goes_on(world: World) -> str:
+    """A referral that is withdrawn, and whose service goes on."""
+    referral = accepted(world)
+    world.send(start(referral), "shelter")
+    world.send(withdraw(referral), "police")
+    return referral
+
+
+def never_was(world: World) -> str:
+    referral = closed(world)
+    world.send(withdraw(referral, "entered_in_error"), "police")
+    return referral
+
+
 def naming(world: World, local: str) -> Submission:
     body = world.submission()
     return body.model_copy(update={"mode": "direct", "service": service_of(local)})
@@ -257,6 +322,12 @@ def _held_when_split(world: World) -> list[Event]:
     referral = offered(world)
     world.send(splitting(world, referral), "police")
     return world.send(hold(referral), "police")
+
+
+def _amended_when_split(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(splitting(world, referral), "police")
+    return world.send(AmendReferral(referral=referral, urgency="crisis"), "police")
 
 
 def _split_a_part(world: World) -> list[Event]:
@@ -681,6 +752,15 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("referral_closed", "started, and withdrawn before it was accepted", _started_and_withdrawn),
     ("referral_closed", "question answered", lambda w: w.send(reply(closed(w)), "police")),
     ("entered_in_error", "reopened", _reopened_when_wrong),
+    ("entered_in_error", "started", lambda w: w.send(start(never_was(w)), "shelter")),
+    ("entered_in_error", "ended", lambda w: w.send(outcome(never_was(w)), "shelter")),
+    ("entered_in_error", "followed up", lambda w: w.send(follow_up(never_was(w)), "shelter")),
+    ("entered_in_error", "twice", lambda w: w.send(withdraw(never_was(w), "entered_in_error"), "police")),
+    (
+        "not_your_referral",
+        "entered in error by another",
+        lambda w: w.send(withdraw(closed(w), "entered_in_error"), "hospital"),
+    ),
     ("already_split", "reopened", _reopened_when_split),
     ("unknown_calendar", "an organisation", _organisation_by_no_calendar),
     ("not_accepted", "started", lambda w: waited_for(w, start(offered(w)), "shelter")),
@@ -718,8 +798,22 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("not_on_hold", "a service resumed", lambda w: w.send(ResumeReferral(referral=accepted(w)), "shelter")),
     ("already_accepted", "held", lambda w: w.send(hold(accepted(w)), "police")),
     ("already_accepted", "split", lambda w: w.send(splitting(w, accepted(w)), "police")),
+    ("already_withdrawn", "withdrawn twice", lambda w: w.send(withdraw(goes_on(w)), "police")),
+    (
+        "already_withdrawn",
+        "amended",
+        lambda w: w.send(AmendReferral(referral=goes_on(w), urgency="crisis"), "police"),
+    ),
+    ("already_withdrawn", "transferred", lambda w: w.send(transferred(goes_on(w), "hospital"), "police")),
+    ("already_withdrawn", "proposed elsewhere", lambda w: w.send(propose(goes_on(w), "beds"), "shelter")),
+    (
+        "not_closed",
+        "reopened while its service goes on",
+        lambda w: w.send(reopening(w, goes_on(w)), "police"),
+    ),
     ("already_split", "split twice", _split_twice),
     ("already_split", "held", _held_when_split),
+    ("already_split", "amended", _amended_when_split),
     ("is_a_part", "a part split", _split_a_part),
     ("id_reused", "a part that is there", lambda w: w.send(splitting(w, offered(w), 1, 2), "police")),
     ("not_closed", "reopened", lambda w: w.send(reopening(w, offered(w)), "police")),
@@ -745,6 +839,19 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ),
     ("date_not_wanted", "declined for good until a date", _declined_until),
     ("no_handoff", "not in the protocol", lambda w: w.send(handoff(accepted(w), w.now), "police")),
+    ("already_reported", "a no-show missed twice", _missed_twice),
+    ("already_reported", "a contact tried twice", _tried_twice),
+    ("too_many_reports", "contacts of one service", lambda w: _reported_too_often(w, tried)),
+    ("too_many_reports", "no-shows of one service", lambda w: _reported_too_often(w, missed)),
+    ("no_such_report", "never reported", lambda w: w.send(retract(accepted(w), 1), "shelter")),
+    ("no_such_report", "taken back before", _taken_back_twice),
+    ("no_such_report", "a start", _start_taken_back),
+    ("not_your_report", "by another", lambda w: w.send(retract(accepted(w), 1), "clinic")),
+    ("not_your_report", "by the agency", _taken_back_by_the_agency),
+    ("not_your_report", "followed up by the other", _followed_up_by_both),
+    ("referral_closed", "taken back", lambda w: w.send(retract(withdrawn(w), 1), "shelter")),
+    ("not_accepted", "taken back", lambda w: w.send(retract(offered(w), 1), "shelter")),
+    ("unknown_referral", "taken back", lambda w: waited_for(w, retract(of(), 1), "shelter")),
     ("no_follow_up", "nobody took the person", lambda w: w.send(follow_up(withdrawn(w)), "police")),
     ("time_in_future", "missed tomorrow", lambda w: w.send(missed(accepted(w), w.now + DAY), "shelter")),
     (

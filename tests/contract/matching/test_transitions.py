@@ -26,6 +26,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -152,6 +153,8 @@ class Tasks:
                 return "cancelled"
             case ReferralWithdrawn():
                 return "entered-in-error" if event.reason == "entered_in_error" else "cancelled"
+            case TaskEnteredInError():
+                return "entered-in-error"
             case ServiceStarted():
                 return None if event.late else "in-progress"
             case TaskResumed():

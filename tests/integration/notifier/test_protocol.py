@@ -17,6 +17,7 @@ from referral_bus.contracts.ledger import (
     FollowedUp,
     FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     KeyDestroyed,
@@ -29,6 +30,7 @@ from referral_bus.contracts.ledger import (
     ReferralSplit,
     ReferralTransferred,
     Reminded,
+    ReportRetracted,
     ServiceStarted,
     SubmissionRefused,
     TaskCancelled,
@@ -271,18 +273,20 @@ async def test_an_agency_hears_how_it_goes_afterwards_and_the_police_that_the_pe
             HandoffConfirmed(**of, by="shelter", means="phone", confirmed_at=1, complete=False),
             NoShowReported(**of, missed_at=1),
             ContactReported(**of, tried_at=1, channel="phone", reached=True),
+            ReportRetracted(**of, report="no_show", corrects=world.ledger.sequence + 5),
+            HandoffRetracted(**of, by="shelter", corrects=world.ledger.sequence + 4),
             ServiceStarted(**of, started_at=1),
             TaskHeld(**of, reason="in_custody"),
             OutcomeReported(**of, result="not_met", sealed_note=note),
             ReferralClosed(referral=opened.referral, status="completed", reason="outcome_reported"),
-            OutcomeReported(**of, result="partly_met", corrects=world.ledger.sequence + 9),
+            OutcomeReported(**of, result="partly_met", corrects=world.ledger.sequence + 11),
             FollowUpDue(referral=opened.referral, days=30, provider="shelter"),
             FollowedUp(referral=opened.referral, days=30, by="shelter", result="need_met", sealed_note=note),
         )
         told, provider = await heard(world, agency), await heard(world, "shelter")
     taken_up = ["ReferralOpened", "OfferMade", "OfferAccepted", "HandoffConfirmed"]
     if agency == "police":
-        assert kinds(told) == [*taken_up, "ServiceStarted", "TaskHeld", "ReferralClosed"]
+        assert kinds(told) == [*taken_up, "HandoffRetracted", "ServiceStarted", "TaskHeld", "ReferralClosed"]
         assert [one.reason for one in told[-2:]] == [None, None]
         assert not any("outcome" in classes for _, classes in await released(world, "police"))
         return
@@ -290,6 +294,8 @@ async def test_an_agency_hears_how_it_goes_afterwards_and_the_police_that_the_pe
         *taken_up,
         "NoShowReported",
         "ContactReported",
+        "ReportRetracted",
+        "HandoffRetracted",
         "ServiceStarted",
         "TaskHeld",
         "OutcomeReported",

@@ -116,6 +116,14 @@ def test_what_is_due_another_day_is_said_with_its_date() -> None:
     )
 
 
+def test_what_can_be_taken_back_is_told_with_the_event_by_which_it_is() -> None:
+    said = {"organisation": "food-bank", "region": "north", "sequence": 17, "at": 1_700_000_000_000}
+    missed = Notice(**said, type="org.referralbus.ledger.NoShowReported.v1")
+    assert party.line_of(Heard("7", missed)).endswith("did not come event 17")
+    began = Notice(**said, type="org.referralbus.ledger.ServiceStarted.v1")
+    assert "17" not in party.line_of(Heard("7", began)).split("[7]")[1]
+
+
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
 def test_every_event_has_words(event: type[Event]) -> None:
     notice = Notice(

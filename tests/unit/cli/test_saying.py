@@ -125,6 +125,7 @@ EITHERS: list[tuple[str, Any]] = [
         f"follow-up {REFERRAL} --days 90 --result partly_met",
         call.follow_up(REFERRAL, 90, "partly_met", None, id="s-1"),
     ),
+    (f"retract {REFERRAL} 17", call.retract(REFERRAL, 17, id="s-1")),
 ]
 
 
@@ -215,6 +216,7 @@ def test_there_is_a_command_for_everything_that_can_be_said_of_a_referral_an_off
     routes = {
         "amend", "hold", "resume", "transfer", "split", "reopen", "withdraw", "acknowledge", "accept", "decline", "ask",
         "answer", "propose", "start", "no-show", "contact", "handoff", "outcome", "follow-up",
+            "retract",
         "capacity",
     }  # fmt: skip
     assert names == routes

@@ -233,6 +233,7 @@ SAID: list[tuple[Callable[[Bus], Any], str, dict[str, Any]]] = [
         "referrals/{}/follow-up",
         {"days": 90, "result": "need_met"},
     ),
+    (lambda bus: bus.retract(REFERRAL, 17), "referrals/{}/retract", {"sequence": 17}),
 ]
 
 

@@ -35,7 +35,7 @@ from tests.support.admitting import (
 )
 
 NOW = 10 * HORIZON_MS
-EITHERS = {"HoldRequest", "ResumeRequest", "HandoffRequest", "FollowUpRequest"}
+EITHERS = {"HoldRequest", "ResumeRequest", "HandoffRequest", "FollowUpRequest", "RetractRequest"}
 """What both may say: the agency of a referral, and the provider that has accepted it."""
 
 

@@ -38,6 +38,7 @@ ROUTES = {
     "HandoffRequest": "POST /referrals/{}/handoff",
     "OutcomeRequest": "POST /referrals/{}/outcome",
     "FollowUpRequest": "POST /referrals/{}/follow-up",
+    "RetractRequest": "POST /referrals/{}/retract",
     "CapacityRequest": "PUT /capacity/{}",
     "ServiceRequest": "PUT /services/{}",
 }

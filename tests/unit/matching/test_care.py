@@ -333,7 +333,9 @@ def test_an_outcome_is_corrected_by_its_provider_alone(world: World) -> None:
         assert refused(world.send(outcome(referral), sender)) == "not_your_offer"
 
 
-def test_a_withdrawn_referral_has_no_outcome_and_no_late_start(world: World) -> None:
+def test_a_referral_that_was_withdrawn_before_the_service_began_has_no_outcome_and_no_late_start(
+    world: World,
+) -> None:
     referral = accepted(world)
     world.send(withdraw(referral), "police")
     assert refused(world.send(outcome(referral), "shelter")) == "referral_closed"
@@ -381,7 +383,8 @@ def test_provider_or_agency_says_how_it_is_once_for_each_day(world: World, sende
     assert world.send(follow_up(referral, 30), sender) == [
         FollowedUp(referral=referral, days=30, by=sender, result="need_met")
     ]
-    assert refused(world.send(follow_up(referral, 30), "shelter")) == "no_follow_up"
+    other = {"shelter": "police", "police": "shelter"}[sender]
+    assert refused(world.send(follow_up(referral, 30), other)) == "not_your_report"
     assert refused(world.send(follow_up(referral, 90), sender)) == "time_out_of_range"
     world.tick(world.now + 60 * DAY)
     assert kinds(world.send(follow_up(referral, 90), sender)) == ["FollowedUp"]

@@ -21,6 +21,7 @@ from referral_bus.contracts.ledger import (
     ReferralTransferred,
     ReferralWithdrawn,
     TaskCancelled,
+    TaskEnteredInError,
 )
 from referral_bus.contracts.vocabulary import OutcomeResult, WithdrawReason
 from tests.support.deciding import (
@@ -100,6 +101,27 @@ def test_an_amended_urgency_changes_how_long_the_referral_may_go_unaccepted(worl
     assert "ReferralClosed" not in kinds(world.tick(opened_at + 2 * HOUR))
     world.send(AmendReferral(referral=referral, urgency="crisis"), "police")
     assert kinds(world.tick(world.now)) == ["TaskCancelled", "ReferralClosed"]
+
+
+def test_of_a_split_referral_the_identity_is_amended_and_urgency_and_facts_are_its_parts_own(
+    world: World,
+) -> None:
+    world.publish(offers("beds", total=5))
+    whole = world.refer()
+    world.send(world.parts_of(whole, PARTS), "police")
+    facts = world.seal(HOUSING, subject_of(1))
+    for body in (
+        AmendReferral(referral=whole, urgency="crisis"),
+        AmendReferral(referral=whole, sealed_facts=facts),
+        AmendReferral(referral=whole, urgency="crisis", sealed_identity=b"sealed"),
+    ):
+        assert refused(world.send(body, "police")) == "already_split"
+    assert kinds(world.send(AmendReferral(referral=whole, sealed_identity=b"sealed"), "police")) == [
+        "ReferralAmended"
+    ]
+    world.send(AmendReferral(referral=FIRST, urgency="crisis"), "police")
+    urgencies = {name: known.urgency for name, known in world.state.referrals.items()}
+    assert urgencies == {whole: "urgent", FIRST: "crisis", SECOND: "urgent"}
 
 
 def test_only_the_agency_that_follows_the_referral_amends_it(world: World) -> None:
@@ -512,9 +534,11 @@ def test_what_was_accepted_is_the_task_that_was_entered_in_error_and_not_the_tra
     referral = world.accepted()
     world.send(propose(referral, "second"), "shelter")
     events = world.send(withdraw(referral, "entered_in_error"), "police")
-    assert events[:2] == [
+    second = {"referral": referral, "task": task_id(referral, 2), "provider": "clinic"}
+    assert events[:3] == [
         ReferralWithdrawn(referral=referral, reason="entered_in_error", task=task_id(referral, 1)),
-        TaskCancelled(referral=referral, task=task_id(referral, 2), provider="clinic", reason="withdrawn"),
+        TaskCancelled(**second, reason="withdrawn"),
+        TaskEnteredInError(**second),
     ]
 
 

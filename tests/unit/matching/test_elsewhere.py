@@ -55,6 +55,7 @@ from tests.support.deciding import (
     refused,
     report,
     service_of,
+    start,
     unit_of,
     withdraw,
 )
@@ -178,6 +179,29 @@ def test_an_outcome_gives_the_place_back(between: Between) -> None:
     between.flow()
     assert places(between, "north") == places(between, "south") == (1, 0, 0)
     assert not between["south"].state.lent
+
+
+def test_a_place_of_a_service_that_has_begun_is_given_back_by_its_outcome_and_not_by_the_withdrawal(
+    between: Between,
+) -> None:
+    referral = between.refer("north")
+    between.flow()
+    between.accepts(referral)
+    between.flow()
+    between.say("north", start(referral), "shelter")
+    assert kinds(between.say("north", withdraw(referral), "police")) == ["ReferralWithdrawn"]
+    between.flow()
+    assert places(between, "north") == places(between, "south") == (0, 0, 1)
+    assert kinds(between.say("north", outcome(referral), "shelter")) == [
+        "OutcomeReported",
+        "CapacityReturned",
+        "ReferralClosed",
+    ]
+    between.flow()
+    assert places(between, "north") == places(between, "south") == (1, 0, 0)
+    between.say("north", withdraw(referral, "entered_in_error"), "police")
+    between.flow()
+    assert places(between, "north") == places(between, "south") == (1, 0, 0)
 
 
 def test_nobody_can_answer_an_offer_whose_place_is_not_held_yet(between: Between) -> None:

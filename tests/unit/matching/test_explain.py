@@ -115,6 +115,7 @@ def test_who_may_not_know_the_outcome_reads_nothing_of_it(world: World) -> None:
         "FollowUpDue",
         "FollowedUp",
         "NoShowReported",
+        "ReportRetracted",
     }
 
 

@@ -28,11 +28,15 @@ from referral_bus.contracts.ledger import (
     CapacityChanged,
     CapacityDoubted,
     CapacityTrusted,
+    ContactReported,
     Escalated,
     Event,
     FollowedUp,
     FollowUpDue,
+    HandoffConfirmed,
+    HandoffRetracted,
     JoinedOutcomeCorrected,
+    NoShowReported,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
@@ -47,6 +51,7 @@ from referral_bus.contracts.ledger import (
     ReferralResumed,
     ReferralSplit,
     ReferralWithdrawn,
+    ReportRetracted,
     RulesActivated,
     ServiceProposed,
     ServicePublished,
@@ -54,6 +59,7 @@ from referral_bus.contracts.ledger import (
     SubmissionRefused,
     SubmissionResumed,
     TaskCancelled,
+    TaskEnteredInError,
 )
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import (
@@ -93,6 +99,7 @@ from tests.support.deciding import (
     protocol,
     publish,
     report,
+    retract,
     rules,
     service_of,
     start,
@@ -187,6 +194,8 @@ class Anybody(RuleBasedStateMachine):
         self.came: dict[str, OutcomeResult] = {}
         self.reopened: set[str] = set()
         self.reached: dict[str, int] = {}
+        self.standing: dict[int, str] = {}
+        self.made: dict[str, str] = {}
         self.waited: dict[str, Waited] = {}
         self.outcomes: set[str] = set()
         self.to_follow_up: set[tuple[str, int]] = set()
@@ -446,15 +455,19 @@ class Anybody(RuleBasedStateMachine):
                 self.waited[event.referral].go_on(now)
 
     def nothing_leads_back(self, event: Event) -> None:
-        """Whatever is reported, in whatever order: a service that was accepted never stands where it stood before."""
+        """Whatever is reported, in whatever order: a service that was accepted never stands where it stood before, unless a report of it
+        was taken back."""
         name = getattr(event, "referral", "")
         known = self.reader.state.referrals.get(name)
         if known is None or known.acceptance is None:
             return
         business = known.attempt(known.acceptance).business
+        task = task_id(name, known.acceptance)
+        if isinstance(event, ReportRetracted | HandoffRetracted):
+            self.reached.pop(task, None)
         if business == "on-hold":
             return
-        task, far = task_id(name, known.acceptance), SERVING.index(business)
+        far = SERVING.index(business)
         assert far >= self.reached.get(task, 0), f"{business} after {SERVING[self.reached[task]]}"
         self.reached[task] = far
 
@@ -495,6 +508,7 @@ class Anybody(RuleBasedStateMachine):
                     )
                     self.full[event.unit] -= 1
                 self.open[event.task] = event
+                self.made[event.task] = event.provider
             case OfferAccepted():
                 made = self.taken[event.task] = self.open.pop(event.task)
                 assert made.provider == event.provider
@@ -511,8 +525,22 @@ class Anybody(RuleBasedStateMachine):
                 made = self.over(self.open.pop(event.task, None) or self.taken.pop(event.task))
                 if event.because is not None and DECLINES[event.because].then == "never":
                     self.never[event.referral].add(made.service)
+            case ReferralWithdrawn() if event.referral not in self.round:
+                assert event.reason == "entered_in_error"
+                self.outcomes.discard(event.referral)
+                self.came.pop(event.referral, None)
+                self.to_follow_up = {one for one in self.to_follow_up if one[0] != event.referral}
+            case TaskEnteredInError():
+                assert event.task not in self.open and event.task not in self.taken
+                assert self.made[event.task] == event.provider
             case ReferralWithdrawn() if event.task is not None:
                 self.over(self.open.pop(event.task, None) or self.taken.pop(event.task))
+            case NoShowReported() | ContactReported() | HandoffConfirmed():
+                self.standing[sequence] = event.task
+            case ReportRetracted() | HandoffRetracted():
+                assert self.standing.pop(event.corrects) == event.task, (
+                    "taken back twice, or of another service"
+                )
             case OutcomeReported() if event.corrects is None:
                 self.over(self.taken.pop(event.task))
                 self.outcomes.add(event.referral)
@@ -747,9 +775,13 @@ class Life:
             self.time_passes,
             self.a_question_is_answered,
             self.a_handoff_is_confirmed,
+            self.a_report_is_taken_back,
         ]
         unlikely = [
             lambda: machine.a_provider_says_something_of_what_is_over(chosen, self.of_service()),
+            lambda: machine.a_provider_says_something_of_what_is_over(
+                chosen, OF_SERVICE[pick(["follow up", "follow up again"])]
+            ),
             lambda: machine.a_provider_reports_of_what_it_has_not_accepted(chosen, self.of_service()),
             lambda: machine.anybody_says_anything(pick(PARTIES), chosen, pick(SAYINGS), draw.randint(1, 4)),
             lambda: machine.counts_rightly(pick("abc"), draw.randint(1, 3), draw.randint(0, 3)),
@@ -780,6 +812,14 @@ class Life:
             if known.acceptance is not None and known.protocol.step("handoff") is not None:
                 who = self.random.choice([known.agency, known.attempt(known.acceptance).provider])
                 self.machine.send(OF_SERVICE["handoff"](self.machine.world, name, 1), who)
+
+    def a_report_is_taken_back(self) -> None:
+        reported = [
+            (name, one) for name, known in self.machine.world.state.referrals.items() for one in known.reports
+        ]
+        if reported:
+            name, said = self.random.choice(reported)
+            self.machine.send(retract(name, said.sequence), said.by)
 
     def of_service(self) -> Saying:
         return self.random.choice([*OF_SERVICE.values(), OF_OFFERS["propose"]])

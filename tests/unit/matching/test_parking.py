@@ -28,6 +28,8 @@ from tests.support.deciding import (
     REGION,
     World,
     accept,
+    ask,
+    contact,
     decline,
     kinds,
     of,
@@ -43,6 +45,26 @@ from tests.support.deciding import (
 )
 
 PATIENCE = PROTOCOL.parking_ms
+
+
+def test_a_contact_that_is_reported_of_an_offer_waits_for_the_acceptance_also_during_the_screening(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(ask(referral), "shelter")
+    assert kinds(world.send(contact(referral), "shelter")) == ["SubmissionParked"]
+    assert kinds(world.send(accept(referral), "shelter")) == [
+        "OfferAccepted",
+        "SubmissionResumed",
+        "ContactReported",
+    ]
+
+
+def test_a_contact_without_an_acceptance_is_refused_once_its_time_to_wait_is_over(world: World) -> None:
+    world.publish(offers("beds"))
+    world.send(contact(world.refer()), "shelter")
+    assert refused(world.tick(world.now + PATIENCE)) == "not_accepted"
 
 
 EARLY: list[tuple[str, str, Submission, str, str]] = [

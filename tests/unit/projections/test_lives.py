@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from referral_bus.contracts import ledger
 from referral_bus.contracts.ids import region_of, task_id
-from referral_bus.contracts.ledger import Entry
+from referral_bus.contracts.ledger import Entry, TaskEnteredInError
 from referral_bus.log.port import Record
 from services.matching.chain import Chain
 from services.matching.core.state import Region
@@ -56,6 +56,9 @@ class Cores:
             known = self.state.referrals[name]
             for number, task in enumerate(known.tasks, known.before + 1):
                 self.tasks[task_id(name, number)] = (task.status, task.business)
+        if isinstance(entry.event, TaskEnteredInError) and self.state.task(entry.event.task) is None:
+            assert entry.event.task in self.tasks
+            self.tasks[entry.event.task] = ("entered-in-error", "withdrawn")
 
 
 @cache
@@ -116,7 +119,7 @@ async def test_every_open_referral_stands_where_the_core_says(both: tuple[Views,
         assert row["agency"] == known.agency and row["urgency"] == known.urgency
         assert row["accepted_task"] == accepted
         assert [task for task, _, _ in row["offers"]] == [task_id(name, number) for number in known.offers]
-        assert row["status"] == ("on-hold" if known.on_hold else "active")
+        assert row["status"] == ("on-hold" if known.on_hold else "revoked" if known.withdrawn else "active")
         assert row["held_until"] == known.held_until
         assert row["waits_for"] == (None if known.waits_for is None else list(known.waits_for))
         assert (row["reopened_at"] or row["opened_at"]) == known.opened_at

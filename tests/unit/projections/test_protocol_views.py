@@ -15,7 +15,9 @@ from referral_bus.contracts.ledger import (
     CapacityTaken,
     ContactReported,
     Escalated,
+    FollowUpDue,
     HandoffConfirmed,
+    HandoffRetracted,
     InformationAsked,
     InformationGiven,
     KeyDestroyed,
@@ -34,9 +36,11 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -449,6 +453,75 @@ async def test_the_time_for_the_handoff_stands_still_while_the_service_rests(wor
     assert (waiting["handoff", "provider"], waiting["handoff", "agency"]) == (due, due)
 
 
+async def test_a_no_show_that_is_taken_back_is_not_counted(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(
+        accepted(offer), NoShowReported(**task, missed_at=START), NoShowReported(**task, missed_at=1)
+    )
+    second = world.region.sequence
+    await world.see(ReportRetracted(**task, report="no_show", corrects=second))
+    assert (world.task(offer), world.views.row("tasks", task=offer.task)["missed"]) == (
+        ("accepted", "no-show"),
+        1,
+    )
+    await world.see(ReportRetracted(**task, report="no_show", corrects=second - 1))
+    assert (world.task(offer), world.views.row("tasks", task=offer.task)["missed"]) == (
+        ("accepted", "accepted"),
+        0,
+    )
+    assert [row["correction"] for row in world.views.table("events")][-2:] == [True, True]
+
+
+async def test_a_start_that_is_corrected_is_shown_with_its_time_and_as_a_correction(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer), ServiceStarted(**task, started_at=START))
+    wrong, waiting = world.region.sequence, world.waiting(opened.referral)
+    await world.see(TaskHeld(**task, reason="in_custody", until=START + HOUR))
+    await world.see(ServiceStarted(**task, started_at=START - 5, corrects=wrong))
+    assert world.task(offer) == ("on-hold", "on-hold")
+    assert world.referral(opened.referral)["standing"] == "on-hold"
+    assert world.views.row("tasks", task=offer.task)["started_at"] == START - 5
+    assert [row["sequence"] for row in world.views.table("events") if row["correction"]] == [
+        world.region.sequence
+    ]
+    assert waiting.keys() >= {("outcome", "provider")}
+
+
+@pytest.mark.parametrize("by", ["hospital", "shelter"])
+async def test_a_handoff_that_was_done_waits_anew_for_who_took_it_back(world: World, by: str) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    said = {**task, "means": "phone", "confirmed_at": START}
+    first = HandoffConfirmed(**said, by="hospital", complete=False)
+    await world.see(accepted(offer), first, HandoffConfirmed(**said, by="shelter", complete=True))
+    world.region.now += HOUR
+    await world.see(HandoffRetracted(**task, by=by, corrects=world.region.sequence))
+    whose = "agency" if by == "hospital" else "provider"
+    waiting = world.waiting(opened.referral)
+    assert {name: due for name, due in waiting.items() if name[0] == "handoff"} == {
+        ("handoff", whose): world.region.now + 2 * HOUR
+    }
+    assert world.task(offer) == ("accepted", "accepted")
+    await world.see(HandoffConfirmed(**said, by=by, complete=True))
+    assert set(world.waiting(opened.referral)) == {("start", "provider")}
+    assert world.task(offer) == ("accepted", "handed-over")
+
+
+async def test_half_a_handoff_that_is_taken_back_is_due_when_the_other_half_is(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer))
+    due = world.waiting(opened.referral)["handoff", "provider"]
+    said = {**task, "means": "phone", "confirmed_at": START}
+    await world.see(HandoffConfirmed(**said, by="hospital", complete=False))
+    world.region.now += HOUR
+    await world.see(HandoffRetracted(**task, by="hospital", corrects=world.region.sequence))
+    waiting = world.waiting(opened.referral)
+    assert (waiting["handoff", "agency"], waiting["handoff", "provider"]) == (due, due)
+
+
 async def test_a_no_show_is_counted_and_a_contact_is_in_the_timeline(world: World) -> None:
     opened, offer = await world.offered()
     task = {"referral": opened.referral, "task": offer.task}
@@ -470,6 +543,53 @@ async def test_a_referral_that_never_should_have_been_is_entered_in_error(world:
     await world.see(withdrawn, closed)
     assert world.task(offer) == ("entered-in-error", "withdrawn")
     assert world.referral(opened.referral)["status"] == "entered-in-error"
+
+
+async def test_a_service_that_goes_on_after_the_withdrawal_is_shown_as_started_until_its_outcome(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    await world.see(accepted(offer), started(offer))
+    withdrawn = ReferralWithdrawn(referral=opened.referral, reason="moved_away", serving=offer.task)
+    await world.see(withdrawn)
+    row = world.referral(opened.referral)
+    assert (row["status"], row["standing"], row["accepted_by"]) == ("revoked", "started", "shelter")
+    assert world.task(offer) == ("in-progress", "started")
+    assert world.views.row("units", unit="un-north-beds")["taken"] == 1
+    assert ("outcome", "provider") in world.waiting(opened.referral)
+    assert world.views.row("events", referral=opened.referral, type="ReferralWithdrawn")["task"] == offer.task
+    about = {"referral": opened.referral, "result": "partly_met"}
+    await world.see(
+        OutcomeReported(**about, task=offer.task),
+        ReferralClosed(**about, status="revoked", reason="withdrawn"),
+    )
+    row = world.referral(opened.referral)
+    assert (row["status"], row["standing"], row["outcome"]) == ("revoked", "closed", "partly_met")
+    assert world.task(offer) == ("completed", "completed")
+    assert world.views.row("units", unit="un-north-beds")["taken"] == 0
+
+
+async def test_a_closed_referral_that_was_entered_in_error_has_no_outcome_and_waits_for_nobody(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    about = {"referral": opened.referral, "task": offer.task, "provider": offer.provider}
+    await world.see(accepted(offer), *completed(offer))
+    due = FollowUpDue(referral=opened.referral, days=30, provider="shelter")
+    await world.see(due)
+    over = world.views.row("tasks", task=offer.task)["ended_at"]
+    places = world.views.row("units", unit="un-north-beds")
+    assert world.waiting(opened.referral)
+    wrong = ReferralWithdrawn(referral=opened.referral, reason="entered_in_error")
+    await world.see(wrong, TaskEnteredInError(**about))
+    row = world.referral(opened.referral)
+    assert (row["status"], row["standing"], row["reason"]) == ("entered-in-error", "closed", "withdrawn")
+    assert (row["outcome"], row["outcome_at"]) == (None, None)
+    task = world.views.row("tasks", task=offer.task)
+    assert world.task(offer) == ("entered-in-error", "withdrawn")
+    assert (task["reason"], task["ended_at"]) == ("entered_in_error", over)
+    assert world.views.row("units", unit="un-north-beds") == places
+    assert world.waiting(opened.referral) == {}
 
 
 async def test_what_was_asked_of_an_erased_person_is_gone_and_what_is_asked_later_is_not_kept(

@@ -78,6 +78,7 @@ _HANDLERS: Final[dict[type[Submission], Callable[[Asked, Any], list[Event]]]] = 
     inbox.ConfirmHandoff: care.confirm_handoff,
     inbox.ReportOutcome: care.outcome,
     inbox.ReportFollowUp: care.follow_up,
+    inbox.RetractReport: care.retract,
     inbox.ReportCapacity: capacity.count,
     inbox.PublishService: capacity.publish,
     inbox.AdoptReference: reference.adopt,

@@ -1,14 +1,14 @@
 """What is reported of the service a person was accepted for: handoff, contacts, start, outcome, and how it is afterwards.
 
 Reports come late and out of order. One that comes after the outcome changes only the record, and says that it does; also where the referral
-was reopened since.
+was reopened since. What can only be once (a start, an outcome, how it is after so many days) is corrected by saying it again; what may be
+several times (a no-show, a contact), and a confirmed handoff, is taken back.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final
 
-from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
     CLOCK_SKEW_MS,
     ConfirmHandoff,
@@ -17,61 +17,60 @@ from referral_bus.contracts.inbox import (
     ReportNoShow,
     ReportOutcome,
     ReportServiceStart,
+    RetractReport,
 )
 from referral_bus.contracts.ledger import (
     ContactReported,
     Event,
     FollowedUp,
     HandoffConfirmed,
+    HandoffRetracted,
     NoShowReported,
     OutcomeReported,
+    ReportRetracted,
     ServiceStarted,
 )
-from referral_bus.contracts.reference import Protocol
+from referral_bus.contracts.vocabulary import PersonReport
 from services.matching.core.closing import closing, corrected_whole
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import cancelled
-from services.matching.core.state import DAY_MS, Closed, Referral, Served
+from services.matching.core.decide.served import Service, own_service, service_of
+from services.matching.core.state import DAY_MS
 
-
-class _Service(NamedTuple):
-    """The service that has accepted a referral; or that had, and is ``over`` with an outcome."""
-
-    task: str
-    agency: str
-    provider: str
-    protocol: Protocol
-    opened_at: int
-    started: bool
-    confirmed: frozenset[str]
-    over: Served | None = None
-
-    @property
-    def late(self) -> bool:
-        return self.over is not None
+MOST_REPORTS: Final = 500
+"""No-shows and contacts that are taken of one service: more is a sender gone wrong, and each is remembered."""
 
 
 def start(asked: Asked, body: ReportServiceStart) -> list[Event]:
-    """The service began."""
-    found = _own(asked, body.referral)
+    """The service began; said again with another time, it corrects what was said before."""
+    found = own_service(asked, body.referral)
     if isinstance(found, list):
         return found
-    if found.started:
+    former = found.start
+    if former is not None and former.at == body.started_at:
         return refused("already_started", body.referral)
     wrong = _wrong_time(asked, body.started_at, found.opened_at)
     if wrong is not None:
         return refused(wrong, body.referral)
     return [
-        ServiceStarted(referral=body.referral, task=found.task, started_at=body.started_at, late=found.late)
+        ServiceStarted(
+            referral=body.referral,
+            task=found.task,
+            started_at=body.started_at,
+            late=found.late,
+            corrects=None if former is None else former.sequence,
+        )
     ]
 
 
 def no_show(asked: Asked, body: ReportNoShow) -> list[Event]:
     """The person did not come."""
-    found = _own(asked, body.referral)
+    found = own_service(asked, body.referral)
     if isinstance(found, list):
         return found
-    wrong = _wrong_time(asked, body.missed_at, found.opened_at)
+    wrong = _wrong_time(asked, body.missed_at, found.opened_at) or _too_often(
+        found, "no_show", body.missed_at
+    )
     if wrong is not None:
         return refused(wrong, body.referral)
     return [
@@ -81,10 +80,12 @@ def no_show(asked: Asked, body: ReportNoShow) -> list[Event]:
 
 def contact(asked: Asked, body: ReportContact) -> list[Event]:
     """The provider tried to reach the person."""
-    found = _own(asked, body.referral)
+    found = own_service(asked, body.referral)
     if isinstance(found, list):
         return found
-    wrong = _wrong_time(asked, body.tried_at, found.opened_at)
+    wrong = _wrong_time(asked, body.tried_at, found.opened_at) or _too_often(
+        found, "contact", body.tried_at, body.channel
+    )
     if wrong is not None:
         return refused(wrong, body.referral)
     return [
@@ -102,7 +103,7 @@ def contact(asked: Asked, body: ReportContact) -> list[Event]:
 def confirm_handoff(asked: Asked, body: ConfirmHandoff) -> list[Event]:
     """One of the two says that the person was handed over."""
     source = asked.admitted.source
-    found = _service(asked, body.referral)
+    found = service_of(asked, body.referral)
     if isinstance(found, list):
         return found
     parties = {found.agency, found.provider}
@@ -126,9 +127,37 @@ def confirm_handoff(asked: Asked, body: ConfirmHandoff) -> list[Event]:
     ]
 
 
+def retract(asked: Asked, body: RetractReport) -> list[Event]:
+    """Who reported it says that it should not have been."""
+    source = asked.admitted.source
+    found = service_of(asked, body.referral)
+    if isinstance(found, list):
+        return found
+    said = next((one for one in found.reports if one.sequence == body.sequence), None)
+    if source not in (found.agency, found.provider) or (said is not None and said.by != source):
+        return refused("not_your_report", body.referral)
+    if said is None:
+        return refused("no_such_report", body.referral)
+    if said.what == "handoff":
+        return [
+            HandoffRetracted(
+                referral=body.referral, task=found.task, by=source, corrects=said.sequence, late=found.late
+            )
+        ]
+    return [
+        ReportRetracted(
+            referral=body.referral,
+            task=found.task,
+            report=said.what,
+            corrects=said.sequence,
+            late=found.late,
+        )
+    ]
+
+
 def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     """What came of it ends the referral; said again after that, it corrects what was said before."""
-    found = _own(asked, body.referral)
+    found = own_service(asked, body.referral)
     if isinstance(found, list):
         return found
     wrong = None if body.ended_at is None else _wrong_time(asked, body.ended_at, found.opened_at)
@@ -149,21 +178,30 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     return [
         reported,
         *cancelled(body.referral, known, known.offers, "closed"),
-        *closing(asked.state, body.referral, known, "completed", "outcome_reported", body.result),
+        *(
+            closing(asked.state, body.referral, known, "revoked", "withdrawn", body.result)
+            if known.withdrawn
+            else closing(asked.state, body.referral, known, "completed", "outcome_reported", body.result)
+        ),
     ]
 
 
 def follow_up(asked: Asked, body: ReportFollowUp) -> list[Event]:
-    """How it is some days later."""
+    """How it is some days later; said again by the same, it corrects what was said before."""
     state, source, now = asked.state, asked.admitted.source, asked.now
     if body.referral in state.referrals:
         return refused("not_closed", body.referral)
     closed = state.was_closed(body.referral, now)
+    if closed is not None and closed.in_error:
+        return refused("entered_in_error", body.referral)
     served = None if closed is None or not closed.completed else closed.served
-    if closed is None or served is None or body.days in closed.followed:
+    if closed is None or served is None:
         return refused("no_follow_up", body.referral)
     if source not in (served.provider, closed.agency):
         return refused("not_your_referral", body.referral)
+    former = closed.follow_up(body.days)
+    if former is not None and former.by != source:
+        return refused("not_your_report", body.referral)
     if now < served.ended_at + body.days * DAY_MS - _EARLY_MS:
         return refused("time_out_of_range", body.referral)
     return [
@@ -173,6 +211,7 @@ def follow_up(asked: Asked, body: ReportFollowUp) -> list[Event]:
             by=source,
             result=body.result,
             sealed_note=body.sealed_note,
+            corrects=None if former is None else former.sequence,
         )
     ]
 
@@ -181,51 +220,12 @@ _EARLY_MS = 7 * DAY_MS
 """How much before its day a follow-up may be reported."""
 
 
-def _service(asked: Asked, name: str) -> _Service | list[Event]:
-    """The service a report is about; else the refusal."""
-    state, source = asked.state, asked.admitted.source
-    known = state.referrals.get(name)
-    if known is None:
-        closed = state.was_closed(name, asked.now)
-        if closed is None or closed.served is None:
-            return refused("referral_closed", name)
-        return _over(name, closed, closed.served)
-    number = known.acceptance
-    serves = number is not None and known.attempt(number).provider == source
-    if known.served is not None and known.served.provider == source and not serves:
-        return _over(name, known, known.served)
-    if number is None:
-        return refused("not_accepted", name)
-    return _Service(
-        task=task_id(name, number),
-        agency=known.agency,
-        provider=known.attempt(number).provider,
-        protocol=known.protocol,
-        opened_at=known.opened_at,
-        started=known.started,
-        confirmed=known.confirmed,
-    )
-
-
-def _over(name: str, known: Referral | Closed, served: Served) -> _Service:
-    return _Service(
-        task=task_id(name, served.attempt),
-        agency=known.agency,
-        provider=served.provider,
-        protocol=known.protocol,
-        opened_at=served.opened_at,
-        started=served.started,
-        confirmed=served.confirmed,
-        over=served,
-    )
-
-
-def _own(asked: Asked, name: str) -> _Service | list[Event]:
-    """The service, if it is the sender's; else the refusal."""
-    found = _service(asked, name)
-    if isinstance(found, list) or found.provider == asked.admitted.source:
-        return found
-    return refused("not_your_offer", name)
+def _too_often(found: Service, what: PersonReport, at: int, channel: str = "") -> str | None:
+    """Why the report is not taken besides those there are, if it isn't."""
+    said = [one for one in found.reports if one.what != "handoff"]
+    if any((one.what, one.at, one.channel) == (what, at, channel) for one in said):
+        return "already_reported"
+    return "too_many_reports" if len(said) >= MOST_REPORTS else None
 
 
 def _wrong_time(asked: Asked, at: int, opened_at: int) -> str | None:

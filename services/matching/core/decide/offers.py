@@ -28,6 +28,7 @@ from referral_bus.contracts.ledger import (
     TaskCancelled,
 )
 from referral_bus.contracts.vocabulary import DECLINES
+from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import next_offers, offers, won
 from services.matching.core.judging.match import match
@@ -104,6 +105,8 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
             because=body.reason,
             until=body.until,
         )
+    if known.withdrawn:
+        return [ended, *closing(state, name, known, "revoked", "withdrawn")]
     others = [other for other in known.offers if other != number]
     if others or (task.is_open and known.acceptance is not None):
         return [ended]
@@ -158,6 +161,8 @@ def propose(asked: Asked, body: ProposeService) -> list[Event]:
     name, known, _, task = located
     if not (task.is_open or task.is_taken):
         return _not_open(body.task, task)
+    if known.withdrawn:
+        return refused("already_withdrawn", body.task)
     if not state.catalogue.is_active(body.service):
         elsewhere = region_of(body.service) != state.region
         return refused("region_mismatch" if elsewhere else "unknown_service", body.service)

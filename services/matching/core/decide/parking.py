@@ -24,6 +24,7 @@ from referral_bus.contracts.inbox import (
     ReportFollowUp,
     RequestCapacity,
     ResumeReferral,
+    RetractReport,
     ReturnCapacity,
     SplitReferral,
     TakeCapacity,
@@ -60,6 +61,7 @@ _OF_A_REFERRAL = (
     | WithdrawReferral
     | OfAService
     | ReportFollowUp
+    | RetractReport
 )
 _OF_A_TASK = (
     AcknowledgeOffer | AcceptOffer | DeclineOffer | AskForInformation | AnswerQuestion | ProposeService

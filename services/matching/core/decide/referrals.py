@@ -34,6 +34,7 @@ from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, Opened, refused
 from services.matching.core.decide.gathering import window_for
+from services.matching.core.decide.mistakes import closed_in_error, never_were, parts_in_error
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
 from services.matching.core.state import GATHERED, Referral
 
@@ -77,11 +78,13 @@ def submit(asked: Asked, body: SubmitReferral) -> list[Event]:
 
 def amend(asked: Asked, body: AmendReferral) -> list[Event]:
     """Take the correction; who waits for a place is matched anew by it, and who waits for a window but is too urgent for one now is matched
-    at once."""
+    at once. Of a whole that was split only the identity is left to correct: each of its parts has an urgency and facts of its own."""
     state, _, now, facts, _ = asked
     known = _own(asked, body.referral)
     if isinstance(known, list):
         return known
+    if known.parts is not None and (body.urgency is not None or body.sealed_facts is not None):
+        return refused("already_split", body.referral)
     if body.sealed_facts is not None:
         unreadable = _unreadable(asked, body.referral, known.subject, facts.get(body.referral))
         if unreadable is not None:
@@ -232,19 +235,31 @@ def reopen(asked: Asked, body: ReopenReferral) -> list[Event]:
 
 
 def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
-    """Close the referral and its parts, but for those that another agency follows since a transfer."""
+    """Close the referral and its parts, but for those that another agency follows since a transfer. A service that has begun goes on until
+    its outcome. What was entered in error is that with all its tasks, also after it was closed."""
     state = asked.state
-    known = _own(asked, body.referral)
+    in_error = body.reason == "entered_in_error"
+    if in_error and body.referral not in state.referrals:
+        return closed_in_error(asked, body.referral)
+    known = _own(asked, body.referral, also_withdrawn=in_error)
     if isinstance(known, list):
         return known
-    status: ReferralStatus = "entered-in-error" if body.reason == "entered_in_error" else "revoked"
+    if _has_begun(known) and not in_error:
+        return _taken_back(body, body.referral, known)
+    status: ReferralStatus = "entered-in-error" if in_error else "revoked"
     events: list[Event] = []
     for part in sorted(known.parts or ()):
         of_part = state.referrals[part]
         if of_part.agency != known.agency:
             continue
+        if _has_begun(of_part) and not in_error:
+            events += [] if of_part.withdrawn else _taken_back(body, part, of_part)
+            continue
         events += cancelled(part, of_part, _live(of_part), "withdrawn")
+        events += never_were(part, of_part.asked) if in_error else []
         events.append(ReferralClosed(referral=part, status=status, reason="withdrawn"))
+    if in_error:
+        events += parts_in_error(asked, body.referral, known.agency)
     live = _live(known)
     # What was accepted rather than who was asked to take the person over: that is the task that was entered in error, if it was.
     named = known.acceptance or (live[-1] if live else None)
@@ -252,8 +267,22 @@ def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
     return [
         ReferralWithdrawn(referral=body.referral, reason=body.reason, task=first),
         *cancelled(body.referral, known, [number for number in live if number != named], "withdrawn"),
+        *(never_were(body.referral, known.asked, but=named) if in_error else ()),
         *events,
         *closing(state, body.referral, known, status, "withdrawn"),
+    ]
+
+
+def _has_begun(known: Referral) -> bool:
+    return known.acceptance is not None and known.started
+
+
+def _taken_back(body: WithdrawReferral, name: str, known: Referral) -> list[Event]:
+    """The person is there: only the provider can say when the place is free."""
+    serving = None if known.acceptance is None else task_id(name, known.acceptance)
+    return [
+        ReferralWithdrawn(referral=name, reason=body.reason, serving=serving),
+        *cancelled(name, known, known.offers, "withdrawn"),
     ]
 
 
@@ -262,12 +291,14 @@ def _live(known: Referral) -> list[int]:
     return known.offers if accepted is None else sorted({*known.offers, accepted})
 
 
-def _own(asked: Asked, name: str) -> Referral | list[Event]:
-    """The open referral, if it is the sender's; else the refusal."""
+def _own(asked: Asked, name: str, also_withdrawn: bool = False) -> Referral | list[Event]:
+    """The open referral, if it is the sender's and was not taken back; else the refusal."""
     known = asked.state.referrals.get(name)
     if known is None:
         return refused("referral_closed", name)
-    return known if known.agency == asked.admitted.source else refused("not_your_referral", name)
+    if known.agency != asked.admitted.source:
+        return refused("not_your_referral", name)
+    return refused("already_withdrawn", name) if known.withdrawn and not also_withdrawn else known
 
 
 def _unreadable(asked: Asked, about: str, subject: str, facts: Opened | None) -> SubmissionRefused | None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from referral_bus.contracts import ledger
 from referral_bus.contracts.inbox import Tick
 from referral_bus.contracts.ledger import Entry, Event, Meta, SubmissionRefused, SubmissionRepeated
-from services.matching.core.fold import capacity, elsewhere, reference, referrals, submissions, tasks
+from services.matching.core.fold import capacity, elsewhere, reference, referrals, reports, submissions, tasks
 from services.matching.core.rules import SUPPORTED
 from services.matching.core.state import Answered, Region, answer_key
 
@@ -36,6 +36,7 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.ReferralSplit: referrals.split,
     ledger.ReferralReopened: referrals.reopened,
     ledger.ReferralWithdrawn: tasks.withdrawn,
+    ledger.TaskEnteredInError: tasks.never_was,
     ledger.ReferralClosed: referrals.closed,
     ledger.MatchDecided: _nothing,
     ledger.OfferMade: tasks.offered,
@@ -50,9 +51,11 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.ServiceStarted: tasks.started,
     ledger.TaskHeld: tasks.held,
     ledger.TaskResumed: tasks.resumed,
-    ledger.NoShowReported: tasks.missed,
-    ledger.ContactReported: _nothing,
-    ledger.HandoffConfirmed: tasks.handed_over,
+    ledger.NoShowReported: reports.missed,
+    ledger.ContactReported: reports.contacted,
+    ledger.HandoffConfirmed: reports.handed_over,
+    ledger.ReportRetracted: reports.retracted,
+    ledger.HandoffRetracted: reports.handoff_retracted,
     ledger.OutcomeReported: tasks.ended,
     ledger.JoinedOutcomeCorrected: referrals.outcome_corrected,
     ledger.FollowUpDue: referrals.follow_up_due,

@@ -18,11 +18,12 @@ from referral_bus.contracts.ledger import (
     ReferralSplit,
     ReferralTransferred,
     ReferralWaitlisted,
+    ReferralWithdrawn,
     WindowClosed,
 )
 from services.matching.core.closing import result_of
 from services.matching.core.fold.submissions import OF_A_SERVICE, wake
-from services.matching.core.state import DAY_MS, GATHERED, Closed, Due, Referral, Region
+from services.matching.core.state import DAY_MS, GATHERED, Closed, Due, Followed, Referral, Region
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
@@ -180,7 +181,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         purpose=known.purpose,
         protocol=known.protocol,
         mode=known.mode,
-        attempts=known.before + len(known.tasks),
+        asked=known.asked,
         never=known.never,
         served=served,
         completed=completed,
@@ -202,6 +203,18 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
             whole.results = {**whole.results, event.referral: counted}
 
 
+def entered_in_error(state: Region, event: ReferralWithdrawn) -> None:
+    """A closed referral is as if it had never been: it is not followed up, and counts for nothing in the one it was a part of."""
+    record = state.closed[event.referral]
+    state.closed[event.referral] = record._replace(in_error=True, completed=False, served=None, joined={})
+    whole, closed = state.referrals.get(record.part_of or ""), state.closed.get(record.part_of or "")
+    if whole is not None:
+        whole.results = {part: came for part, came in whole.results.items() if part != event.referral}
+    elif closed is not None and closed.counts(event.referral, record):
+        joined = {part: came for part, came in closed.joined.items() if part != event.referral}
+        state.closed[record.part_of or ""] = closed._replace(joined=joined)
+
+
 def outcome_corrected(state: Region, meta: Meta, event: JoinedOutcomeCorrected) -> None:
     state.closed[event.referral] = state.closed[event.referral]._replace(closed_by=meta.sequence)
 
@@ -215,6 +228,8 @@ def follow_up_due(state: Region, _: Meta, event: FollowUpDue) -> None:
     state.settle("follow_up", event.referral)
 
 
-def followed_up(state: Region, _: Meta, event: FollowedUp) -> None:
+def followed_up(state: Region, meta: Meta, event: FollowedUp) -> None:
     record = state.closed[event.referral]
-    state.closed[event.referral] = record._replace(followed=record.followed | {event.days})
+    others = tuple(one for one in record.followed if one.days != event.days)
+    said = Followed(event.days, meta.sequence, event.by)
+    state.closed[event.referral] = record._replace(followed=(*others, said))

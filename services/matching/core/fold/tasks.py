@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from referral_bus.contracts.ids import referral_of
 from referral_bus.contracts.ledger import (
     Escalated,
-    HandoffConfirmed,
     InformationAsked,
     InformationGiven,
     Meta,
-    NoShowReported,
     OfferAccepted,
     OfferAcknowledged,
     OfferDeclined,
@@ -23,6 +21,7 @@ from referral_bus.contracts.ledger import (
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
     TaskResumed,
 )
@@ -38,10 +37,10 @@ from referral_bus.contracts.vocabulary import (
 )
 from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
-from services.matching.core.fold.referrals import limited
+from services.matching.core.fold.referrals import entered_in_error, limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
-from services.matching.core.state import Closed, Due, Referral, Region, Served, Task
+from services.matching.core.state import Closed, Due, Referral, Region, Served, Started, Task
 from services.matching.core.timing import reminders, step_dues
 from services.matching.core.transitions import may_go
 
@@ -101,11 +100,11 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
     unit.held -= 1
     moved(unit, meta.now, 1)
     _answered_reliably(state, task.service, kept=True)
-    known.confirmed, known.started = frozenset(), False
+    known.confirmed, known.start, known.reports = frozenset(), None, ()
     known.stands_still(meta.now)
     known.tasks = known.tasks_with(number, task._replace(stood=business, starts_at=event.starts_at))
     if known.protocol.steps:
-        _awaits_handoff(state, known, event.referral, number, meta.now)
+        awaits_handoff(state, known, event.referral, number, meta.now)
         _awaits_start(state, known, event.referral, number, meta.now)
     wake(state, event.referral)
 
@@ -121,7 +120,7 @@ def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
 
 
 def expired(state: Region, _: Meta, event: OfferExpired) -> None:
-    known, number = _located(state, event.task)
+    known, number = located(state, event.task)
     task = known.attempt(number)
     _change(state, event.task, "cancelled", "expired")
     _release(state, task)
@@ -131,7 +130,7 @@ def expired(state: Region, _: Meta, event: OfferExpired) -> None:
 
 
 def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
-    known, number = _located(state, event.task)
+    known, number = located(state, event.task)
     task = known.attempt(number)
     if task.is_open:
         _change(state, event.task, "rejected", "proposed-elsewhere")
@@ -141,7 +140,7 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
     _end(state, event.task, CANCELLED_AS[event.reason], meta.now)
     if event.because is not None:
-        known, number = _located(state, event.task)
+        known, number = located(state, event.task)
         task = known.attempt(number)
         _after(known, task, event.because)
         if event.because in UNKEPT:
@@ -152,25 +151,38 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
 
 
 def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
-    if event.task is not None:
+    if event.referral in state.closed:
+        entered_in_error(state, event)
+    elif event.serving is not None:
+        state.referrals[event.referral].withdrawn = True
+    elif event.task is not None:
         status: TaskStatus = "entered-in-error" if event.reason == "entered_in_error" else "cancelled"
         _end(state, event.task, "withdrawn", meta.now, status)
 
 
+def never_was(state: Region, _: Meta, event: TaskEnteredInError) -> None:
+    # Of a referral that is closed, or of attempts before it was reopened, no more is remembered than who was asked.
+    if state.task(event.task) is not None:
+        _change(state, event.task, "entered-in-error", "withdrawn")
+
+
 def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
+    start = Started(meta.sequence, event.started_at)
     if event.late:
-        _put_served(state, event.referral, _served(state, event.referral)._replace(started=True))
+        put_served(state, event.referral, served_of(state, event.referral)._replace(start=start))
         return
-    known, number = _located(state, event.task)
+    known, number = located(state, event.task)
+    known.start = start
+    if event.corrects is not None:
+        return
     rested = known.attempt(number).status == "on-hold"
     if known.attempt(number).status != "in-progress":
         _change(state, event.task, "in-progress", "started")
     # Else it rested before it began, and in FHIR a task that goes on is in progress.
-    _further(state, event.task, "started")
-    known.started = True
+    further(state, event.task, "started")
     _next_step(state, known, "outcome", event.referral, number, meta.now)
     if rested:
-        _awaits_handoff(state, known, event.referral, number, meta.now)
+        awaits_handoff(state, known, event.referral, number, meta.now)
 
 
 def held(state: Region, _: Meta, event: TaskHeld) -> None:
@@ -182,40 +194,24 @@ def held(state: Region, _: Meta, event: TaskHeld) -> None:
 
 def resumed(state: Region, meta: Meta, event: TaskResumed) -> None:
     """FHIR lets a task go on only as in progress; whether the service began is another thing, and its time runs anew."""
-    known, number = _located(state, event.task)
+    known, number = located(state, event.task)
     _change(state, event.task, "in-progress", known.attempt(number).stood)
     if known.started:
         _next_step(state, known, "outcome", event.referral, number, meta.now)
     else:
         _awaits_start(state, known, event.referral, number, meta.now)
-    _awaits_handoff(state, known, event.referral, number, meta.now)
-
-
-def missed(state: Region, _: Meta, event: NoShowReported) -> None:
-    if not event.late:
-        _further(state, event.task, "no-show")
-
-
-def handed_over(state: Region, _: Meta, event: HandoffConfirmed) -> None:
-    if event.late:
-        served = _served(state, event.referral)
-        _put_served(state, event.referral, served._replace(confirmed=served.confirmed | {event.by}))
-        return
-    known = _located(state, event.task)[0]
-    known.confirmed |= {event.by}
-    if event.complete:
-        _further(state, event.task, "handed-over")
+    awaits_handoff(state, known, event.referral, number, meta.now)
 
 
 def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
     if event.corrects is not None:
-        _put_served(state, event.referral, _served(state, event.referral)._replace(outcome_at=meta.sequence))
+        put_served(state, event.referral, served_of(state, event.referral)._replace(outcome_at=meta.sequence))
         record = state.closed.get(event.referral)
         if record is not None and record.completed:
             _corrected_in_whole(state, event, record)
         return
     met = event.result in MET
-    known, number = _located(state, event.task)
+    known, number = located(state, event.task)
     task = known.attempt(number)
     _change(state, event.task, "completed" if met else "failed", "completed" if met else "failed")
     vacate(state, task, meta.now)
@@ -224,15 +220,16 @@ def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
         provider=task.provider,
         opened_at=known.opened_at,
         outcome_at=meta.sequence,
-        started=known.started,
+        start=known.start,
         confirmed=known.confirmed,
         ended_at=meta.now if event.ended_at is None else event.ended_at,
+        reports=known.reports,
     )
 
 
 def reminded(state: Region, _: Meta, event: Reminded) -> None:
     if event.step == "handoff":
-        known, number = _located(state, event.task)
+        known, number = located(state, event.task)
         if event.party != known.unconfirmed(number)[-1]:
             # Each party is told of what falls due once.
             return
@@ -263,7 +260,7 @@ def _release(state: Region, task: Task) -> None:
 def _end(
     state: Region, id: str, business: BusinessStatus, now: int, status: TaskStatus = "cancelled"
 ) -> None:
-    known, number = _located(state, id)
+    known, number = located(state, id)
     task = known.attempt(number)
     _change(state, id, status, business)
     if task.is_open:
@@ -272,7 +269,7 @@ def _end(
         vacate(state, task, now)
 
 
-def _located(state: Region, task: str) -> tuple[Referral, int]:
+def located(state: Region, task: str) -> tuple[Referral, int]:
     found = state.task(task)
     if found is None:
         raise LookupError(f"there is no open task {task}")
@@ -280,7 +277,7 @@ def _located(state: Region, task: str) -> tuple[Referral, int]:
 
 
 def _change(state: Region, id: str, status: TaskStatus, business: BusinessStatus) -> tuple[Referral, int]:
-    known, number = _located(state, id)
+    known, number = located(state, id)
     task = known.attempt(number)
     if not may_go(task.status, status):
         raise ValueError(f"{referral_of(id)}: a task can't go from {task.status} to {status}")
@@ -290,23 +287,23 @@ def _change(state: Region, id: str, status: TaskStatus, business: BusinessStatus
 
 def _refine(state: Region, id: str, business: BusinessStatus) -> None:
     """The business status of an open offer changes, and its status does not."""
-    known, number = _located(state, id)
+    known, number = located(state, id)
     task = known.attempt(number)
     if not task.is_open:
         raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
     known.tasks = known.tasks_with(number, task._replace(business=business))
 
 
-def _further(state: Region, id: str, business: BusinessStatus) -> None:
+def further(state: Region, id: str, business: BusinessStatus) -> None:
     """So far has the accepted service come."""
-    known, number = _located(state, id)
+    known, number = located(state, id)
     task = known.attempt(number)
     if not task.is_taken:
         raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
     known.tasks = known.tasks_with(number, task.further(business))
 
 
-def _served(state: Region, name: str) -> Served:
+def served_of(state: Region, name: str) -> Served:
     """The attempt that is over with an outcome, of a referral that is closed or reopened."""
     known = state.referrals.get(name)
     served = state.closed[name].served if known is None else known.served
@@ -315,7 +312,7 @@ def _served(state: Region, name: str) -> Served:
     return served
 
 
-def _put_served(state: Region, name: str, served: Served) -> None:
+def put_served(state: Region, name: str, served: Served) -> None:
     known = state.referrals.get(name)
     if known is None:
         state.closed[name] = state.closed[name]._replace(served=served)
@@ -355,7 +352,7 @@ def _awaits_start(state: Region, known: Referral, name: str, number: int, now: i
     _next_step(state, known, "start", name, number, max(now, known.attempt(number).starts_at or 0))
 
 
-def _awaits_handoff(state: Region, known: Referral, name: str, number: int, now: int) -> None:
+def awaits_handoff(state: Region, known: Referral, name: str, number: int, now: int) -> None:
     if not known.unconfirmed(number):
         return
     task = known.attempt(number)

@@ -1,0 +1,50 @@
+"""What was entered in error: no task of it counts for anything, whatever became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.ledger import Event, ReferralWithdrawn, TaskEnteredInError
+from services.matching.core.closing import corrected_whole
+from services.matching.core.decide.answers import Asked, refused
+
+
+def closed_in_error(asked: Asked, name: str) -> list[Event]:
+    """A referral that is closed should never have been, nor its parts; what came of the one it was a part of is joined without it."""
+    closed = asked.state.closed[name]
+    if closed.agency != asked.admitted.source:
+        return refused("not_your_referral", name)
+    if closed.in_error:
+        return refused("entered_in_error", name)
+    return [
+        *_in_error(name, closed.asked),
+        *parts_in_error(asked, name, closed.agency),
+        *corrected_whole(asked.state, name, None, asked.now),
+    ]
+
+
+def parts_in_error(asked: Asked, name: str, agency: str) -> list[Event]:
+    """The parts that are closed should never have been, but for those that another agency followed since a transfer."""
+    state = asked.state
+    # Looked for among all that is remembered: this is asked for seldom, and what is closed is remembered for a while only.
+    parts = sorted(part for part, one in state.closed.items() if one.part_of == name and one.agency == agency)
+    events: list[Event] = []
+    for part in parts:
+        closed = state.was_closed(part, asked.now)
+        if closed is not None and not closed.in_error:
+            events += _in_error(part, closed.asked)
+    return events
+
+
+def never_were(name: str, providers: Sequence[str], but: int | None = None) -> list[Event]:
+    """The attempts of a referral for which something was offered, ``but`` one, should never have been. They are over."""
+    return [
+        TaskEnteredInError(referral=name, task=task_id(name, number), provider=provider)
+        for number, provider in enumerate(providers, 1)
+        if provider and number != but
+    ]
+
+
+def _in_error(name: str, providers: Sequence[str]) -> list[Event]:
+    return [ReferralWithdrawn(referral=name, reason="entered_in_error"), *never_were(name, providers)]
