@@ -42,9 +42,9 @@ from services.projections.fold import Fold
 from services.projections.replay import Replay
 from services.projections.tables import SERVING
 from tests.simulation.agents import Seen
-from tests.simulation.doubles import NotifierTables
 from tests.simulation.world import World, codec
 from tests.support.deciding import BUS
+from tests.support.memory_notifier import NotifierTables
 
 LATE_MS = 5_000
 """What fell due longer ago than this was forgotten."""

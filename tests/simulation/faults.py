@@ -21,8 +21,8 @@ from services.matching.core.state import Region, Unit
 from services.matching.partition import PartitionWork
 from services.matching.relay import Relay
 from services.notifier.deliveries import Claimed
-from tests.simulation import doubles
-from tests.simulation.doubles import NotifierTables
+from tests.support import memory_notifier
+from tests.support.memory_notifier import NotifierTables
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _without_identity() -> Iterator[None]:
         return f"{self.subscription}.{self.notice.region}.{self.notice.sequence}.{self.notice.number}"
 
     with (
-        patch.object(doubles, "_fresh", lambda batch, _: (list(batch), [])),
+        patch.object(memory_notifier, "_fresh", lambda batch, _: (list(batch), [])),
         patch.object(NotifierTables, "key", staticmethod(key)),
         patch.object(Claimed, "identity", property(identity)),
     ):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache, partial
 from typing import Any, Final
 
+from referral_bus.contracts.ledger import OfferAccepted
 from referral_bus.contracts.reference import OfferLimits, Organisation, RegionTable
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
@@ -40,23 +41,12 @@ from services.notifier.hearer import Hearer
 from services.notifier.words import Words
 from services.projections.fold import Fold
 from services.projections.tables import SERVING
-from tests.simulation.doubles import (
-    IntakeTables,
-    MemoryAdmissions,
-    MemoryDeliveries,
-    MemoryDisk,
-    MemoryFold,
-    NoSecret,
-    NotifierTables,
-    RelayEngine,
-    ShowsNothing,
-    Subscribed,
-    Webhooks,
-    WiredKeys,
-)
+from tests.simulation.doubles import MemoryDisk, NoSecret, ShowsNothing, Webhooks, WiredKeys
 from tests.simulation.loop import Node, SeededLoop
 from tests.simulation.network import Broker, Database, Weather, WireViews
 from tests.support.deciding import BUS, POLICY, PROTOCOL, START, _operations_keys
+from tests.support.memory_intake import IntakeTables, MemoryAdmissions, RelayEngine
+from tests.support.memory_notifier import MemoryDeliveries, MemoryFold, NotifierTables, Subscribed
 
 REGIONS: Final = {"north": 0, "south": 1}
 PARTIES: Final[dict[str, tuple[Any, Any, str]]] = {
@@ -107,6 +97,7 @@ class World:
         self.intake_tables = IntakeTables()
         self.notifier_tables = NotifierTables(
             [Subscribed(f"sb-{name}", name, roles[0]) for name, (_, roles, _) in PARTIES.items()]
+            + [Subscribed("sb-police-accepted", "police", "agency", (OfferAccepted.event_type(),))]
         )
         self.views = MemoryViews(SERVING.views)
         self.doors: dict[str, tuple[Node, Admission, Forgetting]] = {}
@@ -289,7 +280,7 @@ class World:
 
     async def _notifier(self, node: Node) -> None:
         log, database, clock, bell = self.broker.reach(node), self._database(node), self._clock(node), Bell()
-        fold: Any = MemoryFold(database, self.notifier_tables, bell.ring)
+        fold: Any = MemoryFold(database, self.notifier_tables, bell)
         health = Health()
         hearer = Hearer(log=log, fold=fold, codec=codec(), keys=self._keys(), clock=clock, health=health)
         parts: dict[str, Any] = {
