@@ -1,7 +1,8 @@
-"""What stands here for disks, for keys and for HTTP: as small as it can be and keep the rules that matter.
+"""What stands here for keys and for HTTP: as small as it can be and keep the rules that matter.
 
-What stands for PostgreSQL is in ``tests/support``, held to it by ``tests/contract``. What a notice shows
-(:mod:`services.notifier.disclosing`) and the Faust app under the notifier are proven in ``tests/integration``.
+What stands for a disk is in :mod:`tests.simulation.disk`, and what stands for PostgreSQL in ``tests/support``; ``tests/contract`` holds it
+all to the real thing. What a notice shows (:mod:`services.notifier.disclosing`) and the Faust app under the notifier are proven in
+``tests/integration``.
 """
 
 from __future__ import annotations
@@ -9,14 +10,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from referral_bus.contracts.feed import Notice
 from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
 from referral_bus.sealing.port import SECTIONS, Section
-from services.matching.snapshots import STATE_VERSION, Captured, Snapshot, Snapshots, _lines
 from services.notifier.disclosing import _notice
 from services.notifier.notices import Kept
 from services.notifier.webhook import Answer
@@ -36,39 +34,6 @@ class WiredKeys(MemoryKeyStore):
     def _may(self, *sections: Section) -> None:
         self.away = self._is_away()
         super()._may(*sections)
-
-
-# Matching
-
-
-class MemoryDisk(Snapshots):
-    """Snapshots in files that are bytes in memory; they outlive the process."""
-
-    def __init__(self, bus: str) -> None:
-        self.files: dict[int, bytes] = {}
-        super().__init__(None, bus)  # type: ignore[arg-type]
-
-    async def load(self, partition: int) -> Snapshot | None:
-        if partition not in self.files:
-            return None
-        return self._read(_File(self.files[partition]), partition)  # type: ignore[arg-type]
-
-    async def discard(self, partition: int) -> None:
-        self.files.pop(partition, None)
-
-    async def save(self, captured: Captured) -> None:
-        header = {"version": STATE_VERSION, "schemas": self._schemas, "bus": self._bus, "partition": captured.partition,
-                  "next_offset": captured.next_offset, "regions": len(captured.regions)}  # fmt: skip
-        content = b"".join(_lines(header, captured.regions))
-        self.files[captured.partition] = content + sha256(content).hexdigest().encode() + b"\n"
-
-
-@dataclass
-class _File:
-    content: bytes
-
-    def read_bytes(self) -> bytes:
-        return self.content
 
 
 class ShowsNothing:

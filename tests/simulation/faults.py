@@ -16,10 +16,12 @@ from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim
 from referral_bus.store.rows import Put
 from services.intake.admission import Admission
+from services.matching import snapshots
 from services.matching.core.decide import clock
 from services.matching.core.state import Region, Unit
 from services.matching.partition import PartitionWork
 from services.matching.relay import Relay
+from services.matching.snapshots import Snapshots
 from services.notifier.deliveries import Claimed
 from tests.support import memory_notifier
 from tests.support.memory_notifier import NotifierTables
@@ -167,6 +169,42 @@ def _gaps_refused() -> AbstractContextManager[Any]:
         accept(self, taken)
 
     return patch.object(_Turn, "accept", strict)
+
+
+# Snapshots
+
+
+@_fault(
+    "damage-overlooked",
+    "A snapshot that a disk lost or changed something of is not used (§5).",
+    "broken",
+    "decided differently",
+    "duplicated",
+    "failed",
+    "forgotten",
+    "oversold",
+    "unanswered",
+)
+def _damage_overlooked() -> AbstractContextManager[Any]:
+    def as_far_as_it_goes(content: bytes) -> bytes:
+        lines = content.splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"]\n") or line.endswith(b"}\n")]
+        return b"".join(whole) + b"[]\n" * 1_000
+
+    return patch.object(snapshots, "_unsealed", as_far_as_it_goes)
+
+
+@_fault("disk-believed", "A disk that fails costs a snapshot, and nothing else.", "failed")
+def _disk_believed() -> AbstractContextManager[Any]:
+    save = Snapshots.save
+
+    async def or_nothing(self: Any, captured: Any) -> None:
+        try:
+            await save(self, captured)
+        except OSError as error:
+            raise RuntimeError("no snapshot can be kept") from error
+
+    return patch.object(Snapshots, "save", or_nothing)
 
 
 # Deciding

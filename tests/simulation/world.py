@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Final
 
 from referral_bus.contracts.ledger import OfferAccepted
@@ -34,6 +35,7 @@ from services.matching.facts import FactsOpener
 from services.matching.partition import PartitionWork
 from services.matching.regions import Regions
 from services.matching.service import _keep_snapshots
+from services.matching.snapshots import Snapshots
 from services.matching.ticks import Ticks
 from services.notifier.bell import Bell
 from services.notifier.dispatch import Dispatcher, Patience
@@ -41,7 +43,8 @@ from services.notifier.hearer import Hearer
 from services.notifier.words import Words
 from services.projections.fold import Fold
 from services.projections.tables import SERVING
-from tests.simulation.doubles import MemoryDisk, NoSecret, ShowsNothing, Webhooks, WiredKeys
+from tests.simulation.disk import MemoryDisk
+from tests.simulation.doubles import NoSecret, ShowsNothing, Webhooks, WiredKeys
 from tests.simulation.loop import Node, SeededLoop
 from tests.simulation.network import Broker, Database, Weather, WireViews
 from tests.support.deciding import BUS, POLICY, PROTOCOL, START, _operations_keys
@@ -61,6 +64,7 @@ SECRETS: Final = Secrets.derive(bytes(32), BUS)
 LIMITS: Final = Limits(take_seconds=5, commit_seconds=5, work_seconds=10, revoke_seconds=3, close_seconds=1,
                        fenced_rest_seconds=4, longest_rest_seconds=4)  # fmt: skip
 """In the proportions of those in use, and shorter, so that a run is."""
+SNAPSHOT_SECONDS: Final = 1.0
 KINDS: Final = ("intake", "matching", "projections", "notifier")
 
 
@@ -106,12 +110,16 @@ class World:
         self._gone: dict[str, asyncio.Event] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._receive = receive
-        self._disks: dict[str, MemoryDisk] = {}
+        self.disks: dict[str, MemoryDisk] = {}
+        """Of the processes that write files: those of matching."""
         self.failed: list[str] = []
         """Which processes ended by themselves, and of what."""
 
     def told(self, what: str) -> None:
         self.history.append(f"{self.loop.time():9.3f} {what}")
+
+    def _told_of(self, name: str, what: str) -> None:
+        self.told(f"{name}: {what}")
 
     async def open(self) -> None:
         """The topics are made, operations publish what all go by, and the processes start."""
@@ -130,7 +138,8 @@ class World:
             for number in range(2):
                 name = f"{kind}-{number}"
                 self.clocks[name] = NodeClock(self.loop)
-                self._disks[name] = MemoryDisk(BUS)
+                if kind == "matching":
+                    self.disks[name] = MemoryDisk(self.draw, partial(self._told_of, name))
                 self.loop.outside(self._supervise(name, getattr(self, f"_{kind}")))
 
     async def _publish(self, message: Any) -> None:
@@ -174,17 +183,21 @@ class World:
 
     def _bury(self, node: Node) -> None:
         node.kill()
+        if node.name in self.disks:
+            self.disks[node.name].killed()
         for owner, member in self.broker.members:
             if owner is node and not member.left:
                 self.log.crash(member)
 
-    def crash(self, name: str, steps: int) -> None:
-        """Kill it after so many steps of its own."""
+    def crash(self, name: str, steps: int, *, with_machine: bool = False) -> None:
+        """Kill it after so many steps of its own, perhaps since its machine loses power."""
         node = self.up[name]
 
         def blown() -> None:
-            self.told(f"{name} crashes")
+            self.told(f"{name} loses power" if with_machine else f"{name} crashes")
             self._bury(node)
+            if with_machine:
+                self.disks[name].loses_power()
             self._gone[name].set()
 
         if not node.dead:
@@ -229,7 +242,7 @@ class World:
 
     async def _matching(self, node: Node) -> None:
         log, clock, health = self.broker.reach(node), self._clock(node), Health()
-        keys, disk = self._keys("facts"), self._disks[node.name]
+        keys, snapshots = self._keys("facts"), Snapshots(Path("snapshots"), BUS, self.disks[node.name])
         letters = DeadLetters(BUS, "matching", _operations_keys().public, codec(), clock)
 
         def make(partition: Partition) -> PartitionWork:
@@ -241,7 +254,7 @@ class World:
                 opener=FactsOpener(keys, Sealer(codec())),
                 dead_letters=letters,
                 clock=clock,
-                snapshots=disk,
+                snapshots=snapshots,
             )
 
         worker = Worker(
@@ -262,7 +275,7 @@ class World:
             ticks.run(worker.owned),
             regions.run(),
             relay.run(),
-            _keep_snapshots(worker.owned, disk, 20),
+            _keep_snapshots(worker.owned, snapshots, self.draw.choice([1, 20]), SNAPSHOT_SECONDS),
         )
 
     async def _projections(self, node: Node) -> None:
