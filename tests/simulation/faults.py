@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, Outgoing, Partition, Position, Record
+from referral_bus.runtime import worker
 from referral_bus.runtime.worker import CROWDED_POLL_SECONDS, Worker, _Owner, _Turn
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim
@@ -169,6 +170,28 @@ def _gaps_refused() -> AbstractContextManager[Any]:
         accept(self, taken)
 
     return patch.object(_Turn, "accept", strict)
+
+
+@_fault(
+    "batch-not-awaited",
+    "A batch that is under way ends before its partition is given up (§5.3).",
+    "given up",
+)
+def _batch_not_awaited() -> AbstractContextManager[Any]:
+    async def at_once(self: Any) -> None:
+        self._is_released = True
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=self._limits.close_seconds)
+
+    return patch.object(_Owner, "release", at_once)
+
+
+@_fault("close-awaited", "Nothing waits for a client to close without a limit (§5.7).", "unanswered")
+def _close_awaited() -> AbstractContextManager[Any]:
+    async def without_limit(_: str, close: Awaitable[None], __: float) -> None:
+        await close
+
+    return patch.object(worker, "_closed", without_limit)
 
 
 # Snapshots
