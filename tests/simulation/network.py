@@ -236,7 +236,9 @@ class Wire:
         await self.log.ensure(topics)
 
     async def close(self) -> None:
-        return None
+        for owner, member in self.broker.members:
+            if owner is self.node and not member.left:
+                await asyncio.shield(self.broker.loop.outside(member.close()))
 
 
 async def _after(
@@ -291,6 +293,9 @@ class WireTransactor:
 class WireReader:
     def __init__(self, wire: Wire, inner: Reader) -> None:
         self._wire, self._inner = wire, inner
+
+    async def start(self) -> int:
+        return await self._wire.ask("the start", self._inner.start)
 
     async def end(self) -> int:
         return await self._wire.ask("the end", self._inner.end)
