@@ -110,6 +110,7 @@ async def test_who_claimed_before_has_no_word_any_more(told: Side) -> None:
     former = await claim(told)
     latter = await claim(told, AT + LEASE)
     await told.deliveries.finish(former, "delivered", AT + LEASE)
+    assert await told.deliveries.waiting(AT) == (len(former), 0)
     await told.deliveries.postpone(former, AT, "http_503")
     assert await claim(told, AT + LEASE) == [], "the lease is the latter's"
     await told.deliveries.finish(latter, "delivered", AT + LEASE)
