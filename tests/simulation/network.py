@@ -38,6 +38,8 @@ REBALANCE_SECONDS: Final = 5.0
 TRANSACTION_SECONDS: Final = 5.0
 REVOKE_SECONDS: Final = 3.0
 """For so long a process that loses its partitions may go on with what is under way."""
+COMMIT_SECONDS: Final = 5.0
+"""For so long it waits for a transaction."""
 PATIENCE_SECONDS: Final = 2.0
 """After which whoever asks gives up."""
 
@@ -223,8 +225,9 @@ class Wire:
 
     def dropped(self, id: str, group: str, began: float) -> None:
         """A transaction is cancelled by its owner."""
-        losing = max(self._losing.get(group, 0.0), self.node.stopped_at)
-        if began <= losing and self.broker.loop.time() < losing + REVOKE_SECONDS:
+        asked = [at for at in (self._losing.get(group, 0.0), self.node.stopped_at) if at >= began]
+        has_time_until = min((began + COMMIT_SECONDS, *(at + REVOKE_SECONDS for at in asked)))
+        if asked and self.broker.loop.time() < has_time_until:
             told = f"{self.node.name} gives up a transaction of {id} though it has time"
             self.broker.told(told)
             self.broker.given_up.append(told)

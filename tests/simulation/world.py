@@ -46,7 +46,7 @@ from services.projections.tables import SERVING
 from tests.simulation.disk import MemoryDisk
 from tests.simulation.doubles import NoSecret, ShowsNothing, Webhooks, WiredKeys
 from tests.simulation.loop import Node, SeededLoop
-from tests.simulation.network import REVOKE_SECONDS, Broker, Database, Weather, WireViews
+from tests.simulation.network import COMMIT_SECONDS, REVOKE_SECONDS, Broker, Database, Weather, WireViews
 from tests.support.deciding import BUS, POLICY, PROTOCOL, START, _operations_keys
 from tests.support.memory_intake import IntakeTables, MemoryAdmissions, RelayEngine
 from tests.support.memory_notifier import MemoryDeliveries, MemoryFold, NotifierTables, Subscribed
@@ -61,7 +61,7 @@ PARTIES: Final[dict[str, tuple[Any, Any, str]]] = {
     "pantry": ("provider", ["provider"], "north"),
 }
 SECRETS: Final = Secrets.derive(bytes(32), BUS)
-LIMITS: Final = Limits(take_seconds=5, commit_seconds=5, work_seconds=10, revoke_seconds=REVOKE_SECONDS, close_seconds=1,
+LIMITS: Final = Limits(take_seconds=5, commit_seconds=COMMIT_SECONDS, work_seconds=10, revoke_seconds=REVOKE_SECONDS, close_seconds=1,
                        fenced_rest_seconds=4, longest_rest_seconds=4)  # fmt: skip
 """In the proportions of those in use, and shorter, so that a run is."""
 SNAPSHOT_SECONDS: Final = 1.0
