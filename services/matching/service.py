@@ -91,10 +91,13 @@ async def build(
 
 
 async def _keep_snapshots(
-    owned: Mapping[Partition, PartitionWork], snapshots: Snapshots, events: int
+    owned: Mapping[Partition, PartitionWork],
+    snapshots: Snapshots,
+    events: int,
+    look_seconds: float = _LOOK_SECONDS,
 ) -> None:
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
         for work in list(owned.values()):
             try:
                 captured = work.captured()

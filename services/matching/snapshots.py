@@ -9,11 +9,9 @@ its place.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -46,6 +44,7 @@ from services.matching.core.state import (
     Task,
     Unit,
 )
+from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)
 
@@ -100,16 +99,17 @@ class SnapshotUnusable(Exception):
 class Snapshots:
     """The snapshots of one process, a file a partition, in ``folder``."""
 
-    def __init__(self, folder: Path, bus: str) -> None:
+    def __init__(self, folder: Path, bus: str, disk: Disk | None = None) -> None:
         self._folder = folder
         self._bus = bus
+        self._disk = disk or LocalDisk()
         self._schemas = hashlib.sha256((SCHEMAS / "ids.json").read_bytes()).hexdigest()
 
     async def load(self, partition: int) -> Snapshot | None:
         """The partition's snapshot; None where there is none that can be used."""
         path = self._path(partition)
         try:
-            return await asyncio.to_thread(self._read, path, partition)
+            return await self._disk.aside(lambda: self._read(path, partition))
         except FileNotFoundError:
             return None
         except (SnapshotUnusable, OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -121,38 +121,30 @@ class Snapshots:
             return None
 
     async def discard(self, partition: int) -> None:
-        """Remove a snapshot that turned out not to be of this ledger."""
-        await asyncio.to_thread(self._path(partition).unlink, missing_ok=True)
+        """Remove a snapshot that turned out not to be of this ledger; where the disk won't, it is found out again."""
+        path = self._path(partition)
+        try:
+            await self._disk.aside(lambda: self._disk.remove(path))
+        except OSError as error:
+            logger.warning("the snapshot %s can't be removed: %s", path.name, error.strerror)
 
     async def save(self, captured: Captured) -> None:
         """Put the snapshot in the place of the former one. Raises OSError."""
         header = {"version": STATE_VERSION, "schemas": self._schemas, "bus": self._bus, "partition": captured.partition,
                   "next_offset": captured.next_offset, "regions": len(captured.regions)}  # fmt: skip
-        await asyncio.to_thread(self._write, self._path(captured.partition), header, captured.regions)
+        path = self._path(captured.partition)
+        await self._disk.aside(lambda: self._write(path, _sealed(_lines(header, captured.regions))))
 
     def _path(self, partition: int) -> Path:
         return self._folder / f"matching-{self._bus}-{partition}.jsonl"
 
-    def _write(self, path: Path, header: dict[str, Any], regions: list[CapturedRegion]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def _write(self, path: Path, content: Iterable[bytes]) -> None:
         temporary = path.with_suffix(".new")
-        digest = hashlib.sha256()
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            for line in _lines(header, regions):
-                digest.update(line)
-                file.write(line)
-            file.write(digest.hexdigest().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        self._disk.write(temporary, content)
+        self._disk.replace(temporary, path)
 
     def _read(self, path: Path, partition: int) -> Snapshot:
-        content = path.read_bytes()
-        body, _, checksum = content[:-1].rpartition(b"\n")
-        body += b"\n"
-        if hashlib.sha256(body).hexdigest().encode() != checksum:
-            raise SnapshotUnusable("it is damaged")
-        lines = iter(body.splitlines())
+        lines = iter(_unsealed(self._disk.read(path)).splitlines())
         header = json.loads(next(lines))
         wanted = {
             "version": STATE_VERSION,
@@ -168,6 +160,24 @@ class Snapshots:
             chain = _chain(json.loads(next(lines)), lines)
             snapshot.chains[chain.state.region] = chain
         return snapshot
+
+
+def _sealed(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines, and the checksum of them all."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+        yield line
+    yield digest.hexdigest().encode() + b"\n"
+
+
+def _unsealed(content: bytes) -> bytes:
+    """The lines without their checksum. Raises SnapshotUnusable where it is not theirs: the disk lost or changed something."""
+    body, _, checksum = content[:-1].rpartition(b"\n")
+    body += b"\n"
+    if hashlib.sha256(body).hexdigest().encode() != checksum:
+        raise SnapshotUnusable("it is damaged")
+    return body
 
 
 def _lines(header: dict[str, Any], regions: Iterable[CapturedRegion]) -> Iterator[bytes]:

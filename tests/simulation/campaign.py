@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, wait
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from tests.simulation.checker import kinds
-from tests.simulation.faults import FAULTS, put_back
+from tests.simulation.faults import FAULTS, Fault, put_back
+from tests.simulation.progress import Progress
 from tests.simulation.simulate import Run, simulate
 from tests.simulation.world import codec
 
@@ -44,15 +45,23 @@ def tell(run: Run, fault: str | None) -> int:
 def many(seeds: range, fault: str | None, jobs: int) -> int:
     """Run the seeds and print how it goes; where any fails, the history of the first. Returns the exit code."""
     failed: list[Run] = []
-    faults = steps = 0
+    done = faults = steps = 0
+    progress = Progress()
+
+    def say() -> None:
+        progress.say(
+            lambda: f"{done} of {len(seeds)} seeds, {len(failed)} failed, {progress.pace(done, len(seeds))}"
+        )
+
     with _pool(jobs) as pool:
-        for done, run in enumerate(_runs(pool, seeds, fault, jobs), 1):
-            faults, steps = faults + run.faults, steps + run.steps
+        for run in _runs(pool, seeds, fault, jobs, progress.every, say):
+            done, faults, steps = done + 1, faults + run.faults, steps + run.steps
             if run.found:
                 failed.append(run)
+                progress.clear()
                 print(f"seed {run.seed}: {kinds(run.found)}", flush=True)
-            if done % 50 == 0:
-                print(f"{done} of {len(seeds)} seeds, {len(failed)} failed", flush=True)
+            say()
+    progress.clear()
     print(f"{len(seeds)} seeds, {faults} faults, {steps} steps: {len(failed)} failed")
     return tell(failed[0], fault) if failed else 0
 
@@ -62,16 +71,36 @@ def table(jobs: int, known: Path | None) -> int:
     exit code."""
     found_before = {} if known is None else seeds_in(known.read_text(encoding="utf-8"))
     missed = 0
-    print("| fault | rule it undoes | found by seed | as |\n|---|---|---|---|")
+    progress = Progress()
+    print("| fault | rule it undoes | found by seed | as |\n|---|---|---|---|", flush=True)
     with _pool(jobs) as pool:
-        for fault in FAULTS.values():
-            first = [found_before[fault.name]] if fault.name in found_before else []
-            runs = _runs(pool, [*first, *range(1, SEARCH + 1)], fault.name, jobs)
-            found = next((run for run in runs if fault.shows & {wrong.kind for wrong in run.found}), None)
+        for number, fault in enumerate(FAULTS.values(), 1):
+            found = _first(pool, fault, found_before.get(fault.name), jobs, number, progress)
             missed += found is None
             row = ("-", "-") if found is None else (str(found.seed), kinds(found.found))
+            progress.clear()
             print(f"| `{fault.name}` | {fault.rule} | {row[0]} | {row[1]} |", flush=True)
     return 1 if missed else 0
+
+
+def _first(
+    pool: ProcessPoolExecutor, fault: Fault, before: int | None, jobs: int, number: int, progress: Progress
+) -> Run | None:
+    """The first run that finds the fault."""
+    tried = 0
+
+    def say() -> None:
+        progress.say(
+            lambda: f"fault {number} of {len(FAULTS)}, {fault.name}: not found by {tried} of {SEARCH} seeds"
+        )
+
+    first = [] if before is None else [before]
+    for run in _runs(pool, [*first, *range(1, SEARCH + 1)], fault.name, jobs, progress.every, say):
+        if fault.shows & {wrong.kind for wrong in run.found}:
+            return run
+        tried += 1
+        say()
+    return None
 
 
 def seeds_in(text: str) -> Mapping[str, int]:
@@ -88,11 +117,21 @@ def _ready() -> None:
     gc.freeze()
 
 
-def _runs(pool: ProcessPoolExecutor, seeds: Iterable[int], fault: str | None, jobs: int) -> Iterator[Run]:
-    """In the order of the seeds, and not many more than are asked for."""
+def _runs(
+    pool: ProcessPoolExecutor,
+    seeds: Iterable[int],
+    fault: str | None,
+    jobs: int,
+    every: float,
+    waiting: Callable[[], None],
+) -> Iterator[Run]:
+    """In the order of the seeds, and not many more than are asked for. ``waiting`` is called while none comes for ``every`` seconds."""
     left = iter(seeds)
     running = [pool.submit(one, seed, fault) for seed in islice(left, jobs)]
     while running:
+        if not wait(running[:1], every).done:
+            waiting()
+            continue
         run = running.pop(0).result()
         running += [pool.submit(one, seed, fault) for seed in islice(left, 1)]
         yield run

@@ -1,5 +1,5 @@
-"""What must be true after a run. Reads the topics, the views, what the parties wrote down, and which processes ended by themselves;
-nothing of the services' memory."""
+"""What must be true after a run. Reads the topics, the views, what the parties wrote down, which processes ended by themselves, and which
+transactions their owners dropped; nothing of the services' memory."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from services.projections.fold import Fold
 from services.projections.replay import Replay
 from services.projections.tables import SERVING
 from tests.simulation.agents import Seen
-from tests.simulation.doubles import NotifierTables
 from tests.simulation.world import World, codec
 from tests.support.deciding import BUS
+from tests.support.memory_notifier import NotifierTables
 
 LATE_MS = 5_000
 """What fell due longer ago than this was forgotten."""
@@ -74,6 +74,7 @@ async def check(world: World, seen: Seen) -> list[Finding]:
     ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
     inbox = log.records(topics.inbox(BUS))
     found = [Finding("failed", what) for what in world.failed]
+    found += [Finding("given up", what) for what in world.broker.given_up]
     found += [Finding("contradicted", what) for what in seen.contradicted]
     found += _answers(inbox, ledger, seen)
     found += _places(ledger)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,18 +11,21 @@ from unittest.mock import patch
 
 from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, Outgoing, Partition, Position, Record
+from referral_bus.runtime import worker
 from referral_bus.runtime.worker import CROWDED_POLL_SECONDS, Worker, _Owner, _Turn
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim
 from referral_bus.store.rows import Put
 from services.intake.admission import Admission
+from services.matching import snapshots
 from services.matching.core.decide import clock
 from services.matching.core.state import Region, Unit
 from services.matching.partition import PartitionWork
 from services.matching.relay import Relay
+from services.matching.snapshots import Snapshots
 from services.notifier.deliveries import Claimed
-from tests.simulation import doubles
-from tests.simulation.doubles import NotifierTables
+from tests.support import memory_notifier
+from tests.support.memory_notifier import NotifierTables
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,64 @@ def _gaps_refused() -> AbstractContextManager[Any]:
     return patch.object(_Turn, "accept", strict)
 
 
+@_fault(
+    "batch-not-awaited",
+    "A batch that is under way ends before its partition is given up (§5.3).",
+    "given up",
+)
+def _batch_not_awaited() -> AbstractContextManager[Any]:
+    async def at_once(self: Any) -> None:
+        self._is_released = True
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=self._limits.close_seconds)
+
+    return patch.object(_Owner, "release", at_once)
+
+
+@_fault("close-awaited", "Nothing waits for a client to close without a limit (§5.7).", "unanswered")
+def _close_awaited() -> AbstractContextManager[Any]:
+    async def without_limit(_: str, close: Awaitable[None], __: float) -> None:
+        await close
+
+    return patch.object(worker, "_closed", without_limit)
+
+
+# Snapshots
+
+
+@_fault(
+    "damage-overlooked",
+    "A snapshot that a disk lost or changed something of is not used (§5).",
+    "broken",
+    "decided differently",
+    "duplicated",
+    "failed",
+    "forgotten",
+    "oversold",
+    "unanswered",
+)
+def _damage_overlooked() -> AbstractContextManager[Any]:
+    def as_far_as_it_goes(content: bytes) -> bytes:
+        lines = content.splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"]\n") or line.endswith(b"}\n")]
+        return b"".join(whole) + b"[]\n" * 1_000
+
+    return patch.object(snapshots, "_unsealed", as_far_as_it_goes)
+
+
+@_fault("disk-believed", "A disk that fails costs a snapshot, and nothing else.", "failed")
+def _disk_believed() -> AbstractContextManager[Any]:
+    save = Snapshots.save
+
+    async def or_nothing(self: Any, captured: Any) -> None:
+        try:
+            await save(self, captured)
+        except OSError as error:
+            raise RuntimeError("no snapshot can be kept") from error
+
+    return patch.object(Snapshots, "save", or_nothing)
+
+
 # Deciding
 
 
@@ -274,7 +335,7 @@ def _without_identity() -> Iterator[None]:
         return f"{self.subscription}.{self.notice.region}.{self.notice.sequence}.{self.notice.number}"
 
     with (
-        patch.object(doubles, "_fresh", lambda batch, _: (list(batch), [])),
+        patch.object(memory_notifier, "_fresh", lambda batch, _: (list(batch), [])),
         patch.object(NotifierTables, "key", staticmethod(key)),
         patch.object(Claimed, "identity", property(identity)),
     ):

@@ -37,6 +37,8 @@ class Node:
         self.name = name
         self.dead = self.paused = self.cut = False
         """``cut``: it runs, and reaches nobody."""
+        self.stopped_at = 0.0
+        """When it was asked to stop."""
         self.fuse = 0
         """After so many steps of its own it blows: :attr:`blown` is called. 0: it has none."""
         self.blown: Callable[[], None] = lambda: None

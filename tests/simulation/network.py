@@ -36,6 +36,10 @@ SESSION_SECONDS: Final = 4.0
 HEARTBEAT_SECONDS: Final = 2.0
 REBALANCE_SECONDS: Final = 5.0
 TRANSACTION_SECONDS: Final = 5.0
+REVOKE_SECONDS: Final = 3.0
+"""For so long a process that loses its partitions may go on with what is under way."""
+COMMIT_SECONDS: Final = 5.0
+"""For so long it waits for a transaction."""
 PATIENCE_SECONDS: Final = 2.0
 """After which whoever asks gives up."""
 
@@ -94,6 +98,8 @@ class Broker:
         self.loop = weather.loop
         self.told = told
         self.members: list[tuple[Node, MemoryMember]] = []
+        self.given_up: list[str] = []
+        """Transactions that their own owner dropped as it lost its partition, though it had time."""
         self._committing: dict[str, Node] = {}
         log.interrupt = self._in_the_middle
 
@@ -165,6 +171,8 @@ class Wire:
 
     def __init__(self, broker: Broker, node: Node) -> None:
         self.broker, self.node, self.log = broker, node, broker.log
+        self._losing: dict[str, float] = {}
+        """Since when it is told by each group to give up what it has."""
 
     async def ask(self, doing: str, what: Callable[[], Awaitable[T]]) -> T:
         return await self.broker.weather.ask(self.node, what, lambda: LogUnavailable(f"{doing}: no answer"))
@@ -185,6 +193,10 @@ class Wire:
         """Its answer is never lost: a member nobody knows of would be one more that is silent, and there are enough."""
         mine: list[WireMember] = []
         last: list[asyncio.Task[None]] = []
+
+        async def losing(member: GroupMember, partitions: frozenset[Partition]) -> None:
+            self._losing[group] = self.broker.loop.time()
+            await revoked(member, partitions)
 
         def here(callback: Rebalanced) -> Rebalanced:
             async def tell(raw: GroupMember, partitions: frozenset[Partition]) -> None:
@@ -207,9 +219,18 @@ class Wire:
 
         while self.node.cut:
             await asyncio.sleep(PATIENCE_SECONDS)
-        joining = self.log.join(group, topics, assigned=here(assigned), revoked=here(revoked))
+        joining = self.log.join(group, topics, assigned=here(assigned), revoked=here(losing))
         await asyncio.shield(self.broker.loop.outside(joining))
         return mine[0]
+
+    def dropped(self, id: str, group: str, began: float) -> None:
+        """A transaction is cancelled by its owner."""
+        asked = [at for at in (self._losing.get(group, 0.0), self.node.stopped_at) if at >= began]
+        has_time_until = min((began + COMMIT_SECONDS, *(at + REVOKE_SECONDS for at in asked)))
+        if asked and self.broker.loop.time() < has_time_until:
+            told = f"{self.node.name} gives up a transaction of {id} though it has time"
+            self.broker.told(told)
+            self.broker.given_up.append(told)
 
     async def partitions(self, topic: str) -> int:
         return await self.ask("look up", lambda: self.log.partitions(topic))
@@ -218,7 +239,9 @@ class Wire:
         await self.log.ensure(topics)
 
     async def close(self) -> None:
-        return None
+        for owner, member in self.broker.members:
+            if owner is self.node and not member.left:
+                await asyncio.shield(self.broker.loop.outside(member.close()))
 
 
 async def _after(
@@ -257,15 +280,25 @@ class WireTransactor:
     ) -> None:
         broker, node = self._wire.broker, self._wire.node
         commit = (records, group, dict(next_offsets))
-        await self._wire.ask("commit", lambda: broker.commit(node, self._id, self._inner, *commit))
+        began = broker.loop.time()
+        try:
+            await self._wire.ask("commit", lambda: broker.commit(node, self._id, self._inner, *commit))
+        except asyncio.CancelledError:
+            self._wire.dropped(self._id, group, began)
+            raise
 
     async def close(self) -> None:
-        return None
+        """A client that reaches nobody waits for an answer that it will not get."""
+        if self._wire.node.cut or self._wire.log.away:
+            await self._wire.broker.loop.create_future()
 
 
 class WireReader:
     def __init__(self, wire: Wire, inner: Reader) -> None:
         self._wire, self._inner = wire, inner
+
+    async def start(self) -> int:
+        return await self._wire.ask("the start", self._inner.start)
 
     async def end(self) -> int:
         return await self._wire.ask("the end", self._inner.end)

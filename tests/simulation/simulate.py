@@ -136,14 +136,18 @@ class Storm:
         kinds: list[Callable[[], None]] = [
             self._crash, self._crash, self._pause, self._cut, self._stop, self._rebalance, self._expel, self._expel,
             self._redeliver, self._abort, self._broker_away, self._database_away, self._clock, self._broker_clock,
+            self._power, self._power, self._disk_slow, self._disk_full, self._disk_worn, self._disk_rots,
         ]  # fmt: skip
         self._kinds = self.draw.sample(kinds, self.draw.randint(3, len(kinds)))
         self._every = self.draw.uniform(0.3, 2.5)
         world.weather.lost = self.draw.choice([0.0, 0.02, 0.08])
         world.weather.slow = self.draw.choice([0.0, 0.01, 0.1])
         world.weather.stale = self.draw.choice([0.0, 0.1, 0.4])
+        self._honest_disks = self.draw.random() < 0.5
 
     async def blow(self) -> None:
+        for disk in self.world.disks.values():
+            disk.is_honest = self._honest_disks
         await sleep(2.0)
         while self.world.loop.time() < STORM_SECONDS:
             await sleep(self.draw.expovariate(1.0 / self._every))
@@ -155,6 +159,8 @@ class Storm:
         world.told("all heals")
         world.weather.fair()
         world.log.away = world.database_away = False
+        for disk in world.disks.values():
+            disk.heals()
         for node in world.up.values():
             node.cut, node.fuse = False, 0
             node.resume()
@@ -240,6 +246,32 @@ class Storm:
         self.world.told(f"the database is away for {seconds} s")
         self.world.database_away = True
         self._after(seconds, lambda: setattr(self.world, "database_away", False))
+
+    def _machine(self) -> str:
+        """A process that keeps files."""
+        return self.draw.choice(sorted(self.world.disks))
+
+    def _power(self) -> None:
+        steps = self.draw.choice([1, 10, 100, 300]) + self.draw.randrange(30)
+        self.world.crash(self._machine(), steps, with_machine=True)
+
+    def _disk_slow(self) -> None:
+        self._disk_is("is_slow", "slow")
+
+    def _disk_full(self) -> None:
+        self._disk_is("is_full", "full")
+
+    def _disk_worn(self) -> None:
+        self._disk_is("is_worn", "worn out")
+
+    def _disk_is(self, fault: str, said: str) -> None:
+        name, seconds = self._machine(), self.draw.choice([2.0, 8.0])
+        self.world.told(f"the disk of {name} is {said} for {seconds} s")
+        setattr(self.world.disks[name], fault, True)
+        self._after(seconds, lambda: setattr(self.world.disks[name], fault, False))
+
+    def _disk_rots(self) -> None:
+        self.world.disks[self._machine()].rots()
 
     def _clock(self) -> None:
         name, jump = self._name(), self.draw.choice([-5_000, -500, 500, 5_000, 60_000])

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Final
 
+from referral_bus.contracts.ledger import OfferAccepted
 from referral_bus.contracts.reference import OfferLimits, Organisation, RegionTable
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
@@ -33,6 +35,7 @@ from services.matching.facts import FactsOpener
 from services.matching.partition import PartitionWork
 from services.matching.regions import Regions
 from services.matching.service import _keep_snapshots
+from services.matching.snapshots import Snapshots
 from services.matching.ticks import Ticks
 from services.notifier.bell import Bell
 from services.notifier.dispatch import Dispatcher, Patience
@@ -40,23 +43,13 @@ from services.notifier.hearer import Hearer
 from services.notifier.words import Words
 from services.projections.fold import Fold
 from services.projections.tables import SERVING
-from tests.simulation.doubles import (
-    IntakeTables,
-    MemoryAdmissions,
-    MemoryDeliveries,
-    MemoryDisk,
-    MemoryFold,
-    NoSecret,
-    NotifierTables,
-    RelayEngine,
-    ShowsNothing,
-    Subscribed,
-    Webhooks,
-    WiredKeys,
-)
+from tests.simulation.disk import MemoryDisk
+from tests.simulation.doubles import NoSecret, ShowsNothing, Webhooks, WiredKeys
 from tests.simulation.loop import Node, SeededLoop
-from tests.simulation.network import Broker, Database, Weather, WireViews
+from tests.simulation.network import COMMIT_SECONDS, REVOKE_SECONDS, Broker, Database, Weather, WireViews
 from tests.support.deciding import BUS, POLICY, PROTOCOL, START, _operations_keys
+from tests.support.memory_intake import IntakeTables, MemoryAdmissions, RelayEngine
+from tests.support.memory_notifier import MemoryDeliveries, MemoryFold, NotifierTables, Subscribed
 
 REGIONS: Final = {"north": 0, "south": 1}
 PARTIES: Final[dict[str, tuple[Any, Any, str]]] = {
@@ -68,9 +61,10 @@ PARTIES: Final[dict[str, tuple[Any, Any, str]]] = {
     "pantry": ("provider", ["provider"], "north"),
 }
 SECRETS: Final = Secrets.derive(bytes(32), BUS)
-LIMITS: Final = Limits(take_seconds=5, commit_seconds=5, work_seconds=10, revoke_seconds=3, close_seconds=1,
+LIMITS: Final = Limits(take_seconds=5, commit_seconds=COMMIT_SECONDS, work_seconds=10, revoke_seconds=REVOKE_SECONDS, close_seconds=1,
                        fenced_rest_seconds=4, longest_rest_seconds=4)  # fmt: skip
 """In the proportions of those in use, and shorter, so that a run is."""
+SNAPSHOT_SECONDS: Final = 1.0
 KINDS: Final = ("intake", "matching", "projections", "notifier")
 
 
@@ -107,6 +101,7 @@ class World:
         self.intake_tables = IntakeTables()
         self.notifier_tables = NotifierTables(
             [Subscribed(f"sb-{name}", name, roles[0]) for name, (_, roles, _) in PARTIES.items()]
+            + [Subscribed("sb-police-accepted", "police", "agency", (OfferAccepted.event_type(),))]
         )
         self.views = MemoryViews(SERVING.views)
         self.doors: dict[str, tuple[Node, Admission, Forgetting]] = {}
@@ -115,12 +110,16 @@ class World:
         self._gone: dict[str, asyncio.Event] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._receive = receive
-        self._disks: dict[str, MemoryDisk] = {}
+        self.disks: dict[str, MemoryDisk] = {}
+        """Of the processes that write files: those of matching."""
         self.failed: list[str] = []
         """Which processes ended by themselves, and of what."""
 
     def told(self, what: str) -> None:
         self.history.append(f"{self.loop.time():9.3f} {what}")
+
+    def _told_of(self, name: str, what: str) -> None:
+        self.told(f"{name}: {what}")
 
     async def open(self) -> None:
         """The topics are made, operations publish what all go by, and the processes start."""
@@ -139,7 +138,8 @@ class World:
             for number in range(2):
                 name = f"{kind}-{number}"
                 self.clocks[name] = NodeClock(self.loop)
-                self._disks[name] = MemoryDisk(BUS)
+                if kind == "matching":
+                    self.disks[name] = MemoryDisk(self.draw, partial(self._told_of, name))
                 self.loop.outside(self._supervise(name, getattr(self, f"_{kind}")))
 
     async def _publish(self, message: Any) -> None:
@@ -183,17 +183,21 @@ class World:
 
     def _bury(self, node: Node) -> None:
         node.kill()
+        if node.name in self.disks:
+            self.disks[node.name].killed()
         for owner, member in self.broker.members:
             if owner is node and not member.left:
                 self.log.crash(member)
 
-    def crash(self, name: str, steps: int) -> None:
-        """Kill it after so many steps of its own."""
+    def crash(self, name: str, steps: int, *, with_machine: bool = False) -> None:
+        """Kill it after so many steps of its own, perhaps since its machine loses power."""
         node = self.up[name]
 
         def blown() -> None:
-            self.told(f"{name} crashes")
+            self.told(f"{name} loses power" if with_machine else f"{name} crashes")
             self._bury(node)
+            if with_machine:
+                self.disks[name].loses_power()
             self._gone[name].set()
 
         if not node.dead:
@@ -201,6 +205,7 @@ class World:
 
     def stop(self, name: str) -> None:
         """As SIGTERM does."""
+        self.up[name].stopped_at = self.loop.time()
         self._lives[name].cancel()
 
     # The services, as their own service.py builds them
@@ -238,7 +243,7 @@ class World:
 
     async def _matching(self, node: Node) -> None:
         log, clock, health = self.broker.reach(node), self._clock(node), Health()
-        keys, disk = self._keys("facts"), self._disks[node.name]
+        keys, snapshots = self._keys("facts"), Snapshots(Path("snapshots"), BUS, self.disks[node.name])
         letters = DeadLetters(BUS, "matching", _operations_keys().public, codec(), clock)
 
         def make(partition: Partition) -> PartitionWork:
@@ -250,7 +255,7 @@ class World:
                 opener=FactsOpener(keys, Sealer(codec())),
                 dead_letters=letters,
                 clock=clock,
-                snapshots=disk,
+                snapshots=snapshots,
             )
 
         worker = Worker(
@@ -271,7 +276,7 @@ class World:
             ticks.run(worker.owned),
             regions.run(),
             relay.run(),
-            _keep_snapshots(worker.owned, disk, 20),
+            _keep_snapshots(worker.owned, snapshots, self.draw.choice([1, 20]), SNAPSHOT_SECONDS),
         )
 
     async def _projections(self, node: Node) -> None:
@@ -289,7 +294,7 @@ class World:
 
     async def _notifier(self, node: Node) -> None:
         log, database, clock, bell = self.broker.reach(node), self._database(node), self._clock(node), Bell()
-        fold: Any = MemoryFold(database, self.notifier_tables, bell.ring)
+        fold: Any = MemoryFold(database, self.notifier_tables, bell)
         health = Health()
         hearer = Hearer(log=log, fold=fold, codec=codec(), keys=self._keys(), clock=clock, health=health)
         parts: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What both logs promise: the port, rule by rule, on the real broker and in memory."""
+"""What both logs promise: the port, rule by rule, on the real broker and in memory, there also over the simulator's way to it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from referral_bus.log.port import (
     Transactor,
 )
 from referral_bus.log.reading import everything
+from tests.simulation.network import Wire
+from tests.support.fair_weather import wire_to
 
 SECONDS = 20.0
 DAY_MS = 86_400_000
@@ -43,6 +45,7 @@ class Cluster:
         self.group = f"contract-{name}"
         self.writer_id = f"contract-writer-{name}"
         self.zero, self.one = Partition(self.topic, 0), Partition(self.topic, 1)
+        self._memory = log.log if isinstance(log, Wire) else log if isinstance(log, MemoryLog) else None
         self._bootstrap = bootstrap
         self._stack = stack
 
@@ -72,9 +75,9 @@ class Cluster:
 
     async def leave_open(self, writer_id: str, *values: str) -> None:
         """A writer that dies in the middle: its records are written, its transaction neither committed nor aborted."""
-        if isinstance(self.log, MemoryLog):
+        if self._memory is not None:
             writer = await self.log.transactor(writer_id)
-            self.log.break_commit("written")
+            self._memory.break_commit("written")
             with pytest.raises(LogUnavailable):
                 await self.commit(writer, *values)
             return
@@ -87,8 +90,8 @@ class Cluster:
 
     async def expire(self, before: int) -> None:
         """Partition 0 keeps nothing before this offset any more."""
-        if isinstance(self.log, MemoryLog):
-            self.log.expire(self.zero, before)
+        if self._memory is not None:
+            self._memory.expire(self.zero, before)
             return
         admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         await admin.start()
@@ -133,11 +136,13 @@ async def ignore(member: GroupMember, partitions: frozenset[Partition]) -> None:
     return None
 
 
-@pytest.fixture(params=["memory", "kafka"])
+@pytest.fixture(params=["memory", "simulated", "kafka"])
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         bootstrap = request.getfixturevalue("kafka") if request.param == "kafka" else None
         log: Log = MemoryLog() if bootstrap is None else KafkaLog(bootstrap)
+        if request.param == "simulated":
+            log = wire_to(MemoryLog())
         stack.push_async_callback(log.close)
         made = Cluster(log, bootstrap, stack)
         await log.ensure([TopicSpec(made.topic, 2)])

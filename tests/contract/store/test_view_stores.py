@@ -18,6 +18,8 @@ from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import StoreUnavailable, Superseded
 from referral_bus.store.postgres import PostgresViews
 from referral_bus.store.rows import Put, Row
+from tests.simulation.network import WireViews
+from tests.support.fair_weather import wire_to_views
 
 LEDGER = Partition("refbus.main.ledger", 0)
 OTHER = Partition("refbus.main.ledger", 1)
@@ -37,7 +39,7 @@ notes = Table(
     Column("roles", ARRAY(Text)),
 )
 
-Store = MemoryViews | PostgresViews
+Store = MemoryViews | WireViews | PostgresViews
 
 
 def note(number: int, text: str, **more: Any) -> Put:
@@ -45,10 +47,11 @@ def note(number: int, text: str, **more: Any) -> Put:
     return Put("notes", {**row, "at": None, "content": None, "roles": None, **more})
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "simulated", "postgres"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    if request.param == "memory":
-        yield MemoryViews([notes])
+    if request.param != "postgres":
+        views = MemoryViews([notes])
+        yield views if request.param == "memory" else wire_to_views(views)
         return
     engine = new_engine(request.getfixturevalue("postgres"))
     async with engine.begin() as connection:

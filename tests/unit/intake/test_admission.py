@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -61,63 +61,31 @@ from tests.support.admitting import (
     referral,
     until,
 )
+from tests.support.memory_database import Beside
+from tests.support.memory_intake import IntakeTables, MemoryAdmissions
 
 NOW = 1_700_000_000_000
 CODEC = Codec.load()
+T = TypeVar("T")
 
 
-class MemoryAdmissions:
+class Tables(MemoryAdmissions):
     """What PostgreSQL keeps of admissions, shared by the processes that are given it; ``fails`` names the step that fails next."""
 
     def __init__(self) -> None:
-        self.stood: dict[tuple[str, str], Standing] = {}
-        self.subjects: dict[str, str] = {}
+        super().__init__(Beside(), IntakeTables())
         self.fails: str | None = None
         self.reserved: list[int] = []
 
     async def reserve(self, reservations: Sequence[Reservation]) -> dict[tuple[str, str], Standing]:
-        self._step("reserve")
         self.reserved.append(len(reservations))
-        keys = [(one.source, one.id) for one in reservations]
-        assert len(set(keys)) == len(keys), "one statement can't touch a row twice"
-        for key, one in zip(keys, reservations, strict=True):
-            if one.subject is not None and key not in self.stood and one.referral in self.subjects:
-                continue
-            self.stood.setdefault(key, Standing(one.digest, one.region, None, None, one.referral))
-            if one.subject is not None and one.referral is not None:
-                self.subjects.setdefault(one.referral, one.subject)
-        return {key: self.stood[key] for key in keys if key in self.stood}
+        return await super().reserve(reservations)
 
-    async def remember(self, subjects: Mapping[str, str]) -> None:
-        self._step("remember")
-        self.subjects = {**subjects, **self.subjects}
-
-    async def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
-        self._step("find")
-        return {key: self.stood[key] for key in keys if key in self.stood}
-
-    async def place(
-        self, positions: Sequence[tuple[str, str, int, int]]
-    ) -> dict[tuple[str, str], tuple[int, int]]:
-        self._step("place")
-        placed = {}
-        for source, id, partition, offset in positions:
-            stood = self.stood[source, id]
-            if stood.partition is None or stood.offset is None:
-                stood = Standing(stood.digest, stood.region, partition, offset, stood.referral)
-                self.stood[source, id] = stood
-            assert stood.partition is not None and stood.offset is not None
-            placed[source, id] = (stood.partition, stood.offset)
-        return placed
-
-    async def subjects_of(self, referrals: Sequence[str]) -> dict[str, str]:
-        self._step("subjects_of")
-        return {one: self.subjects[one] for one in referrals if one in self.subjects}
-
-    def _step(self, name: str) -> None:
-        if self.fails == name:
+    async def _ask(self, step: str, there: Callable[[], T]) -> T:
+        if self.fails == step:
             self.fails = None
-            raise OperationalError(name, None, Exception("away"))
+            raise OperationalError(step, None, Exception("away"))
+        return await super()._ask(step, there)
 
 
 @dataclass
@@ -125,7 +93,7 @@ class Border:
     """An intake process without its doors. ``beside`` makes another one that shares log, database and keys."""
 
     log: MemoryLog = field(default_factory=MemoryLog)
-    admissions: MemoryAdmissions = field(default_factory=MemoryAdmissions)
+    admissions: Tables = field(default_factory=Tables)
     keys: MemoryKeyStore = field(default_factory=MemoryKeyStore)
     secrets: Secrets = field(default_factory=lambda: Secrets.derive(new_key(), "main"))
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
@@ -237,7 +205,7 @@ async def test_a_note_is_sealed_with_the_identity_key_of_the_referrals_subject(b
     record = (await border.inbox())[-1]
     body = received(record, CODEC)[1].body
     assert isinstance(body, ReportOutcome) and body.sealed_note is not None
-    subject = border.admissions.subjects[opened.referral]
+    subject = border.admissions.tables.referrals[opened.referral]
     key = (await border.keys.fetch([subject], "identity"))[subject]
     assert Sealer(CODEC).open_note(key, subject, body.sealed_note).text == NOTE
     assert NOTE not in repr(record)
@@ -250,7 +218,7 @@ async def test_nothing_clear_of_a_person_is_left_in_any_submission_and_the_rest_
     border: Border, by: str, about: str, request_: Part
 ) -> None:
     subject = subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)
-    border.admissions.subjects[REFERRAL] = subject
+    border.admissions.tables.referrals[REFERRAL] = subject
     assert answers(await border.say(request_, by=by))
     [record] = await border.inbox()
     body = received(record, CODEC)[1].body
@@ -329,7 +297,7 @@ async def test_a_split_that_died_before_it_was_heard_is_taken_up_by_its_repeat(b
     border.admissions.fails = "remember"
     assert reasons(await border.say(split, ids=["s-2"])) == ["unavailable"]
     [answer] = answers(await border.say(split, ids=["s-2"]))
-    assert all(part in border.admissions.subjects for part in answer.parts)
+    assert all(part in border.admissions.tables.referrals for part in answer.parts)
 
 
 async def test_a_question_about_an_offer_nobody_was_made_is_refused(border: Border) -> None:
@@ -386,7 +354,7 @@ async def test_repeats_within_one_batch_are_judged_by_the_first_of_them(border: 
 
 async def test_an_id_that_is_forgotten_opens_the_same_referral_never_again(border: Border) -> None:
     assert reasons(await border.say(referral(), ids=["s-1"])) == [None]
-    border.admissions.stood.clear()
+    border.admissions.tables.admissions.clear()
     results = await border.say(referral(subject="another"), referral(), ids=["s-1", "s-2"])
     assert reasons(results) == ["too_old", None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -233,6 +234,21 @@ async def test_a_snapshot_ahead_of_the_ledger_is_thrown_away_and_removed(site: S
     assert await reloaded(site) > 0
     assert picture(site.chain.state) == lived
     assert not path.exists()
+
+
+async def test_a_snapshot_that_can_not_be_removed_keeps_nobody_from_the_ledger(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lively(site)
+    lived = picture(site.chain.state)
+    rewritten(await kept(site), _set("next_offset", 10_000))
+
+    def worn(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", worn)
+    assert await reloaded(site) > 0
+    assert picture(site.chain.state) == lived
 
 
 async def test_a_snapshot_of_a_ledger_that_went_another_way_is_thrown_away(

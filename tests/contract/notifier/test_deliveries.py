@@ -1,0 +1,147 @@
+"""What the deliveries by webhook promise, in PostgreSQL and in memory: a lease each, a limit each, and the latest claim has the word."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from referral_bus.store.engine import new_engine
+from referral_bus.wire.codec import Codec
+from services.notifier.deliveries import Claimed, Deliveries
+from tests.support.heard import lively_ledger
+from tests.support.memory_database import Beside
+from tests.support.memory_notifier import MemoryDeliveries, NotifierTables
+from tests.support.told_tables import Side
+
+AT, LEASE = 1_000, 500
+MANY = 10_000
+LEDGER = lively_ledger(Codec.load())
+
+
+@pytest.fixture
+async def told(side: Side) -> Side:
+    """The tables, with something to deliver to each who subscribed."""
+    await side.fold().apply(LEDGER, AT)
+    return side
+
+
+async def claim(side: Side, at: int = AT, each: int = MANY) -> list[Claimed]:
+    claimed: list[Claimed] = await side.deliveries.claim(at, at + LEASE, each)
+    return claimed
+
+
+def numbers(claimed: list[Claimed], subscription: str = "sb-shelter") -> list[int]:
+    return [one.notice.number for one in claimed if one.subscription == subscription]
+
+
+async def test_what_is_claimed_comes_by_subscription_in_order_and_not_again_while_it_is_leased(
+    told: Side,
+) -> None:
+    waiting, _ = await told.deliveries.waiting(AT)
+    claimed = await claim(told)
+    assert len(claimed) == waiting > 10
+    assert [(one.subscription, one.notice.number) for one in claimed] == sorted(
+        (one.subscription, one.notice.number) for one in claimed
+    )
+    assert {(one.attempts, one.enqueued_at, one.channel) for one in claimed} == {(1, AT, "webhook")}
+    assert {one.url for one in claimed if one.subscription == "sb-shelter"} == {"https://shelter.example/"}
+    assert await claim(told) == await claim(told, AT + LEASE - 1) == []
+    assert await told.deliveries.waiting(AT) == (waiting, 0)
+
+
+async def test_nothing_is_claimed_before_it_is_due(told: Side) -> None:
+    assert await claim(told, AT - 1) == []
+
+
+async def test_what_nobody_finished_is_claimed_again_once_the_lease_is_over(told: Side) -> None:
+    first = await claim(told)
+    again = await claim(told, AT + LEASE)
+    assert [one.identity for one in again] == [one.identity for one in first]
+    assert {one.attempts for one in again} == {2}
+
+
+async def test_no_more_are_under_way_for_one_than_there_may_be_and_the_others_are_not_kept_back(
+    told: Side,
+) -> None:
+    first = await claim(told, each=2)
+    assert numbers(first) == numbers(first, "sb-police") == [1, 2]
+    assert await claim(told, each=2) == []
+    assert numbers(await claim(told, each=3)) == [3]
+
+
+async def test_as_one_is_done_another_comes(told: Side) -> None:
+    first = [one for one in await claim(told, each=2) if one.subscription == "sb-shelter"]
+    assert numbers(await claim(told, each=2)) == []
+    await told.deliveries.finish(first[:1], "delivered", AT + 1)
+    assert numbers(await claim(told, AT + 1, each=2)) == [3]
+
+
+async def test_what_is_done_is_never_claimed_again_and_waits_no_more(told: Side) -> None:
+    claimed = await claim(told)
+    await told.deliveries.finish(claimed[:3], "delivered", AT + 1)
+    await told.deliveries.finish(claimed[3:5], "given_up", AT + 1, "http_503")
+    await told.deliveries.finish(claimed[5:6], "withheld", AT + 1)
+    assert await told.deliveries.waiting(AT + 5) == (len(claimed) - 6, 5)
+    again = await claim(told, AT + LEASE)
+    assert [one.identity for one in again] == [one.identity for one in claimed[6:]]
+
+
+async def test_what_is_postponed_comes_when_it_is_due_and_not_before(told: Side) -> None:
+    [one, *_] = claimed = [one for one in await claim(told) if one.subscription == "sb-shelter"]
+    await told.deliveries.postpone([one], AT + 100, "http_503")
+    assert await claim(told, AT + 99) == []
+    [again] = await claim(told, AT + 100)
+    assert (again.identity, again.attempts, again.enqueued_at) == (one.identity, 2, AT)
+    assert len(claimed) > 1
+
+
+async def test_the_oldest_of_those_that_are_due_counts_and_no_other(told: Side) -> None:
+    claimed = await claim(told)
+    await told.deliveries.finish(claimed[1:], "delivered", AT)
+    await told.deliveries.postpone(claimed[:1], AT + 100, "http_503")
+    assert await told.deliveries.waiting(AT + 99) == (1, 0)
+    assert await told.deliveries.waiting(AT + 100) == (1, 100)
+
+
+async def test_who_claimed_before_has_no_word_any_more(told: Side) -> None:
+    former = await claim(told)
+    latter = await claim(told, AT + LEASE)
+    await told.deliveries.finish(former, "delivered", AT + LEASE)
+    assert await told.deliveries.waiting(AT) == (len(former), 0)
+    await told.deliveries.postpone(former, AT, "http_503")
+    assert await claim(told, AT + LEASE) == [], "the lease is the latter's"
+    await told.deliveries.finish(latter, "delivered", AT + LEASE)
+    assert await told.deliveries.waiting(AT + 10 * LEASE) == (0, 0)
+
+
+async def test_what_is_done_stays_done_whatever_its_claimant_says_after(told: Side) -> None:
+    claimed = await claim(told)
+    await told.deliveries.finish(claimed, "delivered", AT)
+    await told.deliveries.postpone(claimed, AT, "http_503")
+    assert await claim(told, AT + LEASE) == []
+    assert await told.deliveries.waiting(AT + LEASE) == (0, 0)
+
+
+async def test_what_two_claim_at_once_is_each_ones_alone(told: Side) -> None:
+    waiting, _ = await told.deliveries.waiting(AT)
+    shares = await asyncio.gather(*(claim(told) for _ in range(5)))
+    left = await claim(told)
+    identities = [one.identity for share in (*shares, left) for one in share]
+    assert len(identities) == len(set(identities)) == waiting
+
+
+@pytest.mark.parametrize("kind", ["memory", "postgres"])
+async def test_a_database_that_is_away_says_so_unless_nothing_is_asked_of_it(kind: str) -> None:
+    database = Beside()
+    database.away = True
+    deliveries: Any = MemoryDeliveries(database, NotifierTables([]))
+    if kind == "postgres":
+        deliveries = Deliveries(new_engine("postgresql+psycopg://nobody@127.0.0.1:1/none"))
+    for ask in (deliveries.claim(AT, AT + LEASE, MANY), deliveries.waiting(AT)):
+        with pytest.raises((SQLAlchemyError, OSError)):
+            await ask
+    await deliveries.finish([], "delivered", AT)
+    await deliveries.postpone([], AT, "interrupted")
