@@ -89,7 +89,10 @@ def submit(
             help="The bus chooses; --service names it; several are asked at once; or the person waits for a place."
         ),
     ] = "match",
-    service: Annotated[str | None, typer.Option(help="The service (sv-...) to ask, in mode direct.")] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(help="The service (sv-...) to ask, in mode direct, or to wait for."),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="The procedure to follow. Left out: the region's usual one.")
     ] = None,
@@ -166,14 +169,14 @@ def line_of(heard: Heard, private_jwk: str | None = None) -> str:
     notice = heard.notice
     name = notice.type.split(".")[-2] if notice.type.count(".") >= 2 else notice.type
     said, moment = _WORDS.get(name, (_words(name), "until"))
-    at = _local(notice.at)
+    at = local(notice.at)
     parts = [f"{at:%H:%M:%S}", f"[{heard.id}]", said, notice.task or notice.referral or ""]
     if name in _TAKEN_BACK:
         parts.append(f"event {notice.sequence}")
     if notice.reason is not None:
         parts.append(f"({notice.reason})")
     if notice.expires_at is not None:
-        then = _local(notice.expires_at)
+        then = local(notice.expires_at)
         parts.append(
             f"{moment} {then:%H:%M:%S}" if then.date() == at.date() else f"{moment} {then:%Y-%m-%d %H:%M}"
         )
@@ -363,5 +366,5 @@ def _words(name: str) -> str:
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
 
 
-def _local(millis: int) -> datetime:
+def local(millis: int) -> datetime:
     return datetime.fromtimestamp(millis / 1000, UTC).astimezone()

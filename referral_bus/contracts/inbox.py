@@ -24,6 +24,7 @@ from referral_bus.contracts.reference import Agreement, Organisation, Policy, Pr
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import (
+    NAMING,
     Channel,
     DeclineReason,
     FollowUpDay,
@@ -60,8 +61,8 @@ class Submission(Message):
 
 
 class SubmitReferral(Submission):
-    """An agency asks for help for a person. ``service`` is named in mode *direct* alone; ``protocol`` where another than the
-    region's usual one is to be followed."""
+    """An agency asks for help for a person. ``service`` is named in mode *direct*, and may be in *waitlist*, to wait for that one alone;
+    ``protocol`` where another than the region's usual one is to be followed."""
 
     referral: ReferralId
     region: Region
@@ -75,9 +76,11 @@ class SubmitReferral(Submission):
     protocol: Code | None = None
 
     @model_validator(mode="after")
-    def _only_direct_names_a_service(self) -> Self:
-        if (self.mode == "direct") != (self.service is not None):
-            raise ValueError("a service is named if and only if the mode is 'direct'")
+    def _names_a_service_or_not(self) -> Self:
+        if (self.service is not None) not in NAMING[self.mode]:
+            raise ValueError(
+                "a service is named in mode 'direct', may be in 'waitlist', and is not in another"
+            )
         return self
 
 

@@ -46,6 +46,7 @@ from referral_bus.contracts.inbox import (
 from referral_bus.contracts.message import Code, Millis, Part
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import (
+    NAMING,
     Channel,
     DeclineReason,
     FollowUpDay,
@@ -68,8 +69,9 @@ FreeText = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class ReferralRequest(Part):
-    """Help is asked for. ``service`` is named in mode *direct* alone; ``protocol`` where another than the region's usual one is to be
-    followed. Without ``region`` it goes to that of the named service, else to the agency's home region."""
+    """Help is asked for. ``service`` is named in mode *direct*, and may be in *waitlist*, to wait for that one alone; ``protocol`` where
+    another than the region's usual one is to be followed. Without ``region`` it goes to that of the named service, else to the agency's
+    home region."""
 
     subject: SubjectReference
     urgency: Urgency
@@ -82,9 +84,11 @@ class ReferralRequest(Part):
     protocol: Code | None = None
 
     @model_validator(mode="after")
-    def _only_direct_names_a_service(self) -> Self:
-        if (self.mode == "direct") != (self.service is not None):
-            raise ValueError("a service is named if and only if the mode is 'direct'")
+    def _names_a_service_or_not(self) -> Self:
+        if (self.service is not None) not in NAMING[self.mode]:
+            raise ValueError(
+                "a service is named in mode 'direct', may be in 'waitlist', and is not in another"
+            )
         return self
 
 

@@ -40,6 +40,13 @@ TaskStatus = Literal[
 """FHIR Task.status, as far as a referral task passes through it."""
 
 Mode = Literal["match", "direct", "broadcast", "waitlist"]
+NAMING: Final[dict[Mode, frozenset[bool]]] = {
+    "match": frozenset({False}),
+    "direct": frozenset({True}),
+    "broadcast": frozenset({False}),
+    "waitlist": frozenset({False, True}),
+}
+"""Whether a service is named in a mode: that it is, or that it is not."""
 """How a service is found: the bus chooses; the agency names it; several are asked at once and the first acceptance wins; the person
 waits in a fair order for a place that comes free."""
 

@@ -97,7 +97,8 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
         case ReferralOpened():
             part = f", a part of {event.part_of}" if event.part_of else ""
             under = f"under protocol {event.protocol} {event.protocol_version}"
-            return f"Opened for {event.agency}: {event.urgency}, {under}{_MODES[event.mode]}{part}."
+            waits = f" at {name(event.service)}" if event.mode == "waitlist" and event.service else ""
+            return f"Opened for {event.agency}: {event.urgency}, {under}{_MODES[event.mode]}{waits}{part}."
         case ReferralAmended():
             changed = f" It is {event.urgency} now." if event.urgency is not None else ""
             return f"The agency corrected the referral.{changed}"

@@ -108,6 +108,12 @@ def test_a_referral_lives_by_commands_and_its_agency_follows_it(terminal: Termin
     answer, offered = _submit(terminal, "--subject", "followed", "--id", "cli-followed")
     referral = answer["referral"]
     assert offered["standing"] == "offered"
+    inbox = terminal.run("show", "inbox", "--as", "harbor", "--after", answer["token"])
+    assert offered["task"] in inbox
+    waits = [
+        json.loads(line) for line in terminal.run("show", "queue", "--as", "harbor", "--json").splitlines()
+    ]
+    assert [one["waits_for"] for one in waits if one["referral"] == referral] == ["answer"]
     terminal.json("respond", "accept", offered["task"], "--as", "harbor")
     terminal.json("respond", "start", referral, "--as", "harbor")
     closed = terminal.json("respond", "outcome", referral, "--as", "harbor", "--note", "Well.")
@@ -118,6 +124,9 @@ def test_a_referral_lives_by_commands_and_its_agency_follows_it(terminal: Termin
     heard = ["referral opened", "offer made", "offer accepted", "service started", "outcome reported"]
     assert [word for word in heard if not any(word in line for line in lines)] == []
     assert NAME not in following.said
+    assert referral in terminal.run("show", "caseload", "--as", "line-211", "--most", "200")
+    assert "un-north-boxes-1" in terminal.run("show", "capacity", "--as", "harbor")
+    assert "standard" in terminal.run("show", "reference", "policy", "--as", "line-211")
 
 
 def test_a_token_of_the_command_line_is_good_for_its_organisation_and_roles(terminal: Terminal) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
+from pydantic import ValidationError
 
 from referral_bus.contracts.facts import Need, PlaceFact, TextFact
-from referral_bus.contracts.inbox import AmendReferral
+from referral_bus.contracts.inbox import AmendReferral, SubmitReferral
 from referral_bus.contracts.ledger import (
     Event,
     MatchDecided,
@@ -16,8 +18,9 @@ from referral_bus.contracts.ledger import (
     ReferralWaitlisted,
 )
 from referral_bus.contracts.reference import ReachLimit
+from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.services import Unit
-from referral_bus.contracts.vocabulary import Urgency
+from referral_bus.contracts.vocabulary import Mode, Urgency
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -89,6 +92,56 @@ def test_who_finds_a_place_does_not_wait(world: World) -> None:
     world.publish(offers("beds"))
     referral = world.refer(mode="waitlist")
     assert len(world.state.referrals[referral].offers) == 1
+
+
+def test_who_waits_for_a_named_service_waits_for_no_other(world: World) -> None:
+    world.publish(offers("beds"))
+    first = world.accepted(number=1)
+    world.publish(offers("other", "clinic", total=5))
+    named = waiting(world, 2, service=service_of("beds"))
+    assert world.state.referrals[named].waits_for == (service_of("beds"),)
+    world.publish(offers("new", "clinic", total=5))
+    world.tick(world.now + REVIEW)
+    assert world.state.referrals[named].waits_for == (service_of("beds"),)
+    [made] = offers_in(world.send(outcome(first), "shelter"))
+    assert (made.referral, made.service) == (named, service_of("beds"))
+
+
+def test_a_named_service_that_has_a_place_is_asked_at_once(world: World) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.refer(mode="waitlist", service=service_of("second"))
+    assert world.task(referral).service == service_of("second")
+
+
+def test_a_named_service_that_does_not_take_the_person_yet_is_waited_for_until_it_does(world: World) -> None:
+    world.publish(offers("far", areas=["elsewhere"]))
+    referral = waiting(world, 1, service=service_of("far"))
+    assert world.state.referrals[referral].waits_for == ()
+    [made] = offers_in(world.send(publish(offers("far")), "shelter"))
+    assert (made.referral, made.service) == (referral, service_of("far"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "named", "taken"),
+    [
+        ("match", True, False),
+        ("match", False, True),
+        ("direct", True, True),
+        ("direct", False, False),
+        ("broadcast", True, False),
+        ("waitlist", True, True),
+        ("waitlist", False, True),
+    ],
+)
+def test_a_service_is_named_where_its_mode_lets_one_be(
+    world: World, mode: Mode, named: bool, taken: bool
+) -> None:
+    request: dict[str, object] = {"subject": "one", "urgency": "urgent", "facts": HOUSING, "mode": mode}
+    request |= {"service": service_of("beds")} if named else {}
+    told = world.submission().model_dump() | {"mode": mode, "service": request.get("service")}
+    for form, content in ((ReferralRequest, request), (SubmitReferral, told)):
+        with nullcontext() if taken else pytest.raises(ValidationError, match="a service is named in mode"):
+            form.model_validate(content)
 
 
 FREEING: dict[str, tuple[Callable[[World], object], Callable[[World, str], list[Event]]]] = {

@@ -27,7 +27,8 @@ def who_may_line_up(state: Region, definition: ServiceDefinition) -> list[str]:
     may = (
         name
         for name, known in state.waiters()
-        if service not in (waits_for := known.waits_for or ())
+        if known.target in (None, service)
+        and service not in (waits_for := known.waits_for or ())
         and len(waits_for) < MOST_WAITED_FOR
         and service not in state.tried(known)
     )

@@ -1,0 +1,178 @@
+"""``refbus show``: what the views hold for an organisation, as tables for people or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from referral_bus.cli.home import Home
+from referral_bus.cli.party import Organisation, Queries, Token, connected, local
+from referral_bus.client.answers import Page, Row
+from referral_bus.client.sync import SyncBus
+from referral_bus.contracts.vocabulary import Role
+
+show = typer.Typer(
+    help="Show a caseload, an inbox, what waits, places, or what a region decides by.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+After = Annotated[
+    str | None, typer.Option("--after", help="Token of an answer: wait until the view reflects that.")
+]
+Most = Annotated[int, typer.Option("--most", help="How many rows at most.", min=1, max=10_000)]
+AsJson = Annotated[bool, typer.Option("--json", help="Whole rows as JSON, one a line.")]
+
+_MOST: Final = 50
+_PAGE: Final = 200
+
+console = Console(soft_wrap=True)
+
+
+class _View(NamedTuple):
+    """A view as it is shown: how it is asked for, by whom, and the columns of the table."""
+
+    help: str
+    ask: Callable[[SyncBus], Callable[..., Page]]
+    roles: tuple[Role, ...]
+    columns: tuple[str, ...]
+
+
+VIEWS: Final = {
+    "caseload": _View(
+        "The agency's referrals, the latest first.",
+        lambda bus: bus.caseload,
+        ("agency",),
+        ("referral", "urgency", "standing", "service", "accepted_by", "outcome", "opened_at"),
+    ),
+    "inbox": _View(
+        "What is offered to the provider and what it has accepted, the latest first.",
+        lambda bus: bus.inbox,
+        ("provider",),
+        ("task", "urgency", "service", "business_status", "expires_at", "starts_at", "outcome"),
+    ),
+    "queue": _View(
+        "What waits for somebody, what is overdue first.",
+        lambda bus: bus.queue,
+        ("agency", "provider"),
+        ("referral", "task", "urgency", "waits_for", "step", "party", "due_at", "overdue"),
+    ),
+    "waiting-list": _View(
+        "The agency's referrals that wait for a place, each with its place in every line.",
+        lambda bus: bus.waiting_list,
+        ("agency",),
+        ("referral", "urgency", "since", "review_at", "lines"),
+    ),
+    "capacity": _View(
+        "Units with their places: in all, taken, held, in doubt and free, and when they were counted.",
+        lambda bus: bus.capacity,
+        ("agency", "provider"),
+        ("unit", "service_name", "name", "total", "taken", "held", "doubted", "free", "counted_at"),
+    ),
+    "submissions": _View(
+        "What the organisation sent that was refused, or had to wait for what it refers to.",
+        lambda bus: bus.submissions,
+        ("agency", "provider"),
+        ("submission", "state", "about", "reason", "detail", "until", "at"),
+    ),
+}
+
+
+def _shown(view: _View) -> Callable[..., None]:
+    def command(
+        organisation: Organisation,
+        after: After = None,
+        most: Most = _MOST,
+        as_json: AsJson = False,
+        token: Token = None,
+        queries: Queries = None,
+        home: Home = Path(".refbus"),
+    ) -> None:
+        with connected(home, organisation, view.roles, token, queries=queries) as bus:
+            _print(_rows(view.ask(bus), most, after=after), view.columns, as_json)
+
+    return command
+
+
+for _name, _view in VIEWS.items():
+    show.command(_name, help=_view.help)(_shown(_view))
+
+
+@show.command()
+def reference(
+    organisation: Organisation,
+    kind: Annotated[
+        str | None, typer.Argument(help="policy, protocol, calendar, service, ... Left out: all of them.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Which one: its content as it was published.")] = None,
+    region: Annotated[str | None, typer.Option(help="The region that decides by it.")] = None,
+    version: Annotated[int | None, typer.Option(help="Left out: the latest.", min=1)] = None,
+    most: Most = _MOST,
+    as_json: AsJson = False,
+    token: Token = None,
+    queries: Queries = None,
+    home: Home = Path(".refbus"),
+) -> None:
+    """What regions decide by, and the services that are published; with KIND and NAME, one of them as it is."""
+    with connected(home, organisation, ("agency", "provider"), token, queries=queries) as bus:
+        if name is None:
+            rows = _rows(bus.references, most, kind=kind, region=region)
+            _print(rows, ("region", "kind", "name", "version", "at"), as_json)
+            return
+        if region is None:
+            raise typer.BadParameter("Name the region with --region: each adopts its own versions.")
+        print(json.dumps(bus.reference(kind or "", name, region, version), indent=2, ensure_ascii=False))
+
+
+def _rows(ask: Callable[..., Page], most: int, **asked: Any) -> Iterator[Row]:
+    """The rows of as many pages as it takes."""
+    cursor: str | None = None
+    left = most
+    while left:
+        given = {name: value for name, value in asked.items() if value is not None}
+        if cursor is not None:
+            given["cursor"] = cursor
+        page = ask(limit=min(left, _PAGE), **given)
+        yield from page.items[:left]
+        left -= min(left, len(page.items))
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _print(rows: Iterator[Row], columns: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    table = Table(*(column.removesuffix("_at").replace("_", " ") for column in columns), box=None)
+    for row in rows:
+        table.add_row(*(_cell(column, row) for column in columns))
+    if table.row_count:
+        console.print(table, markup=False)
+    else:
+        print("There is nothing.")
+
+
+def _cell(column: str, row: Mapping[str, Any]) -> str:
+    """What stands in a table: moments in local time, nothing for nothing."""
+    value = row.get(column)
+    match value:
+        case None | False:
+            return ""
+        case True:
+            return "yes"
+        case int() if column.endswith("_at") or column in ("at", "since", "until"):
+            moment, today = local(value), local(time.time_ns() // 1_000_000).date()
+            return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
+        case list():
+            return ", ".join(f"{one['place']}. at {one['service']}" for one in value)
+        case _:
+            return str(value)
