@@ -219,7 +219,7 @@ REFUSALS: Final[dict[str, str]] = {
     "not_accepted": "No service has accepted this referral yet.",
     "already_started": "This start of the service was reported before. Another time would correct it.",
     "already_reported": "This no-show or contact was reported before. Take that back first, if it was wrong.",
-    "too_many_reports": "Of one service so many no-shows and contacts are taken and no more: 500.",
+    "too_many_reports": "500 no-shows and contacts were reported of this service, and no more are taken.",
     "no_such_report": "No no-show, contact or handoff that stands was reported at this sequence. Anything else is reported again as it is.",
     "not_your_report": "Another organisation reported this, and only it may correct it or take it back.",
     "not_an_agency": "The organisation the referral is to go to refers nobody in this region.",

@@ -174,10 +174,12 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
             return f"{event.by} confirmed the handoff ({how}).{done}{_late(event.late)}"
         case ReportRetracted():
             what = "no-show" if event.report == "no_show" else "contact"
-            return f"The provider took back the {what} of event {event.corrects}.{_late(event.late)}"
+            return (
+                f"The provider took back the {what} it reported (event {event.corrects}).{_late(event.late)}"
+            )
         case HandoffRetracted():
             return (
-                f"{event.by} took back that the handoff was done, event {event.corrects}.{_late(event.late)}"
+                f"{event.by} took back its word on the handoff (event {event.corrects}).{_late(event.late)}"
             )
         case OutcomeReported():
             cause = f", {_words(event.cause)}" if event.cause is not None else ""

@@ -230,6 +230,43 @@ async def test_a_referral_withdrawn_after_its_acceptance_gives_the_place_back(wh
     assert await _reason(whole, "harbor", start.submission) == "referral_closed"
 
 
+async def test_what_was_reported_wrongly_is_corrected_and_a_service_that_has_begun_outlives_the_withdrawal(
+    whole: WholeBus,
+) -> None:
+    need = new_need()
+    service = await whole.service("harbor", need)
+    unit = service.units[0].unit
+    hospital, harbor = whole.party("hospital"), whole.party("harbor")
+    asked = await whole.refer("hospital", need)
+    await harbor.accept(asked.task)
+
+    token = (await harbor.no_show(asked.referral, now_ms())).token
+    missed = (await harbor.timeline(asked.referral, after=token))["events"][-1]
+    assert of((await harbor.inbox(after=token)).items, "task", asked.task)["business_status"] == "no-show"
+    token = (await harbor.retract(asked.referral, missed["sequence"])).token
+    assert of((await harbor.inbox(after=token)).items, "task", asked.task)["business_status"] == "accepted"
+
+    began = now_ms()
+    await harbor.start(asked.referral, began)
+    token = (await harbor.start(asked.referral, began - 60_000)).token
+    corrected = (await hospital.timeline(asked.referral, after=token))["events"][-1]
+    assert (corrected["type"], corrected["correction"]) == ("ServiceStarted", True)
+
+    token = (await hospital.withdraw(asked.referral, "moved_away")).token
+    withdrawn = await hospital.timeline(asked.referral, after=token)
+    assert (withdrawn["status"], withdrawn["standing"]) == ("revoked", "started")
+    assert of((await _capacity(whole, token)), "unit", unit)["taken"] == 1
+    token = (await harbor.outcome(asked.referral, "partly_met")).token
+    ended = await hospital.timeline(asked.referral, after=token)
+    assert (ended["standing"], ended["reason"], ended["outcome"]) == ("closed", "withdrawn", "partly_met")
+    assert of((await _capacity(whole, token)), "unit", unit)["free"] == 1
+
+    token = (await hospital.withdraw(asked.referral, "entered_in_error")).token
+    never = await hospital.timeline(asked.referral, after=token)
+    assert (never["status"], never["outcome"]) == ("entered-in-error", None)
+    assert of((await harbor.inbox(after=token)).items, "task", asked.task)["status"] == "entered-in-error"
+
+
 async def test_a_referral_nobody_can_take_is_closed_without_an_offer(whole: WholeBus) -> None:
     need = new_need()
     await whole.service("harbor", need, languages=["fr"])

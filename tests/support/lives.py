@@ -359,6 +359,6 @@ class Lives:
                 ReportFollowUp(referral=name, days=days, result=result, sealed_note=SEALED),
                 draw.choice([agency, provider]),
             ),
-            (WithdrawReferral(referral=name, reason="other"), agency),
+            (WithdrawReferral(referral=name, reason=draw.choice(["other", "entered_in_error"])), agency),
         ]
         return draw.choice(said)

@@ -266,6 +266,12 @@ class Referral:
                 return self.before + number
         return None
 
+    @property
+    def live(self) -> list[int]:
+        """The attempts that hold or take a place."""
+        accepted = self.acceptance
+        return self.offers if accepted is None else sorted({*self.offers, accepted})
+
     def attempt(self, number: int) -> Task:
         """The task of an attempt."""
         return self.tasks[number - 1 - self.before]

@@ -334,14 +334,15 @@ class _Waits:
         task = the(self._known, "tasks", event.task)
         handoffs = [row for row in self._rows if row["task"] == event.task and row["waits_for"] == "handoff"]
         waiting = [row["due_at"] for row in handoffs if row["done_at"] is None]
-        anew = None if task["status"] == "on-hold" else self._limit("handoff")
+        due: dict[str, Any] = {"due_at": waiting[0]} if waiting else {"reminded": None, "escalated_at": None}
+        if not waiting:
+            due["due_at"] = None if task["status"] == "on-hold" else self._limit("handoff")
         its = {"provider"} if event.by == task["provider"] else set()
         if event.by == self._referral["agency"]:
             its.add("agency")
         for row in handoffs:
             if row["whose"] in its:
-                due_at = waiting[0] if waiting else anew
-                yield Put("waits", {**row, "since": self._now, "due_at": due_at, "done_at": None})
+                yield Put("waits", {**row, "since": self._now, "done_at": None, **due})
 
     def _handed_on(self) -> Iterator[Put]:
         """The agency that follows the referral now was not there when the one before it confirmed; unless the handoff is over."""

@@ -29,11 +29,13 @@ from referral_bus.contracts.ledger import (
     ReferralOpened,
     ReferralSplit,
     ReferralTransferred,
+    ReferralWithdrawn,
     Reminded,
     ReportRetracted,
     ServiceStarted,
     SubmissionRefused,
     TaskCancelled,
+    TaskEnteredInError,
     TaskHeld,
 )
 from referral_bus.log import topics
@@ -310,6 +312,35 @@ async def test_an_agency_hears_how_it_goes_afterwards_and_the_police_that_the_pe
     assert (later["outcome"], later["days"], later["note"]) == ("need_met", 30, NOTE)
     assert kinds(provider)[-2:] == ["FollowUpDue", "FollowedUp"]
     assert all(one.disclosed is None for one in provider[2:])
+
+
+async def test_each_provider_hears_that_its_attempt_was_entered_in_error_long_after_it_was_over(
+    world: World,
+) -> None:
+    async with world.running():
+        opened, first, second = await offered_to_both(world)
+        referral = opened.referral
+        about = [
+            {"referral": referral, "task": one.task, "provider": one.provider} for one in (first, second)
+        ]
+        await world.ledger.put(
+            world.accepted(first),
+            TaskCancelled(**about[1], reason="taken_elsewhere"),
+            OutcomeReported(referral=referral, task=first.task, result="need_met"),
+            ReferralClosed(referral=referral, status="completed", reason="outcome_reported"),
+            ReferralWithdrawn(referral=referral, reason="entered_in_error"),
+            *(TaskEnteredInError(**one) for one in about),
+        )
+        told = {name: await heard(world, name) for name in ("shelter", "clinic", opened.agency)}
+    for name, task in (("shelter", first.task), ("clinic", second.task)):
+        last = told[name][-1]
+        assert (kinds([last]), last.task, last.disclosed) == (["TaskEnteredInError"], task, None)
+    assert kinds(told[opened.agency])[-3:] == [
+        "ReferralWithdrawn",
+        "TaskEnteredInError",
+        "TaskEnteredInError",
+    ]
+    assert "ReferralWithdrawn" not in kinds(told["clinic"])
 
 
 async def test_a_reminder_reaches_only_who_must_act(world: World) -> None:

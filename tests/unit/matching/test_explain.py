@@ -18,18 +18,22 @@ from referral_bus.wording.certificates import _why_not
 from referral_bus.wording.steps import OUTCOMES, step
 from services.matching.explain import History, NotThere, region_in, sentences, table_lines
 from tests.support.deciding import (
+    HOUR,
     HOUSING,
     World,
     accept,
     decline,
+    handoff,
     no_show,
     of,
     offers,
     outcome,
+    retract,
     service_of,
     start,
     stated_age,
     transfer,
+    withdraw,
 )
 from tests.support.lives import Lives
 
@@ -93,6 +97,35 @@ def test_every_reason_why_an_offer_ends_is_put_into_words(reason: CancelReason) 
     cancelled = TaskCancelled(referral=of(), task=task_id(of(), 1), provider="shelter", reason=reason)
     said = step(cancelled, str, True)
     assert said is not None and "_" not in said
+
+
+def test_what_is_corrected_and_taken_back_is_told_as_that(world: World) -> None:
+    world.follow(steps=[{"step": "handoff", "limits": {"crisis": HOUR, "urgent": HOUR, "routine": HOUR}}])
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(no_show(referral, world.now), "shelter")
+    missed = world.state.sequence
+    world.send(retract(referral, missed), "shelter")
+    world.send(handoff(referral, world.now), "police")
+    confirmed = world.state.sequence
+    world.send(retract(referral, confirmed), "police")
+    for at in (world.now, world.now - HOUR):
+        world.send(start(referral, at), "shelter")
+    world.send(withdraw(referral), "police")
+    world.send(outcome(referral), "shelter")
+    world.send(withdraw(referral, "entered_in_error"), "police")
+    lines = told(world, referral)
+    for sentence in (
+        f"The provider took back the no-show it reported (event {missed}).",
+        f"police took back its word on the handoff (event {confirmed}).",
+        "This corrects what was reported before.",
+        "Withdrawn: moved away. The service goes on until its provider says what came of it.",
+        "Closed: the agency withdrew it. What came of it: need met.",
+        "Withdrawn: entered in error.",
+        "What was offered to shelter never should have been.",
+    ):
+        assert sentence in lines, sentence
+    assert "took back the no-show" not in told(world, referral, show_outcome=False)
 
 
 def test_who_may_not_know_the_outcome_reads_nothing_of_it(world: World) -> None:

@@ -157,6 +157,30 @@ def test_a_part_that_another_agency_follows_stays_as_it_is(world: World, over: b
     assert kinds(world.send(outcome(FIRST, "not_met"), "shelter")) == ["OutcomeReported"]
 
 
+def test_a_part_that_is_still_served_after_its_whole_was_withdrawn_is_in_error_with_it(world: World) -> None:
+    whole = split(world)
+    world.send(accept(FIRST), "shelter")
+    world.send(start(FIRST), "shelter")
+    world.send(withdraw(whole), "police")
+    assert FIRST in world.state.referrals and world.places() == (4, 0, 1)
+    events = world.send(withdraw(whole, WRONG), "police")
+    assert in_error(FIRST) in events and in_error(SECOND) in events
+    assert world.state.closed[FIRST].in_error and world.places() == (5, 0, 0)
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_part_that_was_reopened_after_its_whole_was_closed_goes_on_when_that_is_in_error(
+    world: World,
+) -> None:
+    whole = split(world)
+    ended(world, FIRST, "need_met")
+    ended(world, SECOND, "not_met")
+    world.send(world.reopening(SECOND), "police")
+    world.send(withdraw(whole, WRONG), "police")
+    assert SECOND in world.state.referrals
+    assert kinds(world.send(accept(SECOND, 2), "shelter")) == ["OfferAccepted"]
+
+
 def test_a_part_in_error_counts_no_more_for_a_whole_that_goes_on(world: World) -> None:
     whole = split(world)
     ended(world, FIRST, "not_met")

@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from referral_bus.contracts.ids import task_id
-from referral_bus.contracts.ledger import Event, ReferralWithdrawn, TaskEnteredInError
+from referral_bus.contracts.ledger import Event, ReferralClosed, ReferralWithdrawn, TaskEnteredInError
+from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import corrected_whole
 from services.matching.core.decide.answers import Asked, refused
+from services.matching.core.decide.offering import cancelled
+from services.matching.core.state import Referral
 
 
 def closed_in_error(asked: Asked, name: str) -> list[Event]:
-    """A referral that is closed should never have been, nor its parts; what came of the one it was a part of is joined without it."""
+    """A referral that is closed should never have been, nor its parts, but for those that were reopened since. What came of the one it was
+    a part of is joined without it."""
     closed = asked.state.closed[name]
     if closed.agency != asked.admitted.source:
         return refused("not_your_referral", name)
     if closed.in_error:
         return refused("entered_in_error", name)
+    go_on = sorted(
+        (part, known)
+        for part, known in asked.state.referrals.items()
+        if known.part_of == name and known.withdrawn and known.agency == closed.agency
+    )
     return [
         *_in_error(name, closed.asked),
+        *(event for part, known in go_on for event in part_withdrawn(part, known, "entered-in-error")),
         *parts_in_error(asked, name, closed.agency),
         *corrected_whole(asked.state, name, None, asked.now),
+    ]
+
+
+def part_withdrawn(name: str, known: Referral, status: ReferralStatus) -> list[Event]:
+    """An open part ends with its whole, as taken back or as entered in error."""
+    return [
+        *cancelled(name, known, known.live, "withdrawn"),
+        *(never_were(name, known.asked) if status == "entered-in-error" else ()),
+        ReferralClosed(referral=name, status=status, reason="withdrawn"),
     ]
 
 

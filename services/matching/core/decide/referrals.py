@@ -17,7 +17,6 @@ from referral_bus.contracts.inbox import (
 from referral_bus.contracts.ledger import (
     Event,
     ReferralAmended,
-    ReferralClosed,
     ReferralHeld,
     ReferralOpened,
     ReferralQueued,
@@ -34,7 +33,7 @@ from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, Opened, refused
 from services.matching.core.decide.gathering import window_for
-from services.matching.core.decide.mistakes import closed_in_error, never_were, parts_in_error
+from services.matching.core.decide.mistakes import closed_in_error, never_were, part_withdrawn, parts_in_error
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
 from services.matching.core.state import GATHERED, Referral
 
@@ -255,12 +254,10 @@ def withdraw(asked: Asked, body: WithdrawReferral) -> list[Event]:
         if _has_begun(of_part) and not in_error:
             events += [] if of_part.withdrawn else _taken_back(body, part, of_part)
             continue
-        events += cancelled(part, of_part, _live(of_part), "withdrawn")
-        events += never_were(part, of_part.asked) if in_error else []
-        events.append(ReferralClosed(referral=part, status=status, reason="withdrawn"))
+        events += part_withdrawn(part, of_part, status)
     if in_error:
         events += parts_in_error(asked, body.referral, known.agency)
-    live = _live(known)
+    live = known.live
     # What was accepted rather than who was asked to take the person over: that is the task that was entered in error, if it was.
     named = known.acceptance or (live[-1] if live else None)
     first = None if named is None else task_id(body.referral, named)
@@ -284,11 +281,6 @@ def _taken_back(body: WithdrawReferral, name: str, known: Referral) -> list[Even
         ReferralWithdrawn(referral=name, reason=body.reason, serving=serving),
         *cancelled(name, known, known.offers, "withdrawn"),
     ]
-
-
-def _live(known: Referral) -> list[int]:
-    accepted = known.acceptance
-    return known.offers if accepted is None else sorted({*known.offers, accepted})
 
 
 def _own(asked: Asked, name: str, also_withdrawn: bool = False) -> Referral | list[Event]:
