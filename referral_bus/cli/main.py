@@ -26,6 +26,7 @@ OWN: Final = {
     "respond": "saying:respond",
     "referral": "saying:referral",
     "follow": "party:follow",
+    "deliveries": "deliveries:commands",
     "publish": "publish:publish",
     "directory": "directory:commands",
     "forget": "privacy:forget",

@@ -76,6 +76,8 @@ class SyncBus:
     outcome = _waited(Bus.outcome)
     confirm_handoff = _waited(Bus.confirm_handoff)
     follow_up = _waited(Bus.follow_up)
+    deliveries = _waited(Bus.deliveries)
+    resend_deliveries = _waited(Bus.resend_deliveries)
     report_capacity = _waited(Bus.report_capacity)
     publish_service = _waited(Bus.publish_service)
     send = _waited(Bus.send)

@@ -132,6 +132,8 @@ REBUILD_PROGRESS = Gauge(
 TRANSACTIONS_FAILED = Counter(
     "refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"]
 )
+for _reason in ("fenced", "unavailable", "log", "work"):
+    TRANSACTIONS_FAILED.labels(_reason)
 
 DELIVERY_ATTEMPTS = Counter(
     "refbus_notifier_attempts_total",
@@ -143,9 +145,11 @@ DELIVERIES_GIVEN_UP = Counter(
 )
 for _channel in ("webhook", "feed"):
     DELIVERIES_GIVEN_UP.labels(_channel)
+    for _result in ("delivered", "failed", "withheld"):
+        DELIVERY_ATTEMPTS.labels(_channel, _result)
 DELIVERIES_WAITING = Gauge("refbus_notifier_deliveries_waiting", "Deliveries that are not done yet")
 OLDEST_DUE_SECONDS = Gauge(
-    "refbus_notifier_oldest_due_seconds", "Age of the oldest delivery that is due and not done"
+    "refbus_notifier_oldest_due_seconds", "For how long a delivery has been due that nobody attempts"
 )
 ATTEMPT_SECONDS = Histogram(
     "refbus_notifier_attempt_seconds", "One attempt to deliver", ["channel"], buckets=_SLOW
