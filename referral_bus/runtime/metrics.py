@@ -1,5 +1,6 @@
-"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions, and the
-regions of the published table. Never an organisation: nobody knows how many there will be (see :data:`REFUSED_BY_ONE`)."""
+"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions, the
+eleven widest kinds of help, and the regions of the published table. Never an organisation: nobody knows how many there will be (see
+:data:`REFUSED_BY_ONE`)."""
 
 from __future__ import annotations
 
@@ -82,6 +83,11 @@ CLOSED = Counter(
 UNMATCHED = Counter("refbus_matching_unmatched_total", "Matches that found no service", ["urgency"])
 for _urgency in ("crisis", "urgent", "routine"):
     UNMATCHED.labels(_urgency)
+NEEDS = Counter(
+    "refbus_matching_needs_total",
+    "Kinds of help that referrals were matched for, each match anew, by whether a service was found; other: of no shipped vocabulary",
+    ["need", "result"],
+)
 REFERRAL_SECONDS = Histogram(
     "refbus_matching_referral_seconds",
     "From a referral's opening to the stage: acknowledged, accepted, started (the service, as its provider says)",
