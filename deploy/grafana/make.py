@@ -208,7 +208,18 @@ PROGRAMME: Final = [
                 "Matches that found no service, last day",
                 "none",
                 {"{{urgency}}": "sum by (urgency) (increase(refbus_matching_unmatched_total[1d]))"},
-                about="For which needs: refbus explain says it of each, refbus whatif of many.",
+                about="How often, not of how many people: whoever waits is matched again and again.",
+            ),
+            Panel(
+                "Needs no service was found for, last day",
+                "none",
+                {"{{need}}": 'sum by (need) (increase(refbus_matching_needs_total{result="none"}[1d])) > 0'},
+                about="By the widest kinds of help of Open Eligibility, of the whole bus. refbus explain says it of each referral.",
+            ),
+            Panel(
+                "Share of each need no service was found for, last week",
+                "percentunit",
+                {"{{need}}": "refbus:unmet_need:ratio"},
             ),
             Panel(
                 "Waiting for a place", "none", {"{{region}}": "sum by (region) (refbus_matching_waitlisted)"}

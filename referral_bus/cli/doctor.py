@@ -42,6 +42,19 @@ _MOST_SKEW_MS: Final = 2_000
 _SECONDS: Final = 10.0
 _HOUR_MS: Final = 3_600_000
 _LAG: Final = "refbus_lag_records"
+_HELD_UP: Final = text(
+    """
+    select holder.pid, count(*), max(extract(epoch from clock_timestamp() - waiting.query_start))::int
+    from pg_stat_activity waiting
+        cross join lateral unnest(pg_blocking_pids(waiting.pid)) held(pid)
+        join pg_stat_activity holder on holder.pid = held.pid
+    where waiting.datname = current_database() and waiting.wait_event_type = 'Lock'
+        and waiting.query_start < clock_timestamp() - interval '2 seconds'
+        and holder.wait_event_type is distinct from 'Lock'
+    group by holder.pid order by 2 desc
+    """
+)
+"""The sessions at the root of what has been held up for more than a moment: those that wait for nobody themselves."""
 
 console = Console(soft_wrap=True)
 
@@ -261,7 +274,7 @@ def _calendars(found: list[Calendar], now: datetime) -> list[Finding]:
 
 
 async def database(set_up: SetUp) -> list[Finding]:
-    """The database: reachable, each owner's schema there, its clock near ours."""
+    """The database: reachable, each owner's schema there, its clock near ours, no session that others wait for."""
     if set_up.database is None:
         return []
     engine = new_engine(set_up.database)
@@ -276,6 +289,7 @@ async def database(set_up: SetUp) -> list[Finding]:
                     text("select schemaname from pg_tables where tablename = 'alembic_version'")
                 )
             )
+            holders = list(await connection.execute(_HELD_UP))
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         advice = "Start the bus with 'refbus up', or check REFBUS_DATABASE_URL, user and password."
         return [Finding("database", f"can't be reached ({type(error).__name__})", advice)]
@@ -288,6 +302,14 @@ async def database(set_up: SetUp) -> list[Finding]:
         findings.append(Finding("migrations", f"not there yet: {', '.join(missing)}", advice))
     else:
         findings.append(Finding("migrations", f"{len(_SCHEMAS)} schemas"))
+    for session, others, seconds in holders:
+        findings.append(
+            Finding(
+                f"session {session} of the database",
+                f"has locked what {others} others wait for, {seconds} s already",
+                f"Ask whose it is, and end it: select pg_terminate_backend({session})",
+            )
+        )
     return findings
 
 

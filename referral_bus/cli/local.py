@@ -48,7 +48,7 @@ def up(
         bool, typer.Option("--empty", help="Begin without the made-up county's organisations and services.")
     ] = False,
 ) -> None:
-    """Bring the bus up and keep it up until Ctrl-C. Data stays for the next time."""
+    """Bring the bus up and keep it up until Ctrl-C: a service that somebody ends is started anew. Data stays for the next time."""
     plan = Plan(
         home.resolve(),
         kafka=kafka,
@@ -72,7 +72,7 @@ async def _up(plan: Plan, regions: list[str], empty: bool) -> None:
             await settle(bus, County.make(regions=regions))
         console.print(_addresses(bus))
         console.print("The bus is up. Ctrl-C stops it; what it holds stays.")
-        failure = asyncio.create_task(bus.first_failure())
+        failure = asyncio.create_task(bus.supervise())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait((failure, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()

@@ -27,6 +27,7 @@ OWN: Final = {
     "referral": "saying:referral",
     "follow": "party:follow",
     "show": "views:show",
+    "deliveries": "deliveries:commands",
     "publish": "publish:publish",
     "directory": "directory:commands",
     "forget": "privacy:forget",

@@ -382,6 +382,17 @@ class Bus:
 
     # What happens.
 
+    async def deliveries(self, limit: int = 50, cursor: str | None = None) -> Row:
+        """What became of the organisation's deliveries by webhook and feed, latest first; ``cursor`` as the last page gave it."""
+        params = _params(limit=limit, cursor=cursor)
+        return await self._object("GET", "/v1/deliveries", of="notifier", params=params)
+
+    async def resend_deliveries(self) -> int:
+        """Have deliveries attempted at once that wait for their next attempt or were given up, now that the receiver is mended; returns
+        how many."""
+        said = await self._object("POST", "/v1/deliveries/resend", of="notifier")
+        return int(said["resent"])
+
     async def follow(
         self, role: Role | None = None, *, last_event_id: str | None = None
     ) -> AsyncGenerator[Heard, None]:

@@ -77,6 +77,8 @@ class SyncBus:
     confirm_handoff = _waited(Bus.confirm_handoff)
     follow_up = _waited(Bus.follow_up)
     retract = _waited(Bus.retract)
+    deliveries = _waited(Bus.deliveries)
+    resend_deliveries = _waited(Bus.resend_deliveries)
     report_capacity = _waited(Bus.report_capacity)
     publish_service = _waited(Bus.publish_service)
     send = _waited(Bus.send)

@@ -103,6 +103,23 @@ def codes_by_name() -> Mapping[str, str]:
     return {name: codes.pop() for name, codes in found.items() if len(codes) == 1}
 
 
+@cache
+def categories() -> Mapping[tuple[str, str], str]:
+    """The widest kind of help that each code is of, by vocabulary and code, in lower case: there are eleven. A domain of the Gravity
+    Project is of the kind that most surely meets it; a human situation is of none."""
+    found: dict[tuple[str, str], str] = {}
+    for code, term in terms().items():
+        widest = term
+        while widest.parent is not None:
+            widest = terms()[widest.parent]
+        if int(widest.code) < _FIRST_SITUATION:
+            found[OPEN_ELIGIBILITY, code] = widest.name.lower()
+    for mapping in sorted(gravity_crosswalk().mappings, key=lambda one: one.confidence):
+        if (OPEN_ELIGIBILITY, mapping.target) in found:
+            found[GRAVITY, mapping.source] = found[OPEN_ELIGIBILITY, mapping.target]
+    return found
+
+
 def trait_of(code: str) -> Trait | None:
     """What a human situation of Open Eligibility says of a person; None for a kind of help, and for what the bus places nobody by."""
     return _TRAITS.get(code)

@@ -116,12 +116,24 @@ class LocalBus:
                 f"Its log is {process.log}; it ends:\n{process.last_words()}"
             ) from None
 
+    async def supervise(self) -> EmbeddedError:
+        """Start anew each process that somebody ends, as a supervisor does, and return how one failed that ended by itself: starting it
+        again would not mend that."""
+        while True:
+            ended = await self._first_end()
+            if await ended.wait() > 0:
+                return ended.failed()
+            await ended.start()
+
     async def first_failure(self) -> EmbeddedError:
-        """Wait until some service ends by itself, and say which."""
+        """Wait until some service ends, by itself or not, and say which."""
+        return (await self._first_end()).failed()
+
+    async def _first_end(self) -> ChildProcess:
         waiting = {asyncio.create_task(process.wait()): process for process in self.processes.values()}
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return waiting[done.pop()].failed()
+            return waiting[done.pop()]
         finally:
             for task in waiting:
                 task.cancel()

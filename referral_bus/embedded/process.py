@@ -17,8 +17,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ChildProcess:
-    """One process of the local bus. ``name`` is for messages and the log file's name; ``network`` is the network namespace it lives in,
-    where that is not its parent's."""
+    """One process of the local bus. ``name`` is for messages; beside the file ``log`` another, ``.pid``, has the id of the process, for
+    whoever wants to end it. ``network`` is the network namespace it lives in, where that is not its parent's."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class ChildProcess:
                 start_new_session=True,
                 preexec_fn=self._born,
             )
+        self.log.with_suffix(".pid").write_text(f"{self._process.pid}\n", encoding="ascii")
 
     def _born(self) -> None:
         if sys.platform == "linux":

@@ -1,5 +1,6 @@
-"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions, and the
-regions of the published table. Never an organisation: nobody knows how many there will be (see :data:`REFUSED_BY_ONE`)."""
+"""Every metric of the bus, with its meaning. Labels take values from closed sets only: services, reasons, kinds, partitions, the
+eleven widest kinds of help, and the regions of the published table. Never an organisation: nobody knows how many there will be (see
+:data:`REFUSED_BY_ONE`)."""
 
 from __future__ import annotations
 
@@ -82,6 +83,11 @@ CLOSED = Counter(
 UNMATCHED = Counter("refbus_matching_unmatched_total", "Matches that found no service", ["urgency"])
 for _urgency in ("crisis", "urgent", "routine"):
     UNMATCHED.labels(_urgency)
+NEEDS = Counter(
+    "refbus_matching_needs_total",
+    "Kinds of help that referrals were matched for, each match anew, by whether a service was found; other: of no shipped vocabulary",
+    ["need", "result"],
+)
 REFERRAL_SECONDS = Histogram(
     "refbus_matching_referral_seconds",
     "From a referral's opening to the stage: acknowledged, accepted, started (the service, as its provider says)",
@@ -132,6 +138,8 @@ REBUILD_PROGRESS = Gauge(
 TRANSACTIONS_FAILED = Counter(
     "refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"]
 )
+for _reason in ("fenced", "unavailable", "log", "work"):
+    TRANSACTIONS_FAILED.labels(_reason)
 
 DELIVERY_ATTEMPTS = Counter(
     "refbus_notifier_attempts_total",
@@ -143,9 +151,11 @@ DELIVERIES_GIVEN_UP = Counter(
 )
 for _channel in ("webhook", "feed"):
     DELIVERIES_GIVEN_UP.labels(_channel)
+    for _result in ("delivered", "failed", "withheld"):
+        DELIVERY_ATTEMPTS.labels(_channel, _result)
 DELIVERIES_WAITING = Gauge("refbus_notifier_deliveries_waiting", "Deliveries that are not done yet")
 OLDEST_DUE_SECONDS = Gauge(
-    "refbus_notifier_oldest_due_seconds", "Age of the oldest delivery that is due and not done"
+    "refbus_notifier_oldest_due_seconds", "For how long a delivery has been due that nobody attempts"
 )
 ATTEMPT_SECONDS = Histogram(
     "refbus_notifier_attempt_seconds", "One attempt to deliver", ["channel"], buckets=_SLOW

@@ -73,6 +73,7 @@ class Projector(Generic[Change]):
         self._retry_seconds = retry_seconds
         self._owned: dict[Partition, _Owned] = {}
         self._positions: dict[Partition, int] = {}
+        self._fetched: dict[Partition, int] = {}
         self._behind: set[Partition] = set()
         self._taking: dict[Partition, asyncio.Task[None]] = {}
         self._refused: dict[Partition, int] = {}
@@ -104,6 +105,9 @@ class Projector(Generic[Change]):
     async def _step(self, member: GroupMember) -> None:
         before = dict(self._owned)
         polled = await member.poll(self._batch, POLL_SECONDS)
+        self._fetched |= {
+            partition: records[-1].offset + 1 for partition, records in polled.items() if records
+        }
         self._applying = True
         try:
             await self._take_in(member, before, polled)
@@ -141,8 +145,13 @@ class Projector(Generic[Change]):
         if owned is not None and owned is before:
             return True
         if owned is not None:
-            member.seek({partition: self._positions[partition]})
+            self._seek(member, partition)
         return False
+
+    def _seek(self, member: GroupMember, partition: Partition) -> None:
+        """Go on from what the store reflects."""
+        self._fetched[partition] = self._positions[partition]
+        member.seek({partition: self._positions[partition]})
 
     async def _apply(
         self, member: GroupMember, partition: Partition, owned: _Owned, polled: Sequence[Record]
@@ -216,6 +225,7 @@ class Projector(Generic[Change]):
         for partition in partitions:
             self._owned.pop(partition, None)
             self._positions.pop(partition, None)
+            self._fetched.pop(partition, None)
             self._behind.discard(partition)
             if task := self._taking.pop(partition, None):
                 task.cancel()
@@ -239,7 +249,7 @@ class Projector(Generic[Change]):
                 await asyncio.sleep(self._retry_seconds)
         self._owned[partition] = _Owned(claim.epoch, claim.position, target)
         self._positions[partition] = claim.position
-        member.seek({partition: claim.position})
+        self._seek(member, partition)
         member.resume([partition])
         self._report(partition)
 
@@ -258,11 +268,12 @@ class Projector(Generic[Change]):
                 continue
             self._lag_at = time.monotonic()
             for partition, lag in lags.items():
-                metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
-                if partition in self._positions:
-                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(
-                        self._positions[partition]
-                    )
+                position = self._positions.get(partition)
+                if position is not None:
+                    # What was fetched is not reflected yet: a store that hangs must not hide it.
+                    unreflected = lag + max(0, self._fetched.get(partition, 0) - position)
+                    metrics.LAG.labels(partition.topic, str(partition.number)).set(unreflected)
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(position)
                 # What was fetched may still have to be applied.
                 if lag == 0 and not self._applying and partition in self._owned:
                     self._behind.discard(partition)

@@ -27,9 +27,11 @@ async def caller_of(
         )
     verifier: TokenVerifier = request.app.state.verifier
     try:
-        return await verifier.verify(credentials.credentials)
+        caller = await verifier.verify(credentials.credentials)
     except TokenRefused as error:
         raise Problem(401, "token_refused", str(error), field="Authorization") from None
+    request.state.caller = caller
+    return caller
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]

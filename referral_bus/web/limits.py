@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from referral_bus.runtime.logs import correlated
-from referral_bus.web.problems import Problem, Told, nobody, unexpected
+from referral_bus.web.problems import Problem, Told, nobody, organisation_of, unexpected
 
 CORRELATION_HEADER = "x-correlation-id"
 _LONGEST_LENGTH = 18
@@ -88,7 +88,7 @@ class Border:
         await self._answer(problem, scope, receive, send)
 
     async def _answer(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        self._told(scope["path"], problem)
+        self._told(scope["path"], problem, organisation_of(scope))
         await problem.response()(scope, receive, send)
 
 

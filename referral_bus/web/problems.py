@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from referral_bus.access.caller import Caller
 from referral_bus.runtime.logs import correlation
 
 logger = logging.getLogger(__name__)
@@ -55,12 +56,18 @@ class Problem(Exception):
         return JSONResponse(self.body(), self.status, headers, media_type="application/problem+json")
 
 
-Told = Callable[[str, Problem], None]
-"""Told of every problem that is answered, with the path that was asked."""
+Told = Callable[[str, Problem, str | None], None]
+"""Told of every problem that is answered, with the path that was asked and by whom, where its token was read by then."""
 
 
-def nobody(path: str, problem: Problem) -> None:
+def nobody(path: str, problem: Problem, organisation: str | None) -> None:
     """Who is told where nobody wants to know."""
+
+
+def organisation_of(scope: Mapping[str, Any]) -> str | None:
+    """Whose token the request was found to carry."""
+    caller: Caller | None = scope.get("state", {}).get("caller")
+    return None if caller is None else caller.organisation
 
 
 def unexpected(method: str, path: str, error: Exception) -> Problem:
@@ -77,7 +84,7 @@ def install(app: FastAPI, told: Told = nobody) -> None:
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         problem = _problem_of(error)
-        told(request.scope["path"], problem)
+        told(request.scope["path"], problem, organisation_of(request.scope))
         response = problem.response()
         if isinstance(error, HTTPException):
             response.headers.update(error.headers or {})

@@ -28,15 +28,17 @@ def count(door: Door, organisation: str, result: Admitted | Refused) -> None:
         _MOST_REFUSED.add(organisation, result.reason)
 
 
-def turned_away(path: str, problem: Problem) -> None:
-    """Count a request that was answered with a problem, unless it was counted where that was decided. Whoever asked for what is not
-    there was not refused."""
+def turned_away(path: str, problem: Problem, organisation: str | None) -> None:
+    """Count a request of the organisation that was answered with a problem, unless it was counted where that was decided. Whoever asked for
+    what is not there was not refused."""
     if isinstance(problem, Counted) or problem.code not in _REASONS or not path.startswith("/v1/"):
         return
     if path.startswith(_OF_OPERATIONS):
         metrics.REFUSED_AT_BORDER.labels(reason=problem.code).inc()
     else:
         _refused("events" if path == "/v1/events" else "api", problem.code)
+        if organisation is not None and problem.code != "unavailable":
+            _MOST_REFUSED.add(organisation, problem.code)
 
 
 def _refused(door: Door, reason: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import (
     Entry,
     Event,
@@ -17,11 +18,18 @@ from referral_bus.contracts.ledger import (
     ServiceStarted,
     SubmissionRefused,
 )
+from referral_bus.directory.taxonomy import categories
 from referral_bus.runtime import metrics
 from referral_bus.runtime.refusals import MostRefused
+from services.matching.core.decide import AllOpened
 from services.matching.core.state import Region
 
+OTHER, FOUND, NONE = "other", "found", "none"
+
 _REFUSED: Final = MostRefused("ledger")
+for _need in {*categories().values(), OTHER}:
+    for _result in (FOUND, NONE):
+        metrics.NEEDS.labels(_need, _result)  # from 0 on, so that the first is an increase
 
 
 class _Decided(NamedTuple):
@@ -46,15 +54,18 @@ class Batch:
         self._stages: list[_Stage] = []
         self._unmatched: Counter[str] = Counter()
         self._closed: Counter[tuple[str, str]] = Counter()
+        self._needs: Counter[tuple[str, str]] = Counter()
 
     def decided(self, type: str, append_time: int) -> None:
         """A submission of this type was, which the log appended then (epoch milliseconds)."""
         self._decided.append(_Decided(type, append_time))
 
-    def take(self, state: Region, entry: Entry) -> None:
-        """An event of a decision, of which all are folded into the region."""
+    def take(self, state: Region, entry: Entry, facts: AllOpened) -> None:
+        """An event of a decision, of which all are folded into the region; ``facts`` are those it was made by."""
         kind = type(entry.event)
         self.events[kind.__name__] += 1
+        if kind is MatchDecided:
+            self._matched_for(entry.event, facts)
         told = _TOLD.get(kind)
         if told is not None:
             told(self, state, entry, entry.event)
@@ -77,6 +88,8 @@ class Batch:
             metrics.UNMATCHED.labels(urgency=urgency).inc(count)
         for (why, result), count in self._closed.items():
             metrics.CLOSED.labels(reason=why, result=result).inc(count)
+        for (need, result), count in self._needs.items():
+            metrics.NEEDS.labels(need=need, result=result).inc(count)
         metrics.EXPIRED.inc(self.events[OfferExpired.__name__])
 
     def _refused(self, _: Region, entry: Entry, event: SubmissionRefused) -> None:
@@ -97,6 +110,13 @@ class Batch:
         known = state.referrals.get(event.referral) or state.closed.get(event.referral)
         if event.service is None and known is not None:
             self._unmatched[known.urgency] += 1
+
+    def _matched_for(self, event: Any, facts: AllOpened) -> None:
+        opened = facts.get(event.referral)
+        if isinstance(opened, Facts):
+            kinds = {categories().get((need.vocabulary, need.code), OTHER) for need in opened.needs}
+            result = NONE if event.service is None else FOUND
+            self._needs.update((kind, result) for kind in kinds)
 
     def _ended(self, _: Region, __: Entry, event: ReferralClosed) -> None:
         self._closed[event.reason, event.result or "none"] += 1

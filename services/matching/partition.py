@@ -31,6 +31,7 @@ from referral_bus.wire.inbox import admitted_again, received
 from services.matching.batch import Batch
 from services.matching.chain import Chain, LedgerDamaged, ledger_record
 from services.matching.core.decide import (
+    AllOpened,
     call,
     decide,
     gave_up_calling,
@@ -268,10 +269,10 @@ class PartitionWork:
                 if not isinstance(submission.body, Tick):
                     refusal = gave_up_deciding()
                     outcome += self._append(
-                        chain, refusal, admitted, admitted, record.offset, now, correlation
+                        chain, refusal, admitted, admitted, record.offset, now, correlation, facts
                     )
                 return outcome
-            outcome += self._append(chain, events, admitted, admitted, record.offset, now, correlation)
+            outcome += self._append(chain, events, admitted, admitted, record.offset, now, correlation, facts)
             outcome += await self._follow(chain, admitted, record.offset, now, correlation)
             if not events or not isinstance(submission.body, Tick):
                 break
@@ -304,7 +305,7 @@ class PartitionWork:
                     events = gave_up_calling(called, now)
             else:
                 return outcome
-            outcome += self._append(chain, events, None, cause, offset, now, correlation)
+            outcome += self._append(chain, events, None, cause, offset, now, correlation, facts)
 
     def _sayable(self, events: list[Event]) -> list[Event]:
         """The events. Raises WireError where one can't be written while older code reads beside: before any of them is folded."""
@@ -321,10 +322,11 @@ class PartitionWork:
         offset: int,
         now: int,
         correlation: str | None,
+        facts: AllOpened,
     ) -> list[Outgoing]:
         written = chain.append(self._codec, events, admitted, offset, now)
         for entry, _ in written:
-            self._batch.take(chain.state, entry)
+            self._batch.take(chain.state, entry, facts)
         return [self._outgoing(entry, value, cause, correlation) for entry, value in written]
 
     def _outgoing(self, entry: Entry, value: bytes, cause: Admitted, correlation: str | None) -> Outgoing:

@@ -100,6 +100,12 @@ class DeliveryList(BaseModel):
     cursor: str | None
 
 
+class Resent(BaseModel):
+    """How many deliveries are attempted anew."""
+
+    resent: int
+
+
 class Doors:
     """The routes, on the parts they need."""
 
@@ -133,6 +139,7 @@ class Doors:
             response_class=Response,
         )
         router.add_api_route("/deliveries", self.list_deliveries, methods=["GET"])
+        router.add_api_route("/deliveries/resend", self.resend, methods=["POST"])
         router.add_api_route("/stream", self.stream, methods=["GET"], response_class=EventSourceResponse)
         app.include_router(router)
         app.add_exception_handler(OperationalError, _unavailable)
@@ -206,6 +213,11 @@ class Doors:
         rows = await self._deliveries.of(caller.organisation, before, limit)
         following = f"{rows[-1].number}.{rows[-1].subscription}" if len(rows) == limit else None
         return DeliveryList(deliveries=[_delivery(row) for row in rows], cursor=following)
+
+    async def resend(self, caller: CallerOf) -> Resent:
+        """Attempt the organisation's deliveries at once that wait for their next attempt, and those by webhook that were given up anew:
+        its receiver is mended. What the receiver has already it recognises by the delivery's id."""
+        return Resent(resent=await self._deliveries.resend(caller.organisation, self._clock.now()))
 
     async def stream(
         self,

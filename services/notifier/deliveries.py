@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import bindparam, select, text, tuple_, update
+from sqlalchemy import bindparam, case, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import tables
@@ -180,13 +180,36 @@ class Deliveries:
                 ],
             )
 
+    async def resend(self, organisation: str, now: int) -> int:
+        """Attempt at once what waits for its next attempt, and anew, with all its time, what was given up; returns how many. A feed is in
+        order, so what was given up of one stays so: it is read by the event stream."""
+        deliveries, subscriptions = tables.deliveries.c, tables.subscriptions.c
+        given_up = deliveries.result == "given_up"
+        waits = deliveries.done_at.is_(None) & (deliveries.attempts > 0) & (deliveries.due_at > now)
+        statement = (
+            update(tables.deliveries)
+            .where(
+                deliveries.subscription == subscriptions.subscription,
+                deliveries.organisation == organisation,
+                waits | (given_up & (subscriptions.channel == "webhook")),
+            )
+            .values(
+                due_at=now,
+                enqueued_at=case((given_up, now), else_=deliveries.enqueued_at),
+                result=None,
+                done_at=None,
+            )
+        )
+        async with self._engine.begin() as connection:
+            return (await connection.execute(statement)).rowcount
+
     async def waiting(self, now: int) -> tuple[int, int]:
-        """How many deliveries are not done, and the age in milliseconds of the oldest that is due."""
+        """How many deliveries are not done, and for how many milliseconds one has been due that nobody is at."""
         async with self._engine.connect() as connection:
             row = (
                 await connection.execute(
                     text(
-                        "select count(*), coalesce(max(:now - enqueued_at) filter (where due_at <= :now), 0) "
+                        "select count(*), coalesce(max(:now - due_at) filter (where leased_until <= :now and due_at <= :now), 0) "
                         "from notifier.deliveries where done_at is null"
                     ),
                     {"now": now},

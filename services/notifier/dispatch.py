@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 PART = "deliveries"
 POLL_SECONDS = 0.5
 ALIVE_SECONDS = 60.0
-COUNT_MS = 2_000
 
 Attempt = Callable[[list[Claimed]], Awaitable[None]]
 
@@ -89,7 +88,6 @@ class Dispatcher:
         self._chance = chance
         self._under_way: dict[asyncio.Task[None], list[Claimed]] = {}
         self._unstarted: list[Claimed] = []
-        self._count_at = 0
 
     async def run(self) -> None:
         """Deliver what is due, as it comes due. A failing database or log is waited for."""
@@ -125,7 +123,6 @@ class Dispatcher:
             return True
         now = self._clock.now()
         try:
-            await self._count(now)
             claimed = await self._claim(now)
         except (SQLAlchemyError, OSError) as error:
             logger.warning("deliveries wait for the database: %s", type(error).__name__)
@@ -139,15 +136,6 @@ class Dispatcher:
                 for row in rows:
                     self._start(self._webhook, [row])
         return bool(claimed)
-
-    async def _count(self, now: int) -> None:
-        """Count for the metrics, now and then: the longer the queue, the longer it takes."""
-        if now < self._count_at:
-            return
-        waiting, oldest = await self._deliveries.waiting(now)
-        metrics.DELIVERIES_WAITING.set(waiting)
-        metrics.OLDEST_DUE_SECONDS.set(oldest / 1000)
-        self._count_at = now + COUNT_MS
 
     async def _claim(self, now: int) -> list[Claimed]:
         """What is ours to attempt. A claim that is made while this is cancelled is remembered, to be let go."""

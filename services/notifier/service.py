@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 _LAG_SECONDS = 1.0
 _BEHIND_SECONDS = 0.25
 """How often it is asked whether the ledger is caught up with."""
+_COUNT_SECONDS = 2.0
 _PRUNE_SECONDS = 3600.0
 _DAY_MS = 86_400_000
 _LEASE_SPARE_SECONDS = 15.0
@@ -123,6 +124,7 @@ async def build(
         yield [
             Task("ledger", stream.run()),
             Task("deliveries", dispatcher.run()),
+            Task("waiting", _count(deliveries, clock)),
             Task("api", serve(app, settings.host, settings.port)),
             Task("streams", streams.end_with_service()),
             Task("lag", _watch(stream, topics.ledger(settings.bus), health)),
@@ -162,6 +164,20 @@ async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
             else:
                 health.ready(hearer.PART)
         await asyncio.sleep(_BEHIND_SECONDS if stream.behind != 0 else _LAG_SECONDS)
+
+
+async def _count(deliveries: Deliveries, clock: Clock) -> None:
+    """Count what waits for the metrics. Beside the deliveries, so that it is seen where nobody gets round to them; now and then, since the
+    longer the queue, the longer it takes."""
+    while True:
+        try:
+            waiting, oldest = await deliveries.waiting(clock.now())
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("how many deliveries wait is not known: %s", type(error).__name__)
+        else:
+            metrics.DELIVERIES_WAITING.set(waiting)
+            metrics.OLDEST_DUE_SECONDS.set(oldest / 1000)
+        await asyncio.sleep(_COUNT_SECONDS)
 
 
 async def _keep_house(notices: Notices, clock: Clock, days: int) -> None:

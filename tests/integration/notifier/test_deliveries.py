@@ -19,9 +19,10 @@ from referral_bus.contracts.ledger import Admitted, KeyDestroyed, OfferExpired, 
 from referral_bus.log import topics
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.envelope import Envelope
-from services.notifier.deliveries import _CLAIM, FEED_BATCH
+from services.notifier.deliveries import _CLAIM, FEED_BATCH, Deliveries
 from services.notifier.webhook import WebhookSender
 from tests.support.notifying import NAME, REGION, SUBJECT, Receiver, World, until
+from tests.support.whole_bus import now_ms
 
 
 async def subscribe(world: World, organisation: str, **request: Any) -> dict[str, Any]:
@@ -110,6 +111,68 @@ async def test_a_webhook_that_never_answers_well_is_given_up_and_said_so(
     assert last.attempts == len(receiver.received) > 1
     rows = await world.rows("select result, last_reason from notifier.deliveries")
     assert [tuple(row) for row in rows] == [("given_up", "http_503")]
+
+
+async def test_an_organisation_has_what_was_given_up_sent_again_once_its_receiver_is_mended(
+    world: World, receivers: Callable[[], Any]
+) -> None:
+    receiver, foreign = await receivers(), await receivers()
+    receiver.otherwise, foreign.otherwise = 410, 410
+    async with world.running(webhook_first_retry_seconds=3600.0), world.http("hospital") as http:
+        await subscribe(world, "hospital", channel="webhook", role="agency", url=receiver.url)
+        await subscribe(world, "shelter", channel="webhook", role="provider", url=foreign.url)
+        await subscribe(world, "hospital", channel="feed", role="agency")
+        await world.adopt()
+        opened = await world.opened()
+        await world.ledger.put(opened, world.offered(opened))
+        await _ends(world, given_up=3, delivered=2)
+        # As if Kafka had been away for three days.
+        await world.rows("update notifier.deliveries set result = 'given_up' where result = 'delivered'")
+        receiver.otherwise = 500
+        assert (await http.post("/v1/deliveries/resend")).json() == {"resent": 2}
+        await _ends(world, given_up=3, waiting=2)
+        receiver.otherwise, so_far = 204, len(receiver.received)
+        assert (await http.post("/v1/deliveries/resend")).json() == {"resent": 2}
+        await _ends(world, given_up=3, delivered=2)
+        assert (await http.post("/v1/deliveries/resend")).json() == {"resent": 0}
+    assert len(foreign.received) == 1 and len(receiver.received) == so_far + 2
+    assert len({one.headers["webhook-id"] for one in receiver.received}) == 2
+
+
+async def _ends(world: World, **wanted: int) -> None:
+    """Wait until so many deliveries are given up, delivered, or waiting for another attempt after one that failed."""
+
+    async def so() -> bool:
+        rows = await world.rows(
+            "select coalesce(result, 'waiting'), count(*) from notifier.deliveries "
+            "where done_at is not null or due_at > enqueued_at + 1000 group by 1"
+        )
+        return {state: count for state, count in rows} == wanted
+
+    await until(so)
+
+
+async def test_a_delivery_is_late_once_it_is_due_and_nobody_is_at_it(
+    world: World, receivers: Callable[[], Any]
+) -> None:
+    receiver: Receiver = await receivers()
+    receiver.open.clear()
+    deliveries = Deliveries(new_engine(world.database))
+    async with world.running():
+        await subscribe(world, "hospital", channel="webhook", role="agency", url=receiver.url)
+        await world.adopt()
+        await world.ledger.put(await world.opened())
+        await until(lambda: receiver.received)
+        now = now_ms()
+        # Somebody is at it; after the lease nobody is; and what is tried again later is not late until then.
+        assert await deliveries.waiting(now) == (1, 0)
+        count, late = await deliveries.waiting(now + 60_000)
+        assert count == 1 and late >= 59_000
+        await world.rows(f"update notifier.deliveries set leased_until = 0, due_at = {now + 60_000}")
+        assert await deliveries.waiting(now + 59_000) == (1, 0)
+        assert await deliveries.waiting(now + 61_000) == (1, 1_000)
+        receiver.open.set()
+    await deliveries._engine.dispose()
 
 
 async def test_a_slow_receiver_holds_up_nobody_else(world: World, receivers: Callable[[], Any]) -> None:

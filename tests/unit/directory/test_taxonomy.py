@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from referral_bus.contracts.criteria import Trait
-from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility, terms, trait_of
+from referral_bus.directory.taxonomy import categories, gravity_crosswalk, open_eligibility, terms, trait_of
 from services.matching.core.judging.vocabularies import Found, Vocabularies
 
 
@@ -62,3 +62,23 @@ def test_situations_of_open_eligibility_say_traits_of_a_person() -> None:
     assert told["20010"] == "veteran"
     assert min(int(code) for code in told) > 20_000
     assert set(get_args(Trait)) - set(told.values()) == {"cannot_pay"}
+
+
+def test_a_code_is_of_one_of_eleven_kinds_of_help_and_a_situation_of_none() -> None:
+    found = categories()
+    assert len(set(found.values())) == 11
+    kinds = [found["openeligibility", code] for code in ("1102", "1121", "1130")]
+    assert kinds == [_widest("1102"), _widest("1121"), _widest("1130")]
+    assert (
+        found["gravity", "homelessness"] == "emergency" and found["gravity", "material-hardship"] == "goods"
+    )
+    assert ("openeligibility", "20058") not in found
+    assert {code for vocabulary, code in found if vocabulary == "gravity"} == {
+        one.source for one in gravity_crosswalk().mappings
+    }
+
+
+def _widest(code: str) -> str:
+    while (parent := terms()[code].parent) is not None:
+        code = parent
+    return terms()[code].name.lower()

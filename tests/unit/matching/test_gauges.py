@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from prometheus_client import REGISTRY
 
+from referral_bus.contracts.facts import Need
+from referral_bus.directory.taxonomy import categories
 from referral_bus.log import topics
 from referral_bus.log.port import Partition
 from referral_bus.wire.codec import Codec
@@ -13,6 +17,7 @@ from tests.support.deciding import (
     BUS,
     DAY,
     HOUR,
+    HOUSING,
     MINUTE,
     REGION,
     Site,
@@ -119,3 +124,24 @@ async def test_a_refusal_is_its_sender_s(site: Site) -> None:
     await site.decide()
     was = REGISTRY.get_sample_value("refbus_refused_by_one", {"where": "ledger"})
     assert was is not None and was >= 1
+
+
+async def test_unmet_need_is_told_by_kind_and_of_nobody(site: Site) -> None:
+    def counts() -> dict[tuple[str, str], float]:
+        return {
+            (sample.labels["need"], sample.labels["result"]): sample.value
+            for family in REGISTRY.collect()
+            for sample in family.samples
+            if sample.name == "refbus_matching_needs_total"
+        }
+
+    before = counts()
+    assert {need for need, _ in before} == {*categories().values(), "other"} and len(before) == 24
+    shelter, unheard_of = Need(code="1121"), Need(vocabulary="ours", code="hugs")
+    await site.put(publish(offers("nights", needs=[shelter.code], total=1)), "shelter")
+    for number in range(2, 4):
+        needed = HOUSING.model_copy(update={"needs": [shelter, unheard_of]})
+        await site.put(await site.submission(needed, number=number), "police")
+    await site.decide()
+    grown = {labels: value - before[labels] for labels, value in counts().items() if value > before[labels]}
+    assert grown == dict.fromkeys(itertools.product(("emergency", "other"), ("found", "none")), 1)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 
 from referral_bus.log.memory import MemoryLog, MemoryMember
@@ -283,6 +284,26 @@ async def test_it_waits_for_a_store_that_is_away(world: World) -> None:
         assert not task.done()
         world.store.away = False
         await world.until_reflected()
+
+
+async def test_what_was_fetched_is_behind_until_the_store_reflects_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("referral_bus.runtime.projector.LAG_SECONDS", 0.0)
+    go = asyncio.Event()
+
+    async def wait() -> None:
+        await go.wait()
+
+    def behind() -> float | None:
+        return REGISTRY.get_sample_value("refbus_lag_records", {"topic": TOPIC, "partition": "0"})
+
+    world.hold = wait
+    await world.write(0, 10)
+    async with running(world.projector()):
+        await until(lambda: behind() == 10)
+        go.set()
+        await until(lambda: behind() == 0)
 
 
 async def test_what_the_fold_cannot_read_stops_it_and_is_not_skipped(world: World) -> None:

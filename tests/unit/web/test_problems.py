@@ -140,7 +140,7 @@ async def test_whoever_wants_to_know_is_told_of_each_problem_that_is_answered_on
         "A door.",
         TokenVerifier("nowhere", "main"),
         100,
-        lambda path, problem: heard.append((path, problem.code)),
+        lambda path, problem, _: heard.append((path, problem.code)),
     )
 
     @app.post("/people")
