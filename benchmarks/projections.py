@@ -26,6 +26,10 @@ _DAYS_AGO: Final = 86_400_000
 _PACE_MS: Final = 3_000
 _LOOK_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 60.0
+_SIZE: Final = (
+    "select coalesce(sum(pg_total_relation_size(oid)), 0) from pg_class"
+    " where relkind = 'r' and relnamespace::regnamespace::text not in ('pg_catalog', 'information_schema')"
+)
 _POSITIONS: Final = "select coalesce(sum(sequence), 0) from projections.regions"
 
 
@@ -41,6 +45,7 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
             Measure("CPU a thousand", "s"),
             Measure("PostgreSQL's CPU a thousand", "s"),
             Measure("peak memory", "MB"),
+            Measure("on disk a thousand", "MB"),
         ),
         {
             OURS: "the projections service: seven views, chain of hashes checked, position and rows in one transaction",
@@ -88,6 +93,7 @@ async def _ours(stage: Stage, bus: str, database: str, total: int) -> dict[str, 
         "CPU a thousand": (ended.used.cpu - began.used.cpu) / thousands,
         "PostgreSQL's CPU a thousand": (ended.database_cpu - began.database_cpu) / thousands,
         "peak memory": ended.used.peak,
+        "on disk a thousand": await _megabytes(database) / (ended.events / 1000),
     }
 
 
@@ -140,4 +146,12 @@ async def _peers(stage: Stage, topic: str, database: str, most: int) -> dict[str
         "CPU a thousand": said["cpu"] / thousands,
         "PostgreSQL's CPU a thousand": (family_cpu(stage.postgres.pid) - before) / thousands,
         "peak memory": said["peak"],
+        "on disk a thousand": await _megabytes(database) / thousands,
     }
+
+
+async def _megabytes(database: str) -> float:
+    """What its tables take with their indexes, dead rows included, as they are when the last event is in."""
+    async with await psycopg.AsyncConnection.connect(database.replace("+psycopg", "")) as sql:
+        [size] = await (await sql.execute(_SIZE)).fetchone() or (0,)
+    return float(size) / 1e6
