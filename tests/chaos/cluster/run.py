@@ -20,7 +20,8 @@ from tests.chaos.cluster.striking import Striker
 from tests.chaos.town import REGIONS
 
 _SETTLE_SECONDS: Final = 240.0
-_QUIET_SECONDS: Final = 4.0
+_WARM_SECONDS: Final = 4.0
+_QUIET_SECONDS: Final = 16.0
 """Nothing new for so long, and nothing left undone: longer than the longest offer stays open by itself, and it is settled."""
 
 
@@ -70,7 +71,7 @@ async def run(order: Order, say: Say) -> Path:
         observer = Observer(BUS, cluster.bus.addresses.kafka, cluster.inside, len(REGIONS), history)
         observer.start()
         stack.callback(observer.stop)
-        await asyncio.sleep(_QUIET_SECONDS)
+        await asyncio.sleep(_WARM_SECONDS)
         striker = Striker(cluster, observer, history, say)
         faults = order.chosen()
         for number, fault in enumerate(faults, start=1):
@@ -100,8 +101,7 @@ async def _settled(cluster: Place, observer: Observer) -> None:
             left = (observer.undecided(), observer.behind(observer.views), observer.behind(observer.told))
             if events != before or any(left):
                 quiet_since, before = time.monotonic(), events
-            longest = _QUIET_SECONDS + 12.0
-            if time.monotonic() > quiet_since + longest:
+            if time.monotonic() > quiet_since + _QUIET_SECONDS:
                 break
             await asyncio.sleep(0.5)
         for client in cluster.clients.values():
