@@ -170,6 +170,8 @@ class Lives:
         if (joined := self._joined()) and draw.random() < 0.05:
             name, provider = draw.choice(joined)
             return self._outcome(name), provider
+        if (ended := self._ended_long_ago()) and draw.random() < 0.1:
+            return self._followed_up(draw.choice(ended))
         name = draw.choice(live if live and draw.random() < 0.8 else self.referrals)
         known = self.world.state.referrals.get(name)
         if known is None:
@@ -204,6 +206,22 @@ class Lives:
             for name, one in closed.items()
             if one.part_of in closed and one.served is not None
         ]
+
+    def _ended_long_ago(self) -> list[str]:
+        """Closed referrals that it is time to ask after, the first time or the second."""
+        closed = self.world.state.closed
+        return [
+            name
+            for name, one in closed.items()
+            if one.completed and one.served is not None and one.served.ended_at + 23 * DAY <= self.world.now
+        ]
+
+    def _followed_up(self, name: str) -> tuple[Submission, str]:
+        closed, draw = self.world.state.closed[name], self.draw
+        by = [closed.agency] if closed.served is None else [closed.agency, closed.served.provider]
+        days: Any = draw.choice([30, 90])
+        result: Any = draw.choice(["need_met", "not_met"])
+        return ReportFollowUp(referral=name, days=days, result=result, sealed_note=SEALED), draw.choice(by)
 
     def _counted(self) -> tuple[Submission, str]:
         local, provider = self.draw.choice(list(SERVICES.items()))
@@ -339,8 +357,6 @@ class Lives:
         agency = draw.choice(AGENCIES) if closed is None else closed.agency
         served = None if closed is None else closed.served
         provider = draw.choice(PROVIDERS) if served is None else served.provider
-        result: Any = draw.choice(["need_met", "not_met"])
-        days: Any = draw.choice([30, 90])
         said: Sequence[tuple[Submission, str]] = [
             (
                 ReopenReferral(referral=name, reason="need_returned", sealed_facts=self._facts_of(name)),
@@ -356,7 +372,7 @@ class Lives:
                 draw.choice([agency, provider]),
             ),
             (
-                ReportFollowUp(referral=name, days=days, result=result, sealed_note=SEALED),
+                ReportFollowUp(referral=name, days=draw.choice([30, 90]), result="need_met"),
                 draw.choice([agency, provider]),
             ),
             (WithdrawReferral(referral=name, reason=draw.choice(["other", "entered_in_error"])), agency),

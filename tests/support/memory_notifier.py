@@ -212,7 +212,8 @@ class MemoryDeliveries:
     async def waiting(self, now: int) -> tuple[int, int]:
         def there() -> tuple[int, int]:
             left = self._waiting()
-            return len(left), max((now - one.enqueued_at for one in left if one.due_at <= now), default=0)
+            due = [one for one in left if one.due_at <= now and one.leased_until <= now]
+            return len(left), max((now - one.due_at for one in due), default=0)
 
         return await self._database.ask(there, away)
 

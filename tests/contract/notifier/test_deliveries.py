@@ -84,7 +84,8 @@ async def test_what_is_done_is_never_claimed_again_and_waits_no_more(told: Side)
     await told.deliveries.finish(claimed[:3], "delivered", AT + 1)
     await told.deliveries.finish(claimed[3:5], "given_up", AT + 1, "http_503")
     await told.deliveries.finish(claimed[5:6], "withheld", AT + 1)
-    assert await told.deliveries.waiting(AT + 5) == (len(claimed) - 6, 5)
+    assert await told.deliveries.waiting(AT + 5) == (len(claimed) - 6, 0), "somebody is at each"
+    assert await told.deliveries.waiting(AT + LEASE) == (len(claimed) - 6, LEASE)
     again = await claim(told, AT + LEASE)
     assert [one.identity for one in again] == [one.identity for one in claimed[6:]]
 
@@ -98,12 +99,14 @@ async def test_what_is_postponed_comes_when_it_is_due_and_not_before(told: Side)
     assert len(claimed) > 1
 
 
-async def test_the_oldest_of_those_that_are_due_counts_and_no_other(told: Side) -> None:
+async def test_what_is_due_is_late_since_then_and_what_is_not_is_not_late(told: Side) -> None:
     claimed = await claim(told)
-    await told.deliveries.finish(claimed[1:], "delivered", AT)
+    await told.deliveries.finish(claimed[2:], "delivered", AT)
     await told.deliveries.postpone(claimed[:1], AT + 100, "http_503")
-    assert await told.deliveries.waiting(AT + 99) == (1, 0)
-    assert await told.deliveries.waiting(AT + 100) == (1, 100)
+    await told.deliveries.postpone(claimed[1:2], AT + 300, "http_503")
+    assert await told.deliveries.waiting(AT + 99) == (2, 0)
+    assert await told.deliveries.waiting(AT + 107) == (2, 7)
+    assert await told.deliveries.waiting(AT + 301) == (2, 201), "the oldest counts"
 
 
 async def test_who_claimed_before_has_no_word_any_more(told: Side) -> None:

@@ -37,6 +37,10 @@ def test_a_page_says_what_shows_the_cause_and_what_mends_it(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["What shows the cause", "What mends it"]
     assert len(text) < 3_000
+    for part in text.split("\n## ")[1:]:
+        assert re.search(r"^```\n.+?^```", part, re.MULTILINE | re.DOTALL), (
+            f"no command: {part.splitlines()[0]}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,6 @@ async def test_random_requests_on_every_route_are_answered_and_never_fail(world:
             seen = await asyncio.to_thread(fuzz, base, token, _EXPECTED)
         async with world.http("hospital") as http:
             assert (await http.get("/v1/subscriptions")).status_code == 200
-    assert len(seen) == 5, seen
+    assert len(seen) == 6, seen
     assert 200 in seen["GET /v1/stream"]
     assert {201, 422} <= seen["POST /v1/subscriptions"]
