@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import requests
@@ -15,13 +15,13 @@ _EXAMPLES = 20
 
 def fuzz(
     base: str,
-    token: str,
+    tokens: Sequence[str],
     expected: set[int],
     change: Callable[[Any], None] = lambda _: None,
     examples: int = _EXAMPLES,
 ) -> dict[str, set[int]]:
-    """Try every operation and return the statuses each answered with. Fails on a status that is not ``expected``; ``change`` may alter
-    a request before it is sent. Answers are not read beyond their headers: some never end."""
+    """Try every operation, each request with each of the tokens, and return the statuses each answered with. Fails on a status that is not
+    ``expected``; ``change`` may alter a request before it is sent. Answers are not read beyond their headers: some never end."""
     schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
     schema.config.update(base_url=base)
     seen: dict[str, set[int]] = {}
@@ -30,7 +30,7 @@ def fuzz(
         statuses = seen.setdefault(operation.label, set())
         for mode in schemathesis.GenerationMode:
             try:
-                _tried(base, operation, mode, token, expected, change, statuses, examples)()
+                _tried(base, operation, mode, tokens, expected, change, statuses, examples)()
             except Unsatisfiable:
                 # A route that takes nothing can't be asked wrongly.
                 if mode is not schemathesis.GenerationMode.NEGATIVE:
@@ -42,7 +42,7 @@ def _tried(
     base: str,
     operation: Any,
     mode: Any,
-    token: str,
+    tokens: Sequence[str],
     expected: set[int],
     change: Callable[[Any], None],
     statuses: set[int],
@@ -52,9 +52,10 @@ def _tried(
     @given(case=operation.as_strategy(generation_mode=mode))
     def try_it(case: Any) -> None:
         change(case)
-        request = case.as_transport_kwargs(base_url=base, headers={"authorization": f"Bearer {token}"})
-        with requests.request(stream=True, timeout=30, **request) as response:
-            statuses.add(response.status_code)
-            assert response.status_code in expected, (operation.label, response.status_code)
+        for token in tokens:
+            request = case.as_transport_kwargs(base_url=base, headers={"authorization": f"Bearer {token}"})
+            with requests.request(stream=True, timeout=30, **request) as response:
+                statuses.add(response.status_code)
+                assert response.status_code in expected, (operation.label, response.status_code)
 
     return try_it

@@ -21,7 +21,7 @@ async def test_random_requests_on_every_route_are_answered_and_never_fail(world:
         base = f"http://127.0.0.1:{world.settings.port}"
         token = world.token("hospital", ["agency", "provider"])
         async with asyncio.timeout(90):
-            seen = await asyncio.to_thread(fuzz, base, token, _EXPECTED)
+            seen = await asyncio.to_thread(fuzz, base, [token], _EXPECTED)
         async with world.http("hospital") as http:
             assert (await http.get("/v1/subscriptions")).status_code == 200
     assert len(seen) == 6, seen

@@ -26,7 +26,7 @@ async def test_random_requests_on_every_route_are_answered_and_never_fail(world:
         base = f"http://127.0.0.1:{world.settings.port}"
         roles = world.token("hospital", ["agency", "provider", "operations"])
         async with asyncio.timeout(60):
-            seen = await asyncio.to_thread(fuzz, base, roles, _EXPECTED, _at_once)
+            seen = await asyncio.to_thread(fuzz, base, [roles], _EXPECTED, _at_once)
         async with world.http("hospital") as http:
             assert (await http.get("/v1/caseload")).status_code == 200
     assert len(seen) == 9, seen
