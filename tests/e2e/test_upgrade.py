@@ -31,6 +31,9 @@ REFBUS = ("-c", "from referral_bus.cli import main; main()")
 AGENCIES = {"hospital": "harbor", "school": "cedar"}
 """An agency of each region, and a provider there."""
 
+_BETWEEN_SECONDS = 0.15
+"""Between two of an agency's referrals: there are always some under way, and the cores are left to the processes that start."""
+
 
 class Load:
     """Agencies that refer people all the while, providers that accept some of them, and their own list of what was acknowledged."""
@@ -68,7 +71,7 @@ class Load:
                         task: str = timeline["task"]
                         await self._until_taken(lambda id, task=task: other.accept(task, id=id))
                         self.accepted.append(answer.referral)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_BETWEEN_SECONDS)
 
     @staticmethod
     async def _until_taken(say: Callable[[str], Awaitable[Answer]]) -> Answer:

@@ -23,6 +23,7 @@ from referral_bus.wire.errors import WireError
 from tests.support.whole_bus import WholeBus
 
 _WAIT_MS: Final = 2_000
+_ANSWER_MS: Final = 20
 _BLOCK: Final = 16_777_216
 _SHORTEST: Final = 8
 """Bytes of a needle below which it would be found by chance."""
@@ -83,6 +84,8 @@ async def look_at_topics(search: Search, whole: WholeBus) -> None:
         bootstrap_servers=whole.bus.addresses.kafka,
         isolation_level="read_uncommitted",
         enable_auto_commit=False,
+        # A new topic is read once the broker has answered for the one before, of which all is read and nothing comes any more.
+        fetch_max_wait_ms=_ANSWER_MS,
     )
     administrator = AIOKafkaAdminClient(bootstrap_servers=whole.bus.addresses.kafka)
     await administrator.start()
