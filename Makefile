@@ -32,8 +32,11 @@ up: runtime ## Bring the bus up and leave it up until Ctrl-C; its data stays
 down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
 	@$(BIN)/refbus down $(DOWN_ARGS)
 
+# The services are compiled first, as pip compiles what it installs: the tests start them, and commands, some hundred times, and where Python
+# is told to write no bytecode (PYTHONDONTWRITEBYTECODE) each would compile them anew.
 test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
 	@$(BIN)/python -m referral_bus.embedded.prepared
+	@$(BIN)/python -m compileall -q referral_bus services
 	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
 
 containers: dev ## Build the images, bring the bus up in containers, and run the end-to-end test on it
