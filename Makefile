@@ -6,12 +6,15 @@ DEMO_ARGS ?=
 UP_ARGS ?=
 DOWN_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= 3
 BENCH_ARGS ?=
 SEEDS ?= 1000
 CHAOS_ARGS ?=
 
-# Quick ones first: what fails in them needs no broker to understand.
+# Quick ones first: what fails in them needs no broker to understand. Three processes share them, a file at a time, each with a broker and a
+# database of its own: one alone leaves the cores idle while it waits.
 SUITES := $(wildcard $(addprefix tests/,unit simulation contract integration e2e chaos))
+SHARED := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Addresses and headers would name a registry; the packages are named by their coordinates and hashes alone.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -37,7 +40,7 @@ down: runtime ## Take down a bus that is up (DOWN_ARGS=--wipe removes its data)
 test: lint types layers ## Run every check and every test, on a real Kafka and PostgreSQL
 	@$(BIN)/python -m referral_bus.embedded.prepared
 	@$(BIN)/python -m compileall -q referral_bus services
-	@$(BIN)/pytest $(SUITES) $(PYTEST_ARGS)
+	@$(BIN)/pytest $(SHARED) $(SUITES) $(PYTEST_ARGS)
 
 containers: dev ## Build the images, bring the bus up in containers, and run the end-to-end test on it
 	@$(BIN)/pytest tests/containers $(PYTEST_ARGS)
