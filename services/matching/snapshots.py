@@ -395,8 +395,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
             served=_served(closed.served),
         )
     for sequence, admitted, waiting_for, until in tables["parked"]:
-        state.parked[sequence] = Parked(Admitted.model_validate(admitted), waiting_for, until)
-        state.waiting.setdefault(waiting_for, []).append(sequence)
+        state.park(sequence, Parked(Admitted.model_validate(admitted), waiting_for, until))
     for key, digest, sequence, at in tables["answered"]:
         state.answered[bytes.fromhex(key)] = Answered(bytes.fromhex(digest), sequence, at)
     state.due.extend(Due(*row) for row in tables["due"])

@@ -506,6 +506,8 @@ class Region:
     erased: set[str] = field(default_factory=set)
     """Subjects whose keys are destroyed."""
     parked: dict[int, Parked] = field(default_factory=dict)
+    parked_of: dict[str, int] = field(default_factory=dict)
+    """How many of them are whose."""
     waiting: dict[str, list[int]] = field(default_factory=dict)
     """Parked submissions by what they wait for."""
     ready: deque[int] = field(default_factory=deque)
@@ -536,6 +538,27 @@ class Region:
     def look_at_places(self) -> None:
         """Bring :attr:`places` up to date."""
         self.places.refresh(self.catalogue, self.units, self.reliability)
+
+    def park(self, sequence: int, waits: Parked) -> None:
+        """Let a submission wait for what it refers to."""
+        source = waits.admitted.source
+        self.parked[sequence] = waits
+        self.parked_of[source] = self.parked_of.get(source, 0) + 1
+        self.waiting.setdefault(waits.waiting_for, []).append(sequence)
+
+    def unpark(self, sequence: int) -> None:
+        """It waits no longer."""
+        waits = self.parked.pop(sequence, None)
+        if waits is None:
+            return
+        source = waits.admitted.source
+        self.parked_of[source] -= 1
+        if not self.parked_of[source]:
+            del self.parked_of[source]
+        others = self.waiting[waits.waiting_for]
+        others.remove(sequence)
+        if not others:
+            del self.waiting[waits.waiting_for]
 
     def first_answer(self, admitted: Admitted, now: int) -> Answered | None:
         """How a submission of the same source and id was answered, if that is within the horizon."""

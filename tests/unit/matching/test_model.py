@@ -693,6 +693,7 @@ class Anybody(RuleBasedStateMachine):
     def what_waits_is_what_was_parked(self) -> None:
         state = self.world.state
         assert set(state.parked) == self.parked
+        assert state.parked_of == Counter(one.admitted.source for one in state.parked.values())
         assert not state.ready
         assert sorted(one for waiting in state.waiting.values() for one in waiting) == sorted(self.parked)
 

@@ -302,6 +302,19 @@ def test_more_than_a_region_keeps_waiting_is_refused_at_once(
     assert isinstance(world.send(withdraw(of(number=3)), "police", id="later")[0], SubmissionParked)
 
 
+def test_whoever_has_much_waiting_takes_no_room_from_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "MOST_PARKED_OF_ONE", 2)
+    for number in (1, 2):
+        assert isinstance(world.send(withdraw(of(number=number)), "police")[0], SubmissionParked)
+    assert refused(world.send(withdraw(of(number=3)), "police")) == "unknown_referral"
+    assert isinstance(world.send(withdraw(of(number=3)), "school")[0], SubmissionParked)
+    world.refer(number=1)
+    assert world.state.parked_of == {"police": 1, "school": 1}
+    assert isinstance(world.send(withdraw(of(number=4)), "police")[0], SubmissionParked)
+
+
 def test_several_that_wait_too_long_are_refused_one_by_one(world: World) -> None:
     parked = []
     for number in (1, 2, 3):

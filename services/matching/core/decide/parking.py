@@ -38,6 +38,9 @@ from services.matching.core.state import Region
 MOST_PARKED: Final = 10_000
 """Submissions one region keeps waiting at once; what comes beyond is refused at once."""
 
+MOST_PARKED_OF_ONE: Final = 1_000
+"""How many of them may be one organisation's: nobody takes all the room there is."""
+
 _FROM_THE_BUS = (
     Tick,
     AdoptReference,
@@ -92,7 +95,8 @@ def park_or_refuse(state: Region, source: str, waiting_for: str, now: int) -> Ev
     known yet."""
     protocol = next(reversed(state.protocols.values()), None)
     patience = 0 if protocol is None else protocol.parking_ms
-    if patience and len(state.parked) < MOST_PARKED:
+    room = len(state.parked) < MOST_PARKED and state.parked_of.get(source, 0) < MOST_PARKED_OF_ONE
+    if patience and room:
         return SubmissionParked(waiting_for=waiting_for, until=now + patience)
     return SubmissionRefused(reason=unknown(state, source, waiting_for, now), about=waiting_for)
 

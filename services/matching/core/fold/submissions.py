@@ -16,33 +16,21 @@ OF_A_SERVICE: Final = frozenset(report.event_type() for report in get_args(OfASe
 def parked(state: Region, meta: Meta, event: SubmissionParked) -> None:
     if meta.submission is None:
         raise ValueError("it parks nothing")
-    state.parked[meta.sequence] = Parked(meta.submission, event.waiting_for, event.until)
-    state.waiting.setdefault(event.waiting_for, []).append(meta.sequence)
+    state.park(meta.sequence, Parked(meta.submission, event.waiting_for, event.until))
     state.expects(Due(event.until, "parked", "", meta.sequence))
 
 
 def refused(state: Region, _: Meta, event: SubmissionRefused) -> None:
     if event.parked is not None:
-        _unpark(state, event.parked)
+        state.unpark(event.parked)
 
 
 def resumed(state: Region, _: Meta, event: SubmissionResumed) -> None:
     state.ready.remove(event.parked)
-    _unpark(state, event.parked)
+    state.unpark(event.parked)
 
 
 def wake(state: Region, what: str, but: Collection[str] = ()) -> None:
     """What was waited for has come, ``but`` not for submissions of these types."""
     waiting = state.waiting.get(what, ())
     state.ready.extend(one for one in waiting if state.parked[one].admitted.type not in but)
-
-
-def _unpark(state: Region, sequence: int) -> None:
-    waiting = state.parked.pop(sequence, None)
-    if waiting is None:
-        return
-    others = state.waiting.get(waiting.waiting_for)
-    if others is not None:
-        others.remove(sequence)
-        if not others:
-            del state.waiting[waiting.waiting_for]
