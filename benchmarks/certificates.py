@@ -31,7 +31,8 @@ from services.matching.core.fold import fold
 from services.matching.core.judging.eligibility import person_of
 from services.matching.core.judging.match import best_of, match, table
 from services.matching.core.judging.ranking import lottery
-from services.matching.core.state import Due, Referral, Region, Task
+from services.matching.core.referral import Referral, Task
+from services.matching.core.state import Due, Region
 
 STANDARD: Final = f"{OURS}, standard policy"
 ROW_BY_ROW: Final = "row by row"

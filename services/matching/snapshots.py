@@ -28,22 +28,9 @@ from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.wire.schemas import SCHEMAS
 from services.matching.chain import Chain
 from services.matching.core.judging.places import Reliability
+from services.matching.core.referral import Closed, Followed, Referral, Report, Served, Started, Task
 from services.matching.core.rules import SUPPORTED
-from services.matching.core.state import (
-    Answered,
-    Closed,
-    Due,
-    Followed,
-    Lent,
-    Parked,
-    Referral,
-    Region,
-    Report,
-    Served,
-    Started,
-    Task,
-    Unit,
-)
+from services.matching.core.state import Answered, Due, Lent, Parked, Region, Unit
 from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)

@@ -90,8 +90,9 @@ from services.matching.core.decide import (
     wanted_for,
 )
 from services.matching.core.judging.places import Places
+from services.matching.core.referral import Task
 from services.matching.core.rules import SUPPORTED
-from services.matching.core.state import Region, Task
+from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.partition import PartitionWork
 from services.matching.snapshots import Snapshots

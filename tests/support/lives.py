@@ -41,7 +41,7 @@ from referral_bus.contracts.reference import OfferLimits, Protocol, Step
 from referral_bus.contracts.services import OpeningHours, Unit
 from referral_bus.contracts.vocabulary import DECLINES, URGENCIES
 from referral_bus.wire.codec import Codec
-from services.matching.core.state import Referral, Report
+from services.matching.core.referral import Referral, Report
 from tests.support.deciding import (
     AGENCIES,
     DAY,

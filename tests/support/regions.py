@@ -13,7 +13,7 @@ from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import LendingAnswer
 from referral_bus.wire.codec import Codec
-from services.matching.core.state import Task
+from services.matching.core.referral import Task
 from services.matching.messages import Message, messages
 from services.matching.relay import SOURCE, digest_of
 from tests.support.deciding import (

@@ -20,7 +20,8 @@ from referral_bus.contracts.vocabulary import DECLINES, REFUSALS
 from referral_bus.wire.codec import Codec
 from services.intake.refusals import REASONS
 from services.matching.chain import Chain
-from services.matching.core.state import Region, Task
+from services.matching.core.referral import Task
+from services.matching.core.state import Region
 from services.matching.core.transitions import TRANSITIONS
 from tests.support.deciding import (
     DAY,

@@ -11,7 +11,8 @@ from referral_bus.contracts.vocabulary import (
     OutcomeResult,
     ReferralStatus,
 )
-from services.matching.core.state import Referral, Region
+from services.matching.core.referral import Referral
+from services.matching.core.state import Region
 
 
 def closing(

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import StepName
 from services.matching.core.calendar import due
-from services.matching.core.state import Due, Referral, Region
+from services.matching.core.referral import Referral
+from services.matching.core.state import Due, Region
 
 
 def ends(state: Region, protocol: Protocol, party: str, start: int, limit: int) -> int:

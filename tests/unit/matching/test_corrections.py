@@ -13,7 +13,7 @@ from referral_bus.contracts.ledger import (
     ReportRetracted,
     ServiceStarted,
 )
-from services.matching.core.state import Started
+from services.matching.core.referral import Started
 from tests.support.deciding import (
     DAY,
     HOUR,

@@ -29,7 +29,8 @@ from referral_bus.log.port import Outgoing
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import AllOpened
 from services.matching.core.decide.elsewhere import GRACE_MS
-from services.matching.core.state import HORIZON_MS, Task
+from services.matching.core.referral import Task
+from services.matching.core.state import HORIZON_MS
 from services.matching.messages import messages
 from services.matching.recompute import Recomputed, recompute
 from services.matching.snapshots import Snapshot, Snapshots, capture

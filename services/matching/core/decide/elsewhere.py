@@ -37,7 +37,8 @@ from services.matching.core.decide.capacity import doubted
 from services.matching.core.decide.lines import lined_up
 from services.matching.core.decide.offering import next_offers, won
 from services.matching.core.decide.rooms import offered
-from services.matching.core.state import Due, Referral, Region, Task, Unit
+from services.matching.core.referral import Referral, Task
+from services.matching.core.state import Due, Region, Unit
 from services.matching.core.timing import ends
 
 GRACE_MS: Final = 10 * 60_000

@@ -10,7 +10,7 @@ from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import corrected_whole
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import cancelled
-from services.matching.core.state import Referral
+from services.matching.core.referral import Referral
 
 
 def closed_in_error(asked: Asked, name: str) -> list[Event]:

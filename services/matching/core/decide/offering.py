@@ -22,7 +22,8 @@ from referral_bus.contracts.vocabulary import CancelReason
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import AllOpened
 from services.matching.core.judging.match import Match, match
-from services.matching.core.state import Referral, Region
+from services.matching.core.referral import Referral
+from services.matching.core.state import Region
 from services.matching.core.timing import ends
 
 MOST_ATTEMPTS: Final = 9_000

@@ -32,7 +32,7 @@ from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import next_offers, offers, won
 from services.matching.core.judging.match import match
-from services.matching.core.state import Referral, Task
+from services.matching.core.referral import Referral, Task
 
 
 class _Found(NamedTuple):

@@ -35,7 +35,8 @@ from services.matching.core.decide.answers import Asked, Opened, refused
 from services.matching.core.decide.gathering import window_for
 from services.matching.core.decide.mistakes import closed_in_error, never_were, part_withdrawn, parts_in_error
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
-from services.matching.core.state import GATHERED, Referral
+from services.matching.core.referral import Referral
+from services.matching.core.state import GATHERED
 
 
 def submit(asked: Asked, body: SubmitReferral) -> list[Event]:

@@ -8,7 +8,7 @@ from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.ledger import Event
 from referral_bus.contracts.reference import Protocol
 from services.matching.core.decide.answers import Asked, refused
-from services.matching.core.state import Closed, Referral, Report, Served, Started
+from services.matching.core.referral import Closed, Referral, Report, Served, Started
 
 
 class Service(NamedTuple):

@@ -21,7 +21,8 @@ from referral_bus.contracts.ledger import (
 )
 from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
-from services.matching.core.state import Due, Lent, Region, Task, Unit
+from services.matching.core.referral import Task
+from services.matching.core.state import Due, Lent, Region, Unit
 
 
 def requested(state: Region, meta: Meta, event: CapacityRequested) -> None:

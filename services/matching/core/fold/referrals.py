@@ -23,7 +23,8 @@ from referral_bus.contracts.ledger import (
 )
 from services.matching.core.closing import result_of
 from services.matching.core.fold.submissions import OF_A_SERVICE, wake
-from services.matching.core.state import DAY_MS, GATHERED, Closed, Due, Followed, Referral, Region
+from services.matching.core.referral import Closed, Followed, Referral
+from services.matching.core.state import DAY_MS, GATHERED, Due, Region
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:

@@ -12,7 +12,8 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.contracts.vocabulary import BusinessStatus, ReportKind
 from services.matching.core.fold.tasks import awaits_handoff, further, located, put_served, served_of
-from services.matching.core.state import Referral, Region, Report
+from services.matching.core.referral import Referral, Report
+from services.matching.core.state import Region
 
 
 def missed(state: Region, meta: Meta, event: NoShowReported) -> None:

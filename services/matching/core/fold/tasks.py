@@ -40,7 +40,8 @@ from services.matching.core.fold.capacity import freed
 from services.matching.core.fold.referrals import entered_in_error, limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
-from services.matching.core.state import Closed, Due, Referral, Region, Served, Started, Task
+from services.matching.core.referral import Closed, Referral, Served, Started, Task
+from services.matching.core.state import Due, Region
 from services.matching.core.timing import reminders, step_dues
 from services.matching.core.transitions import may_go
 
