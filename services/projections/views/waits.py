@@ -332,11 +332,11 @@ class _Waits:
     def _to_be_confirmed(self, event: HandoffRetracted) -> Iterator[Put]:
         """Who took its confirmation back is to give it: in the time that is left to the other, or anew if the handoff was done."""
         task = the(self._known, "tasks", event.task)
-        handoffs = [row for row in self._rows if row["task"] == event.task and row["waits_for"] == "handoff"]
-        waiting = [row["due_at"] for row in handoffs if row["done_at"] is None]
-        due: dict[str, Any] = {"due_at": waiting[0]} if waiting else {"reminded": None, "escalated_at": None}
-        if not waiting:
-            due["due_at"] = None if task["status"] == "on-hold" else self._limit("handoff")
+        handoffs = self._handoffs_of(event.task)
+        due = _as_the_other(handoffs)
+        if due is None:
+            due_at = None if task["status"] == "on-hold" else self._limit("handoff")
+            due = {"due_at": due_at, "reminded": None, "escalated_at": None}
         its = {"provider"} if event.by == task["provider"] else set()
         if event.by == self._referral["agency"]:
             its.add("agency")
@@ -347,8 +347,20 @@ class _Waits:
     def _handed_on(self) -> Iterator[Put]:
         """The agency that follows the referral now was not there when the one before it confirmed; unless the handoff is over."""
         task = self._referral["accepted_task"]
-        handoffs = [row for row in self._rows if row["task"] == task and row["waits_for"] == "handoff"]
-        if any(row["done_at"] is None for row in handoffs):
+        handoffs = self._handoffs_of(task)
+        due = _as_the_other(handoffs)
+        if due is not None:
             for row in handoffs:
                 if row["whose"] == "agency" and row["done_at"] is not None:
-                    yield Put("waits", {**row, "since": self._now, "done_at": None})
+                    yield Put("waits", {**row, "since": self._now, "done_at": None, **due})
+
+    def _handoffs_of(self, task: str | None) -> list[Row]:
+        return [row for row in self._rows if row["task"] == task and row["waits_for"] == "handoff"]
+
+
+def _as_the_other(handoffs: Iterable[Row]) -> Row | None:
+    """By when a party is to confirm that joins another who has not confirmed: by when that one is. None where nobody is left to."""
+    waiting = (row for row in handoffs if row["done_at"] is None)
+    return next(
+        ({name: row[name] for name in ("due_at", "reminded", "escalated_at")} for row in waiting), None
+    )

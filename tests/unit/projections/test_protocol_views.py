@@ -276,6 +276,26 @@ async def test_a_transferred_referral_is_the_other_agencys(world: World) -> None
     assert world.referral(opened.referral)["agency"] == "police"
 
 
+async def test_who_takes_a_referral_over_is_to_confirm_its_handoff_when_the_provider_is(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    confirmed = HandoffConfirmed(
+        **task, by="hospital", means="phone", confirmed_at=START, complete=False, late=False
+    )
+    due = world.region.now + 2 * HOUR
+    await world.see(accepted(offer), Escalated(**task, step="handoff", to=None, due=due), confirmed)
+    held = TaskHeld(**task, reason="in_custody", until=world.region.now + 24 * HOUR)
+    handed_on = ReferralTransferred(referral=opened.referral, former="hospital", agency="police")
+    await world.see(held, handed_on)
+    rows = [
+        row for row in world.views.table("waits") if row["waits_for"] == "handoff" and row["done_at"] is None
+    ]
+    assert {(row["whose"], row["due_at"], row["escalated_at"]) for row in rows} == {
+        ("agency", None, None),
+        ("provider", None, None),
+    }
+
+
 async def test_a_split_referral_stands_with_its_parts_until_they_are_closed(world: World) -> None:
     opened, offer = await world.offered()
     parts = [
