@@ -28,11 +28,12 @@ FIGURES: Final = (
     "windows",
     "certificates",
     "scale",
+    "standstill",
 )
 """Each a module with a ``measure``."""
 
-PURE: Final = frozenset({"assignment", "windows", "certificates", "scale"})
-"""Those that measure the core alone: they need neither a broker nor a database."""
+UNSTAGED: Final = frozenset({"assignment", "windows", "certificates", "scale", "standstill"})
+"""Those that measure the core alone, or bring up their own brokers."""
 
 WIDTH: Final = 110
 """Columns the tables need, also where nothing says how wide the terminal is."""
@@ -44,7 +45,7 @@ async def run(names: list[str], scale: Scale, console: Console) -> None:
     for name in names:
         measuring: Measuring = importlib.import_module(f"benchmarks.{name}").measure
         # A broker for each figure: what one has left on the disk and in the page cache does not weigh on the next.
-        async with nullcontext() if name in PURE else staged() as stage:
+        async with nullcontext() if name in UNSTAGED else staged() as stage:
             figure = await measuring(stage, scale)
         figure.show(console)
         console.print(f"[dim]{figure.save()}[/dim]\n")

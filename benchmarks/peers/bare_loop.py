@@ -1,4 +1,4 @@
-"""A bare consume-transform-produce loop on aiokafka, with the bus's own transaction settings.
+"""A bare consume-transform-produce loop on aiokafka, with the bus's settings, or with aiokafka's own.
 
 It decides nothing, decodes nothing, and keeps no state: the bytes go out as they came. One producer serves all partitions, so a second
 process could not take over any of them safely. It is the least a transaction takes, and no way to run matching.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from typing import Any, Final
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -16,8 +17,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from benchmarks.processes import collect_as_services_do
 from referral_bus.log.kafka import CONSUMER, GROUP, PRODUCER, TRANSACTIONS
 
+OWN: Final = "own"
+_OF_ANY: Final[dict[str, Any]] = {"isolation_level": "read_committed", "enable_auto_commit": False}
+"""What no exactly-once loop can do without."""
 
-async def run(bootstrap: str, bus: str, source: str, target: str) -> None:
+
+async def run(bootstrap: str, bus: str, source: str, target: str, settings: str = "") -> None:
+    own = settings == OWN
+
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     group = f"peer-{bus}"
@@ -25,10 +32,12 @@ async def run(bootstrap: str, bus: str, source: str, target: str) -> None:
         source,
         bootstrap_servers=bootstrap,
         group_id=group,
-        **{**CONSUMER, **GROUP, "auto_offset_reset": "earliest"},
+        **{**(_OF_ANY if own else {**CONSUMER, **GROUP}), "auto_offset_reset": "earliest"},
     )
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, transactional_id=f"peer-{bus}-0", **PRODUCER, **TRANSACTIONS
+        bootstrap_servers=bootstrap,
+        transactional_id=f"peer-{bus}-0",
+        **({} if own else {**PRODUCER, **TRANSACTIONS}),
     )
     await producer.start()
     await consumer.start()
@@ -55,4 +64,4 @@ async def run(bootstrap: str, bus: str, source: str, target: str) -> None:
 
 if __name__ == "__main__":
     collect_as_services_do()
-    uvloop.run(run(*sys.argv[1:5]))
+    uvloop.run(run(*sys.argv[1:6]))
