@@ -94,8 +94,8 @@ class AmendReferral(Submission):
 
 
 class HoldReferral(Submission):
-    """Rest until a date or until it is resumed: the referral before a service has accepted it (its agency says so), or the accepted
-    service (its provider says so)."""
+    """Rest until a date or until it is resumed before: the referral before a service has accepted it (its agency says so), or the accepted
+    service (its provider says so). Without a date it rests for as long as its protocol lets it at most (``longest_hold_ms``)."""
 
     referral: ReferralId
     reason: HoldReason

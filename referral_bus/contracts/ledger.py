@@ -120,7 +120,7 @@ class ReferralAmended(Event):
 
 
 class ReferralHeld(Event):
-    """The referral rests, until a moment or until it is resumed. Its offers ended before."""
+    """The referral rests, until a moment or until it is resumed before. Its offers ended before."""
 
     referral: ReferralId
     reason: HoldReason
@@ -370,7 +370,7 @@ class ServiceStarted(Event):
 
 
 class TaskHeld(Event):
-    """The accepted service rests; its place stays taken."""
+    """The accepted service rests, until a moment or until it is resumed before; its place stays taken."""
 
     referral: ReferralId
     task: TaskId

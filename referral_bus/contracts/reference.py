@@ -141,7 +141,7 @@ class Protocol(Message):
     reopen_ms: Annotated[int, Field(ge=0, le=7_776_000_000)] = 2_592_000_000
     """How long after its end a referral can be reopened: 90 days at most, since after that it is forgotten."""
     longest_hold_ms: _Limit = 7_776_000_000
-    """How far ahead a referral or a service may be put on hold."""
+    """How far ahead a referral or a service may be put on hold; for so long it is where no date is given."""
     follow_up_days: Annotated[list[FollowUpDay], Field(max_length=2)] = Field(default_factory=list)
     """How many days after a completed referral its provider is asked how it is."""
     elsewhere_ms: _Limit = 60_000
