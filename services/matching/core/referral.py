@@ -54,6 +54,8 @@ class Task(NamedTuple):
     """How far the accepted service has come, which is where it goes on if it rests."""
     parked_until: int | None = None
     """The date until which the provider declined, or gave the person back."""
+    questions: int = 0
+    """How many of the provider's questions about the offer its agency has not answered."""
 
     @property
     def is_open(self) -> bool:

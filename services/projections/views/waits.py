@@ -149,8 +149,10 @@ class _Waits:
             case InformationAsked():
                 yield from self._done(event.task, {"acknowledge"})
                 task = the(self._known, "tasks", event.task)
-                yield self._begin("information", "agency", self._of_row(task), task["expires_at"])
-            case InformationGiven():
+                if not task["questions"]:
+                    yield self._begin("information", "agency", self._of_row(task), task["expires_at"])
+            case InformationGiven() if the(self._known, "tasks", event.task)["questions"] == 1:
+                # The last question that was open.
                 yield from self._done(event.task, {"information"})
             case AcceptanceClaimed():
                 # The provider has answered; what is left is for the region of its service.

@@ -42,6 +42,7 @@ from tests.support.deciding import (
     OPERATIONS,
     POLICY,
     PROTOCOL,
+    ask,
     decline,
     go_on,
     hold,
@@ -54,6 +55,7 @@ from tests.support.deciding import (
     protocol,
     publish,
     refused,
+    reply,
     report,
     service_of,
     start,
@@ -158,6 +160,18 @@ def test_an_acceptance_is_one_once_the_region_of_the_service_has_taken_the_place
     assert business(between, referral) == "accepted"
     assert places(between, "south") == (0, 0, 1)
     assert places(between, "north") == (0, 0, 1)
+
+
+def test_a_question_about_an_offer_that_was_accepted_without_the_answer_is_answered_no_more(
+    between: Between,
+) -> None:
+    referral = between.refer("north")
+    between.flow()
+    between.say("north", ask(referral), "shelter")
+    between.accepts(referral)
+    assert refused(between.say("north", reply(referral), "police")) == "offer_not_open"
+    between.flow()
+    assert business(between, referral) == "accepted"
 
 
 def test_a_provider_is_told_when_it_takes_the_person_as_it_said(between: Between) -> None:

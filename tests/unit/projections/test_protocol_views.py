@@ -148,6 +148,24 @@ async def test_a_question_waits_for_the_agency_as_long_as_the_offer_is_open(worl
     ]
 
 
+async def test_an_offer_waits_for_its_agency_until_every_question_is_answered(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task, "provider": "shelter"}
+    await world.see(InformationAsked(**task, sealed_question=b"q1"))
+    since = world.region.now
+    await world.see(
+        InformationAsked(**task, sealed_question=b"q2"), InformationGiven(**task, sealed_answer=b"a1")
+    )
+    assert world.task(offer) == ("requested", "screening")
+    assert ("information", "agency") in world.waiting(opened.referral)
+    assert [row["since"] for row in world.views.table("waits") if row["waits_for"] == "information"] == [
+        since
+    ]
+    await world.see(InformationGiven(**task, sealed_answer=b"a2"))
+    assert world.task(offer) == ("requested", "acknowledged")
+    assert ("information", "agency") not in world.waiting(opened.referral)
+
+
 async def test_a_handoff_waits_for_each_party_until_both_have_confirmed(world: World) -> None:
     opened, offer = await world.offered()
     await world.see(accepted(offer))

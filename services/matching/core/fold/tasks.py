@@ -86,11 +86,11 @@ def acknowledged(state: Region, _: Meta, event: OfferAcknowledged) -> None:
 
 
 def asked(state: Region, _: Meta, event: InformationAsked) -> None:
-    _refine(state, event.task, "screening")
+    _questions(state, event.task, 1)
 
 
 def answered(state: Region, _: Meta, event: InformationGiven) -> None:
-    _refine(state, event.task, "acknowledged")
+    _questions(state, event.task, -1)
 
 
 def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
@@ -293,6 +293,14 @@ def _refine(state: Region, id: str, business: BusinessStatus) -> None:
     if not task.is_open:
         raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
     known.tasks = known.tasks_with(number, task._replace(business=business))
+
+
+def _questions(state: Region, id: str, more: int) -> None:
+    """The offer waits for its agency until every question is answered."""
+    known, number = located(state, id)
+    open_ones = known.attempt(number).questions + more
+    _refine(state, id, "screening" if open_ones else "acknowledged")
+    known.tasks = known.tasks_with(number, known.attempt(number)._replace(questions=open_ones))
 
 
 def further(state: Region, id: str, business: BusinessStatus) -> None:
