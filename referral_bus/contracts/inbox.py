@@ -224,7 +224,7 @@ class ConfirmHandoff(Submission):
 
 class ReportOutcome(Submission):
     """The provider says what came of it, or corrects what it said. ``ended_at`` is when the service ended (epoch milliseconds, UTC), where
-    that was before it is said."""
+    that was before it is said; a correction that leaves it out leaves it as it was."""
 
     referral: ReferralId
     result: OutcomeResult

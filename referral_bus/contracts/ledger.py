@@ -444,7 +444,8 @@ class HandoffRetracted(Event):
 
 class OutcomeReported(Event):
     """What came of it, as the provider says. One that ``corrects`` the event at that sequence came after the referral was closed.
-    ``ended_at`` is when the service ended, where that was before it was said: follow-ups count from it."""
+    ``ended_at`` is when the service ended, where that was before it was said: follow-ups count from it, also where it is corrected. Nobody
+    who did not come is followed up."""
 
     referral: ReferralId
     task: TaskId

@@ -143,7 +143,7 @@ class Protocol(Message):
     longest_hold_ms: _Limit = 7_776_000_000
     """How far ahead a referral or a service may be put on hold; for so long it is where no date is given."""
     follow_up_days: Annotated[list[FollowUpDay], Field(max_length=2)] = Field(default_factory=list)
-    """How many days after a completed referral its provider is asked how it is."""
+    """How many days after the service of a completed referral ended its provider is asked how it is; not of a person who never came."""
     elsewhere_ms: _Limit = 60_000
     """How long another region may take to answer; then it is done without."""
 

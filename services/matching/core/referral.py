@@ -20,6 +20,7 @@ from referral_bus.contracts.vocabulary import (
     Urgency,
 )
 
+DAY_MS: Final = 24 * 3_600_000
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
 _NOT_OFFERED: Final[frozenset[BusinessStatus]] = frozenset({"reserving", "no-place", "no-answer"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
@@ -110,6 +111,7 @@ class Served(NamedTuple):
     """The parties that confirmed the warm handoff."""
     ended_at: int
     """When the service ended, from which follow-ups count."""
+    result: OutcomeResult
     reports: tuple[Report, ...] = ()
 
 
@@ -310,6 +312,8 @@ class Closed(NamedTuple):
     """The referral ended with that outcome."""
     followed: tuple[Followed, ...] = ()
     """How it was said to be afterwards, for each day at most once."""
+    to_ask: tuple[int, ...] = ()
+    """After how many days its provider is still to be asked how it is."""
     part_of: str | None = None
     was_split: bool = False
     in_error: bool = False
@@ -327,6 +331,14 @@ class Closed(NamedTuple):
     def follow_up(self, days: int) -> Followed | None:
         """What was said of how it is so many days later."""
         return next((one for one in self.followed if one.days == days), None)
+
+    def follow_up_at(self, days: int) -> int | None:
+        """When its provider is to be asked how it is so many days later; None where it is not, as of a person who never came."""
+        if self.served is None or self.served.result == "no_show":
+            return None
+        if days not in self.to_ask or self.follow_up(days) is not None:
+            return None
+        return self.served.ended_at + days * DAY_MS
 
     def counts(self, name: str, part: Closed) -> bool:
         """Whether the outcome was joined from what came of this part; one that was reopened since goes on for itself."""

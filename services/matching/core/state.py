@@ -23,10 +23,9 @@ from services.matching.core.calendar import BusinessTime, prepare
 from services.matching.core.judging.catalogue import Catalogue
 from services.matching.core.judging.places import Places, Reliability
 from services.matching.core.judging.vocabularies import Vocabularies
-from services.matching.core.referral import Closed, Referral
+from services.matching.core.referral import DAY_MS, Closed, Referral
 from services.matching.core.rules import FIRST
 
-DAY_MS: Final = 24 * 3_600_000
 HORIZON_MS: Final = 90 * DAY_MS
 """How long repeats are recognised: 90 days."""
 CLOSED_MS: Final = 120 * DAY_MS
@@ -283,13 +282,7 @@ class Region:
         if due.kind == "follow_up":
             # However late it is: a region that slept for months asks then.
             closed = self.closed.get(due.about)
-            return (
-                closed is not None
-                and closed.completed
-                and closed.served is not None
-                and closed.follow_up(due.number) is None
-                and due.at == closed.served.ended_at + due.number * DAY_MS
-            )
+            return closed is not None and closed.follow_up_at(due.number) == due.at
         if due.kind == "lent":
             lent = self.lent.get(due.about)
             return lent is not None and not lent.taken and lent.until == due.at

@@ -171,6 +171,8 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
                 if event.result in MET
                 else _ended("failed", "failed", at)
             )
+        case OutcomeReported() if event.ended_at is not None:
+            return {"ended_at": event.ended_at}
         case _:
             return {}
 

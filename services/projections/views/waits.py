@@ -195,6 +195,9 @@ class _Waits:
                 yield from self._to_be_confirmed(event)
             case OutcomeReported() if event.corrects is None:
                 yield from self._done(event.task)
+            case OutcomeReported() if event.result == "no_show":
+                # Nobody was served after all, whom one could ask after.
+                yield from self._end(row for row in self._waiting() if row["waits_for"] == "follow_up")
             case Reminded():
                 yield from self._reminded(event)
             case Escalated():

@@ -199,6 +199,8 @@ class Anybody(RuleBasedStateMachine):
         self.waited: dict[str, Waited] = {}
         self.outcomes: set[str] = set()
         self.to_follow_up: set[tuple[str, int]] = set()
+        """Unless the person never came, by the outcome that counts."""
+        self.result: dict[str, OutcomeResult] = {}
         self.parked: set[int] = set()
         self.read()
 
@@ -544,8 +546,9 @@ class Anybody(RuleBasedStateMachine):
             case OutcomeReported() if event.corrects is None:
                 self.over(self.taken.pop(event.task))
                 self.outcomes.add(event.referral)
+                self.result[event.referral] = event.result
             case OutcomeReported() if event.referral in self.outcomes:
-                self.came[event.referral] = event.result
+                self.came[event.referral] = self.result[event.referral] = event.result
             case Escalated() if event.step == "accept":
                 self.escalated.add(event.task or "")
             case CapacityDoubted():
@@ -557,6 +560,7 @@ class Anybody(RuleBasedStateMachine):
                 for described in event.definition.units:
                     self.full.pop(described.unit, None)
             case FollowUpDue():
+                assert self.result[event.referral] != "no_show"
                 self.to_follow_up.remove((event.referral, event.days))
             case FollowedUp():
                 self.to_follow_up.discard((event.referral, event.days))
@@ -589,7 +593,7 @@ class Anybody(RuleBasedStateMachine):
         assert not self.among(event.referral, self.open), "closed with an open offer"
         assert not self.among(event.referral, self.taken), "closed with a place taken"
         del self.round[event.referral]
-        if event.referral in self.outcomes:
+        if event.referral in self.outcomes and event.status == "completed":
             protocol = self.reader.state.closed[event.referral].protocol
             self.to_follow_up |= {(event.referral, days) for days in protocol.follow_up_days}
         for whole, parts in self.parts.items():
@@ -687,7 +691,7 @@ class Anybody(RuleBasedStateMachine):
         due = {
             (one.about, one.number) for one in state.due if one.kind == "follow_up" and state._still_due(one)
         }
-        assert due == self.to_follow_up
+        assert due == {one for one in self.to_follow_up if self.result[one[0]] != "no_show"}
 
     @invariant()
     def what_waits_is_what_was_parked(self) -> None:

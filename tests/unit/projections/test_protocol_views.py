@@ -416,6 +416,20 @@ async def test_what_is_reported_late_corrects_the_record_and_nothing_else(world:
     assert corrections == ["ServiceStarted", "NoShowReported", "OutcomeReported"]
 
 
+async def test_a_corrected_end_is_the_tasks_and_who_never_came_is_asked_after_no_more(world: World) -> None:
+    opened, offer = await world.offered()
+    await world.see(accepted(offer), *completed(offer))
+    first = world.referral(opened.referral)["outcome_at"]
+    await world.see(FollowUpDue(referral=opened.referral, days=30, provider="shelter"))
+    about = {"referral": opened.referral, "task": offer.task, "corrects": first}
+    await world.see(OutcomeReported(**about, result="not_met", ended_at=START))
+    assert world.views.row("tasks", task=offer.task)["ended_at"] == START
+    assert ("follow_up", "provider") in world.waiting(opened.referral)
+    await world.see(OutcomeReported(**about, result="no_show"))
+    assert world.views.row("tasks", task=offer.task)["ended_at"] == START
+    assert world.waiting(opened.referral) == {}
+
+
 async def test_a_correction_of_before_a_reopening_says_nothing_of_what_comes_of_it_since(
     world: World,
 ) -> None:

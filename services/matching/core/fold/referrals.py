@@ -24,7 +24,7 @@ from referral_bus.contracts.ledger import (
 from services.matching.core.closing import result_of
 from services.matching.core.fold.submissions import OF_A_SERVICE, wake
 from services.matching.core.referral import Closed, Followed, Referral
-from services.matching.core.state import DAY_MS, GATHERED, Due, Region
+from services.matching.core.state import GATHERED, Due, Region
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
@@ -174,6 +174,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
     _gathered_no_more(state, event.referral)
     served = known.served
     completed = served is not None and served.attempt > known.before
+    asks = tuple(known.protocol.follow_up_days) if completed and event.status == "completed" else ()
     record = Closed(
         at=meta.now,
         agency=known.agency,
@@ -186,6 +187,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         never=known.never,
         served=served,
         completed=completed,
+        to_ask=asks,
         part_of=known.part_of,
         was_split=known.parts is not None,
         in_error=event.status == "entered-in-error",
@@ -193,15 +195,22 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         closed_by=meta.sequence,
     )
     state.closed[event.referral] = record
-    if served is not None and completed and event.status == "completed":
-        for days in known.protocol.follow_up_days:
-            state.expects(Due(served.ended_at + days * DAY_MS, "follow_up", event.referral, days))
+    follow_ups(state, event.referral)
     whole = _whole(state, known)
     if whole is not None and whole.parts is not None:
         whole.parts -= {event.referral}
         counted = result_of(event)
         if counted is not None:
             whole.results = {**whole.results, event.referral: counted}
+
+
+def follow_ups(state: Region, name: str) -> None:
+    """The provider is to be asked how it is, by when it says that the service ended."""
+    closed = state.closed[name]
+    for days in closed.to_ask:
+        at = closed.follow_up_at(days)
+        if at is not None:
+            state.expects(Due(at, "follow_up", name, days))
 
 
 def entered_in_error(state: Region, event: ReferralWithdrawn) -> None:
@@ -227,6 +236,9 @@ def _whole(state: Region, part: Referral) -> Referral | None:
 
 def follow_up_due(state: Region, _: Meta, event: FollowUpDue) -> None:
     state.settle("follow_up", event.referral)
+    record = state.closed[event.referral]
+    left = tuple(days for days in record.to_ask if days != event.days)
+    state.closed[event.referral] = record._replace(to_ask=left)
 
 
 def followed_up(state: Region, meta: Meta, event: FollowedUp) -> None:

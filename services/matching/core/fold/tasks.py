@@ -37,7 +37,7 @@ from referral_bus.contracts.vocabulary import (
 )
 from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
-from services.matching.core.fold.referrals import entered_in_error, limited
+from services.matching.core.fold.referrals import entered_in_error, follow_ups, limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.referral import Closed, Referral, Served, Started, Task
@@ -206,8 +206,13 @@ def resumed(state: Region, meta: Meta, event: TaskResumed) -> None:
 
 def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
     if event.corrects is not None:
-        put_served(state, event.referral, served_of(state, event.referral)._replace(outcome_at=meta.sequence))
+        former = served_of(state, event.referral)
+        ended_at = former.ended_at if event.ended_at is None else event.ended_at
+        corrected = former._replace(outcome_at=meta.sequence, result=event.result, ended_at=ended_at)
+        put_served(state, event.referral, corrected)
         record = state.closed.get(event.referral)
+        if record is not None and (former.ended_at, former.result) != (ended_at, event.result):
+            follow_ups(state, event.referral)
         if record is not None and record.completed:
             _corrected_in_whole(state, event, record)
         return
@@ -224,6 +229,7 @@ def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
         start=known.start,
         confirmed=known.confirmed,
         ended_at=meta.now if event.ended_at is None else event.ended_at,
+        result=event.result,
         reports=known.reports,
     )
 
