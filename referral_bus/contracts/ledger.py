@@ -35,6 +35,7 @@ from referral_bus.contracts.vocabulary import (
     DenialReason,
     FollowUpDay,
     FreedBecause,
+    HeldReason,
     HoldReason,
     Means,
     Mode,
@@ -123,7 +124,7 @@ class ReferralHeld(Event):
     """The referral rests, until a moment or until it is resumed before. Its offers ended before."""
 
     referral: ReferralId
-    reason: HoldReason
+    reason: HeldReason
     until: Millis | None = None
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import HoldReferral
 from referral_bus.contracts.ledger import (
     OfferMade,
     ReferralClosed,
@@ -14,6 +16,7 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
 )
+from referral_bus.contracts.requests import HoldRequest
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -116,6 +119,17 @@ def test_a_referral_held_again_until_the_same_date_goes_on_once(world: World) ->
     world.send(go_on(referral), "police")
     world.send(hold(referral, until), "police")
     assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+
+
+def test_no_party_says_that_a_referral_rests_because_a_provider_declined(world: World) -> None:
+    """Where it does, its time runs on: that is for the bus to say."""
+    for said in (HoldReferral, HoldRequest):
+        with pytest.raises(ValidationError, match="reason"):
+            said.model_validate({"referral": of(), "reason": "declined"})
+    world.publish(offers("beds"))
+    referral = world.refer()
+    events = world.send(decline(referral, 1, "full_until", world.now + DAY), "shelter")
+    assert isinstance(events[-1], ReferralHeld) and events[-1].reason == "declined"
 
 
 @pytest.mark.parametrize("sender", ["hospital", "shelter"])
