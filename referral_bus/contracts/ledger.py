@@ -497,6 +497,16 @@ class Reminded(Event):
     due: Millis
 
 
+class AgencyReminded(Event):
+    """A part of the time is over that the referral may go without an acceptance (``percent`` of it): its agency is told. ``due`` is when
+    all of it will be, and the referral is closed if nobody has accepted it by then."""
+
+    referral: ReferralId
+    agency: OrganisationId
+    percent: Annotated[int, Field(ge=1, le=99)]
+    due: Millis
+
+
 class Escalated(Event):
     """A step was not taken in time: ``to`` is told, None being operations."""
 
@@ -765,6 +775,7 @@ EVENTS: tuple[type[Event], ...] = (
     FollowUpDue,
     FollowedUp,
     Reminded,
+    AgencyReminded,
     Escalated,
     ReferralClosed,
     JoinedOutcomeCorrected,

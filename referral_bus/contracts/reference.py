@@ -131,6 +131,8 @@ class Protocol(Message):
     referral_limits: OfferLimits | None = None
     """How long a referral may go without an acceptance, all in all, before it is closed. The time it rests at its agency's wish, is
     accepted or split does not count; the time it waits for a provider's date does. Only a reopening gives it all that time again."""
+    referral_reminders: Annotated[Reminders, AfterValidator(_must_ascend)] = Field(default_factory=list)
+    """When to remind its agency of that, in per cent of ``referral_limits``."""
     escalate_to: OrganisationId | None = None
     business_time: bool = False
     calendar: Code | None = None
@@ -160,6 +162,10 @@ class Protocol(Message):
                     raise ValueError(
                         f"steps: acknowledging ({urgency}) must take less time than answering the offer"
                     )
+        if self.referral_reminders and self.referral_limits is None:
+            raise ValueError(
+                "referral_reminders: they are shares of referral_limits, which the protocol lacks"
+            )
         if self.business_time and self.calendar is None:
             raise ValueError(
                 "calendar: limits in business time need one, for organisations without their own"

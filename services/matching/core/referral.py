@@ -239,6 +239,17 @@ class Referral:
             return None
         return self.unaccepted_since + max(0, limits.of(self.urgency) - self.unaccepted_for)
 
+    def limit_reminders(self, now: int) -> list[tuple[int, int]]:
+        """When its agency is to be reminded of :attr:`limit`, each with what per cent of the time is over then. Of what is over already,
+        the last, at once: the limit is another now than was said before."""
+        limits = self.protocol.referral_limits
+        if limits is None or self.unaccepted_since is None:
+            return []
+        whole, begins = limits.of(self.urgency), self.unaccepted_since - self.unaccepted_for
+        moments = [(begins + whole * percent // 100, percent) for percent in self.protocol.referral_reminders]
+        over = [(now, percent) for at, percent in moments if at <= now]
+        return [*over[-1:], *(one for one in moments if one[0] > now)]
+
     def stands_still(self, now: int) -> None:
         """It can't be accepted from now on, and what is left of its time stays."""
         if self.unaccepted_since is not None:

@@ -105,9 +105,9 @@ DueKind = Literal[
 
 class Due(NamedTuple):
     """Something that falls due. ``about`` is a referral, ``number`` its attempt (a sequence where a submission is parked, days where a
-    follow-up is due, 0 where the referral itself rests); of a reminder or a step also which one, after what share of its time, and when all
-    of it is over. Where a place is lent, ``about`` is the other region's task; where
-    places are doubted, it is their unit.
+    follow-up is due, 0 where the referral itself rests or goes unaccepted); of a reminder or a step also which one, after what share of its
+    time, and when all of it is over. Where a place is lent, ``about`` is the other region's task; where places are doubted, it is their
+    unit.
 
     What is not due any more never is again: whoever looks for what is due lets go of it, and may look at any time. What begins anew falls
     due by a time of its own.
@@ -299,6 +299,8 @@ class Region:
                 return known.waits_for is not None and known.review_at == due.at
             case "limit":
                 return known.limit == due.at
+            case "remind" if not due.number:
+                return known.limit == due.end
         if not known.before < due.number <= known.before + len(known.tasks):
             return False
         task = known.attempt(due.number)

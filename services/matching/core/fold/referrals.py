@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from referral_bus.contracts.ledger import (
+    AgencyReminded,
     FollowedUp,
     FollowUpDue,
     JoinedOutcomeCorrected,
@@ -44,7 +45,7 @@ def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
         of = state.referrals[event.part_of]
         known.in_line_since, known.unaccepted_for = of.in_line_since, of.unaccepted_for
         state.split_off.append(event.referral)
-    limited(state, event.referral, known)
+    limited(state, event.referral, known, meta.now)
     wake(state, event.referral, but=OF_A_SERVICE)
 
 
@@ -55,23 +56,30 @@ def reopened(state: Region, meta: Meta, event: ReferralReopened) -> None:
     if whole is not None and whole.parts is not None:
         whole.parts |= {event.referral}
         whole.results = {part: came for part, came in whole.results.items() if part != event.referral}
-    limited(state, event.referral, known)
+    limited(state, event.referral, known, meta.now)
 
 
-def limited(state: Region, name: str, known: Referral) -> None:
+def limited(state: Region, name: str, known: Referral, now: int) -> None:
     """Nobody has accepted the referral, and nobody may for ever."""
-    if known.limit is not None:
-        state.expects(Due(known.limit, "limit", name))
+    if known.limit is None:
+        return
+    state.expects(Due(known.limit, "limit", name))
+    for at, percent in known.limit_reminders(now):
+        state.expects(Due(at, "remind", name, percent=percent, end=known.limit))
 
 
-def amended(state: Region, _: Meta, event: ReferralAmended) -> None:
+def agency_reminded(state: Region, _: Meta, event: AgencyReminded) -> None:
+    state.settle("remind", event.referral)
+
+
+def amended(state: Region, meta: Meta, event: ReferralAmended) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
     amended = state.referrals[event.referral] = known.amended(event)
     if amended.urgency != GATHERED and event.referral in state.window:
         state.window.remove(event.referral)
     if amended.limit != known.limit:
-        limited(state, event.referral, amended)
+        limited(state, event.referral, amended, meta.now)
 
 
 def held(state: Region, meta: Meta, event: ReferralHeld) -> None:
@@ -91,7 +99,7 @@ def resumed(state: Region, meta: Meta, event: ReferralResumed) -> None:
     known.on_hold, known.held_until, known.round_from = False, None, len(known.tasks)
     if known.unaccepted_since is None:
         known.unaccepted_since = meta.now
-        limited(state, event.referral, known)
+        limited(state, event.referral, known, meta.now)
 
 
 def waitlisted(state: Region, _: Meta, event: ReferralWaitlisted) -> None:

@@ -148,7 +148,7 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
             _not_kept_after_all(state, task.service)
         known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
         known.unaccepted_since = meta.now
-        limited(state, event.referral, known)
+        limited(state, event.referral, known, meta.now)
 
 
 def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
