@@ -352,6 +352,7 @@ _WORDS: Final = {
     "FollowUpDue": ("time to ask how it is", "until"),
     "FollowedUp": ("how it is was reported", "until"),
     "Reminded": ("reminder: act", "before"),
+    "AgencyReminded": ("reminder: nobody has accepted", "closed"),
     "Escalated": ("not done in time", "due"),
 }
 """What is said of an event whose name isn't plain enough, and before its moment."""

@@ -304,7 +304,7 @@ def hold(
     reason: Annotated[HoldReason, typer.Option(help="Why.")],
     until: Until = None,
 ) -> Answer:
-    """Let it rest, until a date or until it is resumed."""
+    """Let it rest until a date, else for as long as its protocol lets it, or until it is resumed."""
     return bus.hold(referral, reason, _millis(until), id=id)
 
 

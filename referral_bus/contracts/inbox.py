@@ -94,8 +94,8 @@ class AmendReferral(Submission):
 
 
 class HoldReferral(Submission):
-    """Rest until a date or until it is resumed: the referral before a service has accepted it (its agency says so), or the accepted
-    service (its provider says so)."""
+    """Rest until a date or until it is resumed before: the referral before a service has accepted it (its agency says so), or the accepted
+    service (its provider says so). Without a date it rests for as long as its protocol lets it at most (``longest_hold_ms``)."""
 
     referral: ReferralId
     reason: HoldReason
@@ -224,7 +224,7 @@ class ConfirmHandoff(Submission):
 
 class ReportOutcome(Submission):
     """The provider says what came of it, or corrects what it said. ``ended_at`` is when the service ended (epoch milliseconds, UTC), where
-    that was before it is said."""
+    that was before it is said; a correction that leaves it out leaves it as it was."""
 
     referral: ReferralId
     result: OutcomeResult

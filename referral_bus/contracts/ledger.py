@@ -35,6 +35,7 @@ from referral_bus.contracts.vocabulary import (
     DenialReason,
     FollowUpDay,
     FreedBecause,
+    HeldReason,
     HoldReason,
     Means,
     Mode,
@@ -120,10 +121,10 @@ class ReferralAmended(Event):
 
 
 class ReferralHeld(Event):
-    """The referral rests, until a moment or until it is resumed. Its offers ended before."""
+    """The referral rests, until a moment or until it is resumed before. Its offers ended before."""
 
     referral: ReferralId
-    reason: HoldReason
+    reason: HeldReason
     until: Millis | None = None
 
 
@@ -370,7 +371,7 @@ class ServiceStarted(Event):
 
 
 class TaskHeld(Event):
-    """The accepted service rests; its place stays taken."""
+    """The accepted service rests, until a moment or until it is resumed before; its place stays taken."""
 
     referral: ReferralId
     task: TaskId
@@ -444,7 +445,8 @@ class HandoffRetracted(Event):
 
 class OutcomeReported(Event):
     """What came of it, as the provider says. One that ``corrects`` the event at that sequence came after the referral was closed.
-    ``ended_at`` is when the service ended, where that was before it was said: follow-ups count from it."""
+    ``ended_at`` is when the service ended, where that was before it was said: follow-ups count from it, also where it is corrected. Nobody
+    who did not come is followed up."""
 
     referral: ReferralId
     task: TaskId
@@ -491,6 +493,16 @@ class Reminded(Event):
     task: TaskId
     step: StepName
     party: OrganisationId
+    percent: Annotated[int, Field(ge=1, le=99)]
+    due: Millis
+
+
+class AgencyReminded(Event):
+    """A part of the time is over that the referral may go without an acceptance (``percent`` of it): its agency is told. ``due`` is when
+    all of it will be, and the referral is closed if nobody has accepted it by then."""
+
+    referral: ReferralId
+    agency: OrganisationId
     percent: Annotated[int, Field(ge=1, le=99)]
     due: Millis
 
@@ -763,6 +775,7 @@ EVENTS: tuple[type[Event], ...] = (
     FollowUpDue,
     FollowedUp,
     Reminded,
+    AgencyReminded,
     Escalated,
     ReferralClosed,
     JoinedOutcomeCorrected,

@@ -131,6 +131,8 @@ class Protocol(Message):
     referral_limits: OfferLimits | None = None
     """How long a referral may go without an acceptance, all in all, before it is closed. The time it rests at its agency's wish, is
     accepted or split does not count; the time it waits for a provider's date does. Only a reopening gives it all that time again."""
+    referral_reminders: Annotated[Reminders, AfterValidator(_must_ascend)] = Field(default_factory=list)
+    """When to remind its agency of that, in per cent of ``referral_limits``."""
     escalate_to: OrganisationId | None = None
     business_time: bool = False
     calendar: Code | None = None
@@ -141,9 +143,9 @@ class Protocol(Message):
     reopen_ms: Annotated[int, Field(ge=0, le=7_776_000_000)] = 2_592_000_000
     """How long after its end a referral can be reopened: 90 days at most, since after that it is forgotten."""
     longest_hold_ms: _Limit = 7_776_000_000
-    """How far ahead a referral or a service may be put on hold."""
+    """How far ahead a referral or a service may be put on hold; for so long it is where no date is given."""
     follow_up_days: Annotated[list[FollowUpDay], Field(max_length=2)] = Field(default_factory=list)
-    """How many days after a completed referral its provider is asked how it is."""
+    """How many days after the service of a completed referral ended its provider is asked how it is; not of a person who never came."""
     elsewhere_ms: _Limit = 60_000
     """How long another region may take to answer; then it is done without."""
 
@@ -160,6 +162,10 @@ class Protocol(Message):
                     raise ValueError(
                         f"steps: acknowledging ({urgency}) must take less time than answering the offer"
                     )
+        if self.referral_reminders and self.referral_limits is None:
+            raise ValueError(
+                "referral_reminders: they are shares of referral_limits, which the protocol lacks"
+            )
         if self.business_time and self.calendar is None:
             raise ValueError(
                 "calendar: limits in business time need one, for organisations without their own"

@@ -125,7 +125,8 @@ class AmendRequest(AmendBody):
 
 
 class HoldBody(Part):
-    """Why it rests, and until when: epoch milliseconds, UTC. Without a date it rests until it is resumed."""
+    """Why it rests, and until when: epoch milliseconds, UTC. Without a date it rests until it is resumed, or for as long as its protocol
+    lets it at most."""
 
     reason: HoldReason
     until: Millis | None = None

@@ -119,7 +119,10 @@ DECLINES: Final[dict[DeclineReason, Decline]] = {
 UNKEPT: Final[frozenset[DeclineReason]] = frozenset({"no_capacity", "full_until"})
 """The declines by which a service does not keep what it said of its places."""
 
-HoldReason = Literal["person_asked", "hospital_stay", "in_custody", "documents_pending", "declined", "other"]
+HoldReason = Literal["person_asked", "hospital_stay", "in_custody", "documents_pending", "other"]
+"""Why a party lets something rest."""
+HeldReason = Literal[HoldReason, "declined"]
+"""Why a referral rests: at its agency's wish, or because a provider declined until a date, which no party may say for it."""
 ReopenReason = Literal["need_returned", "closed_in_error", "service_ended", "other"]
 CancelReason = Literal[
     "taken_elsewhere",

@@ -13,6 +13,7 @@ FOR_THE_AGENCY: Final = frozenset(
         "ReferralWaitlisted",
         "ReferralCalled",
         "ReferralQueued",
+        "AgencyReminded",
         "CapacityRequested",
         "CapacityReturned",
         "ReferralSplit",

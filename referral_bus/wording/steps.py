@@ -8,6 +8,7 @@ from typing import Final
 
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
+    AgencyReminded,
     CapacityRequested,
     CapacityReturned,
     ContactReported,
@@ -195,6 +196,8 @@ def step(event: Event, name: Callable[[str], str], show_outcome: bool) -> str | 
             return f"After {event.days} days, as {event.by} says: {_words(event.result)}.{_corrects(event.corrects)}"
         case Reminded():
             return f"{event.party} was reminded of {_STEPS[event.step]}, due at {time(event.due)}."
+        case AgencyReminded():
+            return f"{event.agency} was reminded that nobody has accepted; if nobody does, it is closed at {time(event.due)}."
         case Escalated():
             return (
                 f"Overdue since {time(event.due)}: {_STEPS[event.step]}. {event.to or 'Operations'} was told."

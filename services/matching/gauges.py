@@ -13,7 +13,8 @@ from referral_bus.contracts.vocabulary import URGENCIES
 from referral_bus.log.port import Partition
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
-from services.matching.core.state import DAY_MS, Region
+from services.matching.core.referral import DAY_MS
+from services.matching.core.state import Region
 from services.matching.partition import PartitionWork
 
 LOOK_SECONDS: Final = 5.0

@@ -35,7 +35,7 @@ from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 6
+STATE_VERSION: Final = 9
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -379,6 +379,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
             asked=tuple(closed.asked),
             never=frozenset(closed.never),
             followed=tuple(Followed(*one) for one in closed.followed),
+            to_ask=tuple(closed.to_ask),
             served=_served(closed.served),
         )
     for sequence, admitted, waiting_for, until in tables["parked"]:

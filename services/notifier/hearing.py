@@ -17,6 +17,7 @@ from referral_bus.contracts import inbox
 from referral_bus.contracts.ids import OF_THE_BUS, ReferralId, TaskId, referral_of
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
+    AgencyReminded,
     CapacityChanged,
     CapacityDenied,
     CapacityDoubted,
@@ -148,6 +149,7 @@ _HEARD_BY_THE_AGENCY_ALONE = (
     | ReferralResumed
     | ReferralWaitlisted
     | ReferralQueued
+    | AgencyReminded
     | ReferralSplit
     | ReferralReopened
     | JoinedOutcomeCorrected
@@ -414,7 +416,7 @@ def _moment(event: Event) -> int | None:
             return event.review
         case ReferralQueued():
             return event.until
-        case Reminded() | Escalated():
+        case Reminded() | AgencyReminded() | Escalated():
             return event.due
         case _:
             return None

@@ -180,6 +180,7 @@ class ViewTables:
             Column("started_at", BigInteger, nullable=True),
             Column("held_until", BigInteger, nullable=True),
             Column("missed", Integer, nullable=False),
+            Column("questions", Integer, nullable=False),
             Column("ended_at", BigInteger, nullable=True),
             Index("tasks_referral", "referral"),
             Index("tasks_inbox", "provider", "offered_at", "task"),

@@ -90,6 +90,7 @@ PROTOCOLS: Final = (
         parking_ms=5 * MINUTE,
         steps=_STEPS,
         referral_limits=OfferLimits(crisis=4 * DAY, urgent=8 * DAY, routine=20 * DAY),
+        referral_reminders=[50, 80],
         follow_up_days=[30, 90],
         escalate_to="police",
     ),

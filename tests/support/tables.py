@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,7 @@ from tests.support.deciding import (
     publish,
     reply,
     report,
+    retract,
     start,
     subject_of,
     transfer,
@@ -269,8 +271,38 @@ def _brought(codec: Codec, situation: Situation) -> tuple[World, str]:
     return world, referral
 
 
+def _come_so_far(
+    scheduled: bool, missed: bool, handed_over: bool, rested: bool, world: World, referral: str
+) -> None:
+    """The shelter serves, and this was reported of it; it may have rested since."""
+    world.send(accept(referral, starts_at=world.now + DAY if scheduled else None), "shelter")
+    if missed:
+        world.send(no_show(referral), "shelter")
+    for who in ("shelter", "police") if handed_over else ():
+        world.send(handoff(referral), who)
+    for body in (hold(referral), go_on(referral)) if rested else ():
+        world.send(body, "shelter")
+
+
+def _however_far_a_service_has_come(codec: Codec) -> None:
+    """It rests and goes on, the person doesn't come or is handed over, and each report is taken back."""
+    for so_far in product((False, True), repeat=4):
+        world, referral = _brought(codec, partial(_come_so_far, *so_far))
+        reports = [one.sequence for one in world.state.referrals[referral].reports]
+        for said in (
+            [(hold(referral), "shelter"), (go_on(referral), "shelter")],
+            [(no_show(referral), "shelter")],
+            [(handoff(referral), "shelter"), (handoff(referral), "police")],
+            *([(retract(referral, one), who) for who in ("shelter", "police")] for one in reports),
+        ):
+            world, referral = _brought(codec, partial(_come_so_far, *so_far))
+            for body, who in said:
+                world.send(body, who)
+
+
 def everything_said_everywhere(codec: Codec) -> None:
     """In each situation everybody says each thing once."""
+    _however_far_a_service_has_come(codec)
     for situation in SITUATIONS:
         there: tuple[World, str] | None = None
         for saying, sender in product([*SAYINGS, *ODD], SENDERS):

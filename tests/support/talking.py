@@ -8,6 +8,7 @@ from typing import Final
 from referral_bus.contracts.inbox import AmendReferral, Submission
 from tests.support.deciding import (
     DAY,
+    HOUR,
     HOUSING,
     World,
     accept,
@@ -59,6 +60,7 @@ OF_SERVICE: Final[dict[str, Saying]] = {
     "contact": lambda world, referral, _: contact(referral, world.now),
     "handoff": lambda world, referral, _: handoff(referral, world.now),
     "outcome": lambda _, referral, __: outcome(referral),
+    "outcome of before": lambda world, referral, _: outcome(referral, ended_at=world.now - HOUR),
     "give back": lambda _, referral, attempt: give_back(referral, attempt),
     "give back until": lambda world, referral, attempt: give_back(
         referral, attempt, "full_until", world.now + DAY

@@ -20,6 +20,7 @@ from referral_bus.contracts.vocabulary import (
     Urgency,
 )
 
+DAY_MS: Final = 24 * 3_600_000
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
 _NOT_OFFERED: Final[frozenset[BusinessStatus]] = frozenset({"reserving", "no-place", "no-answer"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
@@ -54,6 +55,8 @@ class Task(NamedTuple):
     """How far the accepted service has come, which is where it goes on if it rests."""
     parked_until: int | None = None
     """The date until which the provider declined, or gave the person back."""
+    questions: int = 0
+    """How many of the provider's questions about the offer its agency has not answered."""
 
     @property
     def is_open(self) -> bool:
@@ -108,6 +111,7 @@ class Served(NamedTuple):
     """The parties that confirmed the warm handoff."""
     ended_at: int
     """When the service ended, from which follow-ups count."""
+    result: OutcomeResult
     reports: tuple[Report, ...] = ()
 
 
@@ -235,6 +239,17 @@ class Referral:
             return None
         return self.unaccepted_since + max(0, limits.of(self.urgency) - self.unaccepted_for)
 
+    def limit_reminders(self, now: int) -> list[tuple[int, int]]:
+        """When its agency is to be reminded of :attr:`limit`, each with what per cent of the time is over then. Of what is over already,
+        the last, at once: the limit is another now than was said before."""
+        limits = self.protocol.referral_limits
+        if limits is None or self.unaccepted_since is None:
+            return []
+        whole, begins = limits.of(self.urgency), self.unaccepted_since - self.unaccepted_for
+        moments = [(begins + whole * percent // 100, percent) for percent in self.protocol.referral_reminders]
+        over = [(now, percent) for at, percent in moments if at <= now]
+        return [*over[-1:], *(one for one in moments if one[0] > now)]
+
     def stands_still(self, now: int) -> None:
         """It can't be accepted from now on, and what is left of its time stays."""
         if self.unaccepted_since is not None:
@@ -308,6 +323,8 @@ class Closed(NamedTuple):
     """The referral ended with that outcome."""
     followed: tuple[Followed, ...] = ()
     """How it was said to be afterwards, for each day at most once."""
+    to_ask: tuple[int, ...] = ()
+    """After how many days its provider is still to be asked how it is."""
     part_of: str | None = None
     was_split: bool = False
     in_error: bool = False
@@ -325,6 +342,14 @@ class Closed(NamedTuple):
     def follow_up(self, days: int) -> Followed | None:
         """What was said of how it is so many days later."""
         return next((one for one in self.followed if one.days == days), None)
+
+    def follow_up_at(self, days: int) -> int | None:
+        """When its provider is to be asked how it is so many days later; None where it is not, as of a person who never came."""
+        if self.served is None or self.served.result == "no_show":
+            return None
+        if days not in self.to_ask or self.follow_up(days) is not None:
+            return None
+        return self.served.ended_at + days * DAY_MS
 
     def counts(self, name: str, part: Closed) -> bool:
         """Whether the outcome was joined from what came of this part; one that was reopened since goes on for itself."""

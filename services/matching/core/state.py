@@ -23,10 +23,9 @@ from services.matching.core.calendar import BusinessTime, prepare
 from services.matching.core.judging.catalogue import Catalogue
 from services.matching.core.judging.places import Places, Reliability
 from services.matching.core.judging.vocabularies import Vocabularies
-from services.matching.core.referral import Closed, Referral
+from services.matching.core.referral import DAY_MS, Closed, Referral
 from services.matching.core.rules import FIRST
 
-DAY_MS: Final = 24 * 3_600_000
 HORIZON_MS: Final = 90 * DAY_MS
 """How long repeats are recognised: 90 days."""
 CLOSED_MS: Final = 120 * DAY_MS
@@ -106,9 +105,9 @@ DueKind = Literal[
 
 class Due(NamedTuple):
     """Something that falls due. ``about`` is a referral, ``number`` its attempt (a sequence where a submission is parked, days where a
-    follow-up is due, 0 where the referral itself rests); of a reminder or a step also which one, after what share of its time, and when all
-    of it is over. Where a place is lent, ``about`` is the other region's task; where
-    places are doubted, it is their unit.
+    follow-up is due, 0 where the referral itself rests or goes unaccepted); of a reminder or a step also which one, after what share of its
+    time, and when all of it is over. Where a place is lent, ``about`` is the other region's task; where places are doubted, it is their
+    unit.
 
     What is not due any more never is again: whoever looks for what is due lets go of it, and may look at any time. What begins anew falls
     due by a time of its own.
@@ -283,13 +282,7 @@ class Region:
         if due.kind == "follow_up":
             # However late it is: a region that slept for months asks then.
             closed = self.closed.get(due.about)
-            return (
-                closed is not None
-                and closed.completed
-                and closed.served is not None
-                and closed.follow_up(due.number) is None
-                and due.at == closed.served.ended_at + due.number * DAY_MS
-            )
+            return closed is not None and closed.follow_up_at(due.number) == due.at
         if due.kind == "lent":
             lent = self.lent.get(due.about)
             return lent is not None and not lent.taken and lent.until == due.at
@@ -306,6 +299,8 @@ class Region:
                 return known.waits_for is not None and known.review_at == due.at
             case "limit":
                 return known.limit == due.at
+            case "remind" if not due.number:
+                return known.limit == due.end
         if not known.before < due.number <= known.before + len(known.tasks):
             return False
         task = known.attempt(due.number)

@@ -110,6 +110,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
                     "started_at": None,
                     "held_until": None,
                     "missed": 0,
+                    "questions": 0,
                     "ended_at": None,
                 },
             )
@@ -123,9 +124,11 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
         case OfferAcknowledged():
             return {"business_status": "acknowledged", "acknowledged_at": now}
         case InformationAsked():
-            return {"business_status": "screening", "acknowledged_at": row["acknowledged_at"] or now}
+            asked = {"acknowledged_at": row["acknowledged_at"] or now, "questions": row["questions"] + 1}
+            return {"business_status": "screening", **asked}
         case InformationGiven():
-            return {"business_status": "acknowledged"}
+            left = row["questions"] - 1
+            return {"business_status": "screening" if left else "acknowledged", "questions": left}
         case AcceptanceClaimed():
             return {"business_status": "accepting"}
         case OfferAccepted():
@@ -168,6 +171,8 @@ def _change(event: Event, row: Row, now: int) -> dict[str, Any]:
                 if event.result in MET
                 else _ended("failed", "failed", at)
             )
+        case OutcomeReported() if event.ended_at is not None:
+            return {"ended_at": event.ended_at}
         case _:
             return {}
 

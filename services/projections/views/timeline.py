@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
+    AgencyReminded,
     CapacityRequested,
     CapacityReturned,
     ContactReported,
@@ -106,6 +107,7 @@ SHOWN: Final[dict[type[Event], tuple[str, ...]]] = {
     JoinedOutcomeCorrected: ("part", "result", "corrects"),
     FollowUpDue: ("days", "provider"),
     FollowedUp: ("days", "by", "result", "corrects"),
+    AgencyReminded: ("agency", "percent", "due"),
     Reminded: ("step", "party", "percent", "due"),
     Escalated: ("step", "to", "due"),
     ReferralClosed: ("status", "reason", "result"),

@@ -149,8 +149,10 @@ class _Waits:
             case InformationAsked():
                 yield from self._done(event.task, {"acknowledge"})
                 task = the(self._known, "tasks", event.task)
-                yield self._begin("information", "agency", self._of_row(task), task["expires_at"])
-            case InformationGiven():
+                if not task["questions"]:
+                    yield self._begin("information", "agency", self._of_row(task), task["expires_at"])
+            case InformationGiven() if the(self._known, "tasks", event.task)["questions"] == 1:
+                # The last question that was open.
                 yield from self._done(event.task, {"information"})
             case AcceptanceClaimed():
                 # The provider has answered; what is left is for the region of its service.
@@ -193,6 +195,9 @@ class _Waits:
                 yield from self._to_be_confirmed(event)
             case OutcomeReported() if event.corrects is None:
                 yield from self._done(event.task)
+            case OutcomeReported() if event.result == "no_show":
+                # Nobody was served after all, whom one could ask after.
+                yield from self._end(row for row in self._waiting() if row["waits_for"] == "follow_up")
             case Reminded():
                 yield from self._reminded(event)
             case Escalated():

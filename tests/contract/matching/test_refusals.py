@@ -571,6 +571,15 @@ def _second_acceptance(world: World) -> list[Event]:
     return world.send(accept(referral, near), "clinic")
 
 
+def _answered_once_it_was_accepted(world: World) -> list[Event]:
+    heard_of(world, lent_out("far", "south"))
+    referral = world.refer()
+    answers(world, referral, "held", 1)
+    world.send(AskForInformation(task=task_id(referral, 1), sealed_question=b"sealed"), "shelter")
+    world.send(accept(referral), "shelter")
+    return world.send(reply(referral), "police")
+
+
 def _answer_too_late(world: World) -> list[Event]:
     heard_of(world, lent_out("far", "south"))
     referral = world.refer()
@@ -915,6 +924,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("listing_outdated", "places of before", lambda w: _places_told(w, "far", "south", 1)),
     ("region_mismatch", "places of another region counted here", _counted_elsewhere),
     ("subject_erased", "proposed", _proposed_after_forgetting),
+    ("offer_not_open", "answered once it was accepted", _answered_once_it_was_accepted),
     ("offer_not_open", "its place is asked for still", _answered_while_the_place_is_asked_for),
 ]
 

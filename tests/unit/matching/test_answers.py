@@ -17,6 +17,7 @@ from referral_bus.contracts.ledger import (
     OfferMade,
     ReferralClosed,
     ReferralHeld,
+    Reminded,
     ServiceProposed,
     TaskCancelled,
 )
@@ -96,6 +97,25 @@ def test_a_question_and_its_answer_go_between_provider_and_agency_sealed_while_t
     assert world.task(referral).business == "acknowledged"
     assert world.task(referral).expires_at == expires_at
     assert kinds(world.send(ask(referral), "shelter")) == ["InformationAsked"]
+
+
+def test_each_question_is_answered_and_the_offer_waits_for_its_agency_until_all_are(world: World) -> None:
+    world.follow(offer_reminders=[50, 90])
+    referral = offered(world)
+    reliability = world.state.reliability.copy()
+    for _ in range(2):
+        world.send(ask(referral), "shelter")
+    assert kinds(world.send(reply(referral), "police")) == ["InformationGiven"]
+    assert world.task(referral).business == "screening"
+    [reminded] = world.tick(world.now + 6 * MINUTE)
+    assert isinstance(reminded, Reminded)
+    assert reminded.party == "police"
+    assert kinds(world.send(reply(referral), "police")) == ["InformationGiven"]
+    assert world.task(referral).business == "acknowledged"
+    assert refused(world.send(reply(referral), "police")) == "nothing_asked"
+    world.send(ask(referral), "shelter")
+    assert "OfferExpired" in kinds(world.tick(world.now + HOUR))
+    assert world.state.reliability == reliability, "it was the agency that did not answer"
 
 
 def test_an_answer_nobody_asked_for_or_from_somebody_else_is_refused(world: World) -> None:

@@ -13,6 +13,7 @@ from referral_bus.contracts.ledger import (
     HandoffConfirmed,
     NoShowReported,
     OutcomeReported,
+    ReferralClosed,
     Reminded,
     ServiceStarted,
 )
@@ -410,6 +411,83 @@ def test_a_referral_that_ended_without_an_outcome_is_not_followed_up(world: Worl
     world.send(withdraw(referral), "police")
     assert world.tick(world.now + 100 * DAY) == []
     assert refused(world.send(follow_up(referral), "police")) == "no_follow_up"
+
+
+def test_follow_ups_count_from_the_end_as_it_is_corrected(world: World) -> None:
+    world.follow(follow_up_days=[30, 90])
+    referral = accepted(world)
+    ended_at = world.now + DAY
+    world.send(outcome(referral), "shelter", at=world.now + 10 * DAY)
+    world.send(outcome(referral, ended_at=ended_at), "shelter")
+    assert world.tick(ended_at + 30 * DAY - 1) == []
+    assert world.tick(ended_at + 30 * DAY) == [FollowUpDue(referral=referral, days=30, provider="shelter")]
+    assert world.tick(ended_at + 90 * DAY - 1) == []
+    assert world.tick(ended_at + 90 * DAY) == [FollowUpDue(referral=referral, days=90, provider="shelter")]
+    assert world.tick(ended_at + 200 * DAY) == []
+
+
+def test_what_was_asked_by_the_end_as_it_was_first_said_is_not_asked_again(world: World) -> None:
+    world.follow(follow_up_days=[30, 90])
+    referral = accepted(world)
+    began = world.now
+    world.send(outcome(referral, ended_at=began), "shelter", at=began + 20 * DAY)
+    assert kinds(world.tick(began + 30 * DAY)) == ["FollowUpDue"]
+    world.send(outcome(referral, ended_at=began + 10 * DAY), "shelter")
+    assert world.tick(began + 99 * DAY) == []
+    assert world.tick(began + 100 * DAY) == [FollowUpDue(referral=referral, days=90, provider="shelter")]
+
+
+def test_a_correction_that_says_no_end_leaves_it_as_it_was_said(world: World) -> None:
+    world.follow(follow_up_days=[30])
+    referral = accepted(world)
+    ended_at = world.now
+    world.send(outcome(referral, ended_at=ended_at), "shelter", at=ended_at + 10 * DAY)
+    world.send(outcome(referral, "not_met"), "shelter")
+    assert kinds(world.tick(ended_at + 30 * DAY)) == ["FollowUpDue"]
+
+
+def test_a_person_who_never_came_is_not_followed_up_and_their_referral_is_completed(world: World) -> None:
+    """In FHIR the request is completed, since what it asked for was tried to the end; that it came to nothing is what the failed task and
+    the result say."""
+    world.follow(follow_up_days=[30, 90])
+    referral = accepted(world)
+    assert world.send(outcome(referral, "no_show"), "shelter")[-1] == ReferralClosed(
+        referral=referral, status="completed", reason="outcome_reported", result="no_show"
+    )
+    assert world.tick(world.now + 100 * DAY) == []
+
+
+def test_a_need_that_was_not_met_is_followed_up(world: World) -> None:
+    world.follow(follow_up_days=[30])
+    referral = accepted(world)
+    assert world.send(outcome(referral, "not_met"), "shelter")[-1] == ReferralClosed(
+        referral=referral, status="completed", reason="outcome_reported", result="not_met"
+    )
+    assert kinds(world.tick(world.now + 30 * DAY)) == ["FollowUpDue"]
+
+
+def test_whether_a_person_is_followed_up_goes_by_the_outcome_that_counts(world: World) -> None:
+    world.follow(follow_up_days=[30, 90])
+    referral = closed(world)
+    at = world.now
+    world.send(outcome(referral, "no_show"), "shelter")
+    assert world.tick(at + 40 * DAY) == []
+    world.send(outcome(referral, "need_met"), "shelter")
+    assert kinds(world.tick(at + 40 * DAY + 2)) == ["FollowUpDue"]
+    world.send(outcome(referral, "no_show"), "shelter")
+    assert world.tick(at + 100 * DAY) == []
+
+
+def test_a_correction_of_a_service_that_ended_after_its_referral_was_withdrawn_asks_nobody(
+    world: World,
+) -> None:
+    world.follow(follow_up_days=[30])
+    referral = accepted(world)
+    world.send(start(referral), "shelter")
+    world.send(withdraw(referral), "police")
+    world.send(outcome(referral), "shelter")
+    world.send(outcome(referral, ended_at=world.now - HOUR), "shelter")
+    assert world.tick(world.now + 31 * DAY) == []
 
 
 def test_a_corrected_outcome_does_not_move_the_follow_up(world: World) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.ids import task_id
-from referral_bus.contracts.inbox import AdoptReference
+from referral_bus.contracts.inbox import AdoptReference, AmendReferral
 from referral_bus.contracts.ledger import (
+    AgencyReminded,
     Escalated,
     FollowUpDue,
     OfferAccepted,
@@ -40,6 +41,7 @@ from tests.support.deciding import (
     refused,
     reply,
     start,
+    transfer,
     withdraw,
 )
 
@@ -284,6 +286,56 @@ def test_a_referral_that_was_accepted_in_time_is_not_closed(world: World) -> Non
     referral = accepted(world, referral_limits=each(HOUR))
     assert world.tick(world.now + 30 * DAY) == []
     assert world.task(referral).is_taken
+
+
+def test_its_agency_is_reminded_before_a_referral_has_gone_unaccepted_for_too_long(world: World) -> None:
+    world.follow(referral_limits=each(10 * DAY), referral_reminders=[50, 80], waitlist_review_ms=30 * DAY)
+    world.publish(offers("beds", available=0))
+    referral = world.refer(mode="waitlist")
+    opened_at = world.now
+    due = opened_at + 10 * DAY
+    for percent, at in ((50, opened_at + 5 * DAY), (80, opened_at + 8 * DAY)):
+        assert world.tick(at - 1) == []
+        assert world.tick(at) == [
+            AgencyReminded(referral=referral, agency="police", percent=percent, due=due)
+        ]
+    assert kinds(world.tick(due)) == ["ReferralClosed"]
+
+
+def test_an_agency_is_told_anew_when_the_time_that_is_left_ends_at_another_moment(world: World) -> None:
+    world.follow(referral_limits=each(10 * DAY), referral_reminders=[50, 60, 80], waitlist_review_ms=30 * DAY)
+    world.publish(offers("beds", available=0))
+    referral = world.refer(mode="waitlist")
+    opened_at = world.now
+    assert kinds(world.tick(opened_at + 7 * DAY)) == ["AgencyReminded", "AgencyReminded"]
+    world.send(transfer(referral), "police", at=opened_at + 7 * DAY)
+    world.send(hold(referral), "hospital", at=opened_at + 7 * DAY)
+    assert world.tick(opened_at + 20 * DAY) == []
+    world.send(go_on(referral), "hospital", at=opened_at + 20 * DAY)
+    due = opened_at + 23 * DAY
+    # Of what is over the last alone is said; what is to come, in its time.
+    for percent, at in ((60, opened_at + 20 * DAY), (80, opened_at + 21 * DAY)):
+        assert world.tick(at) == [
+            AgencyReminded(referral=referral, agency="hospital", percent=percent, due=due)
+        ]
+    assert kinds(world.tick(due)) == ["ReferralClosed"]
+
+
+def test_nobody_is_reminded_that_a_referral_goes_unaccepted_which_was_accepted(world: World) -> None:
+    accepted(world, referral_limits=each(HOUR), referral_reminders=[80])
+    assert world.tick(world.now + DAY) == []
+
+
+def test_a_more_urgent_referral_is_reminded_of_by_its_new_limit(world: World) -> None:
+    limits = {"crisis": 2 * DAY, "urgent": 10 * DAY, "routine": 20 * DAY}
+    world.follow(referral_limits=limits, referral_reminders=[50], waitlist_review_ms=30 * DAY)
+    world.publish(offers("beds", available=0))
+    referral = world.refer(mode="waitlist")
+    opened_at = world.now
+    world.send(AmendReferral(referral=referral, urgency="crisis"), "police")
+    reminded = AgencyReminded(referral=referral, agency="police", percent=50, due=opened_at + 2 * DAY)
+    assert world.tick(opened_at + DAY) == [reminded]
+    assert kinds(world.tick(opened_at + 30 * DAY)) == ["ReferralClosed"]
 
 
 # Business time

@@ -76,6 +76,16 @@ def test_a_count_may_be_a_day_old_and_no_older(world: World, age: int, taken: bo
         assert refused(events) == "capacity_outdated"
 
 
+def test_a_count_by_a_clock_that_is_ahead_does_not_make_right_ones_outdated(world: World) -> None:
+    world.publish(offers("beds", total=3))
+    [ahead] = world.send(report("beds", 3, 3, world.now + 9 * MINUTE), "shelter")
+    assert isinstance(ahead, CapacityChanged)
+    assert ahead.true_at == world.now
+    world.now += MINUTE
+    assert kinds(world.send(report("beds", 3, 1, world.now), "shelter")) == ["CapacityChanged"]
+    assert world.places() == (1, 0, 2)
+
+
 def test_everything_taken_within_the_day_before_is_counted_in(world: World) -> None:
     world.publish(offers("beds", total=9))
     world.accepted(number=1)

@@ -13,15 +13,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from referral_bus.contracts.ids import referral_of, region_of, task_id
-from referral_bus.contracts.inbox import AnswerCapacity, RequestCapacity, ReturnCapacity, TakeCapacity
+from referral_bus.contracts.inbox import (
+    AmendReferral,
+    AnswerCapacity,
+    RequestCapacity,
+    ReturnCapacity,
+    TakeCapacity,
+)
 from referral_bus.contracts.ledger import (
     CapacityDenied,
+    CapacityDoubted,
     CapacityFreed,
     CapacityReturned,
     OfferAccepted,
     OfferMade,
 )
 from referral_bus.contracts.reference import OfferLimits
+from referral_bus.contracts.services import Unit
 from referral_bus.contracts.vocabulary import LendingAnswer
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
@@ -42,7 +50,9 @@ from tests.support.deciding import (
     OPERATIONS,
     POLICY,
     PROTOCOL,
+    ask,
     decline,
+    give_back,
     go_on,
     hold,
     kinds,
@@ -54,6 +64,7 @@ from tests.support.deciding import (
     protocol,
     publish,
     refused,
+    reply,
     report,
     service_of,
     start,
@@ -158,6 +169,18 @@ def test_an_acceptance_is_one_once_the_region_of_the_service_has_taken_the_place
     assert business(between, referral) == "accepted"
     assert places(between, "south") == (0, 0, 1)
     assert places(between, "north") == (0, 0, 1)
+
+
+def test_a_question_about_an_offer_that_was_accepted_without_the_answer_is_answered_no_more(
+    between: Between,
+) -> None:
+    referral = between.refer("north")
+    between.flow()
+    between.say("north", ask(referral), "shelter")
+    between.accepts(referral)
+    assert refused(between.say("north", reply(referral), "police")) == "offer_not_open"
+    between.flow()
+    assert business(between, referral) == "accepted"
 
 
 def test_a_provider_is_told_when_it_takes_the_person_as_it_said(between: Between) -> None:
@@ -575,6 +598,64 @@ def test_a_return_that_overtakes_its_question_costs_the_place_only_until_the_hol
     [lent] = between["south"].state.lent.values()
     between.pass_time(lent.until - between.now)
     assert places(between, "south") == (1, 0, 0)
+
+
+def test_who_returns_a_taken_place_is_told_of_it_though_a_count_said_meanwhile_that_none_is_free(
+    between: Between,
+) -> None:
+    referral = between.refer("north")
+    between.flow()
+    between.accepts(referral)
+    between.flow()
+    between.say("north", outcome(referral), "shelter")
+    between.count("beds", 1, 0, "south")
+    between.read("south")
+    between.deliver("south", "north")
+    assert places(between, "north") == (0, 0, 1)
+    between.flow()
+    assert places(between, "north") == places(between, "south") == (1, 0, 0)
+
+
+def test_a_place_given_back_that_the_last_count_did_not_know_of_is_not_doubted_besides_those_it_did(
+    codec: Codec,
+) -> None:
+    between = Between(codec)
+    between.publish(lent_out("beds", "south", total=2))
+    referral = between.refer("north")
+    between.flow()
+    between.accepts(referral)
+    between.flow()
+    between.now += MINUTE
+    between.count("beds", 2, 2, "south")
+    between.say("north", give_back(referral, 1, "no_capacity"), "shelter")
+    between.flow()
+    [doubt] = [event for event in between["south"].events if isinstance(event, CapacityDoubted)]
+    assert doubt.places == 2
+    assert places(between, "south") == (0, 0, 0)
+
+
+def test_an_offer_lasts_no_longer_than_its_place_is_held_though_its_referral_is_less_urgent_by_then(
+    between: Between,
+) -> None:
+    referral = between.refer("north")
+    between.say("north", AmendReferral(referral=referral, urgency="routine"), "police")
+    between.flow()
+    made = [event for event in between["north"].events if isinstance(event, OfferMade)][-1]
+    [lent] = between["south"].state.lent.values()
+    assert made.expires_at + GRACE_MS <= lent.until
+
+
+def test_places_that_may_be_promised_beyond_those_there_are_count_once_their_region_says_what_is_free(
+    between: Between,
+) -> None:
+    places_of = Unit(unit=unit_of("beds", "south"), name="places", total=1, available=1, overbook=1)
+    between.say("south", publish(lent_out("beds", "south", units=[places_of])), "shelter")
+    between.read("south")
+    between.deliver("south", "north", most=1)
+    assert kinds(between["north"].events[-1:]) == ["ServiceListed"]
+    assert places(between, "north")[0] == 1
+    between.flow()
+    assert places(between, "north")[0] == places(between, "south")[0] == 2
 
 
 # What is refused

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from referral_bus.contracts.ids import task_id
+from referral_bus.contracts.inbox import HoldReferral
 from referral_bus.contracts.ledger import (
     OfferMade,
     ReferralClosed,
@@ -14,11 +16,13 @@ from referral_bus.contracts.ledger import (
     TaskHeld,
     TaskResumed,
 )
+from referral_bus.contracts.requests import HoldRequest
 from tests.support.deciding import (
     DAY,
     HOUR,
     HOUSING,
     MINUTE,
+    PROTOCOL,
     World,
     accept,
     decline,
@@ -42,10 +46,37 @@ def test_a_held_referral_ends_its_offers_frees_their_places_and_rests(world: Wor
     referral = world.refer()
     assert world.send(hold(referral), "police") == [
         TaskCancelled(referral=referral, task=task_id(referral, 1), provider="shelter", reason="held"),
-        ReferralHeld(referral=referral, reason="person_asked"),
+        ReferralHeld(referral=referral, reason="person_asked", until=world.now + PROTOCOL.longest_hold_ms),
     ]
     assert world.places() == (1, 0, 0)
-    assert world.tick(world.now + 100 * DAY) == []
+    assert world.tick(world.now + DAY) == []
+
+
+def test_a_referral_held_without_a_date_goes_on_after_the_longest_it_may_rest(world: World) -> None:
+    """Its time limits stand still while it rests, so that nothing else would ever end it."""
+    days = {"crisis": DAY, "urgent": DAY, "routine": DAY}
+    world.follow(longest_hold_ms=30 * DAY, referral_limits=days, silence="escalates")
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(hold(referral), "police")
+    until = world.now + 30 * DAY
+    assert world.tick(until - 1) == []
+    assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+    assert world.tick(until + DAY)[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="time_over"
+    )
+
+
+def test_a_service_held_without_a_date_goes_on_after_the_longest_it_may_rest(world: World) -> None:
+    start_in_a_day = {"step": "start", "limits": {"crisis": DAY, "urgent": DAY, "routine": DAY}}
+    world.follow(longest_hold_ms=30 * DAY, steps=[start_in_a_day])
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(hold(referral), "shelter")
+    until = world.now + 30 * DAY
+    assert world.tick(until - 1) == []
+    assert world.tick(until) == [TaskResumed(referral=referral, task=task_id(referral, 1))]
+    assert kinds(world.tick(until + DAY)) == ["Escalated"]
 
 
 def test_a_resumed_referral_goes_on_in_a_new_round_but_not_to_who_is_never_to_be_asked_again(
@@ -90,6 +121,17 @@ def test_a_referral_held_again_until_the_same_date_goes_on_once(world: World) ->
     assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
 
 
+def test_no_party_says_that_a_referral_rests_because_a_provider_declined(world: World) -> None:
+    """Where it does, its time runs on: that is for the bus to say."""
+    for said in (HoldReferral, HoldRequest):
+        with pytest.raises(ValidationError, match="reason"):
+            said.model_validate({"referral": of(), "reason": "declined"})
+    world.publish(offers("beds"))
+    referral = world.refer()
+    events = world.send(decline(referral, 1, "full_until", world.now + DAY), "shelter")
+    assert isinstance(events[-1], ReferralHeld) and events[-1].reason == "declined"
+
+
 @pytest.mark.parametrize("sender", ["hospital", "shelter"])
 def test_only_its_agency_holds_and_resumes_a_referral(world: World, sender: str) -> None:
     world.publish(offers("beds"))
@@ -121,7 +163,12 @@ def test_the_provider_holds_the_service_it_has_accepted_whose_place_stays_taken(
     referral = world.accepted()
     world.send(start(referral), "shelter")
     assert world.send(hold(referral), "shelter") == [
-        TaskHeld(referral=referral, task=task_id(referral, 1), reason="person_asked")
+        TaskHeld(
+            referral=referral,
+            task=task_id(referral, 1),
+            reason="person_asked",
+            until=world.now + PROTOCOL.longest_hold_ms,
+        )
     ]
     assert (world.task(referral).status, world.task(referral).business) == ("on-hold", "on-hold")
     assert world.places() == (0, 0, 1)

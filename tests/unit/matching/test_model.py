@@ -25,6 +25,7 @@ from referral_bus.contracts.ledger import (
     ELSEWHERE,
     EVENTS,
     GENESIS_HASH,
+    AgencyReminded,
     CapacityChanged,
     CapacityDoubted,
     CapacityTrusted,
@@ -105,6 +106,7 @@ from tests.support.deciding import (
     start,
     stated_area,
     subject_of,
+    transfer,
     withdraw,
 )
 from tests.support.talking import OF_AGENCY, OF_OFFERS, OF_SERVICE, SAYINGS, Saying
@@ -124,7 +126,13 @@ _DAILY = {"crisis": DAY, "urgent": DAY, "routine": 2 * DAY}
 PROTOCOLS: list[dict[str, Any]] = [
     {"maximum_offers": 1},
     {"maximum_offers": 6, "follow_up_days": [30, 90], "offer_reminders": [50]},
-    {"maximum_offers": 9, "broadcast_width": 2, "silence": "escalates", "referral_limits": _DAILY},
+    {
+        "maximum_offers": 9,
+        "broadcast_width": 2,
+        "silence": "escalates",
+        "referral_limits": _DAILY,
+        "referral_reminders": [30, 60],
+    },
     {
         "maximum_offers": 9,
         "referral_limits": _HOURLY,
@@ -199,6 +207,8 @@ class Anybody(RuleBasedStateMachine):
         self.waited: dict[str, Waited] = {}
         self.outcomes: set[str] = set()
         self.to_follow_up: set[tuple[str, int]] = set()
+        """Unless the person never came, by the outcome that counts."""
+        self.result: dict[str, OutcomeResult] = {}
         self.parked: set[int] = set()
         self.read()
 
@@ -445,6 +455,12 @@ class Anybody(RuleBasedStateMachine):
                 self.waited[event.referral] = Waited(now, self.waited[event.part_of].by(now))
             case ReferralOpened() | ReferralReopened():
                 self.waited[event.referral] = Waited(now)
+            case AgencyReminded():
+                known = self.reader.state.referrals[event.referral]
+                limits = known.protocol.referral_limits
+                assert limits is not None and event.due == known.limit
+                share = limits.of(known.urgency) * event.percent // 100
+                assert share <= self.waited[event.referral].by(now), "reminded too early"
             case OfferAccepted() | ReferralSplit():
                 self.waited[event.referral].stop(now)
             case ReferralHeld() if event.reason != "declined":
@@ -544,8 +560,9 @@ class Anybody(RuleBasedStateMachine):
             case OutcomeReported() if event.corrects is None:
                 self.over(self.taken.pop(event.task))
                 self.outcomes.add(event.referral)
+                self.result[event.referral] = event.result
             case OutcomeReported() if event.referral in self.outcomes:
-                self.came[event.referral] = event.result
+                self.came[event.referral] = self.result[event.referral] = event.result
             case Escalated() if event.step == "accept":
                 self.escalated.add(event.task or "")
             case CapacityDoubted():
@@ -557,6 +574,7 @@ class Anybody(RuleBasedStateMachine):
                 for described in event.definition.units:
                     self.full.pop(described.unit, None)
             case FollowUpDue():
+                assert self.result[event.referral] != "no_show"
                 self.to_follow_up.remove((event.referral, event.days))
             case FollowedUp():
                 self.to_follow_up.discard((event.referral, event.days))
@@ -589,7 +607,7 @@ class Anybody(RuleBasedStateMachine):
         assert not self.among(event.referral, self.open), "closed with an open offer"
         assert not self.among(event.referral, self.taken), "closed with a place taken"
         del self.round[event.referral]
-        if event.referral in self.outcomes:
+        if event.referral in self.outcomes and event.status == "completed":
             protocol = self.reader.state.closed[event.referral].protocol
             self.to_follow_up |= {(event.referral, days) for days in protocol.follow_up_days}
         for whole, parts in self.parts.items():
@@ -687,7 +705,7 @@ class Anybody(RuleBasedStateMachine):
         due = {
             (one.about, one.number) for one in state.due if one.kind == "follow_up" and state._still_due(one)
         }
-        assert due == self.to_follow_up
+        assert due == {one for one in self.to_follow_up if self.result[one[0]] != "no_show"}
 
     @invariant()
     def what_waits_is_what_was_parked(self) -> None:
@@ -797,6 +815,7 @@ class Life:
                 pick(PARTIES), pick(["police", "hospital"]), machine.referred + 1, 1, None, withdraw
             ),
             machine.another_owner_takes_over_from_a_snapshot,
+            self.a_referral_is_transferred,
         ]
         pick(likely if draw.random() < 0.85 else unlikely)()
         for name in INVARIANTS:
@@ -821,6 +840,12 @@ class Life:
         if reported:
             name, said = self.random.choice(reported)
             self.machine.send(retract(name, said.sequence), said.by)
+
+    def a_referral_is_transferred(self) -> None:
+        for name, known in list(self.machine.world.state.referrals.items())[:1]:
+            self.machine.send(
+                transfer(name, "hospital" if known.agency == "police" else "police"), known.agency
+            )
 
     def of_service(self) -> Saying:
         return self.random.choice([*OF_SERVICE.values(), OF_OFFERS["propose"]])

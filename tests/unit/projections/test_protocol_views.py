@@ -148,6 +148,24 @@ async def test_a_question_waits_for_the_agency_as_long_as_the_offer_is_open(worl
     ]
 
 
+async def test_an_offer_waits_for_its_agency_until_every_question_is_answered(world: World) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task, "provider": "shelter"}
+    await world.see(InformationAsked(**task, sealed_question=b"q1"))
+    since = world.region.now
+    await world.see(
+        InformationAsked(**task, sealed_question=b"q2"), InformationGiven(**task, sealed_answer=b"a1")
+    )
+    assert world.task(offer) == ("requested", "screening")
+    assert ("information", "agency") in world.waiting(opened.referral)
+    assert [row["since"] for row in world.views.table("waits") if row["waits_for"] == "information"] == [
+        since
+    ]
+    await world.see(InformationGiven(**task, sealed_answer=b"a2"))
+    assert world.task(offer) == ("requested", "acknowledged")
+    assert ("information", "agency") not in world.waiting(opened.referral)
+
+
 async def test_a_handoff_waits_for_each_party_until_both_have_confirmed(world: World) -> None:
     opened, offer = await world.offered()
     await world.see(accepted(offer))
@@ -416,6 +434,20 @@ async def test_what_is_reported_late_corrects_the_record_and_nothing_else(world:
     assert world.views.row("units", unit="un-north-beds")["taken"] == 0
     corrections = [row["type"] for row in world.views.table("events") if row["correction"]]
     assert corrections == ["ServiceStarted", "NoShowReported", "OutcomeReported"]
+
+
+async def test_a_corrected_end_is_the_tasks_and_who_never_came_is_asked_after_no_more(world: World) -> None:
+    opened, offer = await world.offered()
+    await world.see(accepted(offer), *completed(offer))
+    first = world.referral(opened.referral)["outcome_at"]
+    await world.see(FollowUpDue(referral=opened.referral, days=30, provider="shelter"))
+    about = {"referral": opened.referral, "task": offer.task, "corrects": first}
+    await world.see(OutcomeReported(**about, result="not_met", ended_at=START))
+    assert world.views.row("tasks", task=offer.task)["ended_at"] == START
+    assert ("follow_up", "provider") in world.waiting(opened.referral)
+    await world.see(OutcomeReported(**about, result="no_show"))
+    assert world.views.row("tasks", task=offer.task)["ended_at"] == START
+    assert world.waiting(opened.referral) == {}
 
 
 async def test_a_correction_of_before_a_reopening_says_nothing_of_what_comes_of_it_since(

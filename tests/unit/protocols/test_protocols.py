@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import AcknowledgeOffer, AdoptReference
 from referral_bus.contracts.ledger import (
+    AgencyReminded,
     Escalated,
     OfferExpired,
     OfferMade,
@@ -99,6 +100,15 @@ def test_a_community_referral_ends_after_fourteen_days(world: World) -> None:
     )
 
 
+def test_who_waits_for_a_place_is_spoken_of_before_their_time_is_over(world: World) -> None:
+    for number, (name, days) in enumerate([("community-referral", 14), ("coordinated-entry-housing", 90)]):
+        body = world.submission(urgency="routine", number=number + 5, protocol=name, mode="waitlist")
+        world.send(body, "police")
+        opened_at = world.now
+        reminded = [one for one in world.tick(opened_at + days * DAY - 1) if isinstance(one, AgencyReminded)]
+        assert [(one.percent, one.due) for one in reminded] == [(80, opened_at + days * DAY)]
+
+
 def test_coordinated_entry_is_followed_by_name_alone_and_silence_is_no_answer(world: World) -> None:
     body = world.submission(urgency="routine").model_copy(update={"protocol": "coordinated-entry-housing"})
     made = world.send(body, "police")[-1]
@@ -126,6 +136,7 @@ def test_coordinated_entry_holds_no_place_for_ever(world: World) -> None:
         ({"steps": ["start", "acknowledge"]}, "in the order"),
         ({"offer_reminders": [80, 50]}, "must rise"),
         ({"calendar": None}, "need one"),
+        ({"referral_limits": None}, "shares of referral_limits"),
         ({"maximum_offers": 0}, "greater than or equal to 1"),
     ],
 )

@@ -43,7 +43,8 @@ def count(asked: Asked, body: ReportCapacity) -> list[Event]:
         service=unit.service,
         total=body.total,
         available=body.available,
-        true_at=body.true_at,
+        # By a clock that is ahead, and what is counted rightly before that comes would be older than it.
+        true_at=min(body.true_at, now),
     )
     after = replace(unit)
     counted(after, event.total, event.available, event.true_at)

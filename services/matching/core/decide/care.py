@@ -35,7 +35,7 @@ from services.matching.core.closing import closing, corrected_whole
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.offering import cancelled
 from services.matching.core.decide.served import Service, own_service, service_of
-from services.matching.core.state import DAY_MS
+from services.matching.core.referral import DAY_MS
 
 MOST_REPORTS: Final = 500
 """No-shows and contacts that are taken of one service: more is a sender gone wrong, and each is remembered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.ledger import (
+    AgencyReminded,
     Escalated,
     Event,
     FollowUpDue,
@@ -57,6 +58,9 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
             ]
         case "window":
             return [] if state.policy is None else [close_window(state, state.policy, now, facts)]
+        case "remind" if not due.number:
+            known = state.referrals[name]
+            return [AgencyReminded(referral=name, agency=known.agency, percent=due.percent, due=due.end)]
         case "remind":
             return _reminders(state, due)
         case "offer":

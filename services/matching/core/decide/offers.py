@@ -133,7 +133,7 @@ def ask(asked: Asked, body: AskForInformation) -> list[Event]:
 
 
 def answer(asked: Asked, body: AnswerQuestion) -> list[Event]:
-    """The agency answers."""
+    """The agency answers, each question by itself."""
     located = asked.state.task(body.task)
     if located is None:
         return _over(asked, body.task)
@@ -143,8 +143,11 @@ def answer(asked: Asked, body: AnswerQuestion) -> list[Event]:
     task = known.attempt(number)
     if not task.is_open:
         return _not_open(body.task, task)
-    if task.business != "screening":
+    if not task.questions:
         return refused("nothing_asked", body.task)
+    if task.waits_for_region:
+        # It was accepted without the answer.
+        return refused("offer_not_open", body.task)
     return [
         InformationGiven(
             referral=name, task=body.task, provider=task.provider, sealed_answer=body.sealed_answer

@@ -103,19 +103,22 @@ def amend(asked: Asked, body: AmendReferral) -> list[Event]:
 
 
 def hold(asked: Asked, body: HoldReferral) -> list[Event]:
-    """Let the referral rest, or the service that has accepted it: whichever the sender may."""
+    """Let the referral rest, or the service that has accepted it: whichever the sender may. Neither rests for ever, since its time limits
+    stand still meanwhile: without a date it goes on after the longest that the protocol lets it rest."""
     state, admitted, now, _, _ = asked
     known = state.referrals.get(body.referral)
     if known is None:
         return refused("referral_closed", body.referral)
-    if body.until is not None and not now < body.until <= now + known.protocol.longest_hold_ms:
+    latest = now + known.protocol.longest_hold_ms
+    until = latest if body.until is None else body.until
+    if not now < until <= latest:
         return refused("time_out_of_range", body.referral)
     accepted = known.acceptance
     if accepted is not None and known.attempt(accepted).provider == admitted.source:
         if known.attempt(accepted).status == "on-hold":
             return refused("referral_on_hold", body.referral)
         task = task_id(body.referral, accepted)
-        return [TaskHeld(referral=body.referral, task=task, reason=body.reason, until=body.until)]
+        return [TaskHeld(referral=body.referral, task=task, reason=body.reason, until=until)]
     if known.agency != admitted.source:
         return refused("not_your_referral", body.referral)
     if accepted is not None:
@@ -126,7 +129,7 @@ def hold(asked: Asked, body: HoldReferral) -> list[Event]:
         return refused("referral_on_hold", body.referral)
     return [
         *cancelled(body.referral, known, known.offers, "held"),
-        ReferralHeld(referral=body.referral, reason=body.reason, until=body.until),
+        ReferralHeld(referral=body.referral, reason=body.reason, until=until),
     ]
 
 

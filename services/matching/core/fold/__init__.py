@@ -56,6 +56,7 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.HandoffConfirmed: reports.handed_over,
     ledger.ReportRetracted: reports.retracted,
     ledger.HandoffRetracted: reports.handoff_retracted,
+    ledger.AgencyReminded: referrals.agency_reminded,
     ledger.OutcomeReported: tasks.ended,
     ledger.JoinedOutcomeCorrected: referrals.outcome_corrected,
     ledger.FollowUpDue: referrals.follow_up_due,

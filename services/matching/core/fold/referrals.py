@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from referral_bus.contracts.ledger import (
+    AgencyReminded,
     FollowedUp,
     FollowUpDue,
     JoinedOutcomeCorrected,
@@ -24,7 +25,7 @@ from referral_bus.contracts.ledger import (
 from services.matching.core.closing import result_of
 from services.matching.core.fold.submissions import OF_A_SERVICE, wake
 from services.matching.core.referral import Closed, Followed, Referral
-from services.matching.core.state import DAY_MS, GATHERED, Due, Region
+from services.matching.core.state import GATHERED, Due, Region
 
 
 def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
@@ -44,7 +45,7 @@ def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
         of = state.referrals[event.part_of]
         known.in_line_since, known.unaccepted_for = of.in_line_since, of.unaccepted_for
         state.split_off.append(event.referral)
-    limited(state, event.referral, known)
+    limited(state, event.referral, known, meta.now)
     wake(state, event.referral, but=OF_A_SERVICE)
 
 
@@ -55,23 +56,30 @@ def reopened(state: Region, meta: Meta, event: ReferralReopened) -> None:
     if whole is not None and whole.parts is not None:
         whole.parts |= {event.referral}
         whole.results = {part: came for part, came in whole.results.items() if part != event.referral}
-    limited(state, event.referral, known)
+    limited(state, event.referral, known, meta.now)
 
 
-def limited(state: Region, name: str, known: Referral) -> None:
+def limited(state: Region, name: str, known: Referral, now: int) -> None:
     """Nobody has accepted the referral, and nobody may for ever."""
-    if known.limit is not None:
-        state.expects(Due(known.limit, "limit", name))
+    if known.limit is None:
+        return
+    state.expects(Due(known.limit, "limit", name))
+    for at, percent in known.limit_reminders(now):
+        state.expects(Due(at, "remind", name, percent=percent, end=known.limit))
 
 
-def amended(state: Region, _: Meta, event: ReferralAmended) -> None:
+def agency_reminded(state: Region, _: Meta, event: AgencyReminded) -> None:
+    state.settle("remind", event.referral)
+
+
+def amended(state: Region, meta: Meta, event: ReferralAmended) -> None:
     known = state.referrals[event.referral]
     state.leaves_line(event.referral, known)
     amended = state.referrals[event.referral] = known.amended(event)
     if amended.urgency != GATHERED and event.referral in state.window:
         state.window.remove(event.referral)
     if amended.limit != known.limit:
-        limited(state, event.referral, amended)
+        limited(state, event.referral, amended, meta.now)
 
 
 def held(state: Region, meta: Meta, event: ReferralHeld) -> None:
@@ -91,7 +99,7 @@ def resumed(state: Region, meta: Meta, event: ReferralResumed) -> None:
     known.on_hold, known.held_until, known.round_from = False, None, len(known.tasks)
     if known.unaccepted_since is None:
         known.unaccepted_since = meta.now
-        limited(state, event.referral, known)
+        limited(state, event.referral, known, meta.now)
 
 
 def waitlisted(state: Region, _: Meta, event: ReferralWaitlisted) -> None:
@@ -174,6 +182,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
     _gathered_no_more(state, event.referral)
     served = known.served
     completed = served is not None and served.attempt > known.before
+    asks = tuple(known.protocol.follow_up_days) if completed and event.status == "completed" else ()
     record = Closed(
         at=meta.now,
         agency=known.agency,
@@ -186,6 +195,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         never=known.never,
         served=served,
         completed=completed,
+        to_ask=asks,
         part_of=known.part_of,
         was_split=known.parts is not None,
         in_error=event.status == "entered-in-error",
@@ -193,15 +203,22 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         closed_by=meta.sequence,
     )
     state.closed[event.referral] = record
-    if served is not None and completed and event.status == "completed":
-        for days in known.protocol.follow_up_days:
-            state.expects(Due(served.ended_at + days * DAY_MS, "follow_up", event.referral, days))
+    follow_ups(state, event.referral)
     whole = _whole(state, known)
     if whole is not None and whole.parts is not None:
         whole.parts -= {event.referral}
         counted = result_of(event)
         if counted is not None:
             whole.results = {**whole.results, event.referral: counted}
+
+
+def follow_ups(state: Region, name: str) -> None:
+    """The provider is to be asked how it is, by when it says that the service ended."""
+    closed = state.closed[name]
+    for days in closed.to_ask:
+        at = closed.follow_up_at(days)
+        if at is not None:
+            state.expects(Due(at, "follow_up", name, days))
 
 
 def entered_in_error(state: Region, event: ReferralWithdrawn) -> None:
@@ -227,6 +244,9 @@ def _whole(state: Region, part: Referral) -> Referral | None:
 
 def follow_up_due(state: Region, _: Meta, event: FollowUpDue) -> None:
     state.settle("follow_up", event.referral)
+    record = state.closed[event.referral]
+    left = tuple(days for days in record.to_ask if days != event.days)
+    state.closed[event.referral] = record._replace(to_ask=left)
 
 
 def followed_up(state: Region, meta: Meta, event: FollowedUp) -> None:

@@ -37,7 +37,7 @@ from referral_bus.contracts.vocabulary import (
 )
 from services.matching.core.counting import moved
 from services.matching.core.fold.capacity import freed
-from services.matching.core.fold.referrals import entered_in_error, limited
+from services.matching.core.fold.referrals import entered_in_error, follow_ups, limited
 from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.referral import Closed, Referral, Served, Started, Task
@@ -86,11 +86,11 @@ def acknowledged(state: Region, _: Meta, event: OfferAcknowledged) -> None:
 
 
 def asked(state: Region, _: Meta, event: InformationAsked) -> None:
-    _refine(state, event.task, "screening")
+    _questions(state, event.task, 1)
 
 
 def answered(state: Region, _: Meta, event: InformationGiven) -> None:
-    _refine(state, event.task, "acknowledged")
+    _questions(state, event.task, -1)
 
 
 def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
@@ -148,7 +148,7 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
             _not_kept_after_all(state, task.service)
         known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
         known.unaccepted_since = meta.now
-        limited(state, event.referral, known)
+        limited(state, event.referral, known, meta.now)
 
 
 def withdrawn(state: Region, meta: Meta, event: ReferralWithdrawn) -> None:
@@ -206,8 +206,13 @@ def resumed(state: Region, meta: Meta, event: TaskResumed) -> None:
 
 def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
     if event.corrects is not None:
-        put_served(state, event.referral, served_of(state, event.referral)._replace(outcome_at=meta.sequence))
+        former = served_of(state, event.referral)
+        ended_at = former.ended_at if event.ended_at is None else event.ended_at
+        corrected = former._replace(outcome_at=meta.sequence, result=event.result, ended_at=ended_at)
+        put_served(state, event.referral, corrected)
         record = state.closed.get(event.referral)
+        if record is not None and (former.ended_at, former.result) != (ended_at, event.result):
+            follow_ups(state, event.referral)
         if record is not None and record.completed:
             _corrected_in_whole(state, event, record)
         return
@@ -224,6 +229,7 @@ def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
         start=known.start,
         confirmed=known.confirmed,
         ended_at=meta.now if event.ended_at is None else event.ended_at,
+        result=event.result,
         reports=known.reports,
     )
 
@@ -293,6 +299,14 @@ def _refine(state: Region, id: str, business: BusinessStatus) -> None:
     if not task.is_open:
         raise ValueError(f"{referral_of(id)}: a task that is {task.status} can't be {business}")
     known.tasks = known.tasks_with(number, task._replace(business=business))
+
+
+def _questions(state: Region, id: str, more: int) -> None:
+    """The offer waits for its agency until every question is answered."""
+    known, number = located(state, id)
+    open_ones = known.attempt(number).questions + more
+    _refine(state, id, "screening" if open_ones else "acknowledged")
+    known.tasks = known.tasks_with(number, known.attempt(number)._replace(questions=open_ones))
 
 
 def further(state: Region, id: str, business: BusinessStatus) -> None:
