@@ -18,7 +18,7 @@ from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import AgeRange, Cost, OpeningHours, Schedule, ServiceDefinition, Unit
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.directory.geojson import polygons
-from referral_bus.directory.hours import Span, hours_of, opening_hours
+from referral_bus.directory.hours import Span, another_clock, hours_of, opening_hours
 from referral_bus.directory.languages import language_tags
 from referral_bus.directory.links import Links
 from referral_bus.directory.model import Assumptions, Import
@@ -266,9 +266,11 @@ class _Builder:
         """The hours of a plain week, and those that are none."""
         week: list[Span] = []
         others: list[Schedule] = []
+        clock = frozenset(offset.minutes for offset in self._offsets)
         for row in found:
             try:
-                told = hours_of(row, self._assumptions.today)
+                told = hours_of(row, self._assumptions.today, clock)
+                said = another_clock(row, clock)
             except Unusable as why:
                 self._rows.leave_out(row, str(why))
                 continue
@@ -279,6 +281,10 @@ class _Builder:
                 self._rows.use(row)
             elif self._room(row, others, _MOST_SCHEDULES):
                 others.append(told)
+            else:
+                continue
+            if said is not None:
+                self._rows.note(row, said)
         hours = opening_hours(week)
         if len(hours) > _MOST_HOURS:
             self._rows.note(
