@@ -18,16 +18,16 @@ from typer.testing import CliRunner, Result
 from referral_bus.cli import views
 from referral_bus.client.answers import Page
 from referral_bus.client.sync import SyncBus
-from services.projections import api
+from services.projections import answers
 
 NOW = 1_700_000_000_000
 ROWS: dict[str, type[BaseModel]] = {
-    "caseload": api.ReferralRow,
-    "inbox": api.TaskRow,
-    "queue": api.Waiting,
-    "waiting-list": api.WaitingInLine,
-    "capacity": api.UnitRow,
-    "submissions": api.SubmissionRow,
+    "caseload": answers.ReferralRow,
+    "inbox": answers.TaskRow,
+    "queue": answers.Waiting,
+    "waiting-list": answers.WaitingInLine,
+    "capacity": answers.UnitRow,
+    "submissions": answers.SubmissionRow,
 }
 
 
