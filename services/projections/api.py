@@ -217,10 +217,18 @@ class Doors:
         await self._showing.record(views)
         return WaitingListPage(items=items, cursor=_following(CASELOAD, rows, limit))
 
-    async def capacity(self, _: CallerOf, limit: Limit = 50, cursor: Cursor = None) -> CapacityPage:
+    async def capacity(
+        self,
+        caller: CallerOf,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        mine: Annotated[bool, Query(description="Only the units of the caller's organisation.")] = False,
+    ) -> CapacityPage:
         """Units with their places: in all, taken, held and free, how old the count is and how far the service keeps to it. For every
         party: nothing of a person is in it."""
-        rows, now = await self._queries.capacity(_behind(CAPACITY, cursor), limit), self._clock.now()
+        whose = caller.organisation if mine else None
+        rows = await self._queries.capacity(whose, _behind(CAPACITY, cursor), limit)
+        now = self._clock.now()
         return CapacityPage(items=[_unit(row, now) for row in rows], cursor=_following(CAPACITY, rows, limit))
 
     async def submissions(self, caller: CallerOf, limit: Limit = 50, cursor: Cursor = None) -> SubmissionPage:

@@ -99,6 +99,20 @@ def test_json_is_whole_rows_one_a_line(shown: Shown) -> None:
     assert [json.loads(line) for line in shown.run("capacity", "--json").stdout.splitlines()] == rows
 
 
+@pytest.mark.parametrize("name", ["capacity", "queue"])
+def test_what_concerns_others_too_can_be_narrowed_to_ones_own(shown: Shown, name: str) -> None:
+    asked = getattr(shown.bus, name)
+    asked.side_effect = [Page(items=[{"unit": "un-north-a"}], cursor="next"), Page(), Page()]
+    assert shown.run(name, "--mine").exit_code == 0
+    assert asked.call_args_list == [call(limit=50, mine=True), call(limit=49, mine=True, cursor="next")]
+    shown.run(name)
+    assert asked.call_args == call(limit=50)
+
+
+def test_what_is_ones_own_in_any_case_is_not_narrowed(shown: Shown) -> None:
+    assert shown.run("inbox", "--mine").exit_code == 2
+
+
 def test_as_many_pages_are_read_as_rows_are_asked_for(shown: Shown) -> None:
     first = [{"referral": f"rf-north-{number}"} for number in range(200)]
     second = [{"referral": f"rf-north-{number}"} for number in range(200, 250)]
