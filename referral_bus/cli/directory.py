@@ -5,7 +5,7 @@ import asyncio
 import csv
 import json
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -164,9 +164,11 @@ def _summary(found: Import, assumptions: Assumptions) -> str:
         lines.append(f"Services are coded by the directory's own {names}.")
     if count := found.assumed.get(ASSUMED_PLACES):
         lines.append(
-            f"{count} services state no capacity: {assumptions.places_per_service} places each are assumed "
-            "(--places-per-service)."
+            f"{count} services state no capacity: {assumptions.places_per_service} places each are assumed, "
+            "and trusted least until their providers count (--places-per-service)."
         )
+    if ages := _ages_of_counts(found):
+        lines.append(ages)
     if count := found.assumed.get(ASSUMED_TERMS):
         lines.append(f"{count} services have no taxonomy term: those of --term are assumed.")
     if count := sum(not service.terms for service in found.services):
@@ -175,6 +177,22 @@ def _summary(found: Import, assumptions: Assumptions) -> str:
             "they help with."
         )
     return "\n".join(lines)
+
+
+def _ages_of_counts(found: Import) -> str | None:
+    """How old the counts of places are that the directory states."""
+    dates = sorted(
+        f"{datetime.fromtimestamp(unit.counted_at / 1000, UTC):%Y-%m-%d}"
+        for service in found.services
+        for unit in service.units
+        if unit.counted_at
+    )
+    if not dates:
+        return None
+    return (
+        f"{len(dates)} counts of places are of {dates[0]} to {dates[-1]}: the older a count, the less it is trusted, "
+        "until its provider counts anew."
+    )
 
 
 def _show_problems(found: Import, file: Path | None) -> None:

@@ -170,7 +170,7 @@ def line_of(heard: Heard, private_jwk: str | None = None) -> str:
     name = notice.type.split(".")[-2] if notice.type.count(".") >= 2 else notice.type
     said, moment = _WORDS.get(name, (_words(name), "until"))
     at = local(notice.at)
-    parts = [f"{at:%H:%M:%S}", f"[{heard.id}]", said, notice.task or notice.referral or ""]
+    parts = [f"{at:%H:%M:%S}", f"[{heard.id}]", said, notice.unit or notice.task or notice.referral or ""]
     if name in _TAKEN_BACK:
         parts.append(f"event {notice.sequence}")
     if notice.reason is not None:
@@ -335,6 +335,11 @@ def one_of(literal: Any, option: str, value: str | int | None) -> Any:
 
 
 _WORDS: Final = {
+    "CapacityDoubted": (
+        "places are not offered, as one was declined for want of a place",
+        "unless counted before, until",
+    ),
+    "CapacityTrusted": ("places are offered again", "until"),
     "OfferMade": ("offer made", "answer until"),
     "ReferralWaitlisted": ("referral waits for a place", "looked at anew"),
     "TaskCancelled": ("offer or acceptance ended", "until"),

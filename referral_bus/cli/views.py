@@ -29,6 +29,10 @@ After = Annotated[
 ]
 Most = Annotated[int, typer.Option("--most", help="How many rows at most.", min=1, max=10_000)]
 AsJson = Annotated[bool, typer.Option("--json", help="Whole rows as JSON, one a line.")]
+Mine = Annotated[
+    bool,
+    typer.Option("--mine", help="Only the organisation's own: its units, or what it must do itself."),
+]
 
 _MOST: Final = 50
 _PAGE: Final = 200
@@ -43,6 +47,8 @@ class _View(NamedTuple):
     ask: Callable[[SyncBus], Callable[..., Page]]
     roles: tuple[Role, ...]
     columns: tuple[str, ...]
+    others_too: bool = False
+    """Whether there is more in it than the organisation's own."""
 
 
 VIEWS: Final = {
@@ -63,6 +69,7 @@ VIEWS: Final = {
         lambda bus: bus.queue,
         ("agency", "provider"),
         ("referral", "task", "urgency", "waits_for", "step", "party", "due_at", "overdue"),
+        others_too=True,
     ),
     "waiting-list": _View(
         "The agency's referrals that wait for a place, each with its place in every line.",
@@ -75,6 +82,7 @@ VIEWS: Final = {
         lambda bus: bus.capacity,
         ("agency", "provider"),
         ("unit", "service_name", "name", "total", "taken", "held", "doubted", "free", "counted_at"),
+        others_too=True,
     ),
     "submissions": _View(
         "What the organisation sent that was refused, or had to wait for what it refers to.",
@@ -86,6 +94,20 @@ VIEWS: Final = {
 
 
 def _shown(view: _View) -> Callable[..., None]:
+    def narrowed(
+        organisation: Organisation,
+        mine: Mine = False,
+        after: After = None,
+        most: Most = _MOST,
+        as_json: AsJson = False,
+        token: Token = None,
+        queries: Queries = None,
+        home: Home = Path(".refbus"),
+    ) -> None:
+        with connected(home, organisation, view.roles, token, queries=queries) as bus:
+            rows = _rows(view.ask(bus), most, after=after, mine=mine or None)
+            _print(rows, view.columns, as_json)
+
     def command(
         organisation: Organisation,
         after: After = None,
@@ -98,7 +120,7 @@ def _shown(view: _View) -> Callable[..., None]:
         with connected(home, organisation, view.roles, token, queries=queries) as bus:
             _print(_rows(view.ask(bus), most, after=after), view.columns, as_json)
 
-    return command
+    return narrowed if view.others_too else command
 
 
 for _name, _view in VIEWS.items():

@@ -352,9 +352,9 @@ class Bus:
         """What is offered to the provider, and what it has accepted."""
         return await self._page("inbox", paging)
 
-    async def capacity(self, **paging: Unpack[Paging]) -> Page:
-        """Units with their places: in all, taken, held and free."""
-        return await self._page("capacity", paging)
+    async def capacity(self, *, mine: bool | None = None, **paging: Unpack[Paging]) -> Page:
+        """Units with their places: in all, taken, held and free. ``mine``: only the organisation's own."""
+        return await self._page("capacity", paging, mine=mine)
 
     async def queue(self, *, mine: bool | None = None, **paging: Unpack[Paging]) -> Page:
         """What waits for somebody, overdue first. ``mine``: only what the organisation itself must do."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from referral_bus.contracts.ids import OrganisationId, ReferralId, Region, TaskId
+from referral_bus.contracts.ids import OrganisationId, ReferralId, Region, TaskId, UnitId
 from referral_bus.contracts.message import Code, Message, Millis, Text
 
 
@@ -26,6 +26,8 @@ class Notice(Message):
     reason: Code | None = None
     expires_at: Millis | None = None
     disclosed: bytes | None = None
+    unit: UnitId | None = None
+    """The unit whose places it is about."""
 
 
 class AdmissionRefused(Message):

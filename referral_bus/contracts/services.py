@@ -11,7 +11,7 @@ from referral_bus.contracts.criteria import Document, Eligibility
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.ids import OrganisationId, Region, ServiceId, UnitId
 from referral_bus.contracts.localtime import Day, LocalDate, UtcOffset
-from referral_bus.contracts.message import Code, Part, Text
+from referral_bus.contracts.message import Code, Millis, Part, Text
 from referral_bus.contracts.places import MOST_POINTS, Metres, Place, Polygon
 
 ANY = "*"
@@ -96,6 +96,9 @@ class Unit(Part):
     available: Annotated[int, Field(ge=0, le=1_000_000)]
     overbook: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Places the provider allows to be filled beyond the total, as for no-shows."""
+    counted_at: Millis | None = None
+    """When these places were counted, if not as the service is published (HSDS ``updated``); 0: nobody knows, so that the count is trusted
+    least. Of a unit that is published again its last count stays."""
 
     @model_validator(mode="after")
     def _within_total(self) -> Self:

@@ -18,7 +18,7 @@ from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import AgeRange, Cost, OpeningHours, Schedule, ServiceDefinition, Unit
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.directory.geojson import polygons
-from referral_bus.directory.hours import Span, hours_of, opening_hours
+from referral_bus.directory.hours import Span, another_clock, hours_of, opening_hours
 from referral_bus.directory.languages import language_tags
 from referral_bus.directory.links import Links
 from referral_bus.directory.model import Assumptions, Import
@@ -30,6 +30,7 @@ from referral_bus.directory.values import (
     digest,
     is_code,
     local_id,
+    moment,
     name_code,
     number,
     organisation_id,
@@ -45,6 +46,9 @@ PLACE: Final = "place"
 
 UNNAMED: Final = "unnamed"
 """The vocabulary of a term that says none."""
+
+LONG_AGO: Final = 0
+"""When places were counted that nobody is known to have counted."""
 
 _NO_ROOM: Final = "the service has as many of these as one can have"
 _LONGEST_NAME: Final = 512
@@ -262,9 +266,11 @@ class _Builder:
         """The hours of a plain week, and those that are none."""
         week: list[Span] = []
         others: list[Schedule] = []
+        clock = frozenset(offset.minutes for offset in self._offsets)
         for row in found:
             try:
-                told = hours_of(row, self._assumptions.today)
+                told = hours_of(row, self._assumptions.today, clock)
+                said = another_clock(row, clock)
             except Unusable as why:
                 self._rows.leave_out(row, str(why))
                 continue
@@ -275,6 +281,10 @@ class _Builder:
                 self._rows.use(row)
             elif self._room(row, others, _MOST_SCHEDULES):
                 others.append(told)
+            else:
+                continue
+            if said is not None:
+                self._rows.note(row, said)
         hours = opening_hours(week)
         if len(hours) > _MOST_HOURS:
             self._rows.note(
@@ -497,15 +507,28 @@ class _Builder:
         available = whole_number(row["available"] or row["maximum"], _MOST_PLACES)
         if available > total:
             self._rows.note(row, f"{available} places are available of {total} at most; {total} is taken")
+        counted_at = self._counted_at(row)
         kind = self._links.units.get(row["unit_id"])
         if kind is None or not kind["name"]:
             self._rows.note(
                 row,
                 f"unit_id {shown(row['unit_id'])} is not among the units with a name; it is called {PLACE!r}",
             )
-            return Unit(unit=id_, name=PLACE, total=total, available=min(available, total))
-        self._rows.use(kind)
-        return Unit(unit=id_, name=self._name(kind), total=total, available=min(available, total))
+            name = PLACE
+        else:
+            self._rows.use(kind)
+            name = self._name(kind)
+        return Unit(unit=id_, name=name, total=total, available=min(available, total), counted_at=counted_at)
+
+    def _counted_at(self, row: Row) -> int:
+        """When the places were counted. The bus believes a count by its age, so one that tells none must not pass for today's."""
+        try:
+            if not row["updated"]:
+                raise Unusable("the row does not say it")
+            return moment(row["updated"])
+        except Unusable as why:
+            self._rows.note(row, f"when the places were counted (updated): {why}; the count is trusted least")
+            return LONG_AGO
 
     def _assumed_places(self, service: str) -> Unit:
         self._assumed[ASSUMED_PLACES] += 1
@@ -514,7 +537,7 @@ class _Builder:
             id_ = unit_id(self._assumptions.region, digest(f"places of {service}"))
         self._units.add(id_)
         places = self._assumptions.places_per_service
-        return Unit(unit=id_, name=PLACE, total=places, available=places)
+        return Unit(unit=id_, name=PLACE, total=places, available=places, counted_at=LONG_AGO)
 
     def _room(self, row: Row, taken: Sized, most: int) -> bool:
         """Whether a service can have one more of these. The row is used, or left out."""

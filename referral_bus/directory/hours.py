@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from datetime import date
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 from typing import Final, get_args
 
 from pydantic import ValidationError
@@ -20,18 +20,21 @@ MIDNIGHT: Final = 1440
 _NAMES: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _NOT_KNOWN: Final = ("byweekno", "byyearday", "bymonth", "bysetpos", "count")
 _TIME: Final = re.compile(
-    r"(\d{1,2})(?::?(\d{2}))?(?::\d{2}(?:\.\d+)?)?\s*(?:([ap])\.?m\.?)?\s*(?:z|[+-]\d{2}:?\d{2})?",
+    r"(\d{1,2})(?::?(\d{2}))?(?::\d{2}(?:\.\d+)?)?\s*(?:([ap])\.?m\.?)?\s*(z|[+-]\d{2}:?\d{2})?",
     re.IGNORECASE,
 )
+_AHEAD: Final = re.compile(r"(?:z|utc)|([+-])(\d{1,2})(?::?(\d{2}))?", re.IGNORECASE)
 
 Span = tuple[Day, int, int]
 """A day and the minutes after midnight at which it opens and closes."""
 
 
-def hours_of(row: Row, today: date | None) -> list[Span] | Schedule:
-    """What a schedule's row says: the days and times of a plain week that lasts, or else a schedule.
+def hours_of(row: Row, today: date | None, clock: frozenset[int] = frozenset()) -> list[Span] | Schedule:
+    """What a schedule's row says: the days and times of a plain week that lasts, or else a schedule. ``clock`` is how many minutes the
+    directory's clock is ahead of UTC, in summer and in winter; empty: nobody said.
 
-    Raises Unusable for what is neither, and for what ended before ``today``.
+    Raises Unusable for what is neither, for what ended before ``today``, and for times of another clock: what they are on the directory's
+    own changes with its summer time.
     """
     frequency = row["freq"].upper() or "WEEKLY"
     if frequency not in ("DAILY", "WEEKLY", "MONTHLY"):
@@ -42,9 +45,8 @@ def hours_of(row: Row, today: date | None) -> list[Span] | Schedule:
     every = _count(row["interval"] or "1", "interval")
     if frequency == "DAILY" and every > 1:
         raise Unusable("the schedule skips days (interval); the bus knows weeks and months that are skipped")
-    starts = _day_of(row, "valid_from")
-    if every > 1:
-        starts = _day_of(row, "dtstart") or starts
+    counted_from, valid_from = _day_of(row, "dtstart"), _day_of(row, "valid_from")
+    starts = _start(counted_from, valid_from, every, frequency)
     ends = min((day for day in (_day_of(row, "valid_to"), _day_of(row, "until")) if day), default=None)
     if ends is not None and today is not None and ends < today.isoformat():
         raise Unusable(f"the schedule ended on {ends}")
@@ -52,11 +54,19 @@ def hours_of(row: Row, today: date | None) -> list[Span] | Schedule:
         starts = None
     month_days = [_count(part, "bymonthday") for part in _parts(row["bymonthday"])]
     days, nth = _days_and_places(row["byday"], frequency) if not month_days or row["byday"] else ([], [])
+    if frequency == "WEEKLY" and every > 1 and row["wkst"]:
+        _weeks_from_monday(_day(row["wkst"]), days, counted_from or valid_from)
     if not row["opens_at"] or not row["closes_at"]:
         raise Unusable(
             "the schedule states no opening and closing time (opens_at, closes_at), as for a closed day"
         )
     opens, closes = minutes(row["opens_at"]), minutes(row["closes_at"])
+    for column in ("opens_at", "closes_at"):
+        zone = _matched(row[column])[4]
+        if zone and clock and _ahead(zone) not in clock:
+            raise Unusable(
+                f"{column} {row[column][:40]!r} is told by another clock than the directory's (--zone); write the local time"
+            )
     if opens == closes:
         raise Unusable("the schedule opens and closes at the same time")
     if frequency != "MONTHLY" and every == 1 and not month_days and starts is None and ends is None:
@@ -88,11 +98,8 @@ def opening_hours(found: Iterable[Span]) -> list[OpeningHours]:
 
 
 def minutes(text: str) -> int:
-    """Minutes after midnight of a time of day (``09:00``, ``9:30 PM``, ``17:00:00Z``); a zone is local time.
-    Raises Unusable."""
-    found = _TIME.fullmatch(text.strip())
-    if found is None:
-        raise Unusable(f"{text[:40]!r} is not a time of day; write 09:00")
+    """Minutes after midnight of a time of day (``09:00``, ``9:30 PM``, ``17:00:00Z``), by whatever clock it is told. Raises Unusable."""
+    found = _matched(text)
     hour, minute, half = int(found[1]), int(found[2] or 0), (found[3] or "").lower()
     if half:
         if not 1 <= hour <= 12:
@@ -101,6 +108,64 @@ def minutes(text: str) -> int:
     if minute > 59 or hour * 60 + minute > MIDNIGHT:
         raise Unusable(f"{text[:40]!r} is not a time of day; write 09:00")
     return hour * 60 + minute
+
+
+def another_clock(row: Row, clock: frozenset[int]) -> str | None:
+    """What is to be said of a row whose times name no zone and are in one by another column, ``timezone``, that the directory's clock never
+    shows: HSDS means it for dates, and many write the same in every row."""
+    ahead = _ahead(row["timezone"])
+    if ahead is None or not clock or ahead in clock or _matched(row["opens_at"])[4]:
+        return None
+    return f"timezone {row['timezone'][:20]!r} is not the directory's (--zone), by whose clock the hours are taken"
+
+
+def _matched(text: str) -> re.Match[str]:
+    found = _TIME.fullmatch(text.strip())
+    if found is None:
+        raise Unusable(f"{text[:40]!r} is not a time of day; write 09:00")
+    return found
+
+
+def _ahead(zone: str) -> int | None:
+    """Minutes an offset is ahead of UTC; None for what is no offset."""
+    found = _AHEAD.fullmatch(zone)
+    if found is None:
+        return None
+    if not found[1]:
+        return 0
+    ahead = int(found[2]) * 60 + int(found[3] or 0)
+    return -ahead if found[1] == "-" else ahead
+
+
+def _start(counted_from: str | None, valid_from: str | None, every: int, frequency: str) -> str | None:
+    """The later of the two; where weeks or months are skipped, the first day from then on of one that is not, as they are counted."""
+    if counted_from is None or valid_from is None or valid_from <= counted_from:
+        return counted_from or valid_from
+    first, day = date.fromisoformat(counted_from), date.fromisoformat(valid_from)
+    try:
+        if frequency == "MONTHLY":
+            month = day.year * 12 + day.month - 1
+            skipped = (first.year * 12 + first.month - 1 - month) % every
+            later = date((month + skipped) // 12, (month + skipped) % 12 + 1, 1)
+        else:
+            monday = day - timedelta(days=day.weekday())
+            skipped = ((first - timedelta(days=first.weekday()) - monday).days // 7) % every
+            later = monday + timedelta(weeks=skipped)
+    except (ValueError, OverflowError):
+        raise Unusable(f"valid_from {valid_from} is too far away") from None
+    return max(later, day).isoformat()
+
+
+def _weeks_from_monday(week_starts: Day, days: Sequence[Day], counted_from: str | None) -> None:
+    """Raises Unusable where weeks that begin on another day than Monday put one of the days into another week."""
+    if counted_from is None:
+        return
+    begins, weekday = DAYS.index(week_starts), date.fromisoformat(counted_from).weekday()
+    into = (weekday - begins) % 7
+    if any(DAYS.index(day) - weekday != (DAYS.index(day) - begins) % 7 - into for day in days):
+        raise Unusable(
+            f"the schedule's weeks begin with {week_starts} (wkst), which changes what weeks are skipped; the bus counts them from Monday"
+        )
 
 
 def _week(days: list[Day], opens: int, closes: int) -> list[Span]:

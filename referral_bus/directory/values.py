@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
@@ -78,6 +79,16 @@ def number(text: str, least: int, most: int) -> Decimal:
     if not value.is_finite() or not least <= value <= most:
         raise Unusable(f"{shown(text)} is not between {least} and {most}")
     return value
+
+
+def moment(text: str) -> int:
+    """A date, with or without a time, as epoch milliseconds; without a zone it is UTC, and 1970 is as early as it gets. Raises
+    Unusable."""
+    try:
+        found = datetime.fromisoformat(text)
+        return max(0, int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise Unusable(f"{shown(text)} is no date; write 2026-01-31T09:00:00Z") from None
 
 
 def shown(text: str) -> str:

@@ -308,6 +308,7 @@ def _notice(kept: Kept, reason: str | None, disclosed: bytes | None) -> Notice:
         at=kept.at,
         referral=kept.referral,
         task=kept.task,
+        unit=kept.unit,
         reason=reason,
         expires_at=kept.expires_at,
         disclosed=disclosed,

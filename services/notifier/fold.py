@@ -22,6 +22,7 @@ from referral_bus.contracts.ledger import (
     KeyDestroyed,
     ReferenceAdopted,
     ReferralOpened,
+    ServicePublished,
     SubmissionParked,
     SubmissionRefused,
 )
@@ -158,6 +159,8 @@ async def _reflect(connection: AsyncConnection, entries: Sequence[Entry]) -> lis
                 before = known[event.referral] = changed[event.referral] = standing.opened(event)
             case ReferenceAdopted():
                 await _adopt(connection, event)
+            case ServicePublished():
+                await _offered(connection, event)
             case KeyDestroyed():
                 await _erase(connection, event.subject)
                 for referral, one in known.items():
@@ -171,9 +174,10 @@ async def _reflect(connection: AsyncConnection, entries: Sequence[Entry]) -> lis
             case _ if before is not None:
                 known[before.referral] = changed[before.referral] = standing.after(before, event)
                 await _keep_report(connection, entry, before.subject)
+        owner = await _owner(connection, event.service) if isinstance(event, hearing.OF_A_UNIT) else None
         told += [
             _Told(heard, region, entry.meta.sequence)
-            for heard in hearing.hearers(entry, before, parked, roles)
+            for heard in hearing.hearers(entry, before, parked, roles, owner)
         ]
     await _save(connection, changed.values())
     return told
@@ -275,6 +279,24 @@ async def _adopt(connection: AsyncConnection, event: ReferenceAdopted) -> None:
     )
 
 
+async def _offered(connection: AsyncConnection, event: ServicePublished) -> None:
+    definition = event.definition
+    values = {"organisation": definition.organisation}
+    await connection.execute(
+        insert(tables.services)
+        .values(service=definition.service, **values)
+        .on_conflict_do_update(index_elements=["service"], set_=values)
+    )
+
+
+async def _owner(connection: AsyncConnection, service: str) -> str | None:
+    """Who offers the service; None where it was published before this was kept."""
+    owner: str | None = await connection.scalar(
+        select(tables.services.c.organisation).where(tables.services.c.service == service)
+    )
+    return owner
+
+
 async def _park(
     connection: AsyncConnection, entry: Entry, event: SubmissionParked, by: Sender | None
 ) -> None:
@@ -332,6 +354,7 @@ async def _enqueue(connection: AsyncConnection, told: Sequence[_Told], now: int)
                 "reason": heard.reason,
                 "expires_at": heard.expires_at,
                 "submission": heard.submission,
+                "unit": heard.unit,
             }
         )
     await connection.execute(insert(tables.notices), notices)

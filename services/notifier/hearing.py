@@ -165,6 +165,8 @@ _OF_A_REFERRAL = (
     | Reminded
     | Escalated
 )
+OF_A_UNIT = CapacityDoubted | CapacityTrusted
+"""Heard by who offers the unit's service, whoever's task it was about."""
 _UNHEARD = (
     ReferralCalled
     | WindowClosed
@@ -178,8 +180,6 @@ _UNHEARD = (
     | CapacityListed
     | ServiceListed
     | CapacityChanged
-    | CapacityDoubted
-    | CapacityTrusted
     | ServicePublished
     | SubmissionRepeated
     | SubmissionResumed
@@ -217,6 +217,7 @@ class Heard:
     reason: str | None = None
     expires_at: int | None = None
     submission: str | None = None
+    unit: str | None = None
 
 
 class UnheardOf(Exception):
@@ -287,12 +288,14 @@ def hearers(
     standing: ReferralStanding | None,
     parked: Sender | None,
     roles: Roles = {},  # noqa: B006 - it is a Mapping, which nobody changes
+    owner: str | None = None,
 ) -> list[Heard]:
     """Who hears of the event, in the order of organisation and role.
 
     ``standing`` is the referral's before the event (for an opened referral: after it); ``parked`` who sent what
     ``SubmissionRefused.parked`` names; ``roles`` those of the organisations concerned, where :func:`needs_roles`: the sender, and for an
-    escalation whoever it goes to, or all of operations. Raises UnheardOf.
+    escalation whoever it goes to, or all of operations; ``owner`` who offers the service of :data:`OF_A_UNIT`, where that is known. Raises
+    UnheardOf.
     """
     event, by = entry.event, sender(entry, standing, roles)
     if isinstance(event, SubmissionRefused | SubmissionParked):
@@ -306,9 +309,24 @@ def hearers(
             # Who served before the referral was reopened holds nothing of it any more, and is answered.
             told.add((by.organisation, by.role))
         return [_heard(entry, event, standing, party, by) for party in sorted(told)]
+    if isinstance(event, OF_A_UNIT):
+        return [] if owner is None else [_of_a_unit(entry, event, owner)]
     if isinstance(event, _UNHEARD):
         return []
     raise UnheardOf(f"{type(event).__name__} is an event this notifier does not know: upgrade it first")
+
+
+def _of_a_unit(entry: Entry, event: CapacityDoubted | CapacityTrusted, owner: str) -> Heard:
+    doubt = event if isinstance(event, CapacityDoubted) else None
+    return Heard(
+        organisation=owner,
+        role="provider",
+        type=event.event_type(),
+        at=entry.meta.now,
+        task=None if doubt is None else doubt.task,
+        expires_at=None if doubt is None else doubt.until,
+        unit=event.unit,
+    )
 
 
 def _told(event: Event, standing: ReferralStanding, roles: Roles) -> list[_Party]:

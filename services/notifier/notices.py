@@ -36,6 +36,7 @@ class Kept:
     reason: str | None
     expires_at: int | None
     submission: str | None
+    unit: str | None = None
 
 
 def kept(row: RowMapping) -> Kept:
@@ -131,8 +132,8 @@ def structured(notice: Notice, kept: Kept, identity: str, schema_id: int) -> byt
 
 
 def subject(kept: Kept) -> str:
-    """What the notice is about: the referral, else the organisation's own submission, else the organisation."""
-    return kept.referral or kept.submission or kept.organisation
+    """What the notice is about: the referral, else the organisation's own submission, else its unit, else the organisation."""
+    return kept.referral or kept.submission or kept.unit or kept.organisation
 
 
 def classification(notice: Notice) -> DataClassification:

@@ -41,6 +41,14 @@ organisations = Table(
     Column("encryption_key", Text, nullable=True),
 )
 
+services = Table(
+    "services",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("organisation", Text, nullable=False),
+)
+"""Who offers each service: what is said of its places names no organisation."""
+
 agreements = Table(
     "agreements",
     metadata,
@@ -117,6 +125,7 @@ notices = Table(
     Column("reason", Text, nullable=True),
     Column("expires_at", BigInteger, nullable=True),
     Column("submission", Text, nullable=True),
+    Column("unit", Text, nullable=True),
     UniqueConstraint("organisation", "region", "sequence", "role", name="notices_event"),
     Index("notices_at", "at"),
 )

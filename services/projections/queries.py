@@ -243,8 +243,11 @@ class Queries:
             wanted = wanted.where(_waits.whose == "target", _waits.target.is_(None))
         return await self._page(wanted, QUEUE, behind, limit)
 
-    async def capacity(self, behind: Sequence[Key] | None, limit: int) -> list[Found]:
-        """Units with their places, by id; how their services answered so far, and how the region's policy trusts a count by its age."""
+    async def capacity(
+        self, organisation: str | None, behind: Sequence[Key] | None, limit: int
+    ) -> list[Found]:
+        """Units with their places, by id, those of one organisation or all; how their services answered so far, and how the region's policy
+        trusts a count by its age."""
         reliability, policies = SERVING.reliability.c, SERVING.policies.c
         answers = (
             select(
@@ -271,6 +274,8 @@ class Queries:
             .join(answers, answers.c.service == _units.service, isouter=True)
             .join(in_force, in_force.c.region == _units.region, isouter=True)
         )
+        if organisation is not None:
+            wanted = wanted.where(_units.organisation == organisation)
         return await self._page(wanted, CAPACITY, behind, limit)
 
     async def submissions(self, organisation: str, behind: Sequence[Key] | None, limit: int) -> list[Found]:

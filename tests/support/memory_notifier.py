@@ -13,6 +13,7 @@ from referral_bus.contracts.ledger import (
     KeyDestroyed,
     ReferenceAdopted,
     ReferralOpened,
+    ServicePublished,
     SubmissionParked,
     SubmissionRefused,
 )
@@ -65,6 +66,8 @@ class NotifierTables:
     standings: dict[str, ReferralStanding] = field(default_factory=dict)
     organisations: dict[str, tuple[int, frozenset[Any]]] = field(default_factory=dict)
     """The version that is known, and its roles."""
+    services: dict[str, str] = field(default_factory=dict)
+    """Who offers each."""
     parked: dict[tuple[str, int], hearing.Sender] = field(default_factory=dict)
     streams: dict[str, int] = field(default_factory=dict)
     notices: list[Kept] = field(default_factory=list)
@@ -97,6 +100,8 @@ class NotifierTables:
                 known, _ = self.organisations.get(said.organisation, (0, None))
                 if said.version > known:  # regions adopt the same each in its own time
                     self.organisations[said.organisation] = said.version, frozenset(said.roles)
+            case ServicePublished():
+                self.services[event.definition.service] = event.definition.organisation
             case KeyDestroyed():
                 erased = {
                     n: standing.erased(s) for n, s in self.standings.items() if s.subject == event.subject
@@ -110,7 +115,8 @@ class NotifierTables:
                 parked = self.parked.pop((entry.meta.region, event.parked), None)
             case _ if before is not None:
                 self.standings[before.referral] = standing.after(before, event)
-        return hearing.hearers(entry, before, parked, self._roles(entry))
+        owner = self.services.get(event.service) if isinstance(event, hearing.OF_A_UNIT) else None
+        return hearing.hearers(entry, before, parked, self._roles(entry), owner)
 
     def _roles(self, entry: Entry) -> hearing.Roles:
         event, submission = entry.event, entry.meta.submission

@@ -58,6 +58,7 @@ class InMemory:
             "regions": there.regions,
             "standings": there.standings,
             "organisations": there.organisations,
+            "services": there.services,
             "parked": {key: (by.organisation, by.submission, by.role) for key, by in there.parked.items()},
             "streams": there.streams,
             "notices": sorted(
@@ -95,6 +96,7 @@ class InPostgres:
                     one["organisation"]: (one["version"], frozenset(one["roles"]))
                     for one in await all_of(tables.organisations)
                 },
+                "services": {one["service"]: one["organisation"] for one in await all_of(tables.services)},
                 "parked": {
                     (one["region"], one["sequence"]): (one["organisation"], one["submission"], one["role"])
                     for one in await all_of(tables.parked)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from referral_bus.contracts import services
 from referral_bus.contracts.inbox import CLOCK_SKEW_MS
 from services.matching.core.state import COUNT_MS, Unit
+
+
+def counted_at(described: services.Unit, now: int) -> int:
+    """When the places of a unit that is published for the first time were counted: as it says, but not in the future."""
+    return now if described.counted_at is None else min(described.counted_at, now)
 
 
 def moved(unit: Unit, at: int, places: int) -> None:

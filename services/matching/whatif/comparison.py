@@ -93,7 +93,7 @@ class Comparison:
     erased: int = 0
     """Referrals whose facts can't be opened any more: they can't be matched again, and are left out of both lives."""
     assumed: int = 0
-    """Answers of services and regions that were never asked, which had to be assumed."""
+    """Answers that had to be assumed, of services and regions that were never asked, or could not come to answer."""
 
     @property
     def elsewhere(self) -> int:

@@ -35,9 +35,12 @@ from referral_bus.contracts.ledger import (
     Event,
     Meta,
     OfferAccepted,
+    OfferDeclined,
+    OfferExpired,
     OfferMade,
     Received,
     ReferralOpened,
+    ServiceProposed,
 )
 from referral_bus.contracts.reference import Policy
 from referral_bus.log.port import Log
@@ -77,6 +80,9 @@ _ANSWERS: Final = (
 )
 """What is said of an offer or an acceptance, which in another life is one of another service, under the same id."""
 
+_ANSWERED: Final = (OfferAccepted, AcceptanceClaimed, OfferDeclined, ServiceProposed, OfferExpired)
+"""How an offer ends by what its provider says to it, or does not say in time."""
+
 Opening = Callable[[Iterable[WantedFacts]], Awaitable[AllOpened]]
 
 
@@ -102,6 +108,8 @@ class Stretch:
         self._opened = opened
         self._behaviour = Behaviour(groups)
         self._coming: list[_Due] = []
+        self._assumed: set[str] = set()
+        """The open offers whose answer is assumed."""
         self._number = 0
         self.comparison = Comparison()
 
@@ -214,20 +222,23 @@ class Stretch:
     def _expect(self, event: Event, now: int) -> None:
         """What the provider, or the other region, will say to it."""
         behaviour = self._behaviour
+        if isinstance(event, _ANSWERED) and event.task in self._assumed:
+            # Where something else ends the offer first, nothing was assumed.
+            self._assumed.discard(event.task)
+            self.comparison.assumed += 1
         match event:
             case OfferMade():
-                known = (event.referral, event.service) in behaviour.answers
-                answer = behaviour.answers.get((event.referral, event.service), behaviour.usual)
-                self.comparison.assumed += not known
-                if answer is not None:
-                    self._later(now + answer.after, event.provider, answer.body(event.task))
+                answer, assumed = behaviour.answer(event.referral, event.service, now)
+                if assumed:
+                    self._assumed.add(event.task)
+                if (said := answer.body(event.task)) is not None:
+                    self._later(now + answer.after, event.provider, said)
             case CapacityRequested() | AcceptanceClaimed():
                 self.comparison.assumed += 1
                 self._later(now + behaviour.regions_take, SOURCE, event)
             case OfferAccepted():
-                lasts = behaviour.lasted.get(event.referral, behaviour.usually_lasted)
                 ended = ReportOutcome(referral=event.referral, result="need_met")
-                self._later(now + lasts, event.provider, ended)
+                self._later(now + behaviour.lasts(event.referral), event.provider, ended)
 
     def _later(self, at: int, source: str, said: Submission | CapacityRequested | AcceptanceClaimed) -> None:
         self._number += 1

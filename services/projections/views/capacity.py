@@ -255,7 +255,7 @@ def _published(event: ServicePublished, region: str, now: int, known: Known) -> 
             "offered": definition.active,
             "overbook": unit.overbook,
             "held": 0,
-            "counted_at": now,
+            "counted_at": now if unit.counted_at is None else min(unit.counted_at, now),
             "moved": [],
             **_NO_DOUBT,
         }

@@ -13,14 +13,20 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from referral_bus.contracts.ledger import Entry, OfferAccepted, ReferenceAdopted
+from referral_bus.contracts.ledger import (
+    CapacityDoubted,
+    CapacityTrusted,
+    Entry,
+    OfferAccepted,
+    ReferenceAdopted,
+)
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
 from services.notifier.bell import Bell
 from services.notifier.deliveries import Claimed
 from services.notifier.fold import Fold, Gap, Located
 from services.notifier.hearing import UnheardOf
-from tests.support.deciding import World
+from tests.support.deciding import DAY, World, decline, service_of
 from tests.support.heard import lively_ledger, located, operations
 from tests.support.memory_database import Beside
 from tests.support.memory_notifier import MemoryFold, NotifierTables
@@ -141,6 +147,28 @@ async def test_a_region_that_adopts_an_earlier_version_later_takes_no_role_away(
     assert [type(entry.event) for entry in entries] == [ReferenceAdopted] * 3
     await side.fold().apply(located(entries), NOW)
     assert (await side.rows())["organisations"] == {"operations": (2, frozenset({"operations", "agency"}))}
+
+
+async def test_who_offers_a_service_hears_that_its_places_are_doubted_and_believed_again(
+    side: Side, codec: Codec
+) -> None:
+    world = World(codec)
+    world.publish_in_order("cots", "clinic:attic")
+    world.send(decline(world.refer(), reason="no_capacity"), "shelter")
+    world.tick(world.now + 2 * DAY)
+    entries = [entry for entry, _ in world.entries]
+    await side.fold().apply(located(entries), NOW)
+    wanted = [
+        ("shelter", entry.meta.sequence)
+        for entry in entries
+        if isinstance(entry.event, CapacityDoubted | CapacityTrusted)
+    ]
+    assert len(wanted) == 2
+    rows = await side.rows()
+    about = {sequence for _, sequence in wanted}
+    assert [(who, sequence) for who, _, _, sequence in rows["notices"] if sequence in about] == wanted
+    assert rows["services"][service_of("cots")] == "shelter"
+    assert rows["services"][service_of("attic")] == "clinic"
 
 
 async def test_a_subscription_to_some_types_is_told_of_no_other(side: Side) -> None:

@@ -355,6 +355,16 @@ async def test_the_capacity_board_is_for_every_party(world: World) -> None:
             assert (unit["total"], unit["taken"], unit["held"], unit["free"]) == (5, 1, 0, 4)
 
 
+async def test_the_capacity_board_can_be_asked_for_the_callers_own_units(world: World) -> None:
+    async with world.running():
+        await world.begin()
+        await offered(world)
+        [unit] = await items(world, "shelter", "capacity", mine=True)
+        assert unit["organisation"] == "shelter"
+        assert await items(world, "clinic", "capacity", mine=True) == []
+        assert await items(world, "clinic", "capacity", mine=False) == [unit]
+
+
 async def test_a_sender_sees_what_was_refused_and_why(world: World) -> None:
     async with world.running():
         await world.begin()

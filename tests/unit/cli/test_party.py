@@ -116,6 +116,21 @@ def test_what_is_due_another_day_is_said_with_its_date() -> None:
     )
 
 
+def test_a_doubt_names_the_unit_and_until_when() -> None:
+    notice = Notice(
+        organisation="food-bank",
+        type="org.referralbus.ledger.CapacityDoubted.v1",
+        region="north",
+        sequence=1,
+        at=1_700_000_000_000,
+        unit="un-north-beds",
+        task="tk-north-aaaaaaaaaaaaaaaaaaaa-1",
+        expires_at=1_700_000_000_000 + 3 * 86_400_000,
+    )
+    said = party.line_of(Heard("1", notice))
+    assert "for want of a place un-north-beds unless counted before, until 2023-11-1" in said
+
+
 def test_what_can_be_taken_back_is_told_with_the_event_by_which_it_is() -> None:
     said = {"organisation": "food-bank", "region": "north", "sequence": 17, "at": 1_700_000_000_000}
     missed = Notice(**said, type="org.referralbus.ledger.NoShowReported.v1")

@@ -18,16 +18,16 @@ from typer.testing import CliRunner, Result
 from referral_bus.cli import views
 from referral_bus.client.answers import Page
 from referral_bus.client.sync import SyncBus
-from services.projections import api
+from services.projections import answers
 
 NOW = 1_700_000_000_000
 ROWS: dict[str, type[BaseModel]] = {
-    "caseload": api.ReferralRow,
-    "inbox": api.TaskRow,
-    "queue": api.Waiting,
-    "waiting-list": api.WaitingInLine,
-    "capacity": api.UnitRow,
-    "submissions": api.SubmissionRow,
+    "caseload": answers.ReferralRow,
+    "inbox": answers.TaskRow,
+    "queue": answers.Waiting,
+    "waiting-list": answers.WaitingInLine,
+    "capacity": answers.UnitRow,
+    "submissions": answers.SubmissionRow,
 }
 
 
@@ -97,6 +97,20 @@ def test_json_is_whole_rows_one_a_line(shown: Shown) -> None:
     rows = [{"unit": "un-north-a", "free": 0, "other": [1]}, {"unit": "un-north-b", "free": 2, "other": []}]
     shown.bus.capacity.return_value = Page(items=rows)
     assert [json.loads(line) for line in shown.run("capacity", "--json").stdout.splitlines()] == rows
+
+
+@pytest.mark.parametrize("name", ["capacity", "queue"])
+def test_what_concerns_others_too_can_be_narrowed_to_ones_own(shown: Shown, name: str) -> None:
+    asked = getattr(shown.bus, name)
+    asked.side_effect = [Page(items=[{"unit": "un-north-a"}], cursor="next"), Page(), Page()]
+    assert shown.run(name, "--mine").exit_code == 0
+    assert asked.call_args_list == [call(limit=50, mine=True), call(limit=49, mine=True, cursor="next")]
+    shown.run(name)
+    assert asked.call_args == call(limit=50)
+
+
+def test_what_is_ones_own_in_any_case_is_not_narrowed(shown: Shown) -> None:
+    assert shown.run("inbox", "--mine").exit_code == 2
 
 
 def test_as_many_pages_are_read_as_rows_are_asked_for(shown: Shown) -> None:

@@ -34,10 +34,20 @@ def test_a_dry_run_reports_every_file_and_sends_nothing(folder: Path) -> None:
     code, output = run(folder, "--region", "north", "--places-per-service", "4")
     assert code == 0
     assert "1 services of 1 organisations for region north." in output
-    assert "1 services state no capacity: 4 places each are assumed" in output
+    assert "1 services state no capacity: 4 places each are assumed, and trusted least" in output
     assert "never offered a referral" in output
     assert "the row has no name" in output
     assert "Nothing was sent to the bus" in output
+
+
+def test_the_report_says_how_old_the_counts_of_places_are(folder: Path) -> None:
+    (folder / "units.csv").write_text("id,name\nu,seat\n")
+    (folder / "service_capacity.csv").write_text(
+        "id,service_id,unit_id,available,maximum,updated\nc,7,u,4,9,2019-01-01T00:00:00Z\nd,7,u,4,9,2025-03-04\n"
+    )
+    code, output = run(folder, "--region", "north")
+    assert code == 0
+    assert "2 counts of places are of 2019-01-01 to 2025-03-04" in output
 
 
 def test_problems_that_differ_only_in_values_are_shown_once(folder: Path) -> None:

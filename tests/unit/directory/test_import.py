@@ -67,7 +67,7 @@ def test_tables_of_version_3_give_all_that_the_bus_decides_by(tmp_path: Path) ->
         languages="id,service_id,name,code\nl,7,Spanish,\nm,7,,vie\n",
         schedules='id,service_id,freq,byday,opens_at,closes_at\ns,7,WEEKLY,"MO,TU",09:00,17:30:00\n',
         units="id,name\nu,seat\n",
-        service_capacity="id,service_id,unit_id,available,maximum\nc,7,u,4,9\n",
+        service_capacity="id,service_id,unit_id,available,maximum,updated\nc,7,u,4,9,2026-01-31\n",
         taxonomy_terms="id,code,name,taxonomy\nt,1375,Legal Aid,Open Eligibility\nx,FT-3000,Legal,AIRS\n",
         attributes="id,link_id,taxonomy_term_id,link_entity\n1,7,t,service\n2,7,x,service\n",
     )
@@ -81,6 +81,51 @@ def test_tables_of_version_3_give_all_that_the_bus_decides_by(tmp_path: Path) ->
     assert found.problems == []
     assert found.assumed == {}
     assert accounted(found)
+
+
+@pytest.mark.parametrize(
+    ("updated", "counted_at"),
+    [
+        ("2019-01-01T00:00:00Z", 1_546_300_800_000),
+        ("2019-01-01T02:00:00.25+02:00", 1_546_300_800_250),
+        ("2019-01-01 00:00:00", 1_546_300_800_000),
+        ("2019-01-01", 1_546_300_800_000),
+        ("1954-01-01", 0),
+        ("0001-01-01T00:00:00+14:00", 0),
+    ],
+)
+def test_places_are_as_old_as_the_directory_says(tmp_path: Path, updated: str, counted_at: int) -> None:
+    found = directory(
+        tmp_path,
+        organizations=ORGANIZATIONS,
+        services=SERVICES,
+        units="id,name\nu,seat\n",
+        service_capacity=f"id,service_id,unit_id,available,maximum,updated\nc,7,u,4,9,{updated}\n",
+    )
+    [unit] = found.services[0].units
+    assert unit.counted_at == counted_at
+    assert found.problems == []
+
+
+@pytest.mark.parametrize("updated", ["", "last spring", "2026-02-30"])
+def test_places_counted_nobody_knows_when_are_trusted_least(tmp_path: Path, updated: str) -> None:
+    found = directory(
+        tmp_path,
+        organizations=ORGANIZATIONS,
+        services=SERVICES,
+        units="id,name\nu,seat\n",
+        service_capacity=f"id,service_id,unit_id,available,maximum,updated\nc,7,u,4,9,{updated}\n",
+    )
+    assert found.services[0].units[0].counted_at == 0
+    [(_, reason, used)] = reasons(found, "service_capacity.csv")
+    assert "updated" in reason
+    assert "trusted least" in reason
+    assert used
+
+
+def test_places_that_are_assumed_are_trusted_least(tmp_path: Path) -> None:
+    found = directory(tmp_path, organizations=ORGANIZATIONS, services=SERVICES)
+    assert found.services[0].units[0].counted_at == 0
 
 
 def test_tables_of_version_1_give_the_same(tmp_path: Path) -> None:
@@ -288,7 +333,7 @@ def test_more_places_available_than_there_are_is_reported_and_cut(tmp_path: Path
         organizations=ORGANIZATIONS,
         services=SERVICES,
         units="id,name\nu,bed\n",
-        service_capacity="id,service_id,unit_id,available,maximum\nc,7,u,12,10\n",
+        service_capacity="id,service_id,unit_id,available,maximum,updated\nc,7,u,12,10,2026-01-31\n",
     )
     assert [(unit.total, unit.available) for unit in found.services[0].units] == [(10, 10)]
     assert reasons(found, "service_capacity.csv") == [

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from referral_bus.contracts.ledger import CapacityChanged, OfferAccepted, OfferMade, ServicePublished
+from referral_bus.contracts.ledger import (
+    CapacityChanged,
+    CapacityOffered,
+    OfferAccepted,
+    OfferMade,
+    ServicePublished,
+)
 from services.matching.core.judging.bitmaps import members
 from tests.support.deciding import (
+    DAY,
     MINUTE,
     World,
     accept,
@@ -62,6 +69,30 @@ def test_publishing_again_keeps_the_counts_of_units_that_were_known(world: World
     world.publish(offers("beds", total=9, available=9))
     unit = world.state.units[unit_of("beds")]
     assert (unit.total, unit.taken, unit.held) == (5, 1, 1)
+
+
+@pytest.mark.parametrize(("said", "counted"), [(None, 0), (-5 * DAY, -5 * DAY), (DAY, 0)])
+def test_a_published_count_is_as_old_as_it_says_and_never_made_later_than_it_was_published(
+    world: World, said: int | None, counted: int
+) -> None:
+    now = world.now + world.step
+    [unit] = offers("beds", total=5).units
+    at = None if said is None else now + said
+    world.publish(offers("beds", units=[unit.model_copy(update={"counted_at": at})], regions=["south"]))
+    assert world.state.units[unit_of("beds")].counted_at == now + counted
+    [told] = [event for event in world.events if isinstance(event, CapacityOffered)]
+    assert told.true_at == now + counted
+
+
+def test_publishing_again_makes_no_count_older(world: World) -> None:
+    [unit] = offers("beds", total=5).units
+    described = offers("beds", units=[unit.model_copy(update={"counted_at": 0})])
+    world.publish(described)
+    world.send(report("beds", 5, 3, world.now), "shelter")
+    counted_at = world.state.units[unit_of("beds")].counted_at
+    world.now += DAY
+    world.publish(described)
+    assert world.state.units[unit_of("beds")].counted_at == counted_at > 0
 
 
 def test_publishing_again_brings_new_units_and_new_needs(world: World) -> None:

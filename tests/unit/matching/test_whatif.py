@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from referral_bus.cli.errors import Rejected
+from referral_bus.contracts.facts import Facts, PlaceFact
 from referral_bus.contracts.ids import task_id
-from referral_bus.contracts.inbox import AnswerCapacity, ListCapacity
-from referral_bus.contracts.ledger import Received
-from referral_bus.contracts.reference import Policy
+from referral_bus.contracts.inbox import AnswerCapacity, ListCapacity, Submission
+from referral_bus.contracts.ledger import Entry, Meta, OfferDeclined, OfferMade, Received
+from referral_bus.contracts.reference import Policy, ReachLimit
 from referral_bus.contracts.vocabulary import LendingAnswer
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import admitted_again
 from services.matching import commands
 from services.matching.chain import Chain
 from services.matching.core.decide import AllOpened, WantedFacts
+from services.matching.core.judging import match as judging
+from services.matching.core.judging.ranking import lottery
+from services.matching.core.referral import Referral
 from services.matching.core.state import Region
 from services.matching.relay import SOURCE
 from services.matching.verify import begins
@@ -33,7 +37,9 @@ from services.matching.whatif import (
     comparison_lines,
     write_referrals,
 )
+from services.matching.whatif.behaviour import Behaviour
 from tests.support.deciding import (
+    DAY,
     HOUR,
     HOUSING,
     MINUTE,
@@ -44,16 +50,22 @@ from tests.support.deciding import (
     accept,
     decline,
     forget,
+    go_on,
+    hold,
+    of,
     offers,
     organisation,
     outcome,
     policy,
+    propose,
     service_of,
     spoken,
     stated_area,
     subject_of,
     unit_of,
+    withdraw,
 )
+from tests.support.lives import Lives
 from tests.support.regions import Between, answers, heard_of, lent_out
 
 BY_LOAD = POLICY.model_copy(update={"version": 2, "rank_by": ["load", "lottery"]})
@@ -151,6 +163,191 @@ async def test_groups_are_told_by_urgency_language_and_area(world: World) -> Non
     assert "urgency urgent: 8 referrals, 7 accepted as it was" in said
     assert "language en: 8 referrals" in said
     assert "area riverside: 8 referrals" in said
+
+
+# What was answered
+
+
+def near(latitude: int) -> Any:
+    return PlaceFact(status="stated", latitude=latitude, longitude=-87_000_000)
+
+
+def two_asked_at_once(world: World) -> Facts:
+    """Two services, each of which is asked for a person on foot, near the second; and this person's facts."""
+    world.follow(broadcast_width=2)
+    places = [{"latitude": latitude, "longitude": -87_000_000} for latitude in (41_000_000, 40_000_000)]
+    world.publish(
+        offers("far", total=200, places=places[:1]),
+        offers("near", "clinic", total=20, available=19, places=places[1:]),
+    )
+    world.send(policy(BY_LOAD), OPERATIONS)
+    return HOUSING.model_copy(update={"place": near(40_000_000), "travel": stated_area("walk")})
+
+
+def near_only() -> Policy:
+    reach = [ReachLimit(urgency="urgent", travel="walk", metres=1000)]
+    return BY_LOAD.model_copy(update={"version": 9, "reach": reach})
+
+
+async def test_a_service_that_was_not_let_answer_is_not_taken_for_one_that_is_silent(world: World) -> None:
+    facts = two_asked_at_once(world)
+    since = world.state.sequence
+    for number in range(1, 7):
+        referral = world.refer(facts, number=number, mode="broadcast")
+        world.now += MINUTE
+        world.send(accept(referral), "shelter")
+    world.now += HOUR
+    world.publish(offers("pantry", "pantry", needs=["food"]))
+    compared = await again(world, since, near_only())
+    assert set(compared.would.offers) == {service_of("near")}
+    assert len(compared.was.accepted) == len(compared.would.accepted) == 6
+    assert compared.assumed == 6
+
+
+async def test_a_service_whose_offer_was_withdrawn_is_not_taken_to_have_answered_sooner(world: World) -> None:
+    world.publish(offers("beds", total=20))
+    since = world.state.sequence
+    world.send(accept(world.refer(number=1)), "shelter")
+    kept = world.refer(number=2)
+    world.now += 5 * MINUTE
+    world.send(withdraw(kept), "police")
+    compared = await again(world, since, POLICY)
+    assert compared.would.accepted == compared.was.accepted
+    assert compared.assumed == 0, "it was withdrawn again before the service would have answered"
+
+
+async def test_an_offer_that_is_open_at_the_end_is_open_then_in_the_other_life(world: World) -> None:
+    world.publish(offers("beds", total=20))
+    since = world.state.sequence
+    world.send(accept(world.refer(number=1)), "shelter")
+    world.refer(number=2)
+    world.now += 5 * MINUTE
+    world.tick()
+    compared = await again(world, since, POLICY)
+    assert compared.would.accepted == compared.was.accepted
+    assert compared.assumed == 0
+
+
+async def test_a_service_that_was_full_until_a_day_is_so_in_the_other_life_and_accepts_after_it(
+    world: World,
+) -> None:
+    world.send(policy(BY_LOAD), OPERATIONS)
+    world.publish(offers("beds", total=40), offers("rooms", "clinic", total=20, available=10))
+    since = world.state.sequence
+    asked = [world.refer(number=number) for number in range(1, 7)]
+    until = world.now + 3 * DAY
+    for referral in asked:
+        world.now += MINUTE
+        world.send(decline(referral, 1, "full_until", until), "shelter")
+    world.tick(until)
+    for referral in asked:
+        [number] = world.state.referrals[referral].offers
+        world.send(accept(referral, number), world.task(referral, number).provider)
+    compared = await again(world, since, BY_LOAD)
+    assert compared.would.offers == compared.was.offers
+    assert compared.would.accepted == compared.was.accepted
+    assert compared.would.median_wait() == compared.was.median_wait()
+    assert compared.assumed == 0
+
+
+async def test_a_service_that_is_asked_more_often_than_it_was_says_the_same_again_and_that_is_assumed() -> (
+    None
+):
+    made = OfferMade(
+        referral=of(),
+        task=task_id(of(), 1),
+        service="sv-north-a",
+        unit="un-north-a",
+        provider="shelter",
+        expires_at=9,
+    )
+    no = OfferDeclined(referral=of(), task=made.task, provider="shelter", reason="no_capacity")
+    meta = Meta(
+        region=REGION, sequence=1, prev_hash=bytes(32), decided_through=0, now=1_000, rules=1, submission=None
+    )
+    behaviour = Behaviour(
+        [Recorded(None, [Entry(meta, made), Entry(meta.model_copy(update={"now": 3_000}), no)])]
+    )
+    first, second = (behaviour.answer(of(), "sv-north-a", 5_000) for _ in range(2))
+    assert (first.answer, first.assumed) == (second.answer, False)
+    assert (first.answer.after, first.answer.reason, second.assumed) == (2_000, "no_capacity", True)
+
+
+async def test_a_service_that_goes_on_at_the_end_goes_on_as_long_in_the_other_life(world: World) -> None:
+    world.publish(offers("beds", total=2))
+    since = world.state.sequence
+    short, long = world.accepted(number=1), world.accepted(number=2)
+    world.now += HOUR
+    world.send(outcome(short), "shelter")
+    world.now += 2 * HOUR
+    third, fourth = world.accepted(number=3), world.refer(number=4)
+    assert long in world.state.referrals
+    compared = await again(world, since, POLICY)
+    assert compared.was.accepted.keys() == compared.would.accepted.keys() == {short, long, third}
+    assert compared.would.offers == compared.was.offers, f"nobody left to make room for {fourth}"
+
+
+async def test_a_service_proposes_the_other_again(world: World) -> None:
+    world.publish_in_order("beds", "rooms")
+    since = world.state.sequence
+    referral = world.refer()
+    world.now += MINUTE
+    world.send(propose(referral, "rooms"), "shelter")
+    world.now += MINUTE
+    world.send(accept(referral, 2), "shelter")
+    assert world.state.policy is not None
+    compared = await again(world, since, world.state.policy)
+    assert compared.would.accepted == compared.was.accepted
+    assert compared.would.accepted[referral].service == service_of("rooms")
+
+
+class Comparable(Lives):
+    """Lives of which all that is said after an acceptance is what came of it: of the rest another life can have none. The clock is prompt,
+    as it is in operation."""
+
+    def __init__(self, codec: Codec, seed: int) -> None:
+        super().__init__(codec, seed)
+        self.world.send(policy(BY_LOAD), OPERATIONS)
+        self.since = self.world.state.sequence
+
+    def _pass_time(self) -> None:
+        world = self.world
+        until = world.now + self.draw.choice([MINUTE, 5 * MINUTE, 20 * MINUTE, HOUR, 7 * HOUR, DAY])
+        while (due := world.state.next_due()) is not None and due.at <= until:
+            world.tick(max(world.now, due.at))
+        world.now = until
+
+    def _choices(self, name: str, known: Referral) -> list[Callable[[], tuple[Submission, str]]]:
+        choices: list[Callable[[], tuple[Submission, str]]] = [
+            lambda: (hold(name, self.world.now + HOUR), known.agency),
+            lambda: (withdraw(name), known.agency),
+        ]
+        if known.on_hold:
+            choices.append(lambda: (go_on(name), known.agency))
+        if (taken := known.acceptance) is not None:
+            return [lambda: (outcome(name), known.attempt(taken).provider)]
+        for number in known.offers:
+            choices += self._answers(name, known, number) * 2
+        return choices
+
+    def _afterwards(self, name: str) -> tuple[Submission, str]:
+        return self._submission()
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_a_life_lived_again_under_its_own_policy_is_the_same(
+    codec: Codec, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each life has a chain of its own, and draws its lots by it: here they come out the same.
+    monkeypatch.setattr(judging, "lottery", lambda draw, _, referral: lottery(draw, bytes(32), referral))
+    lives = Comparable(codec, seed)
+    lives.steps(150)
+    compared = await again(lives.world, lives.since, BY_LOAD)
+    assert compared.was.offers.total() > 20
+    assert compared.would.opened == compared.was.opened
+    assert compared.would.accepted == compared.was.accepted
+    assert compared.would.offers == compared.was.offers
+    assert compared.assumed == 0
 
 
 # Groups

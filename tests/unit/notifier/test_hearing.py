@@ -325,11 +325,11 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
     (
         CapacityDoubted(unit=UNIT, service=SERVICE, task=TASK, places=1, until=NOW),
         None,
-        [],
+        [PROVIDER],
         None,
-        None,
+        NOW,
     ),
-    (CapacityTrusted(unit=UNIT, service=SERVICE), None, [], None, None),
+    (CapacityTrusted(unit=UNIT, service=SERVICE), None, [PROVIDER], None, None),
     (SubmissionResumed(parked=1), None, [], None, None),
     (SubmissionRepeated(first=1), None, [], None, None),
     (ReferenceAdopted(kind="policy", reference="p", version=1), None, [], None, None),
@@ -349,9 +349,16 @@ def test_who_hears_of_an_event_and_in_which_words(
     reason: str | None,
     moment: int | None,
 ) -> None:
-    heard = hearers(entry(event), standing, None, ROLES)
+    heard = hearers(entry(event), standing, None, ROLES, owner="shelter")
     assert [(one.organisation, one.role) for one in heard] == expected
     assert {(one.type, one.reason, one.expires_at) for one in heard} <= {(event.event_type(), reason, moment)}
+
+
+def test_who_offers_a_unit_hears_which_of_its_units_is_doubted_and_for_which_task() -> None:
+    doubted = CapacityDoubted(unit=UNIT, service=SERVICE, task=TASK, places=1, until=NOW)
+    [heard] = hearers(entry(doubted), None, None, owner="shelter")
+    assert (heard.unit, heard.task, heard.referral) == (UNIT, TASK, None)
+    assert hearers(entry(doubted), None, None) == [], "a service that is not known here"
 
 
 def test_who_served_before_a_reopening_hears_that_its_correction_was_taken() -> None:

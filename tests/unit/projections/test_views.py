@@ -14,6 +14,7 @@ from referral_bus.contracts.ledger import (
     CapacityChanged,
     KeyDestroyed,
     ReferralClosed,
+    ServicePublished,
     SubmissionParked,
     SubmissionRefused,
     SubmissionRepeated,
@@ -226,6 +227,17 @@ async def test_publishing_again_keeps_the_counts_and_takes_up_new_units(world: W
     await world.see(world.region.published(total=99, units=["beds", "cots"]))
     assert world.places() == (5, 0, 1, 4)
     assert world.places("cots") == (99, 0, 0, 99)
+
+
+async def test_a_published_count_is_shown_as_old_as_it_says(world: World) -> None:
+    definition = world.region.published(units=["cots", "rooms"]).definition
+    ages = [0, world.region.now + 9_000]
+    units = [
+        unit.model_copy(update={"counted_at": at}) for unit, at in zip(definition.units, ages, strict=True)
+    ]
+    await world.see(ServicePublished(definition=definition.model_copy(update={"units": units})))
+    assert world.views.row("units", unit="un-north-cots")["counted_at"] == 0
+    assert world.views.row("units", unit="un-north-rooms")["counted_at"] < ages[1]
 
 
 async def test_a_unit_that_is_no_longer_named_is_not_offered(world: World) -> None:

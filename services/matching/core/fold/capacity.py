@@ -9,7 +9,7 @@ from referral_bus.contracts.ledger import (
     Meta,
     ServicePublished,
 )
-from services.matching.core.counting import counted
+from services.matching.core.counting import counted, counted_at
 from services.matching.core.fold.submissions import wake
 from services.matching.core.state import Due, Region, Unit
 
@@ -40,7 +40,9 @@ def published(state: Region, meta: Meta, event: ServicePublished) -> None:
         unit = state.units.get(described.unit)
         if unit is None:
             taken = described.total - described.available
-            unit = Unit(described.unit, definition.service, described.total, taken, 0, meta.now)
+            unit = Unit(
+                described.unit, definition.service, described.total, taken, 0, counted_at(described, meta.now)
+            )
             state.units[described.unit] = unit
         unit.overbook = described.overbook
         # What is not there by any count can't be in doubt.
