@@ -35,16 +35,16 @@ _LOCK = text(
 )
 
 # Materialised: the planner, which knows little of a queue that is ever changing, would choose anew for every delivery that waits.
+# A feed's batch is one attempt, a webhook's delivery is one each. Where there is not room for all, the first of each subscription comes
+# before the second of any, those under way counted, and among them what has been due longest: who answers slowly keeps back nobody else,
+# and nothing is passed over for ever.
 _CLAIM = text(
     """
     with open as (
         select subscription, channel from notifier.subscriptions where subscription = any(:ours)
     ), room as materialized (
-        select open.subscription, case
-            when open.channel = 'webhook' then :each - (
-                select count(*) from notifier.deliveries d
-                where d.subscription = open.subscription and d.done_at is null and d.leased_until > :now
-            )
+        select open.subscription, open.channel, busy.under_way, case
+            when open.channel = 'webhook' then :each - busy.under_way
             when exists (
                 select from notifier.deliveries d
                 where d.subscription = open.subscription and d.done_at is null
@@ -52,14 +52,32 @@ _CLAIM = text(
             ) then 0
             else :batch
         end as places
-        from open
-    ), chosen as materialized (
-        select room.subscription, due.region, due.sequence
+        from open cross join lateral (
+            select count(*) as under_way from notifier.deliveries d
+            where open.channel = 'webhook'
+                and d.subscription = open.subscription and d.done_at is null and d.leased_until > :now
+        ) busy
+    ), due as materialized (
+        select room.subscription, room.channel, room.under_way, d.region, d.sequence, d.number, d.due_at
         from room cross join lateral (
-            select q.region, q.sequence from notifier.deliveries q
+            select q.region, q.sequence, q.number, q.due_at from notifier.deliveries q
             where q.subscription = room.subscription and q.done_at is null and q.due_at <= :now and q.leased_until <= :now
             order by q.number limit greatest(room.places, 0)
-        ) due
+        ) d
+    ), turns as (
+        select subscription, region, sequence, case
+            when channel = 'webhook' then under_way + row_number() over (partition by subscription order by number)
+            else 1
+        end as turn, case
+            when channel = 'webhook' then due_at
+            else min(due_at) over (partition by subscription)
+        end as since
+        from due
+    ), attempts as (
+        select subscription, region, sequence, dense_rank() over (order by turn, since, subscription) as attempt
+        from turns
+    ), chosen as materialized (
+        select subscription, region, sequence from attempts where attempt <= :most
     ), claimed as (
         update notifier.deliveries d set leased_until = :until, attempts = attempts + 1
         from chosen
@@ -117,14 +135,23 @@ class Deliveries:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def claim(self, now: int, until: int, each: int) -> list[Claimed]:
-        """Claim what is due: at most ``each`` under way for a webhook, and for a feed the next batch once nothing before it waits."""
+    async def claim(self, now: int, until: int, each: int, most: int) -> list[Claimed]:
+        """Claim what is due for ``most`` attempts: at most ``each`` under way for a webhook, and for a feed the next batch, which is one
+        attempt, once nothing before it waits."""
         async with self._engine.begin() as connection:
             ours = list(await connection.scalars(_LOCK, {"now": now}))
             if not ours:
                 return []
             rows = await connection.execute(
-                _CLAIM, {"now": now, "until": until, "each": each, "batch": FEED_BATCH, "ours": ours}
+                _CLAIM,
+                {
+                    "now": now,
+                    "until": until,
+                    "each": each,
+                    "most": most,
+                    "batch": FEED_BATCH,
+                    "ours": ours,
+                },
             )
             return [
                 Claimed(

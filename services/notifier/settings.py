@@ -29,6 +29,7 @@ class NotifierSettings(Settings):
     webhook_concurrency: Annotated[int, Field(ge=1, le=100)] = 4
     """Attempts under way at once to one subscriber, so that a slow one holds up nobody else."""
     webhook_total_concurrency: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Attempts under way at once in all, from one process; where there is not room for all, each subscriber has its turn."""
     webhook_allow_http_loopback: bool = False
     """Take http addresses on this machine: for development only."""
     webhook_allow_private: bool = False

@@ -3,6 +3,7 @@ to those in PostgreSQL."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,21 +172,22 @@ class MemoryDeliveries:
     def __init__(self, database: Database, tables: NotifierTables) -> None:
         self._database, self._tables = database, tables
 
-    async def claim(self, now: int, until: int, each: int) -> list[Claimed]:
+    async def claim(self, now: int, until: int, each: int, most: int) -> list[Claimed]:
         def there() -> list[Claimed]:
-            claimed: list[Claimed] = []
-            room: dict[str, int] = {}
             waiting = self._waiting()
-            for one in waiting:
-                name = one.subscription.subscription
-                room[name] = room.get(name, each) - (one.leased_until > now)
-            for one in sorted(waiting, key=lambda d: (d.subscription.subscription, d.notice.number)):
-                name = one.subscription.subscription
-                if one.due_at <= now and one.leased_until <= now and room[name] > 0:
-                    room[name] -= 1
-                    one.leased_until, one.attempts = until, one.attempts + 1
-                    url, at = one.subscription.url, one.enqueued_at
-                    claimed.append(Claimed(name, "webhook", url, b"", one.attempts, at, one.notice))
+            turns = Counter(one.subscription.subscription for one in waiting if one.leased_until > now)
+            due: list[tuple[int, int, str, Delivery]] = []
+            for one in sorted(waiting, key=lambda d: d.notice.number):
+                if one.due_at <= now and one.leased_until <= now:
+                    name = one.subscription.subscription
+                    turns[name] += 1
+                    due.append((turns[name], one.due_at, name, one))
+            chosen = sorted((one for one in due if one[0] <= each), key=lambda one: one[:3])[:most]
+            claimed: list[Claimed] = []
+            for _, _, name, one in sorted(chosen, key=lambda one: (one[2], one[3].notice.number)):
+                one.leased_until, one.attempts = until, one.attempts + 1
+                url, at = one.subscription.url, one.enqueued_at
+                claimed.append(Claimed(name, "webhook", url, b"", one.attempts, at, one.notice))
             return claimed
 
         return await self._database.ask(there, away)

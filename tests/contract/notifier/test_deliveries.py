@@ -1,4 +1,5 @@
-"""What the deliveries by webhook promise, in PostgreSQL and in memory: a lease each, a limit each, and the latest claim has the word."""
+"""What the deliveries by webhook promise, in PostgreSQL and in memory: a lease each, limits each and in all, and the latest claim has the
+word."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ async def told(side: Side) -> Side:
     return side
 
 
-async def claim(side: Side, at: int = AT, each: int = MANY) -> list[Claimed]:
-    claimed: list[Claimed] = await side.deliveries.claim(at, at + LEASE, each)
+async def claim(side: Side, at: int = AT, each: int = MANY, most: int = MANY) -> list[Claimed]:
+    claimed: list[Claimed] = await side.deliveries.claim(at, at + LEASE, each, most)
     return claimed
 
 
@@ -70,6 +71,45 @@ async def test_no_more_are_under_way_for_one_than_there_may_be_and_the_others_ar
     assert numbers(first) == numbers(first, "sb-police") == [1, 2]
     assert await claim(told, each=2) == []
     assert numbers(await claim(told, each=3)) == [3]
+
+
+async def test_no_more_are_claimed_than_there_is_room_for(told: Side) -> None:
+    waiting, _ = await told.deliveries.waiting(AT)
+    assert await claim(told, most=0) == []
+    shares = [await claim(told, most=9) for _ in range(waiting // 9 + 1)]
+    assert [len(share) for share in shares] == [9] * (waiting // 9) + [waiting % 9]
+    assert len({one.identity for share in shares for one in share}) == waiting
+
+
+async def test_where_there_is_not_room_for_all_each_ones_first_comes_before_anybodys_second(
+    told: Side,
+) -> None:
+    first = await claim(told, most=7)
+    subscribed = [one.subscription for one in first]
+    assert subscribed == sorted(set(subscribed)) and "sb-police" in subscribed
+    # Who has none under way any more comes before who has.
+    [mine] = [one for one in first if one.subscription == "sb-police"]
+    await told.deliveries.finish([mine], "delivered", AT)
+    [following] = await claim(told, most=1)
+    assert (following.subscription, following.notice.number) == ("sb-police", 2)
+    # One of them has nothing more to be told.
+    second = await claim(told, most=6)
+    assert [one.subscription for one in second] == [name for name in subscribed if name != "sb-pantry"]
+    assert numbers(second) == [2]
+
+
+async def test_where_there_is_not_room_for_all_what_was_due_first_comes_first(told: Side) -> None:
+    claimed = await claim(told, each=1)
+    [police] = [one for one in claimed if one.subscription == "sb-police"]
+    [shelter] = [one for one in claimed if one.subscription == "sb-shelter"]
+    rest = [one for one in await claim(told) if one not in claimed]
+    await told.deliveries.finish(
+        [one for one in [*claimed, *rest] if one not in (police, shelter)], "withheld", AT
+    )
+    await told.deliveries.postpone([police], AT + 20, "http_503")
+    await told.deliveries.postpone([shelter], AT + 10, "http_503")
+    again = [await claim(told, AT + 30, most=1) for _ in range(3)]
+    assert [[one.subscription for one in share] for share in again] == [["sb-shelter"], ["sb-police"], []]
 
 
 async def test_as_one_is_done_another_comes(told: Side) -> None:
@@ -143,7 +183,7 @@ async def test_a_database_that_is_away_says_so_unless_nothing_is_asked_of_it(kin
     deliveries: Any = MemoryDeliveries(database, NotifierTables([]))
     if kind == "postgres":
         deliveries = Deliveries(new_engine("postgresql+psycopg://nobody@127.0.0.1:1/none"))
-    for ask in (deliveries.claim(AT, AT + LEASE, MANY), deliveries.waiting(AT)):
+    for ask in (deliveries.claim(AT, AT + LEASE, MANY, MANY), deliveries.waiting(AT)):
         with pytest.raises((SQLAlchemyError, OSError)):
             await ask
     await deliveries.finish([], "delivered", AT)

@@ -352,7 +352,14 @@ async def test_a_claim_looks_at_what_waits_a_few_times_however_much_it_is(
         async with engine.begin() as connection:
             plan = await connection.scalar(
                 text(f"explain (analyze, format json) {_CLAIM.text}"),
-                {"now": 10, "until": 20, "each": 4, "batch": FEED_BATCH, "ours": [made["subscription"]]},
+                {
+                    "now": 10,
+                    "until": 20,
+                    "each": 4,
+                    "most": 64,
+                    "batch": FEED_BATCH,
+                    "ours": [made["subscription"]],
+                },
             )
     finally:
         await engine.dispose()
