@@ -83,9 +83,9 @@ _CLAIM = text(
         from chosen
         where d.subscription = chosen.subscription and d.region = chosen.region and d.sequence = chosen.sequence
             and d.done_at is null and d.leased_until <= :now
-        returning d.subscription, d.attempts, d.enqueued_at, d.organisation, d.number
+        returning d.subscription, d.attempts, d.attempts_before, d.enqueued_at, d.organisation, d.number
     )
-    select s.subscription, s.channel, s.url, s.sealed_secret, c.attempts, c.enqueued_at, n.*
+    select s.subscription, s.channel, s.url, s.sealed_secret, c.attempts, c.attempts_before, c.enqueued_at, n.*
     from claimed c
     join notifier.subscriptions s on s.subscription = c.subscription
     join notifier.notices n on n.organisation = c.organisation and n.number = c.number
@@ -94,17 +94,40 @@ _CLAIM = text(
 )
 
 
+# An organisation that never asked, whose pause is over, or whose last time is still to come, which some clock that was wrong wrote.
+_RESEND = text(
+    """
+    insert into notifier.resends as r (organisation, at) values (:organisation, :now)
+    on conflict (organisation) do update set at = :now where r.at <= :now - :pause or r.at > :now
+    """
+)
+
+
+class ResentJustNow(Exception):
+    """The organisation had its deliveries sent again, and may again in ``wait_ms`` milliseconds."""
+
+    def __init__(self, wait_ms: int) -> None:
+        super().__init__(f"deliveries were sent again just now, and are again in {wait_ms} ms")
+        self.wait_ms = wait_ms
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery that is ours to attempt until the lease ends."""
+    """A delivery that is ours to attempt until the lease ends. ``attempts_before`` as in the table."""
 
     subscription: str
     channel: SendingChannel
     url: str | None
     sealed_secret: bytes | None
     attempts: int
+    attempts_before: int
     enqueued_at: int
     notice: Kept
+
+    @property
+    def tries(self) -> int:
+        """The attempts since it was enqueued, or sent anew."""
+        return self.attempts - self.attempts_before
 
     @property
     def identity(self) -> str:
@@ -160,6 +183,7 @@ class Deliveries:
                     url=row["url"],
                     sealed_secret=row["sealed_secret"],
                     attempts=row["attempts"],
+                    attempts_before=row["attempts_before"],
                     enqueued_at=row["enqueued_at"],
                     notice=kept(row),
                 )
@@ -207,9 +231,13 @@ class Deliveries:
                 ],
             )
 
-    async def resend(self, organisation: str, now: int) -> int:
-        """Attempt at once what waits for its next attempt, and anew, with all its time, what was given up; returns how many. A feed is in
-        order, so what was given up of one stays so: it is read by the event stream."""
+    async def resend(self, organisation: str, now: int, pause_ms: int) -> int:
+        """Attempt at once what waits for its next attempt, and as if it were new, with all its time, what was given up; returns how many. A
+        feed is in order, so what was given up of one stays so: it is read by the event stream.
+
+        Raises ResentJustNow until ``pause_ms`` milliseconds are over since the last time, whichever process did it: asked for again and
+        again, it would do away with the pauses that spare a receiver, which need not be the organisation's own.
+        """
         deliveries, subscriptions = tables.deliveries.c, tables.subscriptions.c
         given_up = deliveries.result == "given_up"
         waits = deliveries.done_at.is_(None) & (deliveries.attempts > 0) & (deliveries.due_at > now)
@@ -223,11 +251,17 @@ class Deliveries:
             .values(
                 due_at=now,
                 enqueued_at=case((given_up, now), else_=deliveries.enqueued_at),
+                attempts_before=case((given_up, deliveries.attempts), else_=deliveries.attempts_before),
                 result=None,
                 done_at=None,
             )
         )
         async with self._engine.begin() as connection:
+            asked = {"organisation": organisation, "now": now, "pause": pause_ms}
+            if not (await connection.execute(_RESEND, asked)).rowcount:
+                before = select(tables.resends.c.at).where(tables.resends.c.organisation == organisation)
+                last = (await connection.execute(before)).scalar_one()
+                raise ResentJustNow(last + pause_ms - now)
             return (await connection.execute(statement)).rowcount
 
     async def waiting(self, now: int) -> tuple[int, int]:

@@ -244,7 +244,7 @@ class Dispatcher:
         return retry_at(
             at,
             min(one.enqueued_at for one in claimed),
-            max(one.attempts for one in claimed),
+            max(one.tries for one in claimed),
             first_ms=self._patience.first_ms,
             longest_ms=self._patience.longest_ms,
             give_up_ms=self._patience.give_up_ms,

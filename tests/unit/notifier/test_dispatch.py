@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
+from services.notifier import dispatch
 from services.notifier.bell import Bell
 from services.notifier.dispatch import Dispatcher, Patience
 from services.notifier.webhook import Answer
@@ -56,8 +57,9 @@ class Receivers:
 
 
 @pytest.fixture
-async def tables() -> NotifierTables:
+async def tables(monkeypatch: pytest.MonkeyPatch) -> NotifierTables:
     """Something to deliver to each who subscribed."""
+    monkeypatch.setattr(dispatch, "POLL_SECONDS", 0.01)
     side = InMemory(NotifierTables(list(SUBSCRIPTIONS)))
     await side.fold().apply(lively_ledger(CODEC), AT)
     return side.tables
@@ -91,8 +93,7 @@ async def dispatching(
 async def test_no_more_are_attempted_at_once_than_there_may_be_in_all(tables: NotifierTables) -> None:
     receivers, clock = Receivers(), ManualClock(AT)
     async with dispatching(tables, receivers, clock) as deliveries, asyncio.timeout(20):
-        while receivers.at_once < PATIENCE.total:
-            await asyncio.sleep(0)
+        await until(lambda: receivers.at_once >= PATIENCE.total)
         await asyncio.sleep(0.05)
         assert receivers.most == PATIENCE.total < PATIENCE.each * len(SUBSCRIPTIONS)
         receivers.open.set()
@@ -100,3 +101,30 @@ async def test_no_more_are_attempted_at_once_than_there_may_be_in_all(tables: No
             await asyncio.sleep(0.01)
     assert receivers.most == PATIENCE.total
     assert len(receivers.asked) == len(set(receivers.asked)) == len(tables.deliveries)
+
+
+async def test_what_was_given_up_and_is_sent_anew_is_tried_again_as_soon_as_it_first_was(
+    tables: NotifierTables,
+) -> None:
+    receivers, clock = Receivers(), ManualClock(AT)
+    receivers.open.set()
+    receivers.answer = Answer(False, "http_503")
+    [one] = [d for d in tables.deliveries.values() if d.subscription.subscription == "sb-pantry"]
+    async with dispatching(tables, receivers, clock) as deliveries, asyncio.timeout(20):
+        pauses = []
+        for attempts in range(1, 6):
+            await until(lambda attempts=attempts: one.attempts == attempts and not one.leased_until)
+            pauses.append(one.due_at - clock.now())
+            clock.set(one.due_at)
+        assert pauses == [500, 1_000, 2_000, 4_000, 4_000]
+        receivers.answer = Answer(False, "http_410", final=True)
+        await until(lambda: one.result == "given_up")
+        receivers.answer = Answer(False, "http_503")
+        assert await deliveries.resend("pantry", clock.now(), 0) == 1
+        await until(lambda: one.attempts == 7 and not one.leased_until)
+        assert one.due_at - clock.now() == 500
+
+
+async def until(held: Callable[[], bool]) -> None:
+    while not held():
+        await asyncio.sleep(0.01)
