@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 _TYPES = frozenset(event.event_type() for event in EVENTS)
 _ROLES: tuple[HearingRole, ...] = ("agency", "provider", "operations")
-_LONGEST_NUMBER = 19
+_NUMBER = "[0-9]{1,18}"
+"""The number of a notice: 18 digits always fit PostgreSQL's bigint."""
 _RETRY_SECONDS = 5
 
 
@@ -208,7 +209,7 @@ class Doors:
         self,
         caller: CallerOf,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}\.sb-[a-z2-7]{20}$")] = None,
+        cursor: Annotated[str | None, Query(pattern=rf"^{_NUMBER}\.sb-[a-z2-7]{{20}}$")] = None,
     ) -> DeliveryList:
         """What became of the organisation's deliveries, latest first."""
         number, _, subscription = (cursor or "").partition(".")
@@ -238,7 +239,7 @@ class Doors:
         self,
         caller: CallerOf,
         role: HearingRole | None = None,
-        last_event_id: Annotated[str | None, Header(pattern=rf"^[0-9]{{1,{_LONGEST_NUMBER - 1}}}$")] = None,
+        last_event_id: Annotated[str | None, Header(pattern=rf"^{_NUMBER}$")] = None,
     ) -> EventSourceResponse:
         """The organisation's notices as server-sent events (WHATWG HTML, section 9.2); the data of each is a Notice.
 
@@ -277,7 +278,7 @@ def _shown(subscription: Subscription) -> SubscriptionView:
 
 def _delivery(row: DeliveryRow) -> DeliveryView:
     return DeliveryView(
-        delivery=f"{row.subscription}.{row.region}.{row.sequence}",
+        delivery=row.identity,
         subscription=row.subscription,
         number=row.number,
         type=row.type,

@@ -131,8 +131,7 @@ class Claimed:
 
     @property
     def identity(self) -> str:
-        """The same at every attempt: by it the receiver recognises a repeat."""
-        return f"{self.subscription}.{self.notice.region}.{self.notice.sequence}"
+        return _identity(self.subscription, self.notice.region, self.notice.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +149,15 @@ class DeliveryRow:
     due_at: int
     result: Result | None
     done_at: int | None
+
+    @property
+    def identity(self) -> str:
+        return _identity(self.subscription, self.region, self.sequence)
+
+
+def _identity(subscription: str, region: str, sequence: int) -> str:
+    """A delivery's id, the same at every attempt: by it the receiver recognises a repeat."""
+    return f"{subscription}.{region}.{sequence}"
 
 
 class Deliveries:

@@ -131,8 +131,8 @@ class Dispatcher:
             self._health.starting(PART, "the database does not answer")
             return False
         self._health.ready(PART)
-        for channel, rows in groupby(claimed, key=lambda one: (one.subscription, one.channel)):
-            if channel[1] == "feed":
+        for (_, channel), rows in groupby(claimed, key=lambda one: (one.subscription, one.channel)):
+            if channel == "feed":
                 self._start(self._feed, list(rows))
             else:
                 for row in rows:
