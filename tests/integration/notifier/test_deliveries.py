@@ -119,7 +119,11 @@ async def test_an_organisation_has_what_was_given_up_sent_again_once_its_receive
     receiver, foreign = await receivers(), await receivers()
     receiver.otherwise, foreign.otherwise = 410, 410
     async with (
-        world.running(webhook_first_retry_seconds=3600.0, resend_pause_seconds=0.001),
+        world.running(
+            webhook_first_retry_seconds=3600.0,
+            webhook_longest_retry_seconds=3600.0,
+            resend_pause_seconds=0.001,
+        ),
         world.http("hospital") as http,
     ):
         await subscribe(world, "hospital", channel="webhook", role="agency", url=receiver.url)
