@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Any, Final
 
 import typer
 
 from referral_bus.cli.home import Home
 from referral_bus.cli.party import Notifier, Organisation, Token, connected
+from referral_bus.cli.rows import MOST, AsJson, Most, rows_of, show_rows
+from referral_bus.client.answers import Page
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -17,18 +18,26 @@ commands = typer.Typer(
     help="What became of an organisation's notices by webhook and feed, and another attempt at them.",
 )
 
+COLUMNS: Final = ("delivery", "type", "referral", "state", "attempts", "reason", "due_at", "done_at")
+
 
 @commands.command("list")
 def listed(
     organisation: Organisation,
-    limit: Annotated[int, typer.Option(help="How many.", min=1, max=200)] = 50,
+    most: Most = MOST,
+    as_json: AsJson = False,
     token: Token = None,
     notifier: Notifier = None,
     home: Home = Path(".refbus"),
 ) -> None:
-    """Print the latest deliveries as JSON: their state, the attempts, and why the last one failed."""
+    """Show the deliveries, the latest first: their state, the attempts, and why the last one failed."""
     with connected(home, organisation, ("agency", "provider"), token, notifier=notifier) as bus:
-        print(json.dumps(bus.deliveries(limit), indent=2))
+
+        def page(**paging: Any) -> Page:
+            said = bus.deliveries(**paging)
+            return Page(items=said["deliveries"], cursor=said["cursor"])
+
+        show_rows(rows_of(page, most), COLUMNS, as_json)
 
 
 @commands.command()
@@ -40,4 +49,5 @@ def resend(
 ) -> None:
     """Attempt at once what waits for its next attempt, and anew what was given up by webhook: its receiver is mended."""
     with connected(home, organisation, ("agency", "provider"), token, notifier=notifier) as bus:
-        print(f"{bus.resend_deliveries()} deliveries are attempted anew.")
+        resent = bus.resend_deliveries()
+    print(f"{resent} {'delivery is' if resent == 1 else 'deliveries are'} attempted anew.")

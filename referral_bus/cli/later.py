@@ -31,8 +31,17 @@ class Later(TyperCommand):
     """Stands for the command at a place until it is run."""
 
     def __init__(self, point: EntryPoint) -> None:
-        super().__init__(point.name, help=_help(point))
+        super().__init__(point.name)
         self._point = point
+
+    @property
+    def help(self) -> str | None:
+        """Read only when it is shown: no command reads the sources of the others."""
+        return _help(self._point)
+
+    @help.setter
+    def help(self, _: str | None) -> None:
+        """What the point says counts."""
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **more: Any) -> Any:
         """The context of the command itself, which runs in the place of this one."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from referral_bus.cli.home import Home
-from referral_bus.cli.party import Organisation, Queries, Token, connected, local
-from referral_bus.client.answers import Page, Row
+from referral_bus.cli.party import Organisation, Queries, Token, connected
+from referral_bus.cli.rows import MOST, AsJson, Most, rows_of, show_rows
+from referral_bus.client.answers import Page
 from referral_bus.client.sync import SyncBus
 from referral_bus.contracts.vocabulary import Role
 
@@ -27,17 +25,10 @@ show = typer.Typer(
 After = Annotated[
     str | None, typer.Option("--after", help="Token of an answer: wait until the view reflects that.")
 ]
-Most = Annotated[int, typer.Option("--most", help="How many rows at most.", min=1, max=10_000)]
-AsJson = Annotated[bool, typer.Option("--json", help="Whole rows as JSON, one a line.")]
 Mine = Annotated[
     bool,
     typer.Option("--mine", help="Only the organisation's own: its units, or what it must do itself."),
 ]
-
-_MOST: Final = 50
-_PAGE: Final = 200
-
-console = Console(soft_wrap=True)
 
 
 class _View(NamedTuple):
@@ -98,27 +89,27 @@ def _shown(view: _View) -> Callable[..., None]:
         organisation: Organisation,
         mine: Mine = False,
         after: After = None,
-        most: Most = _MOST,
+        most: Most = MOST,
         as_json: AsJson = False,
         token: Token = None,
         queries: Queries = None,
         home: Home = Path(".refbus"),
     ) -> None:
         with connected(home, organisation, view.roles, token, queries=queries) as bus:
-            rows = _rows(view.ask(bus), most, after=after, mine=mine or None)
-            _print(rows, view.columns, as_json)
+            rows = rows_of(view.ask(bus), most, after=after, mine=mine or None)
+            show_rows(rows, view.columns, as_json)
 
     def command(
         organisation: Organisation,
         after: After = None,
-        most: Most = _MOST,
+        most: Most = MOST,
         as_json: AsJson = False,
         token: Token = None,
         queries: Queries = None,
         home: Home = Path(".refbus"),
     ) -> None:
         with connected(home, organisation, view.roles, token, queries=queries) as bus:
-            _print(_rows(view.ask(bus), most, after=after), view.columns, as_json)
+            show_rows(rows_of(view.ask(bus), most, after=after), view.columns, as_json)
 
     return narrowed if view.others_too else command
 
@@ -136,7 +127,7 @@ def reference(
     name: Annotated[str | None, typer.Argument(help="Which one: its content as it was published.")] = None,
     region: Annotated[str | None, typer.Option(help="The region that decides by it.")] = None,
     version: Annotated[int | None, typer.Option(help="Left out: the latest.", min=1)] = None,
-    most: Most = _MOST,
+    most: Most = MOST,
     as_json: AsJson = False,
     token: Token = None,
     queries: Queries = None,
@@ -145,56 +136,9 @@ def reference(
     """What regions decide by, and the services that are published; with KIND and NAME, one of them as it is."""
     with connected(home, organisation, ("agency", "provider"), token, queries=queries) as bus:
         if name is None:
-            rows = _rows(bus.references, most, kind=kind, region=region)
-            _print(rows, ("region", "kind", "name", "version", "at"), as_json)
+            rows = rows_of(bus.references, most, kind=kind, region=region)
+            show_rows(rows, ("region", "kind", "name", "version", "at"), as_json)
             return
         if region is None:
             raise typer.BadParameter("Name the region with --region: each adopts its own versions.")
         print(json.dumps(bus.reference(kind or "", name, region, version), indent=2, ensure_ascii=False))
-
-
-def _rows(ask: Callable[..., Page], most: int, **asked: Any) -> Iterator[Row]:
-    """The rows of as many pages as it takes."""
-    cursor: str | None = None
-    left = most
-    while left:
-        given = {name: value for name, value in asked.items() if value is not None}
-        if cursor is not None:
-            given["cursor"] = cursor
-        page = ask(limit=min(left, _PAGE), **given)
-        yield from page.items[:left]
-        left -= min(left, len(page.items))
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-def _print(rows: Iterator[Row], columns: Sequence[str], as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
-        return
-    table = Table(*(column.removesuffix("_at").replace("_", " ") for column in columns), box=None)
-    for row in rows:
-        table.add_row(*(_cell(column, row) for column in columns))
-    if table.row_count:
-        console.print(table, markup=False)
-    else:
-        print("There is nothing.")
-
-
-def _cell(column: str, row: Mapping[str, Any]) -> str:
-    """What stands in a table: moments in local time, nothing for nothing."""
-    value = row.get(column)
-    match value:
-        case None | False:
-            return ""
-        case True:
-            return "yes"
-        case int() if column.endswith("_at") or column in ("at", "since", "until"):
-            moment, today = local(value), local(time.time_ns() // 1_000_000).date()
-            return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
-        case list():
-            return ", ".join(f"{one['place']}. at {one['service']}" for one in value)
-        case _:
-            return str(value)

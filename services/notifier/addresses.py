@@ -9,7 +9,7 @@ import asyncio
 import re
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 import httpx
@@ -17,6 +17,13 @@ import httpx
 LONGEST_URL: Final = 2_000
 _HTTPS_PORT: Final = 443
 _HIGHEST_PORT: Final = 65_535
+_GIVEN_OUT: Final = IPv6Network("2000::/3")
+"""What there is of global unicast in IPv6. Outside it the standard library takes for global what is nobody's, site-local, or made of an
+IPv4 address."""
+_TUNNELS: Final = (IPv6Network("2001::/32"), IPv6Network("2002::/16"))
+"""Teredo and 6to4: they lead to the IPv4 address inside, and nobody who offers a webhook needs them."""
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+"""What a network without IPv4 makes of the address of a host that has nothing else (RFC 6052)."""
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]+")
 
 
@@ -73,13 +80,29 @@ class AddressRules:
         return str(addresses[0])
 
     def _allowed(self, address: IPv4Address | IPv6Address, scheme: str) -> bool:
-        mapped = getattr(address, "ipv4_mapped", None)
-        real = mapped if mapped is not None else address
+        real = _reached(address)
         if real.is_loopback:
             return self.private or self.http_loopback
         if scheme == "http":
             return False
-        return (real.is_global and not real.is_multicast) or self.private
+        return _is_public(real) or self.private
+
+
+def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The address that packets come to: the IPv4 one inside, where they are taken there."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and (
+        address not in _GIVEN_OUT or any(address in tunnel for tunnel in _TUNNELS)
+    ):
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def _literal(host: str) -> IPv4Address | IPv6Address | None:

@@ -1,6 +1,7 @@
 """The notifier's HTTP API: subscriptions, the event stream, and what became of deliveries. Each caller sees its own only."""
 
 import logging
+import math
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
@@ -15,7 +16,7 @@ from referral_bus.runtime.clock import Clock
 from referral_bus.web.caller import CallerOf
 from referral_bus.web.problems import Problem
 from services.notifier.addresses import AddressRefused, AddressRules
-from services.notifier.deliveries import Deliveries, DeliveryRow
+from services.notifier.deliveries import Deliveries, DeliveryRow, ResentJustNow
 from services.notifier.hearing import HearingRole
 from services.notifier.secrets import WebhookSecrets
 from services.notifier.streaming import Streams
@@ -32,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 _TYPES = frozenset(event.event_type() for event in EVENTS)
 _ROLES: tuple[HearingRole, ...] = ("agency", "provider", "operations")
-_LONGEST_NUMBER = 19
+_NUMBER = "[0-9]{1,18}"
+"""The number of a notice: 18 digits always fit PostgreSQL's bigint."""
 _RETRY_SECONDS = 5
 
 
@@ -118,6 +120,7 @@ class Doors:
         secrets: WebhookSecrets,
         rules: AddressRules,
         clock: Clock,
+        resend_pause_ms: int,
     ) -> None:
         self._subscriptions = subscriptions
         self._deliveries = deliveries
@@ -125,6 +128,7 @@ class Doors:
         self._secrets = secrets
         self._rules = rules
         self._clock = clock
+        self._resend_pause_ms = resend_pause_ms
 
     def install(self, app: FastAPI) -> None:
         """Add the routes to an app."""
@@ -205,7 +209,7 @@ class Doors:
         self,
         caller: CallerOf,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}\.sb-[a-z2-7]{20}$")] = None,
+        cursor: Annotated[str | None, Query(pattern=rf"^{_NUMBER}\.sb-[a-z2-7]{{20}}$")] = None,
     ) -> DeliveryList:
         """What became of the organisation's deliveries, latest first."""
         number, _, subscription = (cursor or "").partition(".")
@@ -216,14 +220,26 @@ class Doors:
 
     async def resend(self, caller: CallerOf) -> Resent:
         """Attempt the organisation's deliveries at once that wait for their next attempt, and those by webhook that were given up anew:
-        its receiver is mended. What the receiver has already it recognises by the delivery's id."""
-        return Resent(resent=await self._deliveries.resend(caller.organisation, self._clock.now()))
+        its receiver is mended. What the receiver has already it recognises by the delivery's id. Now and then only: see Retry-After."""
+        try:
+            resent = await self._deliveries.resend(
+                caller.organisation, self._clock.now(), self._resend_pause_ms
+            )
+        except ResentJustNow as before:
+            seconds = math.ceil(before.wait_ms / 1000)
+            raise Problem(
+                429,
+                "resent_just_now",
+                f"The deliveries were sent again just now. See what became of them, and ask again in {seconds} s.",
+                retry_after=seconds,
+            ) from None
+        return Resent(resent=resent)
 
     async def stream(
         self,
         caller: CallerOf,
         role: HearingRole | None = None,
-        last_event_id: Annotated[str | None, Header(pattern=rf"^[0-9]{{1,{_LONGEST_NUMBER - 1}}}$")] = None,
+        last_event_id: Annotated[str | None, Header(pattern=rf"^{_NUMBER}$")] = None,
     ) -> EventSourceResponse:
         """The organisation's notices as server-sent events (WHATWG HTML, section 9.2); the data of each is a Notice.
 
@@ -262,7 +278,7 @@ def _shown(subscription: Subscription) -> SubscriptionView:
 
 def _delivery(row: DeliveryRow) -> DeliveryView:
     return DeliveryView(
-        delivery=f"{row.subscription}.{row.region}.{row.sequence}",
+        delivery=row.identity,
         subscription=row.subscription,
         number=row.number,
         type=row.type,

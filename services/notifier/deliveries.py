@@ -35,16 +35,16 @@ _LOCK = text(
 )
 
 # Materialised: the planner, which knows little of a queue that is ever changing, would choose anew for every delivery that waits.
+# A feed's batch is one attempt, a webhook's delivery is one each. Where there is not room for all, the first of each subscription comes
+# before the second of any, those under way counted, and among them what has been due longest: who answers slowly keeps back nobody else,
+# and nothing is passed over for ever.
 _CLAIM = text(
     """
     with open as (
         select subscription, channel from notifier.subscriptions where subscription = any(:ours)
     ), room as materialized (
-        select open.subscription, case
-            when open.channel = 'webhook' then :each - (
-                select count(*) from notifier.deliveries d
-                where d.subscription = open.subscription and d.done_at is null and d.leased_until > :now
-            )
+        select open.subscription, open.channel, busy.under_way, case
+            when open.channel = 'webhook' then :each - busy.under_way
             when exists (
                 select from notifier.deliveries d
                 where d.subscription = open.subscription and d.done_at is null
@@ -52,22 +52,40 @@ _CLAIM = text(
             ) then 0
             else :batch
         end as places
-        from open
-    ), chosen as materialized (
-        select room.subscription, due.region, due.sequence
+        from open cross join lateral (
+            select count(*) as under_way from notifier.deliveries d
+            where open.channel = 'webhook'
+                and d.subscription = open.subscription and d.done_at is null and d.leased_until > :now
+        ) busy
+    ), due as materialized (
+        select room.subscription, room.channel, room.under_way, d.region, d.sequence, d.number, d.due_at
         from room cross join lateral (
-            select q.region, q.sequence from notifier.deliveries q
+            select q.region, q.sequence, q.number, q.due_at from notifier.deliveries q
             where q.subscription = room.subscription and q.done_at is null and q.due_at <= :now and q.leased_until <= :now
             order by q.number limit greatest(room.places, 0)
-        ) due
+        ) d
+    ), turns as (
+        select subscription, region, sequence, case
+            when channel = 'webhook' then under_way + row_number() over (partition by subscription order by number)
+            else 1
+        end as turn, case
+            when channel = 'webhook' then due_at
+            else min(due_at) over (partition by subscription)
+        end as since
+        from due
+    ), attempts as (
+        select subscription, region, sequence, dense_rank() over (order by turn, since, subscription) as attempt
+        from turns
+    ), chosen as materialized (
+        select subscription, region, sequence from attempts where attempt <= :most
     ), claimed as (
         update notifier.deliveries d set leased_until = :until, attempts = attempts + 1
         from chosen
         where d.subscription = chosen.subscription and d.region = chosen.region and d.sequence = chosen.sequence
             and d.done_at is null and d.leased_until <= :now
-        returning d.subscription, d.attempts, d.enqueued_at, d.organisation, d.number
+        returning d.subscription, d.attempts, d.attempts_before, d.enqueued_at, d.organisation, d.number
     )
-    select s.subscription, s.channel, s.url, s.sealed_secret, c.attempts, c.enqueued_at, n.*
+    select s.subscription, s.channel, s.url, s.sealed_secret, c.attempts, c.attempts_before, c.enqueued_at, n.*
     from claimed c
     join notifier.subscriptions s on s.subscription = c.subscription
     join notifier.notices n on n.organisation = c.organisation and n.number = c.number
@@ -76,22 +94,44 @@ _CLAIM = text(
 )
 
 
+# An organisation that never asked, whose pause is over, or whose last time is still to come, which some clock that was wrong wrote.
+_RESEND = text(
+    """
+    insert into notifier.resends as r (organisation, at) values (:organisation, :now)
+    on conflict (organisation) do update set at = :now where r.at <= :now - :pause or r.at > :now
+    """
+)
+
+
+class ResentJustNow(Exception):
+    """The organisation had its deliveries sent again, and may again in ``wait_ms`` milliseconds."""
+
+    def __init__(self, wait_ms: int) -> None:
+        super().__init__(f"deliveries were sent again just now, and are again in {wait_ms} ms")
+        self.wait_ms = wait_ms
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery that is ours to attempt until the lease ends."""
+    """A delivery that is ours to attempt until the lease ends. ``attempts_before`` as in the table."""
 
     subscription: str
     channel: SendingChannel
     url: str | None
     sealed_secret: bytes | None
     attempts: int
+    attempts_before: int
     enqueued_at: int
     notice: Kept
 
     @property
+    def tries(self) -> int:
+        """The attempts since it was enqueued, or sent anew."""
+        return self.attempts - self.attempts_before
+
+    @property
     def identity(self) -> str:
-        """The same at every attempt: by it the receiver recognises a repeat."""
-        return f"{self.subscription}.{self.notice.region}.{self.notice.sequence}"
+        return _identity(self.subscription, self.notice.region, self.notice.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +150,15 @@ class DeliveryRow:
     result: Result | None
     done_at: int | None
 
+    @property
+    def identity(self) -> str:
+        return _identity(self.subscription, self.region, self.sequence)
+
+
+def _identity(subscription: str, region: str, sequence: int) -> str:
+    """A delivery's id, the same at every attempt: by it the receiver recognises a repeat."""
+    return f"{subscription}.{region}.{sequence}"
+
 
 class Deliveries:
     """The deliveries of all subscriptions. Times are epoch milliseconds, UTC."""
@@ -117,14 +166,23 @@ class Deliveries:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def claim(self, now: int, until: int, each: int) -> list[Claimed]:
-        """Claim what is due: at most ``each`` under way for a webhook, and for a feed the next batch once nothing before it waits."""
+    async def claim(self, now: int, until: int, each: int, most: int) -> list[Claimed]:
+        """Claim what is due for ``most`` attempts: at most ``each`` under way for a webhook, and for a feed the next batch, which is one
+        attempt, once nothing before it waits."""
         async with self._engine.begin() as connection:
             ours = list(await connection.scalars(_LOCK, {"now": now}))
             if not ours:
                 return []
             rows = await connection.execute(
-                _CLAIM, {"now": now, "until": until, "each": each, "batch": FEED_BATCH, "ours": ours}
+                _CLAIM,
+                {
+                    "now": now,
+                    "until": until,
+                    "each": each,
+                    "most": most,
+                    "batch": FEED_BATCH,
+                    "ours": ours,
+                },
             )
             return [
                 Claimed(
@@ -133,6 +191,7 @@ class Deliveries:
                     url=row["url"],
                     sealed_secret=row["sealed_secret"],
                     attempts=row["attempts"],
+                    attempts_before=row["attempts_before"],
                     enqueued_at=row["enqueued_at"],
                     notice=kept(row),
                 )
@@ -180,9 +239,13 @@ class Deliveries:
                 ],
             )
 
-    async def resend(self, organisation: str, now: int) -> int:
-        """Attempt at once what waits for its next attempt, and anew, with all its time, what was given up; returns how many. A feed is in
-        order, so what was given up of one stays so: it is read by the event stream."""
+    async def resend(self, organisation: str, now: int, pause_ms: int) -> int:
+        """Attempt at once what waits for its next attempt, and as if it were new, with all its time, what was given up; returns how many. A
+        feed is in order, so what was given up of one stays so: it is read by the event stream.
+
+        Raises ResentJustNow until ``pause_ms`` milliseconds are over since the last time, whichever process did it: asked for again and
+        again, it would do away with the pauses that spare a receiver, which need not be the organisation's own.
+        """
         deliveries, subscriptions = tables.deliveries.c, tables.subscriptions.c
         given_up = deliveries.result == "given_up"
         waits = deliveries.done_at.is_(None) & (deliveries.attempts > 0) & (deliveries.due_at > now)
@@ -196,11 +259,17 @@ class Deliveries:
             .values(
                 due_at=now,
                 enqueued_at=case((given_up, now), else_=deliveries.enqueued_at),
+                attempts_before=case((given_up, deliveries.attempts), else_=deliveries.attempts_before),
                 result=None,
                 done_at=None,
             )
         )
         async with self._engine.begin() as connection:
+            asked = {"organisation": organisation, "now": now, "pause": pause_ms}
+            if not (await connection.execute(_RESEND, asked)).rowcount:
+                before = select(tables.resends.c.at).where(tables.resends.c.organisation == organisation)
+                last = (await connection.execute(before)).scalar_one()
+                raise ResentJustNow(last + pause_ms - now)
             return (await connection.execute(statement)).rowcount
 
     async def waiting(self, now: int) -> tuple[int, int]:

@@ -45,7 +45,8 @@ Attempt = Callable[[list[Claimed]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how long a delivery is tried, in milliseconds, and how many attempts run at once."""
+    """How often and how long a delivery is tried, in milliseconds, and how many attempts run at once: to each webhook from all processes,
+    and in total from this one, a feed's batch being one."""
 
     first_ms: int
     longest_ms: int
@@ -118,29 +119,30 @@ class Dispatcher:
 
     async def _begin(self) -> bool:
         """Start the attempts that are due, as far as there is room. False where there was nothing to start."""
-        if len(self._under_way) >= self._patience.total:
+        room = self._patience.total - len(self._under_way)
+        if room <= 0:
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_SECONDS)
             return True
         now = self._clock.now()
         try:
-            claimed = await self._claim(now)
+            claimed = await self._claim(now, room)
         except (SQLAlchemyError, OSError) as error:
             logger.warning("deliveries wait for the database: %s", type(error).__name__)
             self._health.starting(PART, "the database does not answer")
             return False
         self._health.ready(PART)
-        for channel, rows in groupby(claimed, key=lambda one: (one.subscription, one.channel)):
-            if channel[1] == "feed":
+        for (_, channel), rows in groupby(claimed, key=lambda one: (one.subscription, one.channel)):
+            if channel == "feed":
                 self._start(self._feed, list(rows))
             else:
                 for row in rows:
                     self._start(self._webhook, [row])
         return bool(claimed)
 
-    async def _claim(self, now: int) -> list[Claimed]:
-        """What is ours to attempt. A claim that is made while this is cancelled is remembered, to be let go."""
+    async def _claim(self, now: int, room: int) -> list[Claimed]:
+        """What is ours to attempt, for ``room`` attempts. A claim that is made while this is cancelled is remembered, to be let go."""
         claiming = asyncio.create_task(
-            self._deliveries.claim(now, now + self._patience.lease_ms, self._patience.each)
+            self._deliveries.claim(now, now + self._patience.lease_ms, self._patience.each, room)
         )
         try:
             return await asyncio.shield(claiming)
@@ -242,7 +244,7 @@ class Dispatcher:
         return retry_at(
             at,
             min(one.enqueued_at for one in claimed),
-            max(one.attempts for one in claimed),
+            max(one.tries for one in claimed),
             first_ms=self._patience.first_ms,
             longest_ms=self._patience.longest_ms,
             give_up_ms=self._patience.give_up_ms,

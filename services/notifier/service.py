@@ -120,6 +120,7 @@ async def build(
             secrets=secrets,
             rules=rules,
             clock=clock,
+            resend_pause_ms=round(settings.resend_pause_seconds * 1000),
         ).install(app)
         yield [
             Task("ledger", stream.run()),

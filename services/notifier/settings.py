@@ -26,9 +26,12 @@ class NotifierSettings(Settings):
     webhook_longest_retry_seconds: _Seconds = 3600.0
     webhook_give_up_seconds: _Seconds = 259_200.0
     """A delivery that is not done by then is given up, and said to be so on the delivery topic."""
+    resend_pause_seconds: _Seconds = 60.0
+    """How long after an organisation had its deliveries sent again it may once more, which does away with the pauses between attempts."""
     webhook_concurrency: Annotated[int, Field(ge=1, le=100)] = 4
     """Attempts under way at once to one subscriber, so that a slow one holds up nobody else."""
     webhook_total_concurrency: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Attempts under way at once in all, from one process; where there is not room for all, each subscriber has its turn."""
     webhook_allow_http_loopback: bool = False
     """Take http addresses on this machine: for development only."""
     webhook_allow_private: bool = False

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from referral_bus.contracts.feed import Notice
 from referral_bus.log.port import LogError
@@ -63,10 +64,24 @@ class Streams:
                 f"An organisation has at most {MOST_EACH} streams open. Close one first.",
                 retry_after=_RETRY_SECONDS,
             )
-        start = await self._start(wanted.organisation, last_seen)
-        return EventSourceResponse(
-            self._events(wanted, start), ping=self._heartbeat, headers={"Cache-Control": "no-store"}
+        # The place is taken before anything is waited for: who asks in the meantime finds it taken.
+        self._open[wanted.organisation] += 1
+        metrics.STREAMS_OPEN.inc()
+        try:
+            start = await self._start(wanted.organisation, last_seen)
+        except BaseException:
+            self._left(wanted.organisation)
+            raise
+        return _Placed(
+            self._events(wanted, start),
+            ended=lambda: self._left(wanted.organisation),
+            ping=self._heartbeat,
+            headers={"Cache-Control": "no-store"},
         )
+
+    def _left(self, organisation: str) -> None:
+        metrics.STREAMS_OPEN.dec()
+        self._open[organisation] -= 1
 
     async def _start(self, organisation: str, number: int | None) -> int:
         oldest, last = await self._notices.span(organisation)
@@ -84,8 +99,6 @@ class Streams:
 
     async def _events(self, wanted: Filter, number: int) -> AsyncIterator[ServerSentEvent]:
         """The first event only says where the stream begins, so that a connection that breaks early resumes there."""
-        metrics.STREAMS_OPEN.inc()
-        self._open[wanted.organisation] += 1
         until = time.monotonic() + LONGEST_SECONDS
         try:
             yield ServerSentEvent(id=str(number))
@@ -101,9 +114,22 @@ class Streams:
                     await heard.wait(_POLL_SECONDS)
         except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError) as error:
             logger.warning("an event stream ends early, and its client comes back: %s", type(error).__name__)
+
+
+class _Placed(EventSourceResponse):
+    """A stream that says once when it has ended. Its events can't say so: of one whose client hung up before the first they never begin."""
+
+    def __init__(
+        self, events: AsyncIterator[ServerSentEvent], *, ended: Callable[[], None], **how: Any
+    ) -> None:
+        super().__init__(events, **how)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            metrics.STREAMS_OPEN.dec()
-            self._open[wanted.organisation] -= 1
+            self._ended()
 
 
 def _sent(number: int, notice: Notice) -> ServerSentEvent:

@@ -163,6 +163,7 @@ deliveries = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("leased_until", BigInteger, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("attempts_before", Integer, nullable=False, server_default="0"),
     Column("last_reason", Text, nullable=True),
     Column("result", Text, nullable=True),
     Column("done_at", BigInteger, nullable=True),
@@ -182,4 +183,13 @@ deliveries = Table(
     Index("deliveries_pending", "subscription", "number", postgresql_where=text("done_at is null")),
     Index("deliveries_of", "organisation", "number"),
 )
-"""What is to be sent by webhook or feed, and what became of it. ``leased_until``: somebody is at it until then."""
+"""What is to be sent by webhook or feed, and what became of it. ``leased_until``: somebody is at it until then. ``attempts_before``: those
+of ``attempts`` that were made before it was given up and sent anew."""
+
+resends = Table(
+    "resends",
+    metadata,
+    Column("organisation", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)
+"""When each organisation last had its deliveries sent again."""

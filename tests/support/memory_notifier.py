@@ -3,6 +3,7 @@ to those in PostgreSQL."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.notifier import hearing, standing
 from services.notifier.bell import Bell
-from services.notifier.deliveries import Claimed
+from services.notifier.deliveries import Claimed, ResentJustNow
 from services.notifier.fold import Gap, Located, _fresh
 from services.notifier.notices import Kept
 from services.notifier.standing import ReferralStanding
@@ -54,6 +55,7 @@ class Delivery:
     due_at: int
     leased_until: int = 0
     attempts: int = 0
+    attempts_before: int = 0
     result: str | None = None
 
 
@@ -73,6 +75,8 @@ class NotifierTables:
     notices: list[Kept] = field(default_factory=list)
     deliveries: dict[tuple[str | int, ...], Delivery] = field(default_factory=dict)
     """By their identity."""
+    resends: dict[str, int] = field(default_factory=dict)
+    """When each organisation last had its deliveries sent again."""
 
     def take(self, located: Sequence[Located], now: int) -> list[Kept]:
         """Reflect these events, which are the next: all of them, or where one can't be, none. Returns the new notices."""
@@ -177,21 +181,24 @@ class MemoryDeliveries:
     def __init__(self, database: Database, tables: NotifierTables) -> None:
         self._database, self._tables = database, tables
 
-    async def claim(self, now: int, until: int, each: int) -> list[Claimed]:
+    async def claim(self, now: int, until: int, each: int, most: int) -> list[Claimed]:
         def there() -> list[Claimed]:
-            claimed: list[Claimed] = []
-            room: dict[str, int] = {}
             waiting = self._waiting()
-            for one in waiting:
-                name = one.subscription.subscription
-                room[name] = room.get(name, each) - (one.leased_until > now)
-            for one in sorted(waiting, key=lambda d: (d.subscription.subscription, d.notice.number)):
-                name = one.subscription.subscription
-                if one.due_at <= now and one.leased_until <= now and room[name] > 0:
-                    room[name] -= 1
-                    one.leased_until, one.attempts = until, one.attempts + 1
-                    url, at = one.subscription.url, one.enqueued_at
-                    claimed.append(Claimed(name, "webhook", url, b"", one.attempts, at, one.notice))
+            turns = Counter(one.subscription.subscription for one in waiting if one.leased_until > now)
+            due: list[tuple[int, int, str, Delivery]] = []
+            for one in sorted(waiting, key=lambda d: d.notice.number):
+                if one.due_at <= now and one.leased_until <= now:
+                    name = one.subscription.subscription
+                    turns[name] += 1
+                    due.append((turns[name], one.due_at, name, one))
+            chosen = sorted((one for one in due if one[0] <= each), key=lambda one: one[:3])[:most]
+            claimed: list[Claimed] = []
+            for _, _, name, one in sorted(chosen, key=lambda one: (one[2], one[3].notice.number)):
+                one.leased_until, one.attempts = until, one.attempts + 1
+                made = one.attempts, one.attempts_before
+                claimed.append(
+                    Claimed(name, "webhook", one.subscription.url, b"", *made, one.enqueued_at, one.notice)
+                )
             return claimed
 
         return await self._database.ask(there, away)
@@ -214,6 +221,25 @@ class MemoryDeliveries:
                         setattr(row, name, value)
 
         await self._database.ask(there, away)
+
+    async def resend(self, organisation: str, now: int, pause_ms: int) -> int:
+        def there() -> int:
+            last = self._tables.resends.get(organisation)
+            if last is not None and now - pause_ms < last <= now:
+                raise ResentJustNow(last + pause_ms - now)
+            self._tables.resends[organisation] = now
+            mine = [
+                d for d in self._tables.deliveries.values() if d.subscription.organisation == organisation
+            ]
+            waits = [one for one in mine if one.result is None and one.attempts and one.due_at > now]
+            given_up = [one for one in mine if one.result == "given_up"]
+            for one in given_up:
+                one.result, one.enqueued_at, one.attempts_before = None, now, one.attempts
+            for one in (*waits, *given_up):
+                one.due_at = now
+            return len(waits) + len(given_up)
+
+        return await self._database.ask(there, away)
 
     async def waiting(self, now: int) -> tuple[int, int]:
         def there() -> tuple[int, int]:

@@ -58,7 +58,7 @@ def notice(kept: Kept, disclosed: bytes | None = None) -> Notice:
 
 
 def claimed(kept: Kept) -> Claimed:
-    return Claimed("sb-1", "feed", None, None, 1, 1, kept)
+    return Claimed("sb-1", "feed", None, None, 1, 0, 1, kept)
 
 
 async def written(log: Log, topic: str) -> list[Record]:

@@ -1,4 +1,5 @@
-"""What the deliveries by webhook promise, in PostgreSQL and in memory: a lease each, a limit each, and the latest claim has the word."""
+"""What the deliveries by webhook promise, in PostgreSQL and in memory: a lease each, limits each and in all, and the latest claim has the
+word."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
-from services.notifier.deliveries import Claimed, Deliveries
+from services.notifier.deliveries import Claimed, Deliveries, ResentJustNow
 from tests.support.heard import lively_ledger
 from tests.support.memory_database import Beside
 from tests.support.memory_notifier import MemoryDeliveries, NotifierTables
@@ -18,6 +19,7 @@ from tests.support.told_tables import Side
 
 AT, LEASE = 1_000, 500
 MANY = 10_000
+PAUSE = 60_000
 LEDGER = lively_ledger(Codec.load())
 
 
@@ -28,8 +30,8 @@ async def told(side: Side) -> Side:
     return side
 
 
-async def claim(side: Side, at: int = AT, each: int = MANY) -> list[Claimed]:
-    claimed: list[Claimed] = await side.deliveries.claim(at, at + LEASE, each)
+async def claim(side: Side, at: int = AT, each: int = MANY, most: int = MANY) -> list[Claimed]:
+    claimed: list[Claimed] = await side.deliveries.claim(at, at + LEASE, each, most)
     return claimed
 
 
@@ -70,6 +72,45 @@ async def test_no_more_are_under_way_for_one_than_there_may_be_and_the_others_ar
     assert numbers(first) == numbers(first, "sb-police") == [1, 2]
     assert await claim(told, each=2) == []
     assert numbers(await claim(told, each=3)) == [3]
+
+
+async def test_no_more_are_claimed_than_there_is_room_for(told: Side) -> None:
+    waiting, _ = await told.deliveries.waiting(AT)
+    assert await claim(told, most=0) == []
+    shares = [await claim(told, most=9) for _ in range(waiting // 9 + 1)]
+    assert [len(share) for share in shares] == [9] * (waiting // 9) + [waiting % 9]
+    assert len({one.identity for share in shares for one in share}) == waiting
+
+
+async def test_where_there_is_not_room_for_all_each_ones_first_comes_before_anybodys_second(
+    told: Side,
+) -> None:
+    first = await claim(told, most=7)
+    subscribed = [one.subscription for one in first]
+    assert subscribed == sorted(set(subscribed)) and "sb-police" in subscribed
+    # Who has none under way any more comes before who has.
+    [mine] = [one for one in first if one.subscription == "sb-police"]
+    await told.deliveries.finish([mine], "delivered", AT)
+    [following] = await claim(told, most=1)
+    assert (following.subscription, following.notice.number) == ("sb-police", 2)
+    # One of them has nothing more to be told.
+    second = await claim(told, most=6)
+    assert [one.subscription for one in second] == [name for name in subscribed if name != "sb-pantry"]
+    assert numbers(second) == [2]
+
+
+async def test_where_there_is_not_room_for_all_what_was_due_first_comes_first(told: Side) -> None:
+    claimed = await claim(told, each=1)
+    [police] = [one for one in claimed if one.subscription == "sb-police"]
+    [shelter] = [one for one in claimed if one.subscription == "sb-shelter"]
+    rest = [one for one in await claim(told) if one not in claimed]
+    await told.deliveries.finish(
+        [one for one in [*claimed, *rest] if one not in (police, shelter)], "withheld", AT
+    )
+    await told.deliveries.postpone([police], AT + 20, "http_503")
+    await told.deliveries.postpone([shelter], AT + 10, "http_503")
+    again = [await claim(told, AT + 30, most=1) for _ in range(3)]
+    assert [[one.subscription for one in share] for share in again] == [["sb-shelter"], ["sb-police"], []]
 
 
 async def test_as_one_is_done_another_comes(told: Side) -> None:
@@ -136,6 +177,75 @@ async def test_what_two_claim_at_once_is_each_ones_alone(told: Side) -> None:
     assert len(identities) == len(set(identities)) == waiting
 
 
+async def resend(side: Side, at: int, organisation: str = "shelter") -> int:
+    resent: int = await side.deliveries.resend(organisation, at, PAUSE)
+    return resent
+
+
+async def test_what_was_given_up_is_sent_again_as_if_it_were_new(told: Side) -> None:
+    await claim(told)
+    claimed = await claim(told, AT + LEASE)
+    mine = [one for one in claimed if one.subscription == "sb-shelter"]
+    await told.deliveries.finish(claimed, "given_up", AT + LEASE, "http_410")
+    later = AT + PAUSE
+    assert await resend(told, later) == len(mine)
+    again = await claim(told, later)
+    assert [one.identity for one in again] == [one.identity for one in mine], "the others' are not its own"
+    assert {(one.attempts, one.tries, one.enqueued_at) for one in again} == {(3, 1, later)}
+    await told.deliveries.postpone(again, later + 1, "http_503")
+    assert {(one.attempts, one.tries) for one in await claim(told, later + 1)} == {(4, 2)}
+
+
+async def test_what_waits_is_sent_at_once_and_its_pauses_and_its_time_go_on(told: Side) -> None:
+    await claim(told)
+    claimed = await claim(told, AT + LEASE)
+    mine = [one for one in claimed if one.subscription == "sb-shelter"]
+    await told.deliveries.postpone(mine[:2], AT + 10 * PAUSE, "http_503")
+    await told.deliveries.finish(mine[2:3], "delivered", AT + LEASE)
+    assert await resend(told, AT + LEASE + 1) == 2, "somebody is at the others"
+    again = await claim(told, AT + LEASE + 1)
+    assert [one.identity for one in again] == [one.identity for one in mine[:2]]
+    assert {(one.attempts, one.tries, one.enqueued_at) for one in again} == {(3, 3, AT)}
+
+
+async def test_nothing_is_sent_again_that_nobody_attempted_yet(told: Side) -> None:
+    assert await resend(told, AT) == 0
+
+
+async def test_an_organisation_has_its_deliveries_sent_again_once_in_a_while(told: Side) -> None:
+    await resend(told, AT)
+    for at in (AT, AT + 1, AT + PAUSE - 1):
+        with pytest.raises(ResentJustNow) as refused:
+            await resend(told, at)
+        assert refused.value.wait_ms == AT + PAUSE - at
+    await resend(told, AT + 1, "police")
+    await resend(told, AT + PAUSE)
+    with pytest.raises(ResentJustNow):
+        await resend(told, AT + PAUSE + 1)
+
+
+async def test_what_is_not_sent_again_yet_stays_as_it_is(told: Side) -> None:
+    await told.deliveries.finish(await claim(told), "given_up", AT, "http_410")
+    await resend(told, AT)
+    again = await claim(told)
+    await told.deliveries.finish(again, "given_up", AT, "http_410")
+    with pytest.raises(ResentJustNow):
+        await resend(told, AT + 1)
+    assert await claim(told, AT + 1) == []
+
+
+async def test_a_clock_that_was_ahead_keeps_nobody_from_having_its_deliveries_sent_again(told: Side) -> None:
+    await resend(told, AT + 10 * PAUSE)
+    await resend(told, AT)
+    with pytest.raises(ResentJustNow):
+        await resend(told, AT + 1)
+
+
+async def test_of_several_who_ask_at_once_one_has_its_deliveries_sent_again(told: Side) -> None:
+    asked = await asyncio.gather(*(resend(told, AT) for _ in range(5)), return_exceptions=True)
+    assert [one for one in asked if not isinstance(one, ResentJustNow)] == [0]
+
+
 @pytest.mark.parametrize("kind", ["memory", "postgres"])
 async def test_a_database_that_is_away_says_so_unless_nothing_is_asked_of_it(kind: str) -> None:
     database = Beside()
@@ -143,7 +253,11 @@ async def test_a_database_that_is_away_says_so_unless_nothing_is_asked_of_it(kin
     deliveries: Any = MemoryDeliveries(database, NotifierTables([]))
     if kind == "postgres":
         deliveries = Deliveries(new_engine("postgresql+psycopg://nobody@127.0.0.1:1/none"))
-    for ask in (deliveries.claim(AT, AT + LEASE, MANY), deliveries.waiting(AT)):
+    for ask in (
+        deliveries.claim(AT, AT + LEASE, MANY, MANY),
+        deliveries.resend("shelter", AT, PAUSE),
+        deliveries.waiting(AT),
+    ):
         with pytest.raises((SQLAlchemyError, OSError)):
             await ask
     await deliveries.finish([], "delivered", AT)

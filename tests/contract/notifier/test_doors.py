@@ -54,7 +54,7 @@ async def test_a_notice_shows_what_it_does_where_all_is_allowed_and_nobody_has_a
     real = InPostgres(engine)
     await real.fold().apply(located([entry for entry, _ in agreed.entries]), START)
     await real.fold().apply(lively_ledger(codec), START)
-    claimed = await real.deliveries.claim(START, START + HOUR, 10_000)
+    claimed = await real.deliveries.claim(START, START + HOUR, 10_000, 10_000)
     # Who handed a referral on hears no more of it: in the simulator nobody does.
     notices = [one.notice for one in claimed if one.notice.referral != of(number=3)]
     assert len(notices) > 40

@@ -44,7 +44,7 @@ def told(claimed: Iterable[Claimed]) -> list[tuple[str, int, str, int]]:
 
 async def all_told(side: Side) -> list[Claimed]:
     """Everything there is to deliver: claimed for good."""
-    claimed: list[Claimed] = await side.deliveries.claim(NOW, 10 * NOW, 10_000)
+    claimed: list[Claimed] = await side.deliveries.claim(NOW, 10 * NOW, 10_000, 10_000)
     return claimed
 
 
@@ -78,7 +78,7 @@ async def test_an_event_reflected_before_changes_nothing(side: Side) -> None:
     for batch in batches(LEDGER, 1):
         assert await side.fold().apply(batch, NOW) == []
     assert await side.rows() == rows
-    assert await side.deliveries.claim(20 * NOW, 30 * NOW, 10_000) == [
+    assert await side.deliveries.claim(20 * NOW, 30 * NOW, 10_000, 10_000) == [
         replace(one, attempts=2) for one in first
     ]
 

@@ -118,7 +118,14 @@ async def test_an_organisation_has_what_was_given_up_sent_again_once_its_receive
 ) -> None:
     receiver, foreign = await receivers(), await receivers()
     receiver.otherwise, foreign.otherwise = 410, 410
-    async with world.running(webhook_first_retry_seconds=3600.0), world.http("hospital") as http:
+    async with (
+        world.running(
+            webhook_first_retry_seconds=3600.0,
+            webhook_longest_retry_seconds=3600.0,
+            resend_pause_seconds=0.001,
+        ),
+        world.http("hospital") as http,
+    ):
         await subscribe(world, "hospital", channel="webhook", role="agency", url=receiver.url)
         await subscribe(world, "shelter", channel="webhook", role="provider", url=foreign.url)
         await subscribe(world, "hospital", channel="feed", role="agency")
@@ -137,6 +144,15 @@ async def test_an_organisation_has_what_was_given_up_sent_again_once_its_receive
         assert (await http.post("/v1/deliveries/resend")).json() == {"resent": 0}
     assert len(foreign.received) == 1 and len(receiver.received) == so_far + 2
     assert len({one.headers["webhook-id"] for one in receiver.received}) == 2
+
+
+async def test_who_asks_for_it_again_at_once_is_told_when_it_may(world: World) -> None:
+    async with world.running(), world.http("hospital") as http, world.http("shelter") as other:
+        assert (await http.post("/v1/deliveries/resend")).json() == {"resent": 0}
+        refused = await http.post("/v1/deliveries/resend")
+        assert (await other.post("/v1/deliveries/resend")).status_code == 200
+    assert (refused.status_code, refused.json()["code"]) == (429, "resent_just_now")
+    assert 50 < int(refused.headers["retry-after"]) <= 60
 
 
 async def _ends(world: World, **wanted: int) -> None:
@@ -352,7 +368,14 @@ async def test_a_claim_looks_at_what_waits_a_few_times_however_much_it_is(
         async with engine.begin() as connection:
             plan = await connection.scalar(
                 text(f"explain (analyze, format json) {_CLAIM.text}"),
-                {"now": 10, "until": 20, "each": 4, "batch": FEED_BATCH, "ours": [made["subscription"]]},
+                {
+                    "now": 10,
+                    "until": 20,
+                    "each": 4,
+                    "most": 64,
+                    "batch": FEED_BATCH,
+                    "ours": [made["subscription"]],
+                },
             )
     finally:
         await engine.dispose()

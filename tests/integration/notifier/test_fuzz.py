@@ -9,7 +9,7 @@ import pytest
 from tests.support.fuzzing import fuzz
 from tests.support.notifying import World
 
-_EXPECTED = {200, 201, 204, 400, 401, 403, 404, 405, 409, 410, 422}
+_EXPECTED = {200, 201, 204, 400, 401, 403, 404, 405, 409, 410, 422, 429}
 
 
 # The service draws random numbers in this process while a request is made up, which hypothesis takes for its own strategies' doing.

@@ -140,18 +140,18 @@ async def test_what_a_killed_process_was_at_is_claimed_again_when_its_lease_ends
             world.ledger.sequence = sequence
             assert await Fold(engine).apply([Located(entry, 0, sequence)], 100) == []
         deliveries = Deliveries(engine)
-        assert await deliveries.claim(99, 500, 2) == []
-        first = await deliveries.claim(100, 500, 2)
+        assert await deliveries.claim(99, 500, 2, 64) == []
+        first = await deliveries.claim(100, 500, 2, 64)
         assert [one.notice.sequence for one in first] == [1, 2]
-        assert await deliveries.claim(499, 900, 2) == []
-        again = await deliveries.claim(500, 900, 2)
+        assert await deliveries.claim(499, 900, 2, 64) == []
+        again = await deliveries.claim(500, 900, 2, 64)
         assert [(one.identity, one.attempts) for one in again] == [(one.identity, 2) for one in first]
         await deliveries.finish(first, "delivered", 600)
         assert await world.rows("select count(*) from notifier.deliveries where done_at is not null") == [
             (0,)
         ]
         await deliveries.finish(again, "delivered", 600)
-        assert [one.notice.sequence for one in await deliveries.claim(601, 900, 2)] == [3]
+        assert [one.notice.sequence for one in await deliveries.claim(601, 900, 2, 64)] == [3]
     finally:
         await engine.dispose()
 
@@ -167,11 +167,38 @@ async def test_a_feed_waits_for_its_oldest_notice(world: World) -> None:
             assert await Fold(engine).apply([Located(entry, 0, sequence)], 100) == []
             if sequence == 1:
                 deliveries = Deliveries(engine)
-                [failed] = await deliveries.claim(100, 500, 2)
-        assert await deliveries.claim(101, 900, 2) == []
+                [failed] = await deliveries.claim(100, 500, 2, 64)
+        assert await deliveries.claim(101, 900, 2, 64) == []
         await deliveries.postpone([failed], 300, "log_unavailable")
-        assert await deliveries.claim(299, 900, 2) == []
-        assert [one.notice.sequence for one in await deliveries.claim(300, 900, 2)] == [1, 2, 3]
+        assert await deliveries.claim(299, 900, 2, 64) == []
+        assert [one.notice.sequence for one in await deliveries.claim(300, 900, 2, 64)] == [1, 2, 3]
+    finally:
+        await engine.dispose()
+
+
+async def test_a_feeds_batch_is_one_attempt(world: World, receivers: Callable[[], Any]) -> None:
+    receiver: Receiver = await receivers()
+    async with world.running(), world.http("hospital") as http:
+        feed = (await http.post("/v1/subscriptions", json={"channel": "feed", "role": "agency"})).json()
+        await subscribed(world, receiver.url)
+    engine = new_engine(world.database)
+    try:
+        for sequence in range(1, 4):
+            entry = world.ledger.entry(await world.opened())
+            world.ledger.sequence = sequence
+            assert await Fold(engine).apply([Located(entry, 0, sequence)], 100 + sequence) == []
+        deliveries = Deliveries(engine)
+        claimed = await deliveries.claim(200, 500, 4, 2)
+        assert [one.notice.sequence for one in claimed if one.subscription == feed["subscription"]] == [
+            1,
+            2,
+            3,
+        ]
+        assert [one.notice.sequence for one in claimed if one.channel == "webhook"] == [1]
+        await deliveries.postpone(claimed, 200, "interrupted")
+        # What was due first is the feed's oldest and the webhook's: either may come, and the other with what room is left.
+        shares = [await deliveries.claim(200, 500, 4, 1) for _ in range(2)]
+        assert sorted([one.notice.sequence for one in share] for share in shares) == [[1], [1, 2, 3]]
     finally:
         await engine.dispose()
 
@@ -190,7 +217,7 @@ async def test_a_feed_that_was_claimed_while_another_looked_is_left_alone(
             assert await Fold(engine).apply([Located(entry, 0, sequence)], 100) == []
         slowly = _LOCK.text.replace("where channel", "where (select pg_sleep(2)) is not null and channel")
         monkeypatch.setattr("services.notifier.deliveries._LOCK", text(slowly))
-        looking = asyncio.create_task(Deliveries(engine).claim(100, 500, 2))
+        looking = asyncio.create_task(Deliveries(engine).claim(100, 500, 2, 64))
 
         async def has_begun() -> bool:
             asleep = await world.rows("select count(*) from pg_stat_activity where wait_event = 'PgSleep'")

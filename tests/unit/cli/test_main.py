@@ -51,7 +51,7 @@ def test_the_help_says_of_a_command_what_it_says_itself(point: EntryPoint) -> No
 
 def test_a_command_whose_module_is_gone_is_named() -> None:
     with pytest.raises(ImportError, match=r"lost.*referral_bus\.cli\.gone"):
-        Later(EntryPoint("lost", "referral_bus.cli.gone:lost", "refbus.commands"))
+        _ = Later(EntryPoint("lost", "referral_bus.cli.gone:lost", "refbus.commands")).help
 
 
 def test_an_unknown_command_is_answered_with_one_that_is_meant() -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
 from referral_bus.cli import views
+from referral_bus.cli.rows import console
 from referral_bus.client.answers import Page
 from referral_bus.client.sync import SyncBus
 from services.projections import answers
@@ -39,7 +40,7 @@ class Shown:
         self.roles: list[tuple[str, ...]] = []
         monkeypatch.setattr(views, "connected", self.connected)
         monkeypatch.setattr(time, "time_ns", lambda: NOW * 1_000_000)
-        monkeypatch.setattr(views.console, "_width", 200)
+        monkeypatch.setattr(console, "_width", 200)
 
     @contextmanager
     def connected(self, _: Path, __: str, roles: tuple[str, ...], *___: Any, **____: Any) -> Iterator[Any]:

@@ -54,6 +54,20 @@ def test_a_secret_is_kept_sealed_for_its_subscription_only() -> None:
         ("https://[::ffff:10.0.0.1]/", "private_address"),
         ("https://0.0.0.0/", "private_address"),
         ("https://224.0.0.1/", "private_address"),
+        ("https://[64:ff9b::7f00:1]/", "private_address"),
+        ("https://[64:ff9b::a00:1]/", "private_address"),
+        ("https://[64:ff9b::a9fe:a9fe]/", "private_address"),
+        ("https://[64:ff9b:1::5db8:d822]/", "private_address"),
+        ("https://[2002:7f00:1::1]/", "private_address"),
+        ("https://[2002:5db8:d822::1]/", "private_address"),
+        ("https://[2001:0:5db8:d822::1]/", "private_address"),
+        ("https://[::127.0.0.1]/", "private_address"),
+        ("https://[::10.0.0.1]/", "private_address"),
+        ("https://[::93.184.216.34]/", "private_address"),
+        ("https://[::ffff:0:10.0.0.1]/", "private_address"),
+        ("https://[fec0::1]/", "private_address"),
+        ("https://[4000::1]/", "private_address"),
+        ("https://[ff0e::1]/", "private_address"),
         ("https://example.org:99999/", "bad_address"),
         ("https://example.org:0/", "bad_address"),
         ("https://exa mple.org/", "bad_address"),
@@ -67,7 +81,16 @@ def test_an_address_that_is_not_public_https_is_refused(url: str, reason: str) -
     assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize("url", ["https://example.org/hook", "https://93.184.216.34:8443/x?y=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/hook",
+        "https://93.184.216.34:8443/x?y=1",
+        "https://[2606:4700::1111]/hook",
+        "https://[::ffff:93.184.216.34]/hook",
+        "https://[64:ff9b::93.184.216.34]/hook",
+    ],
+)
 def test_a_public_https_address_is_taken(url: str) -> None:
     assert str(AddressRules().check(url)) == url
 
@@ -84,6 +107,20 @@ async def test_a_name_that_leads_to_a_private_address_is_refused(host: str) -> N
     with pytest.raises(AddressRefused) as refused:
         await rules.resolve(rules.check(f"https://{host}/hook"))
     assert refused.value.reason == "private_address"
+
+
+@pytest.mark.parametrize("found", ["64:ff9b::a9fe:a9fe", "2002:a00:1::1", "::a00:1"])
+async def test_a_name_that_leads_to_a_private_address_inside_another_is_refused(
+    found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looked_up(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(10, 1, 6, "", (found, 443, 0, 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up)
+    rules = AddressRules(http_loopback=True)
+    with pytest.raises(AddressRefused, match="not public"):
+        await rules.resolve(rules.check("https://example.org/hook"))
+    assert await AddressRules(private=True).resolve(rules.check("https://example.org/hook")) == found
 
 
 Answering = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]

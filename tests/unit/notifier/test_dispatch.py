@@ -1,0 +1,130 @@
+"""How the deliveries are attempted: no more at once than there may be, and with the pauses there should be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from referral_bus.runtime.clock import ManualClock
+from referral_bus.runtime.health import Health
+from referral_bus.wire.codec import Codec
+from services.notifier import dispatch
+from services.notifier.bell import Bell
+from services.notifier.dispatch import Dispatcher, Patience
+from services.notifier.webhook import Answer
+from tests.simulation.doubles import NoSecret, ShowsNothing
+from tests.support.heard import lively_ledger
+from tests.support.memory_database import Beside
+from tests.support.memory_notifier import MemoryDeliveries, NotifierTables
+from tests.support.told_tables import SUBSCRIPTIONS, InMemory
+
+AT = 1_000
+CODEC = Codec.load()
+PATIENCE = Patience(first_ms=500, longest_ms=4_000, give_up_ms=3_600_000, lease_ms=5_000, each=2, total=3)
+
+
+class NoWords:
+    """The delivery topic, which nobody reads here."""
+
+    async def delivered(self, *_: Any) -> None: ...
+
+    async def failed(self, *_: Any) -> None: ...
+
+    async def given_up(self, *_: Any) -> None: ...
+
+
+class Receivers:
+    """All receivers. They answer once they are open, and then as they are told to."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.answer = Answer(True)
+        self.at_once = 0
+        self.most = 0
+        self.asked: list[str] = []
+
+    async def send(self, _: str, __: str, identity: str, *___: Any) -> Answer:
+        self.asked.append(identity)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await self.open.wait()
+        self.at_once -= 1
+        return self.answer
+
+
+@pytest.fixture
+async def tables(monkeypatch: pytest.MonkeyPatch) -> NotifierTables:
+    """Something to deliver to each who subscribed."""
+    monkeypatch.setattr(dispatch, "POLL_SECONDS", 0.01)
+    side = InMemory(NotifierTables(list(SUBSCRIPTIONS)))
+    await side.fold().apply(lively_ledger(CODEC), AT)
+    return side.tables
+
+
+@asynccontextmanager
+async def dispatching(
+    tables: NotifierTables, receivers: Receivers, clock: ManualClock
+) -> AsyncIterator[MemoryDeliveries]:
+    """The deliveries at work."""
+    deliveries = MemoryDeliveries(Beside(), tables)
+    parts: dict[str, Any] = {
+        "deliveries": deliveries,
+        "disclosing": ShowsNothing(),
+        "sender": receivers,
+        "secrets": NoSecret(),
+        "feeds": None,
+        "words": NoWords(),
+    }
+    dispatcher = Dispatcher(
+        codec=CODEC, clock=clock, health=Health(), bell=Bell(), patience=PATIENCE, chance=lambda: 1.0, **parts
+    )
+    running = asyncio.create_task(dispatcher.run())
+    try:
+        yield deliveries
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_no_more_are_attempted_at_once_than_there_may_be_in_all(tables: NotifierTables) -> None:
+    receivers, clock = Receivers(), ManualClock(AT)
+    async with dispatching(tables, receivers, clock) as deliveries, asyncio.timeout(20):
+        await until(lambda: receivers.at_once >= PATIENCE.total)
+        await asyncio.sleep(0.05)
+        assert receivers.most == PATIENCE.total < PATIENCE.each * len(SUBSCRIPTIONS)
+        receivers.open.set()
+        while await deliveries.waiting(AT) != (0, 0):
+            await asyncio.sleep(0.01)
+    assert receivers.most == PATIENCE.total
+    assert len(receivers.asked) == len(set(receivers.asked)) == len(tables.deliveries)
+
+
+async def test_what_was_given_up_and_is_sent_anew_is_tried_again_as_soon_as_it_first_was(
+    tables: NotifierTables,
+) -> None:
+    receivers, clock = Receivers(), ManualClock(AT)
+    receivers.open.set()
+    receivers.answer = Answer(False, "http_503")
+    [one] = [d for d in tables.deliveries.values() if d.subscription.subscription == "sb-pantry"]
+    async with dispatching(tables, receivers, clock) as deliveries, asyncio.timeout(20):
+        pauses = []
+        for attempts in range(1, 6):
+            await until(lambda attempts=attempts: one.attempts == attempts and not one.leased_until)
+            pauses.append(one.due_at - clock.now())
+            clock.set(one.due_at)
+        assert pauses == [500, 1_000, 2_000, 4_000, 4_000]
+        receivers.answer = Answer(False, "http_410", final=True)
+        await until(lambda: one.result == "given_up")
+        receivers.answer = Answer(False, "http_503")
+        assert await deliveries.resend("pantry", clock.now(), 0) == 1
+        await until(lambda: one.attempts == 7 and not one.leased_until)
+        assert one.due_at - clock.now() == 500
+
+
+async def until(held: Callable[[], bool]) -> None:
+    while not held():
+        await asyncio.sleep(0.01)
