@@ -98,14 +98,19 @@ class Decline(NamedTuple):
 
     side: Literal["client", "provider"]
     """As HUD counts an unsuccessful referral: client rejected, or provider rejected."""
-    then: Literal["elsewhere", "park", "never"]
-    """Offered elsewhere, and to this service again only in a new round; on hold until a date, then in a new round; never offered to this
-    service again."""
+    then: Literal["elsewhere", "later", "park", "never"]
+    """Offered elsewhere, and to this service again only in a new round; the same, but where nobody else is left to ask on hold until a
+    date; on hold until a date at once, then in a new round; never offered to this service again."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether it says until when."""
+        return self.then in ("later", "park")
 
 
 DECLINES: Final[dict[DeclineReason, Decline]] = {
     "no_capacity": Decline("provider", "elsewhere"),
-    "full_until": Decline("provider", "park"),
+    "full_until": Decline("provider", "later"),
     "not_eligible": Decline("provider", "never"),
     "out_of_area": Decline("provider", "never"),
     "language_not_served": Decline("provider", "never"),

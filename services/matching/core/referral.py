@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 from referral_bus.contracts.ledger import ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import (
+    DECLINES,
     SERVING,
     BusinessStatus,
+    DeclineReason,
     Mode,
     OutcomeResult,
     Purpose,
@@ -22,6 +24,7 @@ from referral_bus.contracts.vocabulary import (
 
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
 _NOT_OFFERED: Final[frozenset[BusinessStatus]] = frozenset({"reserving", "no-place", "no-answer"})
+_NO_SAY: Final[frozenset[BusinessStatus]] = frozenset({"no-place", "no-answer", "withdrawn"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
 
 
@@ -54,6 +57,8 @@ class Task(NamedTuple):
     """How far the accepted service has come, which is where it goes on if it rests."""
     parked_until: int | None = None
     """The date until which the provider declined, or gave the person back."""
+    not_ready: bool = False
+    """That date is the person's: nobody else could take them before either."""
 
     @property
     def is_open(self) -> bool:
@@ -75,6 +80,10 @@ class Task(NamedTuple):
         and what rests goes on resting."""
         stood = max(self.stood, business, key=SERVING.index)
         return self._replace(stood=stood, business=self.business if self.status == "on-hold" else stood)
+
+    def refused(self, reason: DeclineReason, until: int | None) -> Task:
+        """The task once its provider declined it or gave the person back: what that means for later."""
+        return self._replace(parked_until=until, not_ready=DECLINES[reason].then == "park")
 
 
 class Started(NamedTuple):
@@ -248,8 +257,11 @@ class Referral:
 
     def parked_until(self, now: int) -> int | None:
         """The last date to come until which somebody declined or gave the person back in this round."""
-        dates = [task.parked_until for task in self.tasks[self.round_from :] if task.parked_until is not None]
-        return max((until for until in dates if until > now), default=None)
+        return _last_date(self.tasks[self.round_from :], now)
+
+    def not_ready_until(self, now: int) -> int | None:
+        """The last of them that is the person's."""
+        return _last_date((task for task in self.tasks[self.round_from :] if task.not_ready), now)
 
     @property
     def tried(self) -> frozenset[str]:
@@ -258,8 +270,9 @@ class Referral:
 
     @property
     def offered(self) -> int:
-        """How often it was offered since it was opened or reopened. A service that had no place after all was not asked."""
-        return sum(task.business not in ("no-place", "no-answer") for task in self.tasks)
+        """How often it was offered since it was opened or reopened, as far as a provider had the say. A service that had no place after
+        all was not asked; and that its agency let it rest, or that the person is not ready yet, is no provider's no."""
+        return sum(task.business not in _NO_SAY and not task.not_ready for task in self.tasks)
 
     def with_task(self, number: int, task: Task) -> Referral:
         """The referral with a task of this attempt instead of its own."""
@@ -279,6 +292,11 @@ class Referral:
                 for task in self.tasks
             ),
         )
+
+
+def _last_date(tasks: Iterable[Task], now: int) -> int | None:
+    dates = [task.parked_until for task in tasks if task.parked_until is not None]
+    return max((until for until in dates if until > now), default=None)
 
 
 class Followed(NamedTuple):

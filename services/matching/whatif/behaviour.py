@@ -30,7 +30,7 @@ _ASSUMED_MS: Final = _HOUR_MS
 """How long an acceptance is taken to have needed where the stretch shows none."""
 _SERVED_MS: Final = 30 * 24 * _HOUR_MS
 """How long a service is taken to have lasted where the stretch shows none."""
-_PARKING: Final = frozenset(reason for reason, means in DECLINES.items() if means.then == "park")
+_PARKING: Final = frozenset(reason for reason, means in DECLINES.items() if means.dated)
 """Reasons that need a date, which a life that was not lived has none for: they count as a plain no."""
 
 

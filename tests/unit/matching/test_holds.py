@@ -62,6 +62,15 @@ def test_a_resumed_referral_goes_on_in_a_new_round_but_not_to_who_is_never_to_be
     assert (made.task, made.service) == (task_id(referral, 3), service_of("second"))
 
 
+def test_what_its_agencys_own_hold_ended_is_no_providers_no_and_counts_for_nothing(world: World) -> None:
+    world.publish(offers("beds"))
+    world.follow(maximum_offers=2)
+    referral = world.refer()
+    for _ in range(5):
+        world.send(hold(referral), "police")
+        assert len(offers_in(world.send(go_on(referral), "police"))) == 1
+
+
 def test_a_referral_held_until_a_date_goes_on_by_the_clock(world: World) -> None:
     world.publish(offers("beds"))
     referral = world.refer()

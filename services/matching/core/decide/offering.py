@@ -39,8 +39,11 @@ def next_offers(
     assigned: str | None = None,
 ) -> list[Event]:
     """Offer the referral, as it stands, to whoever is best among those it was not offered to in this round, or to the service its window
-    ``assigned`` it if that has a place still; put it on the waiting list; let it rest until a date somebody declined until; or close it,
-    with the certificate that says why."""
+    ``assigned`` it if that has a place still; put it on the waiting list; let it rest until a date somebody declined until, at once if the
+    person is not ready before; or close it, with the certificate that says why."""
+    not_ready = known.not_ready_until(now)
+    if not_ready is not None:
+        return [ReferralHeld(referral=name, reason="declined", until=not_ready)]
     opened = facts.get(name)
     if state.policy is None or not isinstance(opened, Facts):
         return closing(state, name, known, "revoked", "facts_unavailable")

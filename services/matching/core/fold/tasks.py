@@ -103,6 +103,8 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
     _answered_reliably(state, task.service, kept=True)
     known.confirmed, known.start, known.reports = frozenset(), None, ()
     known.stands_still(meta.now)
+    # Whoever goes somewhere is ready, whatever was said before.
+    known.tasks = tuple(one._replace(parked_until=None) if one.not_ready else one for one in known.tasks)
     known.tasks = known.tasks_with(number, task._replace(stood=business, starts_at=event.starts_at))
     if known.protocol.steps:
         awaits_handoff(state, known, event.referral, number, meta.now)
@@ -117,7 +119,7 @@ def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
     if event.reason in UNKEPT:
         _answered_reliably(state, task.service, kept=False)
     _after(known, task, event.reason)
-    known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
+    known.tasks = known.tasks_with(number, task.refused(event.reason, event.until))
 
 
 def expired(state: Region, _: Meta, event: OfferExpired) -> None:
@@ -146,7 +148,7 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
         _after(known, task, event.because)
         if event.because in UNKEPT:
             _not_kept_after_all(state, task.service)
-        known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
+        known.tasks = known.tasks_with(number, task.refused(event.because, event.until))
         known.unaccepted_since = meta.now
         limited(state, event.referral, known)
 
