@@ -12,6 +12,7 @@ from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import (
     DECLINES,
     SERVING,
+    UNKEPT,
     BusinessStatus,
     DeclineReason,
     Mode,
@@ -52,13 +53,15 @@ class Task(NamedTuple):
     starts_at: int | None = None
     """From when on the provider takes the person, as it said when it accepted."""
     again: bool = False
-    """It had no place when it was to be asked, and has one since."""
+    """It had no place, or did not answer, and has a place since."""
     stood: BusinessStatus = "accepted"
     """How far the accepted service has come, which is where it goes on if it rests."""
     parked_until: int | None = None
     """The date until which the provider declined, or gave the person back."""
     not_ready: bool = False
     """That date is the person's: nobody else could take them before either."""
+    lacked: bool = False
+    """Its provider had no place, or did not answer: who is on the waiting list goes on waiting for one."""
 
     @property
     def is_open(self) -> bool:
@@ -83,7 +86,12 @@ class Task(NamedTuple):
 
     def refused(self, reason: DeclineReason, until: int | None) -> Task:
         """The task once its provider declined it or gave the person back: what that means for later."""
-        return self._replace(parked_until=until, not_ready=DECLINES[reason].then == "park")
+        not_ready = DECLINES[reason].then == "park"
+        return self._replace(parked_until=until, not_ready=not_ready, lacked=reason in UNKEPT)
+
+    def expired(self) -> Task:
+        """The task once nobody answered it in time; where the provider had asked something it was the agency that did not answer."""
+        return self._replace(status="cancelled", business="expired", lacked=self.business != "screening")
 
 
 class Started(NamedTuple):
@@ -269,6 +277,13 @@ class Referral:
         return self.never.union(task.service for task in self.tasks[self.round_from :] if not task.again)
 
     @property
+    def lacking(self) -> list[str]:
+        """The services that were tried in this round and had no place, or did not answer, so that it may wait for one there."""
+        tasks = (task for task in self.tasks[self.round_from :] if not task.again)
+        tried = dict.fromkeys(task.service for task in tasks if task.lacked or task.business == "no-place")
+        return [one for one in tried if one not in self.never and self.target in (None, one)]
+
+    @property
     def offered(self) -> int:
         """How often it was offered since it was opened or reopened, as far as a provider had the say. A service that had no place after
         all was not asked; and that its agency let it rest, or that the person is not ready yet, is no provider's no."""
@@ -284,11 +299,13 @@ class Referral:
         return (*self.tasks[:place], task, *self.tasks[place + 1 :])
 
     def called_by(self, service: str) -> Referral:
-        """The referral, to be offered to a service that has a place now, also where it had none when it was to be asked."""
+        """The referral, to be offered to a service that has a place now, also where it had none, or did not answer, when it was asked."""
         return replace(
             self,
             tasks=tuple(
-                task._replace(again=True) if task.service == service and task.business == "no-place" else task
+                task._replace(again=True)
+                if task.service == service and (task.lacked or task.business == "no-place")
+                else task
                 for task in self.tasks
             ),
         )

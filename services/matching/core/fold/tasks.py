@@ -115,7 +115,7 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
 def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
     known, number = _change(state, event.task, "rejected", "declined")
     task = known.attempt(number)
-    _release(state, task)
+    _release(state, task, refused=event.reason in UNKEPT)
     if event.reason in UNKEPT:
         _answered_reliably(state, task.service, kept=False)
     _after(known, task, event.reason)
@@ -126,7 +126,8 @@ def expired(state: Region, _: Meta, event: OfferExpired) -> None:
     known, number = located(state, event.task)
     task = known.attempt(number)
     _change(state, event.task, "cancelled", "expired")
-    _release(state, task)
+    _release(state, task, refused=True)
+    known.tasks = known.tasks_with(number, task.expired())
     if task.business != "screening":
         # Else it had asked, and it was the agency that did not answer.
         _answered_reliably(state, task.service, kept=False)
@@ -141,7 +142,7 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 
 
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
-    _end(state, event.task, CANCELLED_AS[event.reason], meta.now)
+    _end(state, event.task, CANCELLED_AS[event.reason], meta.now, refused=event.because in UNKEPT)
     if event.because is not None:
         known, number = located(state, event.task)
         task = known.attempt(number)
@@ -246,22 +247,27 @@ def escalated(state: Region, _: Meta, event: Escalated) -> None:
         known.tasks = known.tasks_with(due.number, known.attempt(due.number)._replace(overdue=True))
 
 
-def vacate(state: Region, task: Task, now: int) -> None:
+def vacate(state: Region, task: Task, now: int, refused: bool = False) -> None:
     """The place that was taken is free again."""
     unit = state.units[task.unit]
     moved(unit, now, -1)
-    freed(state, unit)
+    freed(state, unit, refused)
 
 
-def _release(state: Region, task: Task) -> None:
+def _release(state: Region, task: Task, refused: bool = False) -> None:
     """The place that was held is free again."""
     unit = state.units[task.unit]
     unit.held -= 1
-    freed(state, unit)
+    freed(state, unit, refused)
 
 
 def _end(
-    state: Region, id: str, business: BusinessStatus, now: int, status: TaskStatus = "cancelled"
+    state: Region,
+    id: str,
+    business: BusinessStatus,
+    now: int,
+    status: TaskStatus = "cancelled",
+    refused: bool = False,
 ) -> None:
     known, number = located(state, id)
     task = known.attempt(number)
@@ -269,7 +275,7 @@ def _end(
     if task.is_open:
         _release(state, task)
     else:
-        vacate(state, task, now)
+        vacate(state, task, now, refused)
 
 
 def located(state: Region, task: str) -> tuple[Referral, int]:
