@@ -231,7 +231,6 @@ REFUSALS: Final[dict[str, str]] = {
     "unknown_service": "There is no such active service in this region.",
     "service_unavailable": "The named service has no free place, doesn't take the person, or was tried before.",
     "unknown_protocol": "The named protocol is not adopted in this region.",
-    "referral_on_hold": "The referral is on hold. Resume it first.",
     "not_on_hold": "Neither the referral nor its service is on hold.",
     "already_accepted": "A service has accepted the referral.",
     "already_withdrawn": "The referral is withdrawn: its service alone goes on, until its provider says what came of it.",

@@ -300,18 +300,6 @@ def _a_step_escalating_to_nobody(world: World) -> list[Event]:
     return world.send(protocol(body), OPERATIONS)
 
 
-def _held_twice(world: World) -> list[Event]:
-    referral = offered(world)
-    world.send(hold(referral), "police")
-    return world.send(hold(referral), "police")
-
-
-def _service_held_twice(world: World) -> list[Event]:
-    referral = accepted(world)
-    world.send(hold(referral), "shelter")
-    return world.send(hold(referral), "shelter")
-
-
 def _split_twice(world: World) -> list[Event]:
     referral = offered(world)
     world.send(splitting(world, referral), "police")
@@ -792,8 +780,6 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("unknown_calendar", "a protocol by a calendar that is not there", _by_no_calendar),
     ("unknown_organisation", "a protocol that escalates to nobody", _escalating_to_nobody),
     ("unknown_organisation", "a step that escalates to nobody", _a_step_escalating_to_nobody),
-    ("referral_on_hold", "held twice", _held_twice),
-    ("referral_on_hold", "a service held twice", _service_held_twice),
     ("not_on_hold", "resumed", lambda w: w.send(ResumeReferral(referral=offered(w)), "police")),
     ("not_on_hold", "a service resumed", lambda w: w.send(ResumeReferral(referral=accepted(w)), "shelter")),
     ("already_accepted", "held", lambda w: w.send(hold(accepted(w)), "police")),

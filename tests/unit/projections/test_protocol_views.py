@@ -257,6 +257,36 @@ async def test_a_referral_on_hold_without_an_end_waits_for_its_agency(world: Wor
     assert world.waiting(opened.referral) == {}
 
 
+async def test_a_referral_that_is_held_anew_shows_the_reason_and_the_date_said_last(world: World) -> None:
+    opened, offer = await world.offered()
+    until = world.region.now + HOUR
+    parked = ReferralHeld(referral=opened.referral, reason="declined", until=until)
+    await world.see(_ended(offer, "held"), parked)
+    await world.see(ReferralHeld(referral=opened.referral, reason="hospital_stay"))
+    row = world.referral(opened.referral)
+    assert (row["hold_reason"], row["held_until"]) == ("hospital_stay", None)
+    assert world.waiting(opened.referral) == {("resume", "agency"): None}
+    await world.see(ReferralHeld(referral=opened.referral, reason="in_custody", until=until))
+    row = world.referral(opened.referral)
+    assert (row["hold_reason"], row["held_until"]) == ("in_custody", until)
+    assert world.waiting(opened.referral) == {}
+
+
+async def test_a_service_that_is_held_anew_waits_for_its_provider_only_while_it_has_no_date(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer), TaskHeld(**task, reason="person_asked"))
+    assert ("resume", "provider") in world.waiting(opened.referral)
+    until = world.region.now + HOUR
+    await world.see(TaskHeld(**task, reason="hospital_stay", until=until))
+    assert ("resume", "provider") not in world.waiting(opened.referral)
+    assert world.views.row("tasks", task=offer.task)["held_until"] == until
+    await world.see(TaskHeld(**task, reason="hospital_stay"))
+    assert ("resume", "provider") in world.waiting(opened.referral)
+
+
 # Where referrals stand
 
 

@@ -190,7 +190,10 @@ def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
 
 
 def held(state: Region, _: Meta, event: TaskHeld) -> None:
-    known, number = _change(state, event.task, "on-hold", "on-hold")
+    known, number = located(state, event.task)
+    if known.attempt(number).status != "on-hold":
+        _change(state, event.task, "on-hold", "on-hold")
+    # Else it rests on for this reason, and until this date.
     known.tasks = known.tasks_with(number, known.attempt(number)._replace(held_until=event.until))
     if event.until is not None:
         state.expects(Due(event.until, "hold", event.referral, number))
