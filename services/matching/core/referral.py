@@ -351,6 +351,8 @@ class Closed(NamedTuple):
     """What its outcome was joined from, by part, where it was closed by that."""
     closed_by: int = 0
     """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
+    target: str | None = None
+    """The service its agency named."""
 
     @property
     def attempts(self) -> int:
@@ -366,7 +368,9 @@ class Closed(NamedTuple):
         return name in self.joined and part.at <= self.at
 
     def reopened(self, sealed_facts: bytes, now: int) -> Referral:
-        """The referral as it is taken up again. The service an agency once named is not asked again before all others."""
+        """The referral as it is taken up again. The service an agency once named is not asked again before all others; but whoever was to
+        wait for that one alone waits for it again, unless it is not to be asked any more."""
+        waits = self.mode == "waitlist" and self.target not in self.never
         return Referral(
             agency=self.agency,
             subject=self.subject,
@@ -375,6 +379,7 @@ class Closed(NamedTuple):
             protocol=self.protocol,
             sealed_facts=sealed_facts,
             mode="match" if self.mode == "direct" else self.mode,
+            target=self.target if waits else None,
             opened_at=now,
             in_line_since=now,
             unaccepted_since=now,

@@ -109,6 +109,31 @@ def test_who_waits_for_a_named_service_waits_for_no_other(world: World) -> None:
     assert (made.referral, made.service) == (named, service_of("beds"))
 
 
+def test_who_waited_for_a_named_service_alone_does_so_again_once_the_referral_is_reopened(
+    world: World,
+) -> None:
+    served = full(world)
+    world.publish(offers("other", "clinic", total=5))
+    named = waiting(world, 2, service=service_of("beds"))
+    world.send(withdraw(named), "police")
+    assert offers_in(world.send(world.reopening(named), "police")) == []
+    assert line(world) == [named]
+    [made] = offers_in(world.send(outcome(served), "shelter"))
+    assert (made.referral, made.service) == (named, service_of("beds"))
+
+
+def test_a_reopened_referral_does_not_wait_for_a_named_service_that_it_is_never_to_be_offered_to_again(
+    world: World,
+) -> None:
+    world.publish(offers("beds"), offers("other", "clinic"))
+    named = world.refer(mode="waitlist", service=service_of("beds"))
+    world.send(decline(named, 1, "not_eligible"), "shelter")
+    assert world.state.referrals[named].waits_for == ()
+    world.send(withdraw(named), "police")
+    [made] = offers_in(world.send(world.reopening(named), "police"))
+    assert made.service == service_of("other")
+
+
 def test_a_named_service_that_has_a_place_is_asked_at_once(world: World) -> None:
     world.publish_in_order("first", "clinic:second")
     referral = world.refer(mode="waitlist", service=service_of("second"))

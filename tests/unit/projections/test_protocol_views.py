@@ -45,7 +45,7 @@ from referral_bus.contracts.ledger import (
     TaskResumed,
 )
 from referral_bus.contracts.reference import OfferLimits, Protocol, Step
-from referral_bus.contracts.vocabulary import CancelReason, OutcomeResult
+from referral_bus.contracts.vocabulary import CancelReason, Mode, OutcomeResult
 from referral_bus.store.rows import Put
 from services.projections.known import Known
 from tests.support.viewing import START, Region, Views, accepted, completed, declined, expired, started
@@ -441,6 +441,19 @@ async def test_a_correction_of_before_a_reopening_says_nothing_of_what_comes_of_
     await world.see(reopened, OutcomeReported(**task, result="not_met", corrects=first))
     row = world.referral(opened.referral)
     assert (row["standing"], row["outcome"], row["outcome_at"]) == ("opened", None, None)
+
+
+@pytest.mark.parametrize(("mode", "again"), [("direct", "match"), ("waitlist", "waitlist")])
+async def test_a_reopened_referral_shows_the_mode_it_goes_on_in(
+    world: World, mode: Mode, again: Mode
+) -> None:
+    opened = world.region.opened().model_copy(update={"mode": mode, "service": "sv-north-beds"})
+    offer = world.region.offered(opened)
+    await world.see(opened, offer, accepted(offer), *completed(offer))
+    await world.see(
+        ReferralReopened(referral=opened.referral, reason="need_returned", sealed_facts=opened.sealed_facts)
+    )
+    assert world.referral(opened.referral)["mode"] == again
 
 
 async def test_the_start_waits_from_when_the_provider_said_that_it_takes_the_person(world: World) -> None:

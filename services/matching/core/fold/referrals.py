@@ -193,6 +193,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         in_error=event.status == "entered-in-error",
         joined=known.results if event.reason == "parts_closed" else {},
         closed_by=meta.sequence,
+        target=known.target,
     )
     state.closed[event.referral] = record
     if served is not None and completed and event.status == "completed":
