@@ -284,7 +284,16 @@ def test_a_no_that_comes_after_the_acceptance_gives_nobody_back_unless_it_says_s
 
 def test_an_offer_that_is_open_is_declined_and_not_given_back(world: World) -> None:
     world.publish(offers("beds"))
-    assert refused(world.send(give_back(world.refer()), "shelter")) == "offer_not_open"
+    referral = world.refer()
+    assert refused(world.send(give_back(referral), "shelter")) == "not_accepted"
+    world.send(decline(referral), "shelter")
+    assert refused(world.send(give_back(referral), "shelter")) == "referral_closed"
+
+
+def test_who_is_asked_to_take_a_person_over_cannot_give_them_back(world: World) -> None:
+    referral = moving(world)
+    assert refused(world.send(give_back(referral, 2), "clinic")) == "not_accepted"
+    assert kinds(world.send(decline(referral, 2), "clinic")) == ["OfferDeclined"]
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -79,6 +79,8 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     if isinstance(located, list):
         return located
     name, known, number, task = located
+    if body.gives_back and task.is_open:
+        return refused("not_accepted", body.task)
     if not (task.is_taken if body.gives_back else task.is_open):
         return _not_open(body.task, task)
     meant = DECLINES[body.reason]
