@@ -264,11 +264,12 @@ class Referral:
         return [party for party in parties if party not in self.confirmed]
 
     def parked_until(self, now: int) -> int | None:
-        """The last date to come until which somebody declined or gave the person back in this round."""
-        return _last_date(self.tasks[self.round_from :], now)
+        """The last date to come until which a service is full that was not asked again since, in whatever round it said so."""
+        last = {task.service: task for task in self.tasks}
+        return _last_date((task for task in last.values() if not task.not_ready), now)
 
     def not_ready_until(self, now: int) -> int | None:
-        """The last of them that is the person's."""
+        """The last date to come until which the person is not ready, as somebody said in this round."""
         return _last_date((task for task in self.tasks[self.round_from :] if task.not_ready), now)
 
     @property

@@ -28,6 +28,7 @@ from tests.support.deciding import (
     outcome,
     propose,
     refused,
+    report,
     service_of,
 )
 
@@ -224,6 +225,30 @@ def test_of_two_dates_the_later_counts_whichever_is_said_first(
         no = decline(referral, number, reason, dates[number])
         events = world.send(no, "shelter" if number == 1 else "clinic")
     assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=dates[1])
+
+
+def test_until_when_a_service_is_full_is_not_forgotten_because_the_person_was_not_ready_before(
+    world: World,
+) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    ready, until = world.now + 3 * DAY, world.now + 30 * DAY
+    world.send(decline(referral, 1, "person_not_ready", ready), "shelter")
+    world.send(decline(referral, 2, "full_until", until), "clinic")
+    assert [one.service for one in offers_in(world.tick(ready))] == [service_of("a")]
+    events = world.send(decline(referral, 3), "shelter")
+    assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
+    assert service_of("b") in [one.service for one in offers_in(world.tick(until))]
+
+
+def test_until_when_a_service_was_full_counts_for_nothing_once_it_was_asked_again(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    ready, until = world.now + 3 * DAY, world.now + 30 * DAY
+    world.send(decline(referral, 1, "person_not_ready", ready), "shelter")
+    world.send(decline(referral, 2, "full_until", until), "clinic")
+    world.send(report("b", 5, 5, world.now + DAY), "clinic", at=world.now + DAY)
+    assert len(offers_in(world.tick(ready))) == 2
+    world.send(decline(referral, 3), "shelter")
+    assert kinds(world.send(decline(referral, 4), "clinic"))[-1] == "ReferralClosed"
 
 
 def test_a_broadcast_whose_last_offer_expires_rests_until_the_date_somebody_declined_until(
