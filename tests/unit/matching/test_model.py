@@ -691,6 +691,9 @@ class Anybody(RuleBasedStateMachine):
             assert standing == sorted(standing) == line
         in_line = {service for known in state.referrals.values() for service in known.waits_for or ()}
         assert in_line == set(state.waitlist)
+        for service, passed_over in state.passed_over.items():
+            assert passed_over
+            assert passed_over <= {name for _, _, name in state.waitlist[service]}
         assert state.next_call() is None, "somebody is to be called and was not"
 
     def in_line_since(self, name: str) -> int:
