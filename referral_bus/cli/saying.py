@@ -60,7 +60,7 @@ Action = Callable[Concatenate[SyncBus, str | None, P], Answer]
 """Says one thing to the bus under an id, or under a new one."""
 
 _FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-_PARKING: Final = ", ".join(reason for reason, meant in DECLINES.items() if meant.then == "park")
+_PARKING: Final = ", ".join(reason for reason, meant in DECLINES.items() if meant.dated)
 
 Task = Annotated[str, typer.Argument(help="The offer (tk-...).")]
 Referral = Annotated[str, typer.Argument(help="The referral (rf-...).")]

@@ -146,7 +146,8 @@ class Bus:
         self, referral: str, reason: HoldReason, until: int | None = None, *, id: str | None = None
     ) -> Answer:
         """Let it rest until a moment (epoch milliseconds UTC), or for as long as its protocol lets it, or until it is
-        resumed: as its agency before a service has accepted it, as the provider that has accepted it afterwards."""
+        resumed: as its agency before a service has accepted it, as the provider that has accepted it afterwards. Of
+        what rests already it replaces the reason and the date."""
         return await self._of_referral(referral, "hold", HoldBody(reason=reason, until=until), id)
 
     async def resume(self, referral: str, *, id: str | None = None) -> Answer:

@@ -98,14 +98,19 @@ class Decline(NamedTuple):
 
     side: Literal["client", "provider"]
     """As HUD counts an unsuccessful referral: client rejected, or provider rejected."""
-    then: Literal["elsewhere", "park", "never"]
-    """Offered elsewhere, and to this service again only in a new round; on hold until a date, then in a new round; never offered to this
-    service again."""
+    then: Literal["elsewhere", "later", "park", "never"]
+    """Offered elsewhere, and to this service again only in a new round; the same, but where nobody else is left to ask on hold until a
+    date; on hold until a date at once, then in a new round; never offered to this service again."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether it says until when."""
+        return self.then in ("later", "park")
 
 
 DECLINES: Final[dict[DeclineReason, Decline]] = {
     "no_capacity": Decline("provider", "elsewhere"),
-    "full_until": Decline("provider", "park"),
+    "full_until": Decline("provider", "later"),
     "not_eligible": Decline("provider", "never"),
     "out_of_area": Decline("provider", "never"),
     "language_not_served": Decline("provider", "never"),
@@ -217,9 +222,9 @@ REFUSALS: Final[dict[str, str]] = {
     "not_your_offer": "Only the provider the offer was made to may answer it.",
     "not_your_service": "Another organisation published this service or unit.",
     "offer_expired": "The answer was admitted after the offer's time limit.",
-    "offer_not_open": "The offer was answered, withdrawn or expired before.",
+    "offer_not_open": "The offer was answered, withdrawn or expired before, or another region must answer first.",
     "referral_closed": "The referral is closed.",
-    "not_accepted": "No service has accepted this referral yet.",
+    "not_accepted": "No service has accepted this referral yet, or not the one this is said of. An open offer is declined, not given back.",
     "already_started": "This start of the service was reported before. Another time would correct it.",
     "already_reported": "This no-show or contact was reported before. Take that back first, if it was wrong.",
     "too_many_reports": "500 no-shows and contacts were reported of this service, and no more are taken.",
@@ -229,7 +234,6 @@ REFUSALS: Final[dict[str, str]] = {
     "unknown_service": "There is no such active service in this region.",
     "service_unavailable": "The named service has no free place, doesn't take the person, or was tried before.",
     "unknown_protocol": "The named protocol is not adopted in this region.",
-    "referral_on_hold": "The referral is on hold. Resume it first.",
     "not_on_hold": "Neither the referral nor its service is on hold.",
     "already_accepted": "A service has accepted the referral.",
     "already_withdrawn": "The referral is withdrawn: its service alone goes on, until its provider says what came of it.",

@@ -131,7 +131,7 @@ class Typed:
         self, referral: ReferralId, body: HoldBody, caller: CallerOf, key: _Key = None
     ) -> Response:
         """Let it rest, until a date or until it is resumed. The agency may say so before a service has accepted: open offers end. The
-        provider may once it has accepted: the place stays the person's."""
+        provider may once it has accepted: the place stays the person's. Said of what rests already, it replaces the reason and the date."""
         return await self._say(_request(HoldRequest, body, referral=referral), caller, key)
 
     async def resume(

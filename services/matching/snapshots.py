@@ -35,7 +35,7 @@ from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 9
+STATE_VERSION: Final = 10
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -245,6 +245,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
             for u in state.units.values()
         ],
         "lent": [[task, *one] for task, one in state.lent.items()],
+        "passed_over": [[service, sorted(names)] for service, names in state.passed_over.items()],
         "short": [[unit, sorted(regions)] for unit, regions in state.short.items()],
         "reliability": [[service, *one] for service, one in state.reliability.items()],
         "referrals": [
@@ -372,6 +373,8 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         state.protocols[protocols[number].protocol] = protocols[number]
     for name, *row in tables["referrals"]:
         _put_referral(state, name, row, protocols)
+    for service, names in tables["passed_over"]:
+        state.passed_over[service] = frozenset(names)
     for name, *row in tables["closed"]:
         closed = Closed(*row)
         state.closed[name] = closed._replace(

@@ -311,7 +311,7 @@ class Lives:
 
     def _declined(self, task: str, gives_back: bool = False) -> DeclineOffer:
         reason = self.draw.choice(list(DECLINES))
-        parks = DECLINES[reason].then == "park"
+        parks = DECLINES[reason].dated
         until = self.world.now + self.draw.choice([HOUR, 2 * DAY]) if parks else None
         return DeclineOffer(task=task, reason=reason, until=until, gives_back=gives_back)
 

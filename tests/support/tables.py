@@ -378,6 +378,7 @@ def border() -> list[str]:
 def declines() -> list[str]:
     then = {
         "elsewhere": "offered elsewhere; to this service again only in a new round",
+        "later": "offered elsewhere; if nobody else is left to ask, rests until the date that goes with it, then a new round",
         "park": "rests until the date that goes with it, then a new round",
         "never": "offered elsewhere; never to this service again",
     }

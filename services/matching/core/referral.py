@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -10,8 +10,11 @@ from typing import Final, NamedTuple
 from referral_bus.contracts.ledger import ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import (
+    DECLINES,
     SERVING,
+    UNKEPT,
     BusinessStatus,
+    DeclineReason,
     Mode,
     OutcomeResult,
     Purpose,
@@ -23,6 +26,7 @@ from referral_bus.contracts.vocabulary import (
 DAY_MS: Final = 24 * 3_600_000
 _OPEN: Final[frozenset[TaskStatus]] = frozenset({"requested"})
 _NOT_OFFERED: Final[frozenset[BusinessStatus]] = frozenset({"reserving", "no-place", "no-answer"})
+_NO_SAY: Final[frozenset[BusinessStatus]] = frozenset({"no-place", "no-answer", "withdrawn"})
 _TAKEN: Final[frozenset[TaskStatus]] = frozenset({"accepted", "in-progress", "on-hold"})
 
 
@@ -50,13 +54,17 @@ class Task(NamedTuple):
     starts_at: int | None = None
     """From when on the provider takes the person, as it said when it accepted."""
     again: bool = False
-    """It had no place when it was to be asked, and has one since."""
+    """It had no place, or did not answer, and has a place since."""
     stood: BusinessStatus = "accepted"
     """How far the accepted service has come, which is where it goes on if it rests."""
     parked_until: int | None = None
     """The date until which the provider declined, or gave the person back."""
     questions: int = 0
     """How many of the provider's questions about the offer its agency has not answered."""
+    not_ready: bool = False
+    """That date is the person's: nobody else could take them before either."""
+    lacked: bool = False
+    """Its provider had no place, or did not answer: who is on the waiting list goes on waiting for one."""
 
     @property
     def is_open(self) -> bool:
@@ -78,6 +86,15 @@ class Task(NamedTuple):
         and what rests goes on resting."""
         stood = max(self.stood, business, key=SERVING.index)
         return self._replace(stood=stood, business=self.business if self.status == "on-hold" else stood)
+
+    def refused(self, reason: DeclineReason, until: int | None) -> Task:
+        """The task once its provider declined it or gave the person back: what that means for later."""
+        not_ready = DECLINES[reason].then == "park"
+        return self._replace(parked_until=until, not_ready=not_ready, lacked=reason in UNKEPT)
+
+    def expired(self) -> Task:
+        """The task once nobody answered it in time; where the provider had asked something it was the agency that did not answer."""
+        return self._replace(status="cancelled", business="expired", lacked=self.business != "screening")
 
 
 class Started(NamedTuple):
@@ -262,9 +279,13 @@ class Referral:
         return [party for party in parties if party not in self.confirmed]
 
     def parked_until(self, now: int) -> int | None:
-        """The last date to come until which somebody declined or gave the person back in this round."""
-        dates = [task.parked_until for task in self.tasks[self.round_from :] if task.parked_until is not None]
-        return max((until for until in dates if until > now), default=None)
+        """The last date to come until which a service is full that was not asked again since, in whatever round it said so."""
+        last = {task.service: task for task in self.tasks}
+        return _last_date((task for task in last.values() if not task.not_ready), now)
+
+    def not_ready_until(self, now: int) -> int | None:
+        """The last date to come until which the person is not ready, as somebody said in this round."""
+        return _last_date((task for task in self.tasks[self.round_from :] if task.not_ready), now)
 
     @property
     def tried(self) -> frozenset[str]:
@@ -272,9 +293,17 @@ class Referral:
         return self.never.union(task.service for task in self.tasks[self.round_from :] if not task.again)
 
     @property
+    def lacking(self) -> list[str]:
+        """The services that were tried in this round and had no place, or did not answer, so that it may wait for one there."""
+        tasks = (task for task in self.tasks[self.round_from :] if not task.again)
+        tried = dict.fromkeys(task.service for task in tasks if task.lacked or task.business == "no-place")
+        return [one for one in tried if one not in self.never and self.target in (None, one)]
+
+    @property
     def offered(self) -> int:
-        """How often it was offered since it was opened or reopened. A service that had no place after all was not asked."""
-        return sum(task.business not in ("no-place", "no-answer") for task in self.tasks)
+        """How often it was offered since it was opened or reopened, as far as a provider had the say. A service that had no place after
+        all was not asked; and that its agency let it rest, or that the person is not ready yet, is no provider's no."""
+        return sum(task.business not in _NO_SAY and not task.not_ready for task in self.tasks)
 
     def with_task(self, number: int, task: Task) -> Referral:
         """The referral with a task of this attempt instead of its own."""
@@ -286,14 +315,21 @@ class Referral:
         return (*self.tasks[:place], task, *self.tasks[place + 1 :])
 
     def called_by(self, service: str) -> Referral:
-        """The referral, to be offered to a service that has a place now, also where it had none when it was to be asked."""
+        """The referral, to be offered to a service that has a place now, also where it had none, or did not answer, when it was asked."""
         return replace(
             self,
             tasks=tuple(
-                task._replace(again=True) if task.service == service and task.business == "no-place" else task
+                task._replace(again=True)
+                if task.service == service and (task.lacked or task.business == "no-place")
+                else task
                 for task in self.tasks
             ),
         )
+
+
+def _last_date(tasks: Iterable[Task], now: int) -> int | None:
+    dates = [task.parked_until for task in tasks if task.parked_until is not None]
+    return max((until for until in dates if until > now), default=None)
 
 
 class Followed(NamedTuple):
@@ -333,6 +369,8 @@ class Closed(NamedTuple):
     """What its outcome was joined from, by part, where it was closed by that."""
     closed_by: int = 0
     """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
+    target: str | None = None
+    """The service its agency named."""
 
     @property
     def attempts(self) -> int:
@@ -356,7 +394,9 @@ class Closed(NamedTuple):
         return name in self.joined and part.at <= self.at
 
     def reopened(self, sealed_facts: bytes, now: int) -> Referral:
-        """The referral as it is taken up again. The service an agency once named is not asked again before all others."""
+        """The referral as it is taken up again. The service an agency once named is not asked again before all others; but whoever was to
+        wait for that one alone waits for it again, unless it is not to be asked any more."""
+        waits = self.mode == "waitlist" and self.target not in self.never
         return Referral(
             agency=self.agency,
             subject=self.subject,
@@ -365,6 +405,7 @@ class Closed(NamedTuple):
             protocol=self.protocol,
             sealed_facts=sealed_facts,
             mode="match" if self.mode == "direct" else self.mode,
+            target=self.target if waits else None,
             opened_at=now,
             in_line_since=now,
             unaccepted_since=now,

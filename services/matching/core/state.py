@@ -177,6 +177,9 @@ class Region:
     waitlist: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
     """Who waits for a place at a service, first in line first: by urgency, then by how long ago the referral was opened, or the one it is a
     part of."""
+    passed_over: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Of those, by service, who was refused the place that is there for want of one, or not answered about it: the others are called for
+    it, and they again once a place comes free or the provider counts."""
     window: list[str] = field(default_factory=list)
     """Referrals that are decided together when their window closes."""
     window_ends: int = 0
@@ -330,9 +333,12 @@ class Region:
             name = self.split_off[0]
             return Call(name, self.assigned.get(name))
         for service in self.freed:
-            line = self.waitlist.get(service)
-            if line and self._has_place(service):
-                return Call(line[0][2], service)
+            if not self._has_place(service):
+                continue
+            passed_over = self.passed_over.get(service, frozenset())
+            for _, _, name in self.waitlist.get(service, ()):
+                if name not in passed_over:
+                    return Call(name, service)
         return None
 
     def _has_place(self, service: str) -> bool:
@@ -375,6 +381,12 @@ class Region:
         for service in services:
             insort(self.waitlist.setdefault(service, []), _in_line(name, referral))
 
+    def passes_over(self, name: str, referral: Referral) -> None:
+        """The referral is not called for the places that it was refused, or not answered about, in this round."""
+        for service in referral.lacking:
+            if service in (referral.waits_for or ()):
+                self.passed_over[service] = self.passed_over.get(service, frozenset()) | {name}
+
     def leaves_line(self, name: str, referral: Referral) -> None:
         """The referral waits no longer."""
         for service in referral.waits_for or ():
@@ -382,6 +394,9 @@ class Region:
             line.remove(_in_line(name, referral))
             if not line:
                 del self.waitlist[service]
+            others = self.passed_over.pop(service, frozenset()) - {name}
+            if others:
+                self.passed_over[service] = others
         referral.waits_for = None
 
     def task(self, task: str) -> tuple[str, Referral, int] | None:

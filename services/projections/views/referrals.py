@@ -149,6 +149,8 @@ def _change(event: Event, row: Row, sequence: int, now: int) -> dict[str, Any]:
         case ReferralReopened():
             return {
                 "status": "active",
+                # The service its agency named is not asked before all others again.
+                "mode": "match" if row["mode"] == "direct" else row["mode"],
                 "reason": None,
                 "outcome": None,
                 "outcome_at": None,

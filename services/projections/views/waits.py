@@ -180,6 +180,8 @@ class _Waits:
                 if event.until is None:
                     resting = self._of_row(the(self._known, "tasks", event.task))
                     yield self._begin("resume", "provider", resting, None)
+                else:
+                    yield from self._done(event.task, {"resume"})
             case TaskResumed():
                 yield from self._done(event.task, {"resume"})
                 task = the(self._known, "tasks", event.task)

@@ -57,6 +57,7 @@ from tests.support.deciding import (
     accept,
     decline,
     forget,
+    give_back,
     of,
     offers,
     organisation,
@@ -298,18 +299,6 @@ def _a_step_escalating_to_nobody(world: World) -> list[Event]:
     step = Step(step="start", limits=PROTOCOL.offer_limits, escalate_to="nobody")
     body = PROTOCOL.model_copy(update={"version": 2, "steps": [step]})
     return world.send(protocol(body), OPERATIONS)
-
-
-def _held_twice(world: World) -> list[Event]:
-    referral = offered(world)
-    world.send(hold(referral), "police")
-    return world.send(hold(referral), "police")
-
-
-def _service_held_twice(world: World) -> list[Event]:
-    referral = accepted(world)
-    world.send(hold(referral), "shelter")
-    return world.send(hold(referral), "shelter")
 
 
 def _split_twice(world: World) -> list[Event]:
@@ -772,6 +761,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ),
     ("already_split", "reopened", _reopened_when_split),
     ("unknown_calendar", "an organisation", _organisation_by_no_calendar),
+    ("not_accepted", "given back", lambda w: w.send(give_back(offered(w)), "shelter")),
     ("not_accepted", "started", lambda w: waited_for(w, start(offered(w)), "shelter")),
     ("not_accepted", "ended by another", lambda w: w.send(outcome(offered(w)), "clinic")),
     ("not_accepted", "handed over", lambda w: waited_for(w, handoff(offered(w), w.now), "police")),
@@ -801,8 +791,6 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("unknown_calendar", "a protocol by a calendar that is not there", _by_no_calendar),
     ("unknown_organisation", "a protocol that escalates to nobody", _escalating_to_nobody),
     ("unknown_organisation", "a step that escalates to nobody", _a_step_escalating_to_nobody),
-    ("referral_on_hold", "held twice", _held_twice),
-    ("referral_on_hold", "a service held twice", _service_held_twice),
     ("not_on_hold", "resumed", lambda w: w.send(ResumeReferral(referral=offered(w)), "police")),
     ("not_on_hold", "a service resumed", lambda w: w.send(ResumeReferral(referral=accepted(w)), "shelter")),
     ("already_accepted", "held", lambda w: w.send(hold(accepted(w)), "police")),

@@ -48,6 +48,8 @@ from tests.support.deciding import (
 
 REASONS: tuple[DeclineReason, ...] = get_args(DeclineReason)
 PARKING = [reason for reason in REASONS if DECLINES[reason].then == "park"]
+LATER = [reason for reason in REASONS if DECLINES[reason].then == "later"]
+DATED = [reason for reason in REASONS if DECLINES[reason].dated]
 NEVER = [reason for reason in REASONS if DECLINES[reason].then == "never"]
 ELSEWHERE = [reason for reason in REASONS if DECLINES[reason].then == "elsewhere"]
 
@@ -160,7 +162,7 @@ def test_a_start_in_the_past_or_too_far_ahead_is_refused(world: World, ahead: in
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_decline_says_why_and_frees_the_place(world: World, reason: DeclineReason) -> None:
     referral = offered(world)
-    until = world.now + DAY if reason in PARKING else None
+    until = world.now + DAY if reason in DATED else None
     events = world.send(decline(referral, 1, reason, until), "shelter")
     assert events[0] == OfferDeclined(
         referral=referral, task=task_id(referral, 1), provider="shelter", reason=reason, until=until
@@ -209,7 +211,76 @@ def test_after_a_decline_until_a_date_the_referral_rests_and_goes_on_then(
     assert made.service == service_of("first")
 
 
-@pytest.mark.parametrize("reason", PARKING)
+@pytest.mark.parametrize("reason", LATER)
+def test_after_a_decline_until_a_date_that_is_the_services_own_the_next_is_asked_and_it_rests_only_when_nobody_is_left(
+    world: World, reason: DeclineReason
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.refer()
+    until = world.now + 30 * DAY
+    [made] = offers_in(world.send(decline(referral, 1, reason, until), "shelter"))
+    assert made.service == service_of("second")
+    events = world.send(decline(referral, 2), "clinic")
+    assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
+    assert world.tick(until - 1) == []
+    [again] = offers_in(world.tick(until))
+    assert again.service == service_of("first")
+
+
+@pytest.mark.parametrize("reason", LATER)
+def test_who_is_given_back_until_a_date_of_the_services_own_is_offered_to_the_next(
+    world: World, reason: DeclineReason
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    referral = world.accepted()
+    [made] = offers_in(world.send(give_back(referral, 1, reason, world.now + DAY), "shelter"))
+    assert made.service == service_of("second")
+
+
+def test_who_went_somewhere_after_it_was_said_that_they_are_not_ready_does_not_rest_for_that_any_more(
+    world: World,
+) -> None:
+    world.follow(broadcast_width=2, maximum_offers=9)
+    world.publish_in_order("first", "clinic:second", "pantry:third")
+    referral = world.refer(mode="broadcast")
+    world.send(decline(referral, 1, "person_not_ready", world.now + 30 * DAY), "shelter")
+    world.send(accept(referral, 2), "clinic")
+    [made] = offers_in(world.send(give_back(referral, 2), "clinic"))
+    assert made.service == service_of("third")
+
+
+# How often a referral is offered
+
+
+def test_what_a_person_who_is_not_ready_yet_was_offered_counts_for_nothing(world: World) -> None:
+    world.follow(maximum_offers=1)
+    world.publish(offers("beds"))
+    referral = world.refer()
+    for attempt in (1, 2, 3):
+        until = world.now + 30 * DAY
+        world.send(decline(referral, attempt, "person_not_ready", until), "shelter")
+        assert kinds(world.tick(until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+    assert kinds(world.send(decline(referral, 4), "shelter")) == ["OfferDeclined", "ReferralClosed"]
+
+
+def test_what_a_person_was_accepted_for_and_given_back_as_not_ready_counts_for_nothing(world: World) -> None:
+    world.follow(maximum_offers=1)
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    until = world.now + 30 * DAY
+    world.send(give_back(referral, 1, "person_not_ready", until), "shelter")
+    assert "OfferMade" in kinds(world.tick(until))
+
+
+def test_a_referral_that_was_offered_as_often_as_it_may_be_does_not_rest_first(world: World) -> None:
+    world.follow(maximum_offers=1)
+    world.publish(offers("beds"))
+    referral = world.refer()
+    events = world.send(decline(referral, 1, "full_until", world.now + DAY), "shelter")
+    assert events[-1] == ReferralClosed(referral=referral, status="revoked", reason="offers_exhausted")
+
+
+@pytest.mark.parametrize("reason", DATED)
 def test_a_date_that_is_missing_over_or_too_far_ahead_is_refused_and_the_offer_stays(
     world: World, reason: DeclineReason
 ) -> None:
@@ -233,7 +304,16 @@ def test_a_no_that_comes_after_the_acceptance_gives_nobody_back_unless_it_says_s
 
 def test_an_offer_that_is_open_is_declined_and_not_given_back(world: World) -> None:
     world.publish(offers("beds"))
-    assert refused(world.send(give_back(world.refer()), "shelter")) == "offer_not_open"
+    referral = world.refer()
+    assert refused(world.send(give_back(referral), "shelter")) == "not_accepted"
+    world.send(decline(referral), "shelter")
+    assert refused(world.send(give_back(referral), "shelter")) == "referral_closed"
+
+
+def test_who_is_asked_to_take_a_person_over_cannot_give_them_back(world: World) -> None:
+    referral = moving(world)
+    assert refused(world.send(give_back(referral, 2), "clinic")) == "not_accepted"
+    assert kinds(world.send(decline(referral, 2), "clinic")) == ["OfferDeclined"]
 
 
 @pytest.mark.parametrize("begun", [False, True])

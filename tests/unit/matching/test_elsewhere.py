@@ -314,6 +314,27 @@ def test_who_waits_for_a_place_is_called_when_another_region_has_one_again(betwe
     assert places(between, "south") == (0, 1, 0)
 
 
+@pytest.mark.parametrize("silent", [True, False])
+def test_who_waits_for_another_regions_place_is_called_again_when_it_has_one_and_not_before(
+    between: Between, silent: bool
+) -> None:
+    between.flow()
+    waiting = between.refer("north", mode="waitlist")
+    between.flow()
+    if silent:
+        between.now = between.task(waiting).expires_at
+        between["north"].tick(between.now)
+    else:
+        between.say("north", decline(waiting, 1, "no_capacity"), "shelter")
+    between.flow()
+    known = between["north"].state.referrals[waiting]
+    assert known.waits_for == (service_of("beds", "south"),)
+    assert not known.offers
+    between.count("beds", 1, 1, "south")
+    between.flow()
+    assert business(between, waiting, 2) == "offered"
+
+
 def test_while_one_provider_accepts_no_other_can(between: Between) -> None:
     between.publish(offers("own", "clinic", region="north"))
     referral = between.refer("north", mode="broadcast")

@@ -93,6 +93,94 @@ def test_a_resumed_referral_goes_on_in_a_new_round_but_not_to_who_is_never_to_be
     assert (made.task, made.service) == (task_id(referral, 3), service_of("second"))
 
 
+def test_what_its_agencys_own_hold_ended_is_no_providers_no_and_counts_for_nothing(world: World) -> None:
+    world.publish(offers("beds"))
+    world.follow(maximum_offers=2)
+    referral = world.refer()
+    for _ in range(5):
+        world.send(hold(referral), "police")
+        assert len(offers_in(world.send(go_on(referral), "police"))) == 1
+
+
+@pytest.mark.parametrize("later", [30 * DAY, 90 * DAY, None])
+def test_a_person_who_is_not_ready_is_held_for_another_reason_and_until_another_date_by_the_agency(
+    world: World, later: int | None
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    until = world.now + 60 * DAY
+    world.send(decline(referral, 1, "person_not_ready", until), "shelter")
+    held = HoldReferral(
+        referral=referral, reason="hospital_stay", until=None if later is None else world.now + later
+    )
+    said = world.send(held, "police")
+    # Without a date it is the longest that the protocol lets it rest.
+    rests_until = held.until or world.now + world.state.referrals[referral].protocol.longest_hold_ms
+    assert said == [ReferralHeld(referral=referral, reason="hospital_stay", until=rests_until)]
+    if rests_until > until:
+        assert world.tick(until) == []
+    assert kinds(world.tick(rests_until)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+    world.send(accept(referral, 2), "shelter")
+    assert world.tick(until + 300 * DAY) == []
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_hold_said_again_replaces_the_date_and_neither_loses_nor_gains_time(world: World) -> None:
+    world.follow(referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY})
+    world.publish(offers("beds"))
+    referral = world.refer()
+    opened_at = world.now
+    world.send(hold(referral, opened_at + 2 * DAY), "police", at=opened_at + HOUR)
+    world.send(hold(referral, opened_at + 5 * DAY), "police", at=opened_at + DAY)
+    assert world.tick(opened_at + 5 * DAY - 1) == []
+    assert kinds(world.tick(opened_at + 5 * DAY)) == ["ReferralResumed", "MatchDecided", "OfferMade"]
+    assert world.state.referrals[referral].limit == opened_at + 6 * DAY - HOUR
+
+
+def test_once_its_agency_holds_what_waited_for_a_providers_date_its_time_stands_still(world: World) -> None:
+    world.follow(referral_limits={"crisis": 2 * DAY, "urgent": 2 * DAY, "routine": 2 * DAY})
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(decline(referral, 1, "full_until", world.now + DAY), "shelter")
+    world.send(hold(referral), "police")
+    assert "ReferralClosed" not in kinds(world.tick(world.now + 30 * DAY))
+
+
+@pytest.mark.parametrize("sender", ["hospital", "shelter"])
+def test_only_its_agency_holds_what_rests_anew(world: World, sender: str) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer()
+    world.send(decline(referral, 1, "person_not_ready", world.now + DAY), "shelter")
+    assert refused(world.send(hold(referral), sender)) == "not_your_referral"
+
+
+@pytest.mark.parametrize("later", [DAY, None])
+def test_a_provider_that_holds_its_service_anew_replaces_the_reason_and_the_date(
+    world: World, later: int | None
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(start(referral), "shelter")
+    world.send(hold(referral, world.now + HOUR), "shelter")
+    until = None if later is None else world.now + later
+    held = HoldReferral(referral=referral, reason="in_custody", until=until)
+    assert world.send(held, "shelter") == [
+        TaskHeld(
+            referral=referral,
+            task=task_id(referral, 1),
+            reason="in_custody",
+            # Without a date it is the longest that the protocol lets it rest.
+            until=until or world.now + world.state.referrals[referral].protocol.longest_hold_ms,
+        )
+    ]
+    assert world.tick(world.now + HOUR) == []
+    assert kinds(world.tick(world.now + DAY)) == ([] if later is None else ["TaskResumed"])
+    if later is None:
+        world.send(go_on(referral), "shelter")
+    assert (world.task(referral).status, world.task(referral).business) == ("in-progress", "started")
+    assert world.places() == (0, 0, 1)
+
+
 def test_a_referral_held_until_a_date_goes_on_by_the_clock(world: World) -> None:
     world.publish(offers("beds"))
     referral = world.refer()

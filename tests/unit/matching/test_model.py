@@ -36,6 +36,8 @@ from referral_bus.contracts.ledger import (
     FollowUpDue,
     HandoffConfirmed,
     HandoffRetracted,
+    InformationAsked,
+    InformationGiven,
     JoinedOutcomeCorrected,
     NoShowReported,
     OfferAccepted,
@@ -67,6 +69,7 @@ from referral_bus.contracts.vocabulary import (
     DECLINES,
     REFUSALS,
     SERVING,
+    UNKEPT,
     URGENCIES,
     DeclineReason,
     OutcomeResult,
@@ -197,6 +200,12 @@ class Anybody(RuleBasedStateMachine):
         self.attempts: Counter[str] = Counter()
         self.never: dict[str, set[str]] = {}
         self.round: dict[str, set[str]] = {}
+        self.asked: set[str] = set()
+        """Offers whose agency owes an answer."""
+        self.lacked: dict[tuple[str, str], int] = {}
+        """When a referral was refused by a service for want of a place, or not answered."""
+        self.news: dict[str, int] = {}
+        """When a service last had a place that nobody was refused or not answered about, or counted."""
         self.parts: dict[str, set[str]] = {}
         self.whole: dict[str, str] = {}
         self.came: dict[str, OutcomeResult] = {}
@@ -505,6 +514,11 @@ class Anybody(RuleBasedStateMachine):
                 self.round[event.referral].clear()
             case ReferralCalled() if event.service is None:
                 self.round[event.referral].clear()
+            case ReferralCalled():
+                lacked = self.lacked.pop((event.referral, event.service or ""), None)
+                if lacked is not None:
+                    self.round[event.referral].discard(event.service or "")
+                    assert self.news.get(event.service or "", 0) > lacked, "called for the same place again"
             case ReferralSplit():
                 self.parts[event.referral] = set(event.parts)
                 self.whole |= dict.fromkeys(event.parts, event.referral)
@@ -529,18 +543,30 @@ class Anybody(RuleBasedStateMachine):
                 made = self.taken[event.task] = self.open.pop(event.task)
                 assert made.provider == event.provider
             case OfferDeclined():
-                made = self.over(self.open.pop(event.task))
+                made = self.over(self.open.pop(event.task), news=event.reason not in UNKEPT)
                 assert made.provider == event.provider
+                if event.reason in UNKEPT:
+                    self.lacked[event.referral, made.service] = sequence
                 if DECLINES[event.reason].then == "never":
                     self.never[event.referral].add(made.service)
+            case InformationAsked():
+                self.asked.add(event.task)
+            case InformationGiven():
+                self.asked.discard(event.task)
             case OfferExpired():
-                assert self.over(self.open.pop(event.task)).expires_at <= self.reader.state.now
+                made = self.over(self.open.pop(event.task), news=False)
+                assert made.expires_at <= self.reader.state.now
+                if event.task not in self.asked:
+                    self.lacked[event.referral, made.service] = sequence
             case ServiceProposed() if event.task in self.open:
                 self.over(self.open.pop(event.task))
             case TaskCancelled():
-                made = self.over(self.open.pop(event.task, None) or self.taken.pop(event.task))
+                made = self.open.pop(event.task, None) or self.taken.pop(event.task)
+                self.over(made, news=event.because not in UNKEPT)
                 if event.because is not None and DECLINES[event.because].then == "never":
                     self.never[event.referral].add(made.service)
+                if event.because in UNKEPT:
+                    self.lacked[event.referral, made.service] = sequence
             case ReferralWithdrawn() if event.referral not in self.round:
                 assert event.reason == "entered_in_error"
                 self.outcomes.discard(event.referral)
@@ -569,7 +595,9 @@ class Anybody(RuleBasedStateMachine):
                 self.full[event.unit] = 0
             case CapacityTrusted() | CapacityChanged():
                 self.full.pop(event.unit, None)
+                self.news[event.service] = sequence
             case ServicePublished():
+                self.news[event.definition.service] = sequence
                 # It may let more be promised than there are.
                 for described in event.definition.units:
                     self.full.pop(described.unit, None)
@@ -590,8 +618,10 @@ class Anybody(RuleBasedStateMachine):
                 if event.parked is not None and resumed != SubmissionResumed(parked=event.parked):
                     self.parked.remove(event.parked)
 
-    def over(self, made: OfferMade) -> OfferMade:
+    def over(self, made: OfferMade, news: bool = True) -> OfferMade:
         """The place it held or took is free."""
+        if news:
+            self.news[made.service] = self.reader.state.sequence
         if made.unit in self.full:
             self.full[made.unit] += 1
         return made
@@ -679,6 +709,9 @@ class Anybody(RuleBasedStateMachine):
             assert standing == sorted(standing) == line
         in_line = {service for known in state.referrals.values() for service in known.waits_for or ()}
         assert in_line == set(state.waitlist)
+        for service, passed_over in state.passed_over.items():
+            assert passed_over
+            assert passed_over <= {name for _, _, name in state.waitlist[service]}
         assert state.next_call() is None, "somebody is to be called and was not"
 
     def in_line_since(self, name: str) -> int:

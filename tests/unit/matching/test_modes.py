@@ -15,6 +15,7 @@ from referral_bus.contracts.ledger import (
     ReferralOpened,
     TaskCancelled,
 )
+from referral_bus.contracts.vocabulary import DeclineReason
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -27,6 +28,7 @@ from tests.support.deciding import (
     outcome,
     propose,
     refused,
+    report,
     service_of,
 )
 
@@ -181,6 +183,73 @@ def test_a_date_that_one_of_a_broadcast_declines_until_is_kept_whoever_declines_
     assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
     assert world.tick(until - 1) == []
     assert "OfferMade" in kinds(world.tick(until))
+
+
+Said = tuple[DeclineReason, int]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("said", "asked_next"),
+    [
+        ((("full_until", 30), ("other", 0)), True),
+        ((("full_until", 30), ("full_until", 3)), True),
+        ((("person_not_ready", 30), ("other", 0)), False),
+        ((("person_not_ready", 30), ("full_until", 60)), False),
+        ((("person_not_ready", 30), ("person_not_ready", 3)), False),
+    ],
+)
+def test_what_becomes_of_a_broadcast_that_all_decline_does_not_depend_on_who_declines_first(
+    world: World, order: tuple[int, int], said: tuple[Said, Said], asked_next: bool
+) -> None:
+    referral = broadcast(world, "a", "clinic:b", "pantry:c", width=2)
+    until = world.now + 30 * DAY
+    for number in order:
+        reason, days = said[number - 1]
+        date = until + (days - 30) * DAY if days else None
+        events = world.send(decline(referral, number, reason, date), "shelter" if number == 1 else "clinic")
+    if asked_next:
+        assert [one.service for one in offers_in(events)] == [service_of("c")]
+    else:
+        assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("reason", ["full_until", "person_not_ready"])
+def test_of_two_dates_the_later_counts_whichever_is_said_first(
+    world: World, order: tuple[int, int], reason: DeclineReason
+) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    dates = {1: world.now + 30 * DAY, 2: world.now + 3 * DAY}
+    for number in order:
+        no = decline(referral, number, reason, dates[number])
+        events = world.send(no, "shelter" if number == 1 else "clinic")
+    assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=dates[1])
+
+
+def test_until_when_a_service_is_full_is_not_forgotten_because_the_person_was_not_ready_before(
+    world: World,
+) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    ready, until = world.now + 3 * DAY, world.now + 30 * DAY
+    world.send(decline(referral, 1, "person_not_ready", ready), "shelter")
+    world.send(decline(referral, 2, "full_until", until), "clinic")
+    assert [one.service for one in offers_in(world.tick(ready))] == [service_of("a")]
+    events = world.send(decline(referral, 3), "shelter")
+    assert events[-1] == ReferralHeld(referral=referral, reason="declined", until=until)
+    assert service_of("b") in [one.service for one in offers_in(world.tick(until))]
+
+
+def test_until_when_a_service_was_full_counts_for_nothing_once_it_was_asked_again(world: World) -> None:
+    referral = broadcast(world, "a", "clinic:b")
+    ready, until = world.now + 3 * DAY, world.now + 30 * DAY
+    world.send(decline(referral, 1, "person_not_ready", ready), "shelter")
+    world.send(decline(referral, 2, "full_until", until), "clinic")
+    world.send(report("b", 5, 5, world.now + DAY), "clinic", at=world.now + DAY)
+    assert len(offers_in(world.tick(ready))) == 2
+    world.send(decline(referral, 3), world.task(referral, 3).provider)
+    last = world.send(decline(referral, 4), world.task(referral, 4).provider)
+    assert kinds(last)[-1] == "ReferralClosed"
 
 
 def test_a_broadcast_whose_last_offer_expires_rests_until_the_date_somebody_declined_until(

@@ -20,7 +20,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.reference import ReachLimit
 from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.contracts.services import Unit
-from referral_bus.contracts.vocabulary import Mode, Urgency
+from referral_bus.contracts.vocabulary import DeclineReason, Mode, Urgency
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -31,6 +31,7 @@ from tests.support.deciding import (
     PROTOCOL,
     World,
     accept,
+    ask,
     decline,
     forget,
     give_back,
@@ -41,6 +42,7 @@ from tests.support.deciding import (
     outcome,
     picture,
     policy,
+    propose,
     publish,
     report,
     service_of,
@@ -105,6 +107,31 @@ def test_who_waits_for_a_named_service_waits_for_no_other(world: World) -> None:
     assert world.state.referrals[named].waits_for == (service_of("beds"),)
     [made] = offers_in(world.send(outcome(first), "shelter"))
     assert (made.referral, made.service) == (named, service_of("beds"))
+
+
+def test_who_waited_for_a_named_service_alone_does_so_again_once_the_referral_is_reopened(
+    world: World,
+) -> None:
+    served = full(world)
+    world.publish(offers("other", "clinic", total=5))
+    named = waiting(world, 2, service=service_of("beds"))
+    world.send(withdraw(named), "police")
+    assert offers_in(world.send(world.reopening(named), "police")) == []
+    assert line(world) == [named]
+    [made] = offers_in(world.send(outcome(served), "shelter"))
+    assert (made.referral, made.service) == (named, service_of("beds"))
+
+
+def test_a_reopened_referral_does_not_wait_for_a_named_service_that_it_is_never_to_be_offered_to_again(
+    world: World,
+) -> None:
+    world.publish(offers("beds"), offers("other", "clinic"))
+    named = world.refer(mode="waitlist", service=service_of("beds"))
+    world.send(decline(named, 1, "not_eligible"), "shelter")
+    assert world.state.referrals[named].waits_for == ()
+    world.send(withdraw(named), "police")
+    [made] = offers_in(world.send(world.reopening(named), "police"))
+    assert made.service == service_of("other")
 
 
 def test_a_named_service_that_has_a_place_is_asked_at_once(world: World) -> None:
@@ -261,6 +288,114 @@ def test_who_is_called_and_declined_makes_room_for_the_next_and_is_not_asked_the
     assert called(events) == [third]
     known = world.state.referrals[second]
     assert known.waits_for == ()
+
+
+@pytest.mark.parametrize("reason", ["no_capacity", "full_until"])
+def test_who_is_called_and_refused_for_want_of_a_place_keeps_the_place_in_line(
+    world: World, reason: DeclineReason
+) -> None:
+    served = full(world)
+    first, second = waiting(world, 2), waiting(world, 3)
+    assert called(world.send(outcome(served), "shelter")) == [first]
+    until = world.now + 5 * DAY if reason == "full_until" else None
+    assert called(world.send(decline(first, 1, reason, until), "shelter")) == []
+    assert line(world) == [first, second]
+    assert called(world.send(report("beds", 1, 1, world.now + MINUTE), "shelter")) == [first]
+    assert world.task(first, 2).service == service_of("beds")
+    assert line(world) == [second]
+    assert picture(world.folded().state) == picture(world.state)
+
+
+def test_who_is_refused_until_a_date_waits_in_the_other_lines_too_and_is_called_on_the_date(
+    world: World,
+) -> None:
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    served = {world.task(one).service: one for one in (world.accepted(number=8), world.accepted(number=9))}
+    first, second = waiting(world, 1), waiting(world, 2)
+    world.send(outcome(served[service_of("beds")]), "shelter")
+    until = world.now + 3 * HOUR
+    world.send(decline(first, 1, "full_until", until), "shelter")
+    assert line(world, "beds") == line(world, "rooms") == [first, second]
+    assert called(world.send(outcome(served[service_of("rooms")]), "clinic")) == [first]
+    world.send(decline(first, 2), "clinic")
+    world.send(accept(second), "clinic")
+    assert world.task(second).service == service_of("rooms")
+    assert line(world, "beds") == [first]
+    assert called(world.tick(until)) == [first]
+
+
+def test_who_is_given_back_for_want_of_a_place_waits_for_one_there(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer(mode="waitlist")
+    world.send(accept(referral), "shelter")
+    world.send(give_back(referral, 1, "no_capacity"), "shelter")
+    assert line(world) == [referral]
+    assert called(world.send(report("beds", 1, 1, world.now + MINUTE), "shelter")) == [referral]
+
+
+def test_who_is_not_answered_keeps_the_place_in_line_and_the_next_are_asked_about_that_place_once(
+    world: World,
+) -> None:
+    served = full(world)
+    first, second = waiting(world, 2), waiting(world, 3)
+    world.send(outcome(served), "shelter")
+    assert called(world.tick(world.task(first).expires_at)) == [second]
+    assert line(world) == [first]
+    assert called(world.tick(world.task(second).expires_at)) == []
+    assert line(world) == [first, second]
+    assert world.tick(world.now + HOUR) == []
+    assert called(world.send(report("beds", 1, 1, world.now), "shelter")) == [first]
+    assert picture(world.folded().state) == picture(world.state)
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_who_was_not_answered_is_called_before_the_others_once_another_place_comes_free(world: World) -> None:
+    world.publish(offers("beds", total=2))
+    one, other = world.accepted(number=8), world.accepted(number=9)
+    first, second, third = (waiting(world, number) for number in (1, 2, 3))
+    world.send(outcome(one), "shelter")
+    world.tick(world.task(first).expires_at)
+    assert world.task(second).is_open
+    assert called(world.send(outcome(other), "shelter")) == [first]
+    assert line(world) == [third]
+
+
+def test_who_was_refused_by_a_provider_that_is_not_believed_is_called_for_the_next_place(
+    world: World,
+) -> None:
+    world.send(policy(POLICY.model_copy(update={"version": 2, "full_ms": 0})), OPERATIONS)
+    served = full(world)
+    first, second = waiting(world, 2), waiting(world, 3)
+    world.send(outcome(served), "shelter")
+    assert called(world.send(decline(first, 1, "no_capacity"), "shelter")) == [second]
+    assert called(world.send(decline(second, 1, "no_capacity"), "shelter")) == []
+    assert called(world.send(report("beds", 2, 2, world.now + MINUTE), "shelter")) == [first, second]
+
+
+def test_who_did_not_answer_what_a_provider_asked_does_not_wait_for_it_in_this_round(world: World) -> None:
+    served = full(world)
+    first = waiting(world, 2)
+    world.send(outcome(served), "shelter")
+    world.send(ask(first), "shelter")
+    world.tick(world.task(first).expires_at)
+    assert line(world) == []
+
+
+def test_who_would_not_be_taken_there_any_more_does_not_wait_there(world: World) -> None:
+    served = full(world)
+    first = waiting(world, 2)
+    world.send(outcome(served), "shelter")
+    world.publish(offers("beds", areas=["elsewhere"]))
+    world.send(decline(first, 1, "no_capacity"), "shelter")
+    assert world.state.referrals[first].waits_for == ()
+
+
+def test_who_named_a_service_waits_for_no_other_that_it_was_proposed_to(world: World) -> None:
+    world.publish(offers("beds"), offers("rooms", "clinic"))
+    referral = world.refer(mode="waitlist", service=service_of("beds"))
+    world.send(propose(referral, "rooms"), "shelter")
+    world.send(decline(referral, 2, "no_capacity"), "clinic")
+    assert world.state.referrals[referral].waits_for == ()
 
 
 def test_a_newcomer_does_not_come_before_who_waits(world: World) -> None:

@@ -232,7 +232,7 @@ async def test_a_service_that_was_full_until_a_day_is_so_in_the_other_life_and_a
     world: World,
 ) -> None:
     world.send(policy(BY_LOAD), OPERATIONS)
-    world.publish(offers("beds", total=40), offers("rooms", "clinic", total=20, available=10))
+    world.publish(offers("beds", total=40))
     since = world.state.sequence
     asked = [world.refer(number=number) for number in range(1, 7)]
     until = world.now + 3 * DAY

@@ -467,7 +467,7 @@ def test_what_is_amended_replaces_what_was_and_the_rest_stays() -> None:
 def test_what_either_of_two_may_send_is_answered_in_the_role_it_was_sent_in(
     source: str, standing: ReferralStanding | None, role: str
 ) -> None:
-    refused = SubmissionRefused(reason="referral_on_hold", about=REFERRAL)
+    refused = SubmissionRefused(reason="time_out_of_range", about=REFERRAL)
     sent = entry(refused, source=source, type=HoldReferral.event_type())
     assert needs_roles(sent)
     [heard] = hearers(sent, standing, None, ROLES)

@@ -121,6 +121,7 @@ async def test_every_open_referral_stands_where_the_core_says(both: tuple[Views,
         assert [task for task, _, _ in row["offers"]] == [task_id(name, number) for number in known.offers]
         assert row["status"] == ("on-hold" if known.on_hold else "revoked" if known.withdrawn else "active")
         assert row["held_until"] == known.held_until
+        assert row["mode"] == known.mode
         assert row["waits_for"] == (None if known.waits_for is None else list(known.waits_for))
         assert (row["reopened_at"] or row["opened_at"]) == known.opened_at
         assert row["part_of"] == known.part_of

@@ -45,7 +45,7 @@ from referral_bus.contracts.ledger import (
     TaskResumed,
 )
 from referral_bus.contracts.reference import OfferLimits, Protocol, Step
-from referral_bus.contracts.vocabulary import CancelReason, OutcomeResult
+from referral_bus.contracts.vocabulary import CancelReason, Mode, OutcomeResult
 from referral_bus.store.rows import Put
 from services.projections.known import Known
 from tests.support.viewing import START, Region, Views, accepted, completed, declined, expired, started
@@ -275,6 +275,36 @@ async def test_a_referral_on_hold_without_an_end_waits_for_its_agency(world: Wor
     assert world.waiting(opened.referral) == {}
 
 
+async def test_a_referral_that_is_held_anew_shows_the_reason_and_the_date_said_last(world: World) -> None:
+    opened, offer = await world.offered()
+    until = world.region.now + HOUR
+    parked = ReferralHeld(referral=opened.referral, reason="declined", until=until)
+    await world.see(_ended(offer, "held"), parked)
+    await world.see(ReferralHeld(referral=opened.referral, reason="hospital_stay"))
+    row = world.referral(opened.referral)
+    assert (row["hold_reason"], row["held_until"]) == ("hospital_stay", None)
+    assert world.waiting(opened.referral) == {("resume", "agency"): None}
+    await world.see(ReferralHeld(referral=opened.referral, reason="in_custody", until=until))
+    row = world.referral(opened.referral)
+    assert (row["hold_reason"], row["held_until"]) == ("in_custody", until)
+    assert world.waiting(opened.referral) == {}
+
+
+async def test_a_service_that_is_held_anew_waits_for_its_provider_only_while_it_has_no_date(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer), TaskHeld(**task, reason="person_asked"))
+    assert ("resume", "provider") in world.waiting(opened.referral)
+    until = world.region.now + HOUR
+    await world.see(TaskHeld(**task, reason="hospital_stay", until=until))
+    assert ("resume", "provider") not in world.waiting(opened.referral)
+    assert world.views.row("tasks", task=offer.task)["held_until"] == until
+    await world.see(TaskHeld(**task, reason="hospital_stay"))
+    assert ("resume", "provider") in world.waiting(opened.referral)
+
+
 # Where referrals stand
 
 
@@ -463,6 +493,19 @@ async def test_a_correction_of_before_a_reopening_says_nothing_of_what_comes_of_
     await world.see(reopened, OutcomeReported(**task, result="not_met", corrects=first))
     row = world.referral(opened.referral)
     assert (row["standing"], row["outcome"], row["outcome_at"]) == ("opened", None, None)
+
+
+@pytest.mark.parametrize(("mode", "again"), [("direct", "match"), ("waitlist", "waitlist")])
+async def test_a_reopened_referral_shows_the_mode_it_goes_on_in(
+    world: World, mode: Mode, again: Mode
+) -> None:
+    opened = world.region.opened().model_copy(update={"mode": mode, "service": "sv-north-beds"})
+    offer = world.region.offered(opened)
+    await world.see(opened, offer, accepted(offer), *completed(offer))
+    await world.see(
+        ReferralReopened(referral=opened.referral, reason="need_returned", sealed_facts=opened.sealed_facts)
+    )
+    assert world.referral(opened.referral)["mode"] == again
 
 
 async def test_the_start_waits_from_when_the_provider_said_that_it_takes_the_person(world: World) -> None:

@@ -84,7 +84,7 @@ def _unanswered(state: Region, due: Due, now: int, facts: AllOpened) -> list[Eve
     expired = OfferExpired(referral=due.about, task=task_id(due.about, due.number), provider=task.provider)
     if len(known.offers) > 1 or known.acceptance is not None:
         return [expired]
-    return [expired, *next_offers(state, due.about, known, now, facts)]
+    return [expired, *next_offers(state, due.about, known.with_task(due.number, task.expired()), now, facts)]
 
 
 def _escalated(state: Region, due: Due) -> Event:

@@ -27,7 +27,6 @@ from referral_bus.contracts.ledger import (
     Event,
     OfferExpired,
     OfferMade,
-    ReferralWaitlisted,
     ServiceListed,
     TaskCancelled,
 )
@@ -181,7 +180,7 @@ def answer(asked: Asked, body: AnswerCapacity) -> list[Event]:
             return _without_place(asked, body, name, known, number)
         case "expired" if task.is_open and not task.waits_for_region:
             ended = OfferExpired(referral=name, task=body.task, provider=task.provider)
-            over = known.with_task(number, task._replace(status="cancelled", business="expired"))
+            over = known.with_task(number, task.expired())
             return [ended, *_corrected(state, body), *_next(state, name, over, now, facts)]
         case _:
             return refused("no_longer_wanted", body.task)
@@ -218,14 +217,7 @@ def _without_place(
     state, task = asked.state, known.attempt(number)
     ended = TaskCancelled(referral=name, task=body.task, provider=task.provider, reason="no_place")
     without = known.with_task(number, task._replace(status="cancelled", business="no-place"))
-    following = [
-        # It would take the person if it had a place.
-        event.model_copy(update={"services": sorted({*event.services, task.service})})
-        if isinstance(event, ReferralWaitlisted)
-        else event
-        for event in _next(state, name, without, asked.now, asked.facts)
-    ]
-    return [ended, *_corrected(state, body), *following]
+    return [ended, *_corrected(state, body), *_next(state, name, without, asked.now, asked.facts)]
 
 
 def _next(state: Region, name: str, known: Referral, now: int, facts: AllOpened) -> list[Event]:

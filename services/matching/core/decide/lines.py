@@ -1,16 +1,18 @@
 """Whoever waits lines up for a service that is new, or is not what it was, if it would take them now: nobody waits until they are looked at
-anew while there is a place for them."""
+anew while there is a place for them. And which of those that had no place would still take them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import Event, ReferralWaitlisted
+from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.services import ServiceDefinition
 from services.matching.core.decide.answers import AllOpened
-from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.eligibility import Person, person_of
 from services.matching.core.judging.match import MOST_WAITED_FOR, table
 from services.matching.core.state import Region, Unit
 
@@ -46,11 +48,24 @@ def lined_up(state: Region, definition: ServiceDefinition, now: int, facts: AllO
         opened, known = facts.get(name), state.referrals[name]
         if not isinstance(opened, Facts):
             continue
-        rows = table(alone, state.policy, person_of(opened, known.urgency), frozenset(), now)
-        if any(row.ruled_out is None for row in rows):
+        if _takes(alone, state.policy, person_of(opened, known.urgency), now):
             services = [*(known.waits_for or ()), definition.service]
             events.append(ReferralWaitlisted(referral=name, services=services, review=known.review_at))
     return events
+
+
+def would_take(state: Region, policy: Policy, services: Iterable[str], person: Person, now: int) -> list[str]:
+    """Those of the services that would take the person if they had a place."""
+    definitions = [state.catalogue.definitions[service] for service in services]
+    return [
+        definition.service
+        for definition in definitions
+        if _takes(_alone(state, definition, now), policy, person, now)
+    ]
+
+
+def _takes(alone: Region, policy: Policy, person: Person, now: int) -> bool:
+    return any(row.ruled_out is None for row in table(alone, policy, person, frozenset(), now))
 
 
 def _alone(state: Region, definition: ServiceDefinition, now: int) -> Region:

@@ -21,7 +21,9 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.vocabulary import CancelReason
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import AllOpened
-from services.matching.core.judging.match import Match, match
+from services.matching.core.decide.lines import would_take
+from services.matching.core.judging.eligibility import person_of
+from services.matching.core.judging.match import MOST_WAITED_FOR, Match, match
 from services.matching.core.referral import Referral
 from services.matching.core.state import Region
 from services.matching.core.timing import ends
@@ -39,8 +41,11 @@ def next_offers(
     assigned: str | None = None,
 ) -> list[Event]:
     """Offer the referral, as it stands, to whoever is best among those it was not offered to in this round, or to the service its window
-    ``assigned`` it if that has a place still; put it on the waiting list; let it rest until a date somebody declined until; or close it,
-    with the certificate that says why."""
+    ``assigned`` it if that has a place still; put it on the waiting list; let it rest until a date somebody declined until, at once if the
+    person is not ready before; or close it, with the certificate that says why."""
+    not_ready = known.not_ready_until(now)
+    if not_ready is not None:
+        return [ReferralHeld(referral=name, reason="declined", until=not_ready)]
     opened = facts.get(name)
     if state.policy is None or not isinstance(opened, Facts):
         return closing(state, name, known, "revoked", "facts_unavailable")
@@ -68,7 +73,9 @@ def next_offers(
     decided = _decided(name, known, found)
     if known.mode == "waitlist":
         review = now + known.protocol.waitlist_review_ms
-        return [decided, ReferralWaitlisted(referral=name, services=found.full, review=review)]
+        lacking = would_take(state, state.policy, known.lacking, person_of(opened, known.urgency), now)
+        services = [*found.full, *lacking][:MOST_WAITED_FOR]
+        return [decided, ReferralWaitlisted(referral=name, services=services, review=review)]
     until = known.parked_until(now)
     if until is not None:
         # Whoever declined until then can be asked again.

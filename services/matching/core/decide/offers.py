@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from referral_bus.contracts.facts import Facts
@@ -23,7 +22,6 @@ from referral_bus.contracts.ledger import (
     InformationGiven,
     OfferAcknowledged,
     OfferDeclined,
-    ReferralHeld,
     ServiceProposed,
     TaskCancelled,
 )
@@ -81,10 +79,12 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     if isinstance(located, list):
         return located
     name, known, number, task = located
+    if body.gives_back and task.is_open:
+        return refused("not_accepted", body.task)
     if not (task.is_taken if body.gives_back else task.is_open):
         return _not_open(body.task, task)
-    then = DECLINES[body.reason].then
-    if then == "park":
+    meant = DECLINES[body.reason]
+    if meant.dated:
         if body.until is None:
             return refused("date_missing", body.task)
         if not now < body.until <= now + known.protocol.longest_hold_ms:
@@ -110,10 +110,13 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     others = [other for other in known.offers if other != number]
     if others or (task.is_open and known.acceptance is not None):
         return [ended]
-    if body.until is not None:
-        until = max(body.until, known.parked_until(now) or 0)
-        return [ended, ReferralHeld(referral=name, reason="declined", until=until)]
-    after = replace(known, never=known.never | {task.service}) if then == "never" else known
+    over = task._replace(
+        status="rejected" if task.is_open else "cancelled",
+        business="declined" if task.is_open else "given-back",
+    )
+    after = known.with_task(number, over.refused(body.reason, body.until))
+    if meant.then == "never":
+        after.never |= {task.service}
     return [ended, *next_offers(state, name, after, now, facts)]
 
 

@@ -104,7 +104,8 @@ def amend(asked: Asked, body: AmendReferral) -> list[Event]:
 
 def hold(asked: Asked, body: HoldReferral) -> list[Event]:
     """Let the referral rest, or the service that has accepted it: whichever the sender may. Neither rests for ever, since its time limits
-    stand still meanwhile: without a date it goes on after the longest that the protocol lets it rest."""
+    stand still meanwhile: without a date it goes on after the longest that the protocol lets it rest. Of what rests already the reason and
+    the date are replaced: to resume it first would put a person on offer who is not ready."""
     state, admitted, now, _, _ = asked
     known = state.referrals.get(body.referral)
     if known is None:
@@ -115,8 +116,6 @@ def hold(asked: Asked, body: HoldReferral) -> list[Event]:
         return refused("time_out_of_range", body.referral)
     accepted = known.acceptance
     if accepted is not None and known.attempt(accepted).provider == admitted.source:
-        if known.attempt(accepted).status == "on-hold":
-            return refused("referral_on_hold", body.referral)
         task = task_id(body.referral, accepted)
         return [TaskHeld(referral=body.referral, task=task, reason=body.reason, until=until)]
     if known.agency != admitted.source:
@@ -125,8 +124,6 @@ def hold(asked: Asked, body: HoldReferral) -> list[Event]:
         return refused("already_accepted", body.referral)
     if known.parts is not None:
         return refused("already_split", body.referral)
-    if known.on_hold:
-        return refused("referral_on_hold", body.referral)
     return [
         *cancelled(body.referral, known, known.offers, "held"),
         ReferralHeld(referral=body.referral, reason=body.reason, until=until),

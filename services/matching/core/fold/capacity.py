@@ -53,8 +53,11 @@ def published(state: Region, meta: Meta, event: ServicePublished) -> None:
         freed(state, state.units[name])
 
 
-def freed(state: Region, unit: Unit) -> None:
-    """The unit may have places again: whoever waits for one is to be called."""
+def freed(state: Region, unit: Unit, refused: bool = False) -> None:
+    """The unit may have places again: whoever waits for one is to be called. Where it is one that was just ``refused`` for want of a place,
+    or not answered about, that says nothing to those who were passed over for it."""
     state.places.change(unit.service)
+    if not refused:
+        state.passed_over.pop(unit.service, None)
     if unit.service in state.waitlist and unit.service not in state.freed:
         state.freed.append(unit.service)

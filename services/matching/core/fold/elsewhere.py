@@ -114,10 +114,12 @@ def listed(state: Region, meta: Meta, event: ServiceListed) -> None:
 
 def counted(state: Region, _: Meta, event: CapacityListed) -> None:
     unit = state.units[event.unit]
+    counted, free = event.true_at > unit.counted_at, unit.free
     unit.total, unit.counted_at = event.total, event.true_at
     unit.taken = max(0, event.total + unit.overbook - event.room)
     state.versions["listed", event.unit] = event.home_sequence
-    freed(state, unit)
+    # Its home also says how many are left when this region has returned one, which is no news.
+    freed(state, unit, refused=not counted and unit.free <= free)
 
 
 def _promised(state: Region, unit: str, borrower: str, places: int) -> None:

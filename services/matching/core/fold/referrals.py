@@ -107,6 +107,7 @@ def waitlisted(state: Region, _: Meta, event: ReferralWaitlisted) -> None:
     before = known.waits_for
     state.leaves_line(event.referral, known)
     state.lines_up(event.referral, known, tuple(event.services))
+    state.passes_over(event.referral, known)
     if before is not None:
         # It waited already, and some service came to those it waits for: who is first in line there is to be called.
         for service in event.services:
@@ -115,8 +116,9 @@ def waitlisted(state: Region, _: Meta, event: ReferralWaitlisted) -> None:
         return
     known.review_at = event.review
     for service in event.services:
-        # It has no place for who is first in line there, whatever came free: that is not to be asked for ever.
-        if service in state.freed:
+        # It has no place for who is first in line there, whatever came free: that is not to be asked for ever. Where there is one that
+        # they are passed over for it is for the others.
+        if service in state.freed and event.referral not in state.passed_over.get(service, ()):
             state.freed.remove(service)
     state.expects(Due(event.review, "review", event.referral))
 
@@ -201,6 +203,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         in_error=event.status == "entered-in-error",
         joined=known.results if event.reason == "parts_closed" else {},
         closed_by=meta.sequence,
+        target=known.target,
     )
     state.closed[event.referral] = record
     follow_ups(state, event.referral)

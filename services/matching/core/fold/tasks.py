@@ -103,6 +103,8 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
     _answered_reliably(state, task.service, kept=True)
     known.confirmed, known.start, known.reports = frozenset(), None, ()
     known.stands_still(meta.now)
+    # Whoever goes somewhere is ready, whatever was said before.
+    known.tasks = tuple(one._replace(parked_until=None) if one.not_ready else one for one in known.tasks)
     known.tasks = known.tasks_with(number, task._replace(stood=business, starts_at=event.starts_at))
     if known.protocol.steps:
         awaits_handoff(state, known, event.referral, number, meta.now)
@@ -113,18 +115,19 @@ def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
 def declined(state: Region, _: Meta, event: OfferDeclined) -> None:
     known, number = _change(state, event.task, "rejected", "declined")
     task = known.attempt(number)
-    _release(state, task)
+    _release(state, task, refused=event.reason in UNKEPT)
     if event.reason in UNKEPT:
         _answered_reliably(state, task.service, kept=False)
     _after(known, task, event.reason)
-    known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
+    known.tasks = known.tasks_with(number, task.refused(event.reason, event.until))
 
 
 def expired(state: Region, _: Meta, event: OfferExpired) -> None:
     known, number = located(state, event.task)
     task = known.attempt(number)
     _change(state, event.task, "cancelled", "expired")
-    _release(state, task)
+    _release(state, task, refused=True)
+    known.tasks = known.tasks_with(number, task.expired())
     if task.business != "screening":
         # Else it had asked, and it was the agency that did not answer.
         _answered_reliably(state, task.service, kept=False)
@@ -139,14 +142,14 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 
 
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
-    _end(state, event.task, CANCELLED_AS[event.reason], meta.now)
+    _end(state, event.task, CANCELLED_AS[event.reason], meta.now, refused=event.because in UNKEPT)
     if event.because is not None:
         known, number = located(state, event.task)
         task = known.attempt(number)
         _after(known, task, event.because)
         if event.because in UNKEPT:
             _not_kept_after_all(state, task.service)
-        known.tasks = known.tasks_with(number, task._replace(parked_until=event.until))
+        known.tasks = known.tasks_with(number, task.refused(event.because, event.until))
         known.unaccepted_since = meta.now
         limited(state, event.referral, known, meta.now)
 
@@ -187,7 +190,10 @@ def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
 
 
 def held(state: Region, _: Meta, event: TaskHeld) -> None:
-    known, number = _change(state, event.task, "on-hold", "on-hold")
+    known, number = located(state, event.task)
+    if known.attempt(number).status != "on-hold":
+        _change(state, event.task, "on-hold", "on-hold")
+    # Else it rests on for this reason, and until this date.
     known.tasks = known.tasks_with(number, known.attempt(number)._replace(held_until=event.until))
     if event.until is not None:
         state.expects(Due(event.until, "hold", event.referral, number))
@@ -250,22 +256,27 @@ def escalated(state: Region, _: Meta, event: Escalated) -> None:
         known.tasks = known.tasks_with(due.number, known.attempt(due.number)._replace(overdue=True))
 
 
-def vacate(state: Region, task: Task, now: int) -> None:
+def vacate(state: Region, task: Task, now: int, refused: bool = False) -> None:
     """The place that was taken is free again."""
     unit = state.units[task.unit]
     moved(unit, now, -1)
-    freed(state, unit)
+    freed(state, unit, refused)
 
 
-def _release(state: Region, task: Task) -> None:
+def _release(state: Region, task: Task, refused: bool = False) -> None:
     """The place that was held is free again."""
     unit = state.units[task.unit]
     unit.held -= 1
-    freed(state, unit)
+    freed(state, unit, refused)
 
 
 def _end(
-    state: Region, id: str, business: BusinessStatus, now: int, status: TaskStatus = "cancelled"
+    state: Region,
+    id: str,
+    business: BusinessStatus,
+    now: int,
+    status: TaskStatus = "cancelled",
+    refused: bool = False,
 ) -> None:
     known, number = located(state, id)
     task = known.attempt(number)
@@ -273,7 +284,7 @@ def _end(
     if task.is_open:
         _release(state, task)
     else:
-        vacate(state, task, now)
+        vacate(state, task, now, refused)
 
 
 def located(state: Region, task: str) -> tuple[Referral, int]:
