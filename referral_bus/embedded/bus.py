@@ -197,8 +197,13 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
         yield bus
 
 
+def ports_of(matching_workers: int) -> int:
+    """How many ports a bus takes: Kafka's, those for parties, and one of operations for each process."""
+    return 1 + len(_PUBLIC) + len(SERVICES) - 1 + matching_workers
+
+
 def _ports(plan: Plan) -> list[int]:
-    count = 1 + len(_PUBLIC) + len(SERVICES) - 1 + plan.matching_workers
+    count = ports_of(plan.matching_workers)
     if plan.first_port is None:
         return free_ports(count)
     ports = list(range(plan.first_port, plan.first_port + count))
