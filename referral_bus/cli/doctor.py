@@ -3,13 +3,10 @@
 import asyncio
 import json
 import os
-import secrets
 import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,18 +17,15 @@ from rich.console import Console
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from referral_bus.cli.calendars import ends, published
+from referral_bus.cli.doctor_kafka import kafka
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock
 from referral_bus.cli.home import Home, Pid
 from referral_bus.cli.local import FIRST_PORT
-from referral_bus.contracts.calendar import Calendar
 from referral_bus.embedded.bus import ports_of
 from referral_bus.embedded.download import cache_folder
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.kafka import java as embedded_java
 from referral_bus.embedded.ports import is_free
-from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
-from referral_bus.log.topics import inbox, ledger, topics
 from referral_bus.sealing.jwe import JweError, public_part
 from referral_bus.sealing.secrets import read_key
 from referral_bus.store.engine import new_engine
@@ -40,9 +34,6 @@ _SCHEMAS: Final = ("sealing", "intake", "notifier", "projections")
 _SECRETS: Final = ("master_key", "facts_key", "intake_key", "operations_key", "token_key", "jwks")
 _PYTHON: Final = (3, 11)
 _LEAST_FREE_BYTES: Final = 1_000_000_000
-_MOST_SKEW_MS: Final = 2_000
-_SECONDS: Final = 10.0
-_HOUR_MS: Final = 3_600_000
 _LAG: Final = "refbus_lag_records"
 _HELD_UP: Final = text(
     """
@@ -59,39 +50,6 @@ _HELD_UP: Final = text(
 """The sessions at the root of what has been held up for more than a moment: those that wait for nobody themselves."""
 
 console = Console(soft_wrap=True)
-
-
-@dataclass(frozen=True, slots=True)
-class SetUp:
-    """What is examined: a home, and the addresses of what runs, from the environment or from the home."""
-
-    home: Path
-    bus: str
-    kafka: str | None
-    database: str | None
-    operations: dict[str, str] = field(default_factory=dict)
-    probe: bool = True
-    """Whether a topic may be made for a moment, to hear what time it is there."""
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the broker is one that the bus runs itself."""
-        if self.kafka is None:
-            return True
-        return self.kafka.startswith("127.0.0.1:") and (self.home / "kafka").exists()
-
-    @property
-    def up(self) -> bool:
-        return Pid.running(self.home) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found. ``advice`` is what to do; empty where all is well."""
-
-    about: str
-    found: str
-    advice: str = ""
 
 
 Check = Callable[[SetUp], Awaitable[list[Finding]]]
@@ -213,118 +171,13 @@ async def keys(set_up: SetUp) -> list[Finding]:
     return findings or [Finding("keys", f"{len(_SECRETS)} in {folder}")]
 
 
-async def kafka(set_up: SetUp) -> list[Finding]:
-    """The broker: reachable, the topics as they should be, its clock near ours, no published calendar near its end."""
-    if set_up.kafka is None:
-        return []
-    log = KafkaLog(set_up.kafka)
-    try:
-        return await _of_the_log(log, set_up)
-    finally:
-        await log.close()
-
-
-async def _of_the_log(log: KafkaLog, set_up: SetUp) -> list[Finding]:
-    """Each question by itself: what one can't find out takes nothing from what the others found."""
-    findings = [Finding("Kafka", str(set_up.kafka))]
-    try:
-        async with asyncio.timeout(3 * _SECONDS):
-            findings += await _topics(log, set_up)
-    except LogUnavailable as error:
-        advice = "Start the bus with 'refbus up', or check the address and that this machine may reach it."
-        return [Finding("Kafka", f"{set_up.kafka}: {error}", advice)]
-    except TimeoutError:
-        advice = (
-            "Check the address, the firewall, and that the listener it advertises can be reached from here."
-        )
-        return [Finding("Kafka", f"{set_up.kafka} does not answer", advice)]
-    if set_up.probe:
-        findings += await _broker_clock(log, set_up.bus)
-    try:
-        async with asyncio.timeout(_SECONDS):
-            findings += _calendars(await published(log, set_up.bus), datetime.now(UTC))
-    except (LogError, TimeoutError) as error:
-        found = f"can't be read: {str(error) or type(error).__name__}"
-        findings.append(Finding("calendars", found, "Mend what is said of the topics, and look again."))
-    return findings
-
-
-async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
-    bus = set_up.bus
-    try:
-        partitions = await log.partitions(inbox(bus))
-        wanted = topics(bus, partitions=partitions, replication=1)
-        counts = {spec.name: await log.partitions(spec.name) for spec in wanted}
-        if counts[inbox(bus)] != counts[ledger(bus)]:
-            found = f"inbox has {counts[inbox(bus)]} partitions and ledger {counts[ledger(bus)]}"
-            return [Finding("topics", found, "They must be equal: make the bus anew under another id.")]
-        await log.ensure(wanted)
-    except LogUnavailable:
-        raise
-    except LogError as error:
-        makes = (
-            "start the bus once: it creates what is missing"
-            if set_up.embedded
-            else "make what is missing with 'refbus topics --partitions P --replication R' (docs/how-to/run-for-real.md)"
-        )
-        return [Finding("topics", str(error), f"Correct it with Kafka's tools, or {makes}.")]
-    return [Finding("topics", f"{len(wanted)} as they should be, {partitions} partitions")]
-
-
-async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:
-    """A record that the broker stamps between two looks at our clock: Kafka tells its time in no other way. The topic is its own, so
-    that nobody hears of it, and goes again; where that fails, the hour it keeps records for is what is left of it."""
-    about = "clock of the broker"
-    probe = TopicSpec(f"refbus.{bus}.doctor.{secrets.token_hex(4)}", 1, _HOUR_MS, append_time=True)
-    findings: list[Finding] = []
-    made = False
-    try:
-        await log.ensure([probe])
-        made = True
-        appender = await log.appender()
-        before = time.time_ns() // 1_000_000
-        position = (await appender.append([Outgoing(probe.name, 0, None, b"doctor")]))[0]
-        # Before its topic goes: a producer asks for what it has written to, which makes it anew on a broker that creates topics by itself.
-        await appender.close()
-        findings.append(_clock(about, before, position.timestamp))
-    except LogError as error:
-        advice = (
-            f"Let this user make and delete topics named refbus.{bus}.doctor.*, or leave it out with --no-probe and compare the clocks "
-            "otherwise: deadlines are judged by the brokers'."
-        )
-        findings.append(Finding(about, f"not heard: {error}", advice))
-    finally:
-        try:
-            await log.delete(probe.name)
-        except LogError as error:
-            if made:
-                findings.append(
-                    Finding(about, str(error), f"Delete the topic {probe.name}: it was for this check alone.")
-                )
-    return findings
-
-
-def _calendars(found: list[Calendar], now: datetime) -> list[Finding]:
-    """Each calendar that runs out soon; one finding where none does."""
-    findings = [
-        Finding(
-            f"calendar {calendar.calendar}",
-            f"version {calendar.version} runs out: {' and '.join(parts)}",
-            "Publish its next version with later offsets and holidays (refbus publish); docs/how-to/choose-a-protocol.md says how.",
-        )
-        for calendar in found
-        if (parts := ends(calendar, now))
-    ]
-    return findings or ([Finding("calendars", f"{len(found)}, none runs out soon")] if found else [])
-
-
 async def database(set_up: SetUp) -> list[Finding]:
     """The database: reachable, each owner's schema there, its clock near ours, no session that others wait for."""
     if set_up.database is None:
         return []
     engine = new_engine(set_up.database)
     try:
-        async with asyncio.timeout(_SECONDS), engine.connect() as connection:
+        async with asyncio.timeout(SECONDS), engine.connect() as connection:
             before = time.time_ns() // 1_000_000
             now = int(
                 await connection.scalar(text("select (extract(epoch from clock_timestamp()) * 1000)::bigint"))
@@ -341,7 +194,7 @@ async def database(set_up: SetUp) -> list[Finding]:
     finally:
         await engine.dispose()
     missing = [schema for schema in _SCHEMAS if schema not in migrated]
-    findings = [Finding("database", "reachable"), _clock("clock of the database", before, now)]
+    findings = [Finding("database", "reachable"), clock("clock of the database", before, now)]
     if missing:
         advice = "Start the services that own them: each brings its own schema up to date."
         findings.append(Finding("migrations", f"not there yet: {', '.join(missing)}", advice))
@@ -417,17 +270,4 @@ def _set_up(
         database=database or (str(known["database"]) if here and "database" in known else None),
         operations={str(k): str(v) for k, v in operations.items()} if isinstance(operations, dict) else {},
         probe=probe,
-    )
-
-
-def _clock(about: str, before: int, theirs: int) -> Finding:
-    after = time.time_ns() // 1_000_000
-    skew = theirs - after if theirs > after else min(theirs - before, 0)
-    if abs(skew) <= _MOST_SKEW_MS:
-        return Finding(about, f"within {_MOST_SKEW_MS // 1000} s of this machine's")
-    ahead = "ahead of" if skew > 0 else "behind"
-    return Finding(
-        about,
-        f"{abs(skew)} ms {ahead} this machine's",
-        "Set both clocks by NTP: deadlines are judged by them.",
     )

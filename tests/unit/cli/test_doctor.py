@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from referral_bus.cli import calendars, doctor
+from referral_bus.cli import calendars, doctor, doctor_kafka, findings
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.directory.zones import offsets
@@ -53,7 +53,7 @@ class Cluster(MemoryLog):
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     there = Cluster()
-    monkeypatch.setattr(doctor, "KafkaLog", lambda address: there)
+    monkeypatch.setattr(doctor_kafka, "KafkaLog", lambda address: there)
     return there
 
 
@@ -172,8 +172,8 @@ async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_clock_is_judged_by_what_lies_outside_the_time_of_asking(
     monkeypatch: pytest.MonkeyPatch, before: int, after: int, theirs: int, well: bool
 ) -> None:
-    monkeypatch.setattr("referral_bus.cli.doctor.time.time_ns", lambda: after * 1_000_000)
-    assert (doctor._clock("clock", before, theirs).advice == "") is well
+    monkeypatch.setattr("referral_bus.cli.findings.time.time_ns", lambda: after * 1_000_000)
+    assert (findings.clock("clock", before, theirs).advice == "") is well
 
 
 def a_calendar(zone: str, until: int, holidays: list[str], version: int = 1) -> Calendar:
@@ -219,7 +219,7 @@ def test_a_calendar_is_told_of_ninety_days_before_it_runs_out(
     calendar: Calendar, on: datetime, found: list[str]
 ) -> None:
     assert calendars.ends(calendar, on) == found
-    [finding] = doctor._calendars([calendar], on)
+    [finding] = doctor_kafka._calendars([calendar], on)
     assert (finding.advice == "") is (found == [])
     assert all(part in finding.found for part in found)
 
