@@ -74,9 +74,10 @@ class LocalBus:
         self.processes: dict[str, ChildProcess] = {}
 
     @property
-    def kafka_version(self) -> str:
-        """The embedded broker's version; of an outside one nothing is known here."""
-        return self.kafka.version if self.kafka is not None else "external"
+    def kafka_version(self) -> str | None:
+        """The embedded broker's version. None of an outside one: Kafka's protocol tells levels of features (``metadata.version``), which
+        an upgrade raises later or never, and nowhere the version of the broker that answers."""
+        return self.kafka.version if self.kafka is not None else None
 
     async def start_service(self, name: str) -> None:
         """Start one process and wait until it says that it is ready. Raises EmbeddedError with its last words."""
