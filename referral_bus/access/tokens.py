@@ -14,15 +14,17 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
+from urllib.parse import urlsplit
 
 import httpx
 from cryptography.x509 import load_der_x509_certificate
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OKPKey
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.ids import OrganisationId
@@ -40,6 +42,8 @@ _LONGEST_TOKEN: Final = 8_192
 _REFRESH_SECONDS: Final = 600.0
 _EARLIEST_REFRESH_SECONDS: Final = 10.0
 _FETCH_SECONDS: Final = 5.0
+_LARGEST_KEY_SET: Final = 262_144
+"""Bytes. That of a large provider, with a chain of certificates for each key, has a tenth of it."""
 _MOST_REMEMBERED: Final = 4_096
 _ORGANISATION: TypeAdapter[str] = TypeAdapter(OrganisationId)
 _ROLES: Final = frozenset(get_args(Role))
@@ -56,6 +60,33 @@ class TokenRefused(Exception):
 
 class KeySetUnavailable(Exception):
     """The key set could not be read at the start."""
+
+
+class KeySetTooLarge(ValueError):
+    """An address answered with more than any key set has."""
+
+
+def _trusted(source: str) -> str:
+    """Who can change the key set on its way can speak for everybody: from another machine it comes by https."""
+    if "://" not in source or source.startswith("https://"):
+        return source
+    if source.startswith("http://") and _here(urlsplit(source).hostname or ""):
+        return source
+    raise ValueError(
+        "a key set from another machine is taken by https:// alone: whoever sits in between could put in keys of their own. Give an "
+        "https:// address, or the path of a file"
+    )
+
+
+def _here(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+KeySetSource = Annotated[str, AfterValidator(_trusted)]
+"""The setting that says where the JWKS is: a path, an https:// address, or an http:// address on this machine."""
 
 
 def new_signing_key() -> str:
@@ -207,12 +238,9 @@ class TokenVerifier:
     async def _read(self) -> None:
         self._tried_at = self._monotonic()
         if self._source.startswith(("http://", "https://")):
-            async with httpx.AsyncClient(timeout=_FETCH_SECONDS) as http:
-                response = await http.get(self._source)
-                response.raise_for_status()
-                text = response.text
+            text = await _fetched(self._source)
         else:
-            text = await asyncio.to_thread(Path(self._source).read_text, encoding="utf-8")
+            text = await asyncio.to_thread(Path(self._source).read_bytes)
         usable = [key for key in json.loads(text)["keys"] if (key.get("kty"), key.get("crv")) in _CURVES]
         self._keys = KeySet([_public_key(key) for key in usable])
         ends = [_end(key) for key in usable]
@@ -220,6 +248,24 @@ class TokenVerifier:
         self._expires_at = max(known) if known and len(known) == len(ends) else None
         self._read_at = self._monotonic()
         self._remembered.clear()
+
+
+async def _fetched(address: str) -> bytes:
+    """What is at an address. The limits are of the whole: an answer that drips or does not end would keep every token waiting."""
+    content = b""
+    # As it is: a small answer could unfold to any size.
+    plain = {"Accept-Encoding": "identity"}
+    async with (
+        asyncio.timeout(_FETCH_SECONDS),
+        httpx.AsyncClient(timeout=_FETCH_SECONDS) as http,
+        http.stream("GET", address, headers=plain) as response,
+    ):
+        response.raise_for_status()
+        async for part in response.aiter_bytes():
+            content += part
+            if len(content) > _LARGEST_KEY_SET:
+                raise KeySetTooLarge
+    return content
 
 
 def _moment(value: Any) -> float | None:

@@ -29,6 +29,7 @@ from referral_bus.directory.reader import read
 from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, terms
 from referral_bus.embedded.bus import Plan, local_bus
 from referral_bus.embedded.errors import EmbeddedError
+from referral_bus.embedded.reference import OPERATIONS
 from referral_bus.log.port import LogError
 
 _REGION_OF_A_DIRECTORY = "central"
@@ -96,7 +97,7 @@ def demo(
 
 async def _run(plan: Plan, players: Cast, display: Display, seed: int) -> tuple[Played, Result]:
     organisations = [organisation.organisation for organisation in players.organisations]
-    async with cleared(plan, organisations), local_bus(plan, display.step) as bus:
+    async with cleared(plan, [*organisations, OPERATIONS]), local_bus(plan, display.step) as bus:
         playing = asyncio.create_task(play(bus, players, display, seed))
         failing = asyncio.create_task(bus.first_failure())
         try:

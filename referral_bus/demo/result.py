@@ -34,9 +34,10 @@ class Unchecked(Exception):
 class Result:
     """The figures of a demo. Latencies run from a referral's append on the inbox to the append of its
     decision on the ledger, by the broker's clock; ``seconds`` from the first referral to the last decision.
-    ``refused`` counts refusals on the ledger and on feeds, and dead letters."""
+    ``refused`` counts refusals on the ledger and on feeds, and dead letters. ``kafka_version`` is the embedded broker's: an outside one
+    does not tell its own."""
 
-    kafka_version: str
+    kafka_version: str | None
     broker: Literal["embedded", "external"]
     submitted: int
     decided: int
@@ -57,7 +58,7 @@ class Result:
     broken_chain: int = 0
     """Events that do not follow the one before them in their region; always 0, and no figure of a demo."""
 
-    def as_json(self) -> dict[str, str | int | float | bool]:
+    def as_json(self) -> dict[str, str | int | float | bool | None]:
         """The figures by name."""
         return {name: value for name, value in asdict(self).items() if name != "broken_chain"}
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +23,13 @@ from referral_bus.embedded.ports import free_ports, is_free
 from referral_bus.embedded.postgres import EmbeddedPostgres
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.embedded.secrets import Secrets
+from referral_bus.embedded.supervising import Say, kept_up
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.topics import topics
 
 SERVICES = ("intake", "matching", "notifier", "projections")
 _PUBLIC = ("intake", "notifier", "projections")
 _READY_SECONDS = 60.0
-
-Say = Callable[[str], None]
-"""Where progress is told, a short sentence a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +74,20 @@ class LocalBus:
         self.processes: dict[str, ChildProcess] = {}
 
     @property
-    def kafka_version(self) -> str:
-        """The embedded broker's version; of an outside one nothing is known here."""
-        return self.kafka.version if self.kafka is not None else "external"
+    def kafka_version(self) -> str | None:
+        """The embedded broker's version. None of an outside one: Kafka's protocol tells levels of features (``metadata.version``), which
+        an upgrade raises later or never, and nowhere the version of the broker that answers."""
+        return self.kafka.version if self.kafka is not None else None
 
     async def start_service(self, name: str) -> None:
         """Start one process and wait until it says that it is ready. Raises EmbeddedError with its last words."""
         await self.processes[name].start()
         await self.ready([name])
 
-    async def restart(self, name: str) -> None:
-        """Start a process again after it was killed."""
-        await self.start_service(name)
-
-    async def ready(self, names: Sequence[str], within: float = _READY_SECONDS) -> None:
+    async def ready(self, names: Sequence[str]) -> None:
         """Wait until these processes are ready."""
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
-            async with asyncio.timeout(within) as limit:
+            async with asyncio.timeout(_READY_SECONDS) as limit:
                 for name in names:
                     await self._ready(http, name, limit)
 
@@ -116,24 +111,24 @@ class LocalBus:
                 f"Its log is {process.log}; it ends:\n{process.last_words()}"
             ) from None
 
-    async def supervise(self) -> EmbeddedError:
-        """Start anew each process that somebody ends, as a supervisor does, and return how one failed that ended by itself: starting it
-        again would not mend that."""
-        while True:
-            ended = await self._first_end()
-            if await ended.wait() > 0:
-                return ended.failed()
-            await ended.start()
+    async def supervise(self, say: Say) -> EmbeddedError:
+        """Start anew each process that ends, with a sentence to ``say``, and return how one failed that a new start does not mend."""
+        keeping = [asyncio.create_task(kept_up(process, say)) for process in self.processes.values()]
+        try:
+            done, _ = await asyncio.wait(keeping, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in keeping:
+                task.cancel()
+            # One that still started a process would leave it behind.
+            await asyncio.gather(*keeping, return_exceptions=True)
 
     async def first_failure(self) -> EmbeddedError:
         """Wait until some service ends, by itself or not, and say which."""
-        return (await self._first_end()).failed()
-
-    async def _first_end(self) -> ChildProcess:
         waiting = {asyncio.create_task(process.wait()): process for process in self.processes.values()}
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return waiting[done.pop()]
+            return waiting[done.pop()].failed()
         finally:
             for task in waiting:
                 task.cancel()
@@ -203,8 +198,13 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
         yield bus
 
 
+def ports_of(matching_workers: int) -> int:
+    """How many ports a bus takes: Kafka's, those for parties, and one of operations for each process."""
+    return 1 + len(_PUBLIC) + len(SERVICES) - 1 + matching_workers
+
+
 def _ports(plan: Plan) -> list[int]:
-    count = 1 + len(_PUBLIC) + len(SERVICES) - 1 + plan.matching_workers
+    count = ports_of(plan.matching_workers)
     if plan.first_port is None:
         return free_ports(count)
     ports = list(range(plan.first_port, plan.first_port + count))

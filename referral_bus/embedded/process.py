@@ -91,12 +91,16 @@ class ChildProcess:
             raise RuntimeError(f"{self.name} was not started")
         return await self._process.wait()
 
-    def failed(self) -> EmbeddedError:
-        """What to say when it ended by itself: its last words, and where the rest of them is."""
+    @property
+    def ended(self) -> str:
+        """How it ended, as in "intake-1 ended by SIGKILL"."""
         code = self._process.returncode if self._process is not None else None
-        return EmbeddedError(
-            f"{self.name} ended with code {code}. Its log is {self.log}; it ends:\n{self.last_words()}"
-        )
+        return f"ended with code {code}" if code is None or code >= 0 else f"ended by {_signal(-code)}"
+
+    def failed(self, why: str = "") -> EmbeddedError:
+        """What to say of its end: how it came, ``why`` that is final, its last words, and where the rest of them is."""
+        said = f"{self.ended}, {why}" if why else self.ended
+        return EmbeddedError(f"{self.name} {said}. Its log is {self.log}; it ends:\n{self.last_words()}")
 
     def last_words(self, lines: int = 8) -> str:
         """The end of its log."""
@@ -104,3 +108,10 @@ class ChildProcess:
             return "  (nothing)"
         text = self.log.read_bytes()[-8_192:].decode(errors="replace")
         return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (nothing)"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from referral_bus.contracts.requests import REQUESTS, ReferralRequest
-from referral_bus.log.port import Appender, Outgoing
+from referral_bus.log.port import Appender, LogError, Outgoing
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
+from referral_bus.runtime.logs import correlated, told
 from referral_bus.sealing.digest import body_digest, same_digest
 from referral_bus.sealing.port import Destroyed, Keys
 from referral_bus.sealing.pseudonym import subject_id
@@ -154,6 +156,9 @@ class Admission:
         except Crowded:
             return [_unavailable("Too much waits to be admitted.")] * len(wanted)
         except OUTAGES as error:
+            for correlation, count in Counter(one.correlation for one in wanted).items():
+                with correlated(correlation):
+                    logger.warning("%d submissions were not admitted: %s", count, told(error))
             return [_unavailable(_what_is_away(error))] * len(wanted)
 
     async def _round(self, wanted: list[Wanted]) -> list[Result]:
@@ -165,18 +170,14 @@ class Admission:
         """Of those under the same key the first goes first, alone."""
         results: list[Result | None] = [None] * len(wanted)
         left = list(range(len(wanted)))
-        try:
-            while left:
-                firsts: dict[Key, int] = {}
-                for place in left:
-                    firsts.setdefault(wanted[place].key, place)
-                turn = sorted(firsts.values())
-                for place, result in zip(turn, await self._turn([wanted[p] for p in turn]), strict=True):
-                    results[place] = result
-                left = [place for place in left if results[place] is None]
-        except OUTAGES as error:
-            logger.warning("%d submissions were not admitted: %s", len(wanted), _told(error))
-            raise
+        while left:
+            firsts: dict[Key, int] = {}
+            for place in left:
+                firsts.setdefault(wanted[place].key, place)
+            turn = sorted(firsts.values())
+            for place, result in zip(turn, await self._turn([wanted[p] for p in turn]), strict=True):
+                results[place] = result
+            left = [place for place in left if results[place] is None]
         return [result for result in results if result is not None]
 
     async def _turn(self, wanted: list[Wanted]) -> list[Result]:
@@ -352,9 +353,4 @@ def _unavailable(what: str) -> Refused:
 
 
 def _what_is_away(error: BaseException) -> str:
-    return "The log does not answer." if "Log" in type(error).__name__ else "The database does not answer."
-
-
-def _told(error: BaseException) -> str:
-    """The port's own errors say what to do; the driver's may quote a row."""
-    return str(error) if type(error).__module__.startswith("referral_bus.") else type(error).__name__
+    return "The log does not answer." if isinstance(error, LogError) else "The database does not answer."

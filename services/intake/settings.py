@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from referral_bus.access.tokens import KeySetSource
 from referral_bus.runtime.settings import Settings
 
 
@@ -19,8 +20,8 @@ class IntakeSettings(Settings):
     """Intake's private JWK, to whose public part outboxes are sealed."""
     operations_public_key: str
     """The public JWK of operations: dead letters are sealed to it."""
-    jwks: str
-    """Path or URL of the JWKS that bearer tokens are verified with."""
+    jwks: KeySetSource
+    """Path of the JWKS that bearer tokens are verified with, or its address: by https, or on this machine."""
     replication: Annotated[int, Field(ge=1, le=10)] = 1
     """Replicas of the topics that are made for a new organisation."""
     maximum_body: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from referral_bus.runtime.logs import correlated
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -59,7 +61,9 @@ class Together(Generic[Item, Result]):
 
     def _start(self) -> None:
         if self._waiting and len(self._running) < self._rounds:
-            task = asyncio.create_task(self._round(), name="round")
+            # Of several callers: what is logged there is not to be taken for what the one says that happens to start it.
+            with correlated(None):
+                task = asyncio.create_task(self._round(), name="round")
             self._running.add(task)
             task.add_done_callback(self._ended)
 

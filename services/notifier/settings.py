@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
+from referral_bus.access.tokens import KeySetSource
 from referral_bus.runtime.settings import Settings
 
 _Seconds = Annotated[float, Field(gt=0, le=2_592_000)]
@@ -17,8 +18,8 @@ class NotifierSettings(Settings):
     database_url: SecretStr
     master_key: SecretStr
     """The bus's master secret, 32 bytes in base64: opens what may be disclosed, and seals webhook secrets."""
-    jwks: str
-    """Path or URL of the JWKS that bearer tokens are verified with."""
+    jwks: KeySetSource
+    """Path of the JWKS that bearer tokens are verified with, or its address: by https, or on this machine."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
     """How long one attempt may take, from looking up the address to the status line."""
     webhook_first_retry_seconds: _Seconds = 5.0

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
+from referral_bus.access.tokens import KeySetSource
 from referral_bus.runtime.settings import Settings
 
 
@@ -16,8 +17,8 @@ class ViewsSettings(Settings):
     database_url: SecretStr
     master_key: SecretStr | None = None
     """The bus's master secret, 32 bytes in base64: opens what may be disclosed."""
-    jwks: str | None = None
-    """Path or URL of the JWKS that bearer tokens are verified with."""
+    jwks: KeySetSource | None = None
+    """Path of the JWKS that bearer tokens are verified with, or its address: by https, or on this machine."""
     batch_records: Annotated[int, Field(ge=1, le=10_000)] = 8_000
     """The most ledger records that are reflected in one round, over all partitions."""
 
@@ -26,4 +27,4 @@ class ProjectionsSettings(ViewsSettings):
     """What the service needs."""
 
     master_key: SecretStr
-    jwks: str
+    jwks: KeySetSource

@@ -216,7 +216,7 @@ class Town:
     async def restart(self, name: str) -> None:
         """Start a killed process again; returns once it is ready."""
         self.runs[name] += 1
-        await self.bus.restart(name)
+        await self.bus.start_service(name)
         self.down.discard(name)
 
     def ended_by_themselves(self) -> list[str]:

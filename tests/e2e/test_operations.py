@@ -163,7 +163,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         portal.call(_with_a_clock, bus, skew)
         portal.call(publish_defaults, bus, list(REGIONS))
         receiver = stack.enter_context(portal.wrap_async_context_manager(receiving()))
-        supervised = portal.start_task_soon(bus.supervise)
+        supervised = portal.start_task_soon(bus.supervise, print)
         stack.callback(supervised.cancel)
         patched = stack.enter_context(pytest.MonkeyPatch.context())
         for name, kind, role in ((AGENCY, "helpline", "agency"), (PROVIDER, "provider", "provider")):

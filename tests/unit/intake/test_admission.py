@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,10 +32,12 @@ from referral_bus.contracts.requests import (
 )
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import Outgoing, Partition, Record
+from referral_bus.log.port import Fenced, LogUnavailable, Outgoing, Partition, Record
 from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.logs import correlated, correlation
 from referral_bus.sealing.memory import MemoryKeyStore
+from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.sealing.pseudonym import subject_id
 from referral_bus.sealing.secrets import Secrets, new_key
 from referral_bus.sealing.sections import Sealer
@@ -466,3 +469,64 @@ async def test_what_says_nothing_of_a_person_is_not_marked_as_sealed(border: Bor
     [record] = await border.inbox()
     assert received(record, CODEC)[1].body == AcceptOffer(task=TASK)
     assert Envelope.from_headers(record.headers).dataclassification == "internal"
+
+
+class Lines(logging.Handler):
+    """What is logged, each line with the correlation id it carries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str | None, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append((correlation(), record.getMessage()))
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    heard = Lines()
+    logger = logging.getLogger("services.intake")
+    logger.addHandler(heard)
+    yield heard
+    logger.removeHandler(heard)
+
+
+async def test_each_submission_that_an_outage_stops_is_logged_by_its_own_correlation(
+    border: Border, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise OperationalError("reserve", None, Exception("away"))
+
+    monkeypatch.setattr(border.admissions, "reserve", away)
+
+    async def asks(about: str, *ids: str) -> list[Result]:
+        with correlated(about):
+            return await border.say(*[referral()] * len(ids), ids=ids, correlation=about)
+
+    answered = await asyncio.gather(asks("first", "s-1"), asks("second", "s-2", "s-3"), asks("third", "s-4"))
+    assert {reason for results in answered for reason in reasons(results)} == {"unavailable"}
+    assert sorted(lines.said) == [
+        ("first", "1 submissions were not admitted: OperationalError"),
+        ("second", "2 submissions were not admitted: OperationalError"),
+        ("third", "1 submissions were not admitted: OperationalError"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (Fenced("append: another owner has started"), "The log does not answer."),
+        (LogUnavailable("append: no answer from Kafka"), "The log does not answer."),
+        (KeyStoreUnavailable("keys: the key store does not answer"), "The database does not answer."),
+        (OperationalError("reserve", None, Exception("away")), "The database does not answer."),
+    ],
+)
+async def test_what_does_not_answer_is_named(
+    border: Border, monkeypatch: pytest.MonkeyPatch, error: Exception, what: str
+) -> None:
+    async def away(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(border.admissions, "reserve", away)
+    [refused] = await border.say(referral())
+    assert isinstance(refused, Refused) and refused.detail.startswith(what)

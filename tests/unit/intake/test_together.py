@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from referral_bus.runtime.logs import correlated, correlation
 from services.intake.together import Crowded, Together
 
 
@@ -113,3 +114,21 @@ async def test_a_fault_that_one_caller_hits_is_told_to_that_one_only() -> None:
     )
     assert [results[0], results[1], results[3]] == [[10], [5], [1]]
     assert isinstance(results[2], ZeroDivisionError)
+
+
+async def test_a_round_is_of_all_its_callers_and_goes_by_the_correlation_of_none() -> None:
+    heard: list[str | None] = []
+
+    async def work(items: list[str]) -> list[str]:
+        heard.append(correlation())
+        await asyncio.sleep(0)
+        return items
+
+    async def caller(about: str) -> tuple[Sequence[str], str | None]:
+        with correlated(about):
+            return await together.do([about]), correlation()
+
+    together = Together(work, most=2, rounds=1, waiting=100)
+    answers = await asyncio.gather(*(caller(about) for about in "abcd"))
+    assert [(list(items), about) for items, about in answers] == [([about], about) for about in "abcd"]
+    assert heard == [None, None]

@@ -1,0 +1,121 @@
+"""What ``refbus doctor`` finds of Kafka."""
+
+import asyncio
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from referral_bus.cli.calendars import ends, published
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock
+from referral_bus.contracts.calendar import Calendar
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
+from referral_bus.log.topics import inbox, ledger, topics
+
+_HOUR_MS: Final = 3_600_000
+
+
+async def kafka(set_up: SetUp) -> list[Finding]:
+    """The broker: reachable, the topics as they should be, its clock near ours, no published calendar near its end."""
+    if set_up.kafka is None:
+        return []
+    log = KafkaLog(set_up.kafka)
+    try:
+        return await _of_the_log(log, set_up)
+    finally:
+        await log.close()
+
+
+async def _of_the_log(log: KafkaLog, set_up: SetUp) -> list[Finding]:
+    """Each question by itself: what one can't find out takes nothing from what the others found."""
+    findings = [Finding("Kafka", str(set_up.kafka))]
+    try:
+        async with asyncio.timeout(3 * SECONDS):
+            findings += await _topics(log, set_up)
+    except LogUnavailable as error:
+        advice = "Start the bus with 'refbus up', or check the address and that this machine may reach it."
+        return [Finding("Kafka", f"{set_up.kafka}: {error}", advice)]
+    except TimeoutError:
+        advice = (
+            "Check the address, the firewall, and that the listener it advertises can be reached from here."
+        )
+        return [Finding("Kafka", f"{set_up.kafka} does not answer", advice)]
+    if set_up.probe:
+        findings += await _broker_clock(log, set_up.bus)
+    try:
+        async with asyncio.timeout(3 * SECONDS):
+            findings += _calendars(await published(log, set_up.bus), datetime.now(UTC))
+    except (LogError, TimeoutError) as error:
+        found = f"can't be read: {str(error) or type(error).__name__}"
+        findings.append(Finding("calendars", found, "Mend what is said of the topics, and look again."))
+    return findings
+
+
+async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
+    bus = set_up.bus
+    try:
+        partitions = await log.partitions(inbox(bus))
+        wanted = topics(bus, partitions=partitions, replication=1)
+        counts = {spec.name: await log.partitions(spec.name) for spec in wanted}
+        if counts[inbox(bus)] != counts[ledger(bus)]:
+            found = f"inbox has {counts[inbox(bus)]} partitions and ledger {counts[ledger(bus)]}"
+            return [Finding("topics", found, "They must be equal: make the bus anew under another id.")]
+        await log.ensure(wanted)
+    except LogUnavailable:
+        raise
+    except LogError as error:
+        makes = (
+            "start the bus once: it creates what is missing"
+            if set_up.embedded
+            else "make what is missing with 'refbus topics --partitions P --replication R' (docs/how-to/run-for-real.md)"
+        )
+        return [Finding("topics", str(error), f"Correct it with Kafka's tools, or {makes}.")]
+    return [Finding("topics", f"{len(wanted)} as they should be, {partitions} partitions")]
+
+
+async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:
+    """A record that the broker stamps between two looks at our clock: Kafka tells its time in no other way. The topic is its own, so
+    that nobody hears of it, and goes again; where that fails, the hour it keeps records for is what is left of it."""
+    about = "clock of the broker"
+    probe = TopicSpec(f"refbus.{bus}.doctor.{secrets.token_hex(4)}", 1, _HOUR_MS, append_time=True)
+    findings: list[Finding] = []
+    made = False
+    try:
+        await log.ensure([probe])
+        made = True
+        appender = await log.appender()
+        before = time.time_ns() // 1_000_000
+        position = (await appender.append([Outgoing(probe.name, 0, None, b"doctor")]))[0]
+        # Before its topic goes: a producer asks for what it has written to, which makes it anew on a broker that creates topics by itself.
+        await appender.close()
+        findings.append(clock(about, before, position.timestamp))
+    except LogError as error:
+        advice = (
+            f"Let this user make and delete topics named refbus.{bus}.doctor.*, or leave it out with --no-probe and compare the clocks "
+            "otherwise: deadlines are judged by the brokers'."
+        )
+        findings.append(Finding(about, f"not heard: {error}", advice))
+    finally:
+        try:
+            await log.delete(probe.name)
+        except LogError as error:
+            if made:
+                findings.append(
+                    Finding(about, str(error), f"Delete the topic {probe.name}: it was for this check alone.")
+                )
+    return findings
+
+
+def _calendars(found: list[Calendar], now: datetime) -> list[Finding]:
+    """Each calendar that runs out soon; one finding where none does."""
+    findings = [
+        Finding(
+            f"calendar {calendar.calendar}",
+            f"version {calendar.version} runs out: {' and '.join(parts)}",
+            "Publish its next version with later offsets and holidays (refbus publish); docs/how-to/choose-a-protocol.md says how.",
+        )
+        for calendar in found
+        if (parts := ends(calendar, now))
+    ]
+    return findings or ([Finding("calendars", f"{len(found)}, none runs out soon")] if found else [])

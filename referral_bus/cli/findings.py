@@ -1,0 +1,59 @@
+"""What ``refbus doctor`` examines, and what a check finds."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from referral_bus.cli.home import Pid
+
+SECONDS: Final = 10.0
+"""For a question to whatever may not be there."""
+_MOST_SKEW_MS: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What is examined: a home, and the addresses of what runs, from the environment or from the home."""
+
+    home: Path
+    bus: str
+    kafka: str | None
+    database: str | None
+    operations: dict[str, str] = field(default_factory=dict)
+    probe: bool = True
+    """Whether a topic may be made for a moment, to hear what time it is there."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is one that the bus runs itself."""
+        if self.kafka is None:
+            return True
+        return self.kafka.startswith("127.0.0.1:") and (self.home / "kafka").exists()
+
+    @property
+    def up(self) -> bool:
+        return Pid.running(self.home) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. ``advice`` is what to do; empty where all is well."""
+
+    about: str
+    found: str
+    advice: str = ""
+
+
+def clock(about: str, before: int, theirs: int) -> Finding:
+    """How another clock stands to ours, given epoch milliseconds: ours before it was asked, and what it said."""
+    after = time.time_ns() // 1_000_000
+    skew = theirs - after if theirs > after else min(theirs - before, 0)
+    if abs(skew) <= _MOST_SKEW_MS:
+        return Finding(about, f"within {_MOST_SKEW_MS // 1000} s of this machine's")
+    ahead = "ahead of" if skew > 0 else "behind"
+    return Finding(
+        about,
+        f"{abs(skew)} ms {ahead} this machine's",
+        "Set both clocks by NTP: deadlines are judged by them.",
+    )
