@@ -591,3 +591,17 @@ MAY_BE_SILENT: Final = {
     "operations: Rebuilds": "less than a second passes while a partition's little ledger is read, which may fall between two scrapes",
 }
 """Panels, and why there need be nothing to show."""
+
+
+def test_a_service_that_ends_again_and_again_is_told_of_though_it_answers_in_between(place: Place) -> None:
+    """The last test of the file, since it is told for a quarter of an hour."""
+    started, up = (
+        f'{asked}{{job="refbus", service="intake"}}' for asked in ("process_start_time_seconds", "up")
+    )
+    for _ in range(4):
+        before, process = _value(place.ask, started), place.bus.processes["intake-1"].pid
+        os.kill(process, signal.SIGKILL)
+        waited_for(lambda: _value(place.ask, started) not in (None, before))  # noqa: B023 - it is waited for here
+    assert _value(place.ask, up) == 1
+    waited_for(lambda: place.holds(condition("RefbusServiceDown")))
+    waited_for(lambda: "intake-1: ready" in refbus("doctor", code=None))
