@@ -415,7 +415,9 @@ def deliveries_late(place: Place, page: Page) -> Iterator[None]:
             )
         yield
         place.receiver.otherwise = 204
-        assert re.search(r"^\s*0 \|\s*1$", page('psql "$DATABASE" -c "select count'), re.MULTILINE)
+        assert re.search(
+            rf"^ {PROVIDER} +\| webhook \| +0 \| +1 \|", page('psql "$DATABASE" -c "select d'), re.MULTILINE
+        )
         _ended(page, session)
     waited_for(lambda: _waiting() == "[]")
 
