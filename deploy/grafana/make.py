@@ -201,7 +201,7 @@ PROGRAMME: Final = [
                 "Why referrals ended, last day",
                 "none",
                 {
-                    "{{reason}} {{result}}": "sum by (reason, result) (increase(refbus_matching_closed_total[1d]))"
+                    "{{reason}} {{result}}": "sum by (reason, result) (increase(refbus_matching_closed_total[1d])) > 0"
                 },
             ),
             Panel(
