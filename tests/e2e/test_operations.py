@@ -466,6 +466,8 @@ def partition_stuck(place: Place, page: Page) -> Iterator[None]:
         yield
         # The mark that ends a transaction may count as a record.
         assert re.search(r"projections-1: ready, [12] behind on refbus.main.ledger/1", _ended(page, session))
+        # It is no outbox.
+        page("grep", code=1)
     waited_for(lambda: "behind" not in refbus("doctor", code=None))
     assert "Nothing is wrong." in page("refbus doctor")
     assert "Every hash chain holds." in page("refbus verify")
