@@ -96,6 +96,12 @@ OPERATIONS: Final = [
                 {"{{where}}": "max by (where) (refbus_refused_by_one)"},
                 about="The organisation that had the most; the log names it.",
             ),
+            Panel(
+                "Longest that an outbox has stood still",
+                "s",
+                {"{{instance}}": "refbus_intake_outbox_still_seconds"},
+                about="Though records wait on it. The log names it.",
+            ),
             Panel("Reference data relayed", "reqps", _rate("refbus_intake_relayed_total", "kind")),
         ],
     ),
@@ -201,7 +207,7 @@ PROGRAMME: Final = [
                 "Why referrals ended, last day",
                 "none",
                 {
-                    "{{reason}} {{result}}": "sum by (reason, result) (increase(refbus_matching_closed_total[1d]))"
+                    "{{reason}} {{result}}": "sum by (reason, result) (increase(refbus_matching_closed_total[1d])) > 0"
                 },
             ),
             Panel(

@@ -63,6 +63,10 @@ REFUSED_AT_BORDER = Counter(
 ADMISSION_SECONDS = Histogram(
     "refbus_intake_admission_seconds", "From a request's arrival to Kafka's acknowledgement", buckets=_FAST
 )
+OUTBOX_STILL_SECONDS = Gauge(
+    "refbus_intake_outbox_still_seconds",
+    "For how long the outbox that has stood still longest has done so, though records wait on it; the log says which it is",
+)
 RELAYED = Counter("refbus_intake_relayed_total", "Adoptions of reference data put to regions", ["kind"])
 
 DECISION_SECONDS = Histogram(

@@ -17,7 +17,6 @@ from typing import Final
 from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.log import topics
 from referral_bus.log.port import Appender, GroupMember, Log, LogError, Outgoing, Partition, Record
-from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
@@ -30,6 +29,7 @@ from services.intake.admission import Admission, Speaker
 from services.intake.answers import Admitted
 from services.intake.checks import Presented
 from services.intake.counting import count
+from services.intake.outbox_lag import OutboxLag
 from services.intake.presenting import correlation_of, presented, unreadable
 from services.intake.quotas import Quotas
 from services.intake.reference import ReferenceView
@@ -93,6 +93,8 @@ class Outboxes:
         self._intake_key = intake_key
         self._arrived: set[Partition] = set()
         self._resting: dict[Partition, float] = {}
+        self._under_way: frozenset[Partition] = frozenset()
+        self._lag = OutboxLag()
 
     async def run(self) -> None:
         """Until cancelled; outages are waited out, and a lost membership is joined anew."""
@@ -125,25 +127,32 @@ class Outboxes:
     async def _follow(self, organisations: frozenset[str]) -> None:
         self._arrived.clear()
         self._resting.clear()
+        self._under_way = frozenset()
         member = await self._log.join(
             self._group,
             [topics.outbox(one) for one in organisations],
             assigned=self._assigned,
             revoked=self._revoked,
         )
+        # Beside the work: what can't be handled holds it up, and is what is to be seen.
+        telling = asyncio.create_task(self._tell_lag(member))
         try:
-            lag_at = 0.0
             while self._organisations() == organisations:
                 self._health.beat(PART, _BEAT_SECONDS)
                 await self._take_up(member)
                 records = await member.poll(_LIMIT, _POLL_SECONDS)
                 await self._handle(member, records)
-                now = asyncio.get_running_loop().time()
-                if now >= lag_at:
-                    await _report_lag(member)
-                    lag_at = now + _LAG_SECONDS
+                if telling.done():
+                    await telling
         finally:
+            telling.cancel()
+            await asyncio.wait([telling])
             await member.close()
+
+    async def _tell_lag(self, member: GroupMember) -> None:
+        while True:
+            await self._lag.tell(member, self._under_way, self._resting)
+            await asyncio.sleep(_LAG_SECONDS)
 
     async def _assigned(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         self._arrived |= partitions
@@ -174,8 +183,10 @@ class Outboxes:
         polled = {partition: records for partition, records in polled.items() if records}
         if not polled:
             return
+        self._under_way = frozenset(polled)
         await asyncio.gather(*(self._outbox(records) for records in polled.values()))
         await member.commit({partition: records[-1].offset + 1 for partition, records in polled.items()})
+        self._under_way = frozenset()
         self._dead_letters.check()
         now = asyncio.get_running_loop().time()
         for partition, records in polled.items():
@@ -331,15 +342,3 @@ def _shown_id(one: _Read) -> str | None:
     return (
         id if one.content.field != "id" and 0 < len(id) <= 128 and id.isascii() and id.isprintable() else None
     )
-
-
-async def _report_lag(member: GroupMember) -> None:
-    try:
-        lags = await member.lag()
-        committed = await member.committed(lags)
-    except LogError as error:
-        logger.warning("the lag is not known: %s", error)
-        return
-    # One number for all: a label for every organisation would grow without bound.
-    metrics.LAG.labels(topic="outboxes", partition="all").set(sum(lags.values()))
-    metrics.POSITION.labels(topic="outboxes", partition="all").set(sum(committed.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.ledger import (
@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import (
     ServiceStarted,
     SubmissionRefused,
 )
+from referral_bus.contracts.vocabulary import URGENCIES, CloseReason, OutcomeResult
 from referral_bus.directory.taxonomy import categories
 from referral_bus.runtime import metrics
 from referral_bus.runtime.refusals import MostRefused
@@ -26,10 +27,32 @@ from services.matching.core.state import Region
 
 OTHER, FOUND, NONE = "other", "found", "none"
 
+_RESULTS: Final = get_args(OutcomeResult)
+_CLOSED_WITH: Final[dict[CloseReason, tuple[str, ...]]] = {
+    "outcome_reported": _RESULTS,
+    # A service that had begun goes on when its agency withdraws, and has an outcome in the end.
+    "withdrawn": (NONE, *_RESULTS),
+    "no_match": (NONE,),
+    "offers_exhausted": (NONE,),
+    "facts_unavailable": (NONE,),
+    "time_over": (NONE,),
+    # Joined of what came of the parts: services.matching.core.closing.
+    "parts_closed": (NONE, "need_met", "partly_met", "not_met"),
+}
+"""What can come of a referral, by why it is closed."""
+_ACKNOWLEDGED, _ACCEPTED, _STARTED = "acknowledged", "accepted", "started"
+
 _REFUSED: Final = MostRefused("ledger")
+# All from 0 on, so that the first is an increase.
 for _need in {*categories().values(), OTHER}:
     for _result in (FOUND, NONE):
-        metrics.NEEDS.labels(_need, _result)  # from 0 on, so that the first is an increase
+        metrics.NEEDS.labels(_need, _result)
+for _reason, _results in _CLOSED_WITH.items():
+    for _result in _results:
+        metrics.CLOSED.labels(_reason, _result)
+for _stage in (_ACKNOWLEDGED, _ACCEPTED, _STARTED):
+    for _urgency in URGENCIES:
+        metrics.REFERRAL_SECONDS.labels(_stage, _urgency)
 
 
 class _Decided(NamedTuple):
@@ -97,13 +120,13 @@ class Batch:
         self._refusals.append((None if answered is None else answered.source, event.reason))
 
     def _acknowledged(self, state: Region, entry: Entry, event: OfferAcknowledged) -> None:
-        self._reached(state, event.referral, "acknowledged", entry.meta.now)
+        self._reached(state, event.referral, _ACKNOWLEDGED, entry.meta.now)
 
     def _accepted(self, state: Region, entry: Entry, event: OfferAccepted) -> None:
-        self._reached(state, event.referral, "accepted", entry.meta.now)
+        self._reached(state, event.referral, _ACCEPTED, entry.meta.now)
 
     def _started(self, state: Region, _: Entry, event: ServiceStarted) -> None:
-        self._reached(state, event.referral, "started", event.started_at)
+        self._reached(state, event.referral, _STARTED, event.started_at)
 
     def _matched(self, state: Region, _: Entry, event: MatchDecided) -> None:
         # The same decision may have closed it.
@@ -119,7 +142,7 @@ class Batch:
             self._needs.update((kind, result) for kind in kinds)
 
     def _ended(self, _: Region, __: Entry, event: ReferralClosed) -> None:
-        self._closed[event.reason, event.result or "none"] += 1
+        self._closed[event.reason, event.result or NONE] += 1
 
     def _reached(self, state: Region, referral: str, stage: str, at: int) -> None:
         # A start that is told of late says nothing of how long it took: when it was opened is not remembered.

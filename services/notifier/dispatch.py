@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 PART = "deliveries"
 POLL_SECONDS = 0.5
 ALIVE_SECONDS = 60.0
+FEED_LONGEST_MS = 30_000
+"""The longest pause of a feed. Waiting spares a receiver that is overloaded, and here there is none: the broker is the bus's own. And while
+a feed pauses, all that comes later waits too."""
 
 Attempt = Callable[[list[Claimed]], Awaitable[None]]
 
@@ -241,12 +244,15 @@ class Dispatcher:
             await self._deliveries.postpone(claimed, due, answer.reason)
 
     def _next(self, claimed: list[Claimed], at: int) -> int | None:
+        longest_ms = self._patience.longest_ms
+        if claimed[0].channel == "feed":
+            longest_ms = min(longest_ms, FEED_LONGEST_MS)
         return retry_at(
             at,
             min(one.enqueued_at for one in claimed),
             max(one.tries for one in claimed),
             first_ms=self._patience.first_ms,
-            longest_ms=self._patience.longest_ms,
+            longest_ms=longest_ms,
             give_up_ms=self._patience.give_up_ms,
             chance=self._chance(),
         )

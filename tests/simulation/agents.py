@@ -13,11 +13,15 @@ from referral_bus.contracts.message import Part
 from referral_bus.contracts.requests import (
     AcceptRequest,
     AmendRequest,
+    ContactRequest,
     DeclineRequest,
+    FollowUpRequest,
     HoldRequest,
+    NoShowRequest,
     OutcomeRequest,
     ReferralRequest,
     ResumeRequest,
+    RetractRequest,
     ServiceRequest,
     StartRequest,
     WithdrawRequest,
@@ -92,6 +96,12 @@ class Agents:
                 self._start(self._consider(notice))
             elif kind == "OfferAccepted":
                 self._start(self._serve(notice))
+            elif kind in ("ContactReported", "NoShowReported"):
+                self._start(self._take_back(notice))
+            elif kind == "FollowUpDue":
+                self._start(self._follow_up(notice))
+        elif kind == "ReferralClosed" and identity.split(".")[0] in ("sb-police", "sb-hospital"):
+            self._start(self._look_again(notice))
 
     def _start(self, work: Any) -> None:
         async def run() -> None:
@@ -121,7 +131,8 @@ class Agents:
         await self._pause(0.0, 8.0)
         match draw.randrange(4):
             case 0:
-                await self._say(agency, WithdrawRequest(referral=referral, reason="moved_away"))
+                reason: Any = draw.choice(["moved_away", "moved_away", "entered_in_error"])
+                await self._say(agency, WithdrawRequest(referral=referral, reason=reason))
             case 1:
                 await self._say(agency, AmendRequest(referral=referral, urgency="crisis", facts=HOUSING))
             case 2:
@@ -134,7 +145,7 @@ class Agents:
     async def _consider(self, notice: dict[str, Any]) -> None:
         """A provider accepts, declines, does both, waits until the last moment, or says nothing."""
         draw, task, provider = self.world.draw, notice["task"], notice["organisation"]
-        left = (notice["expires_at"] - START) / 1000 - self.world.loop.time()
+        left = (notice["expires_at"] - START - self.world.broker_clock.elapsed()) / 1000
         mood = draw.random()
         if mood < 0.15:
             return
@@ -151,11 +162,48 @@ class Agents:
         draw, referral, provider = self.world.draw, notice["referral"], notice["organisation"]
         await self._pause(0.2, 3.0)
         now = self.world.broker_clock.now()
+        reports = draw.random() < 0.25
+        if reports:
+            await self._report(provider, referral)
         if draw.random() < 0.7:
             await self._say(provider, StartRequest(referral=referral, started_at=now))
             await self._pause(0.2, 3.0)
         result: Any = draw.choice(["need_met", "need_met", "not_met"])
         await self._say(provider, OutcomeRequest(referral=referral, result=result))
+        if reports and draw.random() < 0.3:
+            # Late: the referral is closed.
+            await self._report(provider, referral)
+
+    async def _report(self, provider: str, referral: str) -> None:
+        """The provider says that it tried to reach the person, or that the person did not come."""
+        now = self.world.broker_clock.now()
+        if self.world.draw.random() < 0.5:
+            await self._say(provider, NoShowRequest(referral=referral, missed_at=now))
+        else:
+            said = ContactRequest(referral=referral, tried_at=now, channel="phone", reached=False)
+            await self._say(provider, said)
+
+    async def _take_back(self, notice: dict[str, Any]) -> None:
+        """A provider hears what it reported, and that was wrong."""
+        if self.world.draw.random() < 0.5:
+            await self._pause(0.0, 4.0)
+            said = RetractRequest(referral=notice["referral"], sequence=notice["sequence"])
+            await self._say(notice["organisation"], said)
+
+    async def _look_again(self, notice: dict[str, Any]) -> None:
+        """An agency hears that its referral is closed, and should never have made it."""
+        if self.world.draw.random() < 0.1:
+            await self._pause(0.0, 4.0)
+            said = WithdrawRequest(referral=notice["referral"], reason="entered_in_error")
+            await self._say(notice["organisation"], said)
+
+    async def _follow_up(self, notice: dict[str, Any]) -> None:
+        """A month later a provider says how it is, and may think better of it."""
+        draw, provider = self.world.draw, notice["organisation"]
+        for _ in range(draw.choice([0, 1, 1, 2])):
+            await self._pause(0.0, 3.0)
+            result: Any = draw.choice(["need_met", "not_met"])
+            await self._say(provider, FollowUpRequest(referral=notice["referral"], days=30, result=result))
 
     async def _forget(self, agency: str, reference: str) -> None:
         """The agency has the bus forget the person, until it says that it did."""

@@ -74,16 +74,16 @@ def codec() -> Codec:
 
 
 class NodeClock:
-    """The time of day on one machine: wrong by ``skew`` milliseconds."""
+    """The time of day on one machine: wrong by ``skew`` milliseconds. ``passed`` are those in which nobody did anything."""
 
     def __init__(self, loop: SeededLoop) -> None:
-        self._loop, self.skew = loop, 0
+        self._loop, self.skew, self.passed = loop, 0, 0
 
     def now(self) -> int:
         return START + self.elapsed() + self.skew
 
     def elapsed(self) -> int:
-        return int(self._loop.time() * 1000)
+        return int(self._loop.time() * 1000) + self.passed
 
 
 class World:
@@ -125,7 +125,9 @@ class World:
         """The topics are made, operations publish what all go by, and the processes start."""
         await self.log.ensure(topics.topics(BUS, len(REGIONS), 1, PARTIES))
         limits = OfferLimits(crisis=2_000, urgent=4_000, routine=8_000)
-        protocol = PROTOCOL.model_copy(update={"offer_limits": limits, "parking_ms": 6_000})
+        protocol = PROTOCOL.model_copy(
+            update={"offer_limits": limits, "parking_ms": 6_000, "follow_up_days": [30]}
+        )
         window = self.draw.choice([None, None, 1_500])
         await self._publish(RegionTable(version=1, partitions=REGIONS))
         for name, (kind, roles, region) in PARTIES.items():
@@ -157,6 +159,12 @@ class World:
         value = codec().encode(message)
         record = Outgoing(topics.reference(BUS), 0, id.encode(), value, envelope.to_headers())
         await (await self.log.appender()).append([record])
+
+    def passes(self, millis: int) -> None:
+        """So much time goes by in which nobody does anything: on every clock, the broker's too."""
+        self.told(f"{millis} ms pass")
+        for clock in (self.broker_clock, *self.clocks.values()):
+            clock.passed += millis
 
     # Processes
 

@@ -183,9 +183,13 @@ def _views(history: History, seen: Seen) -> Iterable[str]:
         stands = {row["region"]: row["sequence"] for row in history.rows["regions"]}.get(region)
         if stands != sequence:
             yield f"{region} is at {sequence} and the views are at {stands}"
-    if history.views is not None and not history.views["equal"]:
+    if history.views is None:
+        yield "what refbus check-views said was not kept"
+    elif not history.views["equal"]:
         yield f"refbus check-views: {history.views['different']} rows differ"
-    if history.verified is not None and not history.verified["good"]:
+    if history.verified is None:
+        yield "what refbus verify said was not kept"
+    elif not history.verified["good"]:
         yield f"refbus verify: {history.verified['decisions'] - history.verified['same']} decisions come out otherwise"
 
 

@@ -59,6 +59,8 @@ _ROUND: Final[tuple[tuple[How, str, int], ...]] = (
     ("clock set wrong", "intake", 1),
     ("clock set wrong", "notifier", 1),
 )
+ROUND: Final = sum(times for _, _, times in _ROUND)
+"""So many are a round: with fewer some blow may not be struck."""
 _SKEWS: Final = (
     -120 * _MINUTE_MS,
     -10 * _MINUTE_MS,

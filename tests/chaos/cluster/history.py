@@ -9,7 +9,7 @@ Times (``at``) are seconds of the machine's monotonic clock; ``run`` says what t
 | healed | what was done was undone | number |
 | recovered | everything went on | number, seconds |
 | fell | a part was found ended by itself | part |
-| positions | a few times a second | views, told: up to which ledger offset each partition is reflected |
+| positions | a few times a second | views, told: the ledger offset up to which a partition is in the views, and in the notices stored |
 | line | after the run: a line of a client's own list | client, line |
 | record | after the run: a committed record, as an outsider read it | topic, partition, offset, timestamp, key, value, headers (base64) |
 | row | after the run: a row of a view | table, row |

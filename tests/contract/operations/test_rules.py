@@ -32,8 +32,9 @@ def test_an_alert_says_how_urgent_it_is_and_has_a_page(alert: dict[str, Any]) ->
 
 
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
-    content = yaml.safe_load((PROMETHEUS / "refbus.test.yml").read_text(encoding="utf-8"))
-    cases = [case for test in content["tests"] for case in test.get("alert_rule_test", [])]
+    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in PROMETHEUS.glob("*.test.yml")]
+    tests = [test for content in contents for test in content["tests"]]
+    cases = [case for test in tests for case in test.get("alert_rule_test", [])]
     names = {alert["alert"] for alert in alerts()}
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
@@ -45,6 +46,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
         ("check", "rules", "refbus.rules.yml"),
         ("check", "config", "prometheus.yml"),
         ("test", "rules", "refbus.test.yml"),
+        ("test", "rules", "refbus.days.test.yml"),
     ],
     ids=" ".join,
 )

@@ -268,6 +268,14 @@ def _decided_otherwise(history: History) -> None:
     history.verified = {"good": False, "decisions": 4, "same": 3}
 
 
+def _own_comparison_is_missing(history: History) -> None:
+    history.views = None
+
+
+def _decided_anew_is_missing(history: History) -> None:
+    history.verified = None
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -277,6 +285,8 @@ def _decided_otherwise(history: History) -> None:
         _region_is_behind,
         _own_comparison_differs,
         _decided_otherwise,
+        _own_comparison_is_missing,
+        _decided_anew_is_missing,
     ],
 )
 def test_views_that_say_something_else_are_different(good: History, spoil: Any) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
 
 from referral_bus.contracts.facts import Need
+from referral_bus.contracts.vocabulary import URGENCIES, CloseReason, OutcomeResult
 from referral_bus.directory.taxonomy import categories
 from referral_bus.log import topics
 from referral_bus.log.port import Partition
@@ -116,6 +121,35 @@ async def test_the_way_of_a_referral_is_told_once_it_is_committed(site: Site) ->
         await site.put(await site.submission(number=number), "police")
     await site.decide()
     assert [after - was for was, after in zip(before, counts(), strict=True)] == [1, 1, 1, 1]
+
+
+_AT_THE_START = """
+import json
+from prometheus_client import REGISTRY
+import services.matching.batch
+samples = [sample for family in REGISTRY.collect() for sample in family.samples]
+print(json.dumps([
+    sorted([[s.labels["reason"], s.labels["result"]] for s in samples if s.name == "refbus_matching_closed_total"]),
+    sorted([[s.labels["stage"], s.labels["urgency"]] for s in samples if s.name == "refbus_matching_referral_seconds_count"]),
+]))
+"""
+
+
+def test_the_first_end_of_any_kind_and_the_first_to_reach_any_stage_are_an_increase() -> None:
+    """In a process of its own: other tests have ended referrals by now in this one."""
+    done = subprocess.run([sys.executable, "-c", _AT_THE_START], capture_output=True, text=True, check=True)
+    closed, stages = ([tuple(one) for one in labels] for labels in json.loads(done.stdout))
+    results = get_args(OutcomeResult)
+    # What came of a part that a no-show ended is, for the whole, that the need was not met.
+    by_reason = {
+        "outcome_reported": results,
+        "withdrawn": ("none", *results),
+        "parts_closed": ("none", *(one for one in results if one != "no_show")),
+    }
+    assert closed == sorted(
+        (reason, result) for reason in get_args(CloseReason) for result in by_reason.get(reason, ("none",))
+    )
+    assert stages == sorted(itertools.product(("acknowledged", "accepted", "started"), URGENCIES))
 
 
 async def test_a_refusal_is_its_sender_s(site: Site) -> None:
