@@ -180,6 +180,7 @@ def _as_json(report: Report) -> dict[str, object]:
         "no_key": report.outcomes["no_key"],
         "differences": report.differences,
         "broken": report.broken,
+        "unfinished": report.unfinished,
     }
 
 
@@ -197,6 +198,10 @@ def _tell(report: Report) -> None:
             console.print(f"  {line}", markup=False, highlight=False)
     for line in report.broken:
         console.print(f"The chain is BROKEN: {line}", markup=False, highlight=False)
+    for line in report.unfinished:
+        console.print(
+            f"The ledger ends in the midst of what follows of itself: {line}.", markup=False, highlight=False
+        )
     if report.good:
         console.print("Every hash chain holds.")
 

@@ -66,7 +66,8 @@ class Recorded(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What came of it. ``differences`` says where the first ones are, ``broken`` where a chain can't be followed further."""
+    """What came of it. ``differences`` says where the first ones are, ``broken`` where a chain can't be followed further, ``unfinished``
+    where a region ends with somebody's turn not come yet: a ledger that was cut there is as true as one that goes on."""
 
     events: int = 0
     regions: int = 0
@@ -74,6 +75,7 @@ class Report:
     """Decisions by what came of deciding them again."""
     differences: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -116,6 +118,8 @@ class Verifier:
         for region, group in self._open.items():
             if group and region not in self._lost:
                 await self._decide_again(region, group)
+            if region not in self._lost and (waits := awaited(self._chains[region].state)) is not None:
+                self.report.unfinished.append(f"region {region} ends before the turn of {waits}")
         self.report.regions = len(self._open)
         return self.report
 
@@ -142,6 +146,9 @@ class Verifier:
         state, first = chain.state, group[0].entry
         admitted, event = first.meta.submission, first.event
         now, decided_through = state.now, state.decided_through
+        if admitted is not None and awaited(state) is not None:
+            # Somebody's turn was passed over: whoever was decided first may have had the place.
+            return "different"
         if admitted is not None:
             submission = admitted_again(admitted, self._codec)
             now, decided_through = max(state.now, admitted.append_time), admitted.offset
@@ -152,7 +159,7 @@ class Verifier:
             events = gave_up_deciding() if gave_up else decide(state, submission, now, facts, supported)
             if isinstance(event, WindowClosed) and events and isinstance(events[0], WindowClosed):
                 events = _proved(state, event, now, facts)
-        elif isinstance(event, SubmissionResumed) and event.parked in state.parked:
+        elif isinstance(event, SubmissionResumed) and list(state.ready)[:1] == [event.parked]:
             submission = admitted_again(state.parked[event.parked].admitted, self._codec)
             wanted = wanted_facts(state, submission, now)
             facts = await self._opener.open(wanted)
@@ -162,7 +169,11 @@ class Verifier:
                 if _gave_up(group, SubmissionRefused)
                 else resume(state, event.parked, submission, now, facts, supported)
             )
-        elif isinstance(event, ReferralCalled) and (called := state.next_call()) is not None:
+        elif (
+            isinstance(event, ReferralCalled)
+            and not state.ready
+            and (called := state.next_call()) is not None
+        ):
             wanted = wanted_for(state, called)
             facts = await self._opener.open(wanted)
             gave_up = _gave_up(group, ReferralHeld)
@@ -208,6 +219,14 @@ def _proved(state: Region, recorded: WindowClosed, now: int, facts: AllOpened) -
     """The closing of a window as it should stand there, if it is proved; else nothing."""
     again = None if state.policy is None else proved(state, state.policy, now, facts, recorded)
     return [] if again is None else [again]
+
+
+def awaited(state: Region) -> str | None:
+    """Whose turn it is before anything else may be decided, in words."""
+    if state.ready:
+        return f"what was parked at sequence {state.ready[0]}"
+    called = state.next_call()
+    return None if called is None else called.referral
 
 
 def begins(entry: Entry) -> bool:

@@ -1,4 +1,5 @@
-"""A window is verified by its proof: whoever found the assignment and how, and however wrong whoever decides it again is."""
+"""Everything is decided again in the order it must have been, and a window is verified by its proof: whoever found the assignment and how,
+and however wrong whoever decides it again is."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from referral_bus.contracts.ledger import Entry, WindowClosed
+from referral_bus.contracts.ledger import Entry, Event, WindowClosed
+from referral_bus.contracts.services import Unit
 from referral_bus.log.port import Record
 from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
 from referral_bus.sealing.sections import Sealer
 from services.matching.core.assignment import Assignment
-from services.matching.core.decide import AllOpened, WantedFacts, gathering
+from services.matching.core.decide import AllOpened, WantedFacts, call, gathering, wanted_for
+from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.verify import Report, Verifier
 from tests.support.deciding import (
@@ -20,10 +23,16 @@ from tests.support.deciding import (
     OPERATIONS,
     POLICY,
     World,
+    accept,
+    decline,
     offers,
+    outcome,
     policy,
+    report,
     service_of,
     stated_age,
+    unit_of,
+    withdraw,
 )
 
 GATHERING = POLICY.model_copy(update={"version": 2, "window_ms": 10 * MINUTE})
@@ -147,3 +156,94 @@ async def test_a_window_that_names_others_than_it_gathered_is_found_out(gathered
     forged = Entry(entry.meta, fewer)
     gathered.entries[at:] = [(forged, gathered.codec.encode_entry(forged))]
     assert (await verified(gathered)).outcomes["different"] == 1
+
+
+def waiting_for_beds(world: World) -> tuple[str, str]:
+    """Who is served with the only bed, and who waits for it."""
+    world.publish(offers("beds"))
+    served = world.accepted()
+    return served, world.refer(mode="waitlist", number=2)
+
+
+async def test_a_ledger_that_passes_over_who_is_first_in_line_is_found_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, waiting = waiting_for_beds(world)
+    with monkeypatch.context() as forging:
+        forging.setattr(Region, "next_call", lambda _: None)
+        world.send(outcome(served), "shelter")
+        jumped = world.refer(number=3)
+    assert not world.state.referrals[waiting].tasks and world.task(jumped).service == service_of("beds")
+    report = await verified(world)
+    assert not report.good and report.outcomes["different"] == 1 and not report.broken
+
+
+async def test_a_ledger_that_leaves_what_was_parked_unanswered_is_found_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish(offers("beds"))
+    first = world.submission(number=5)
+    world.send(decline(first.referral, 1, "no_capacity"), "shelter")
+    with monkeypatch.context() as forging:
+        forging.setattr(World, "_followed", lambda *_: None)
+        world.send(first, "police", id="s-5")
+        world.send(accept(first.referral), "shelter")
+    report = await verified(world)
+    assert not report.good and report.outcomes["different"] >= 1
+
+
+@pytest.mark.parametrize("others", ["a call before what was parked", "the second before the first"])
+async def test_a_ledger_that_follows_in_another_order_is_found_out(
+    world: World, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    """One place comes free at the moment that two submissions have waited for: both are taken, and then whoever is first in line."""
+    world.publish(offers("beds"))
+    waiting = world.refer(mode="waitlist", number=2)
+    world.send(accept(waiting), "shelter")
+    later = [report("annex", 3, available, world.now + 1) for available in (2, 1)]
+    for said in later:
+        world.send(said, "shelter")
+    line = world.refer(mode="waitlist", number=3)
+    followed = World._followed
+
+    def otherwise(self: World, now: int) -> list[Event] | None:
+        ready = self.state.ready
+        if others.startswith("the second"):
+            ready.rotate(1)
+        elif ready and (called := self.state.next_call()) is not None:
+            return call(self.state, called, now, self.open(wanted_for(self.state, called)))
+        return followed(self, now)
+
+    units = [
+        Unit(unit=unit_of(local), name="places", total=total, available=total - 1)
+        for local, total in (("beds", 1), ("annex", 2))
+    ]
+    monkeypatch.setattr(World, "_followed", otherwise)
+    world.publish(offers("beds", units=units))
+    monkeypatch.undo()
+    assert line in world.state.referrals and not world.state.ready
+    assert not (await verified(world)).good
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_ledger_may_end_before_somebodys_turn_and_it_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, parked: bool
+) -> None:
+    served, waiting = waiting_for_beds(world)
+    first = world.submission(number=5)
+    world.send(withdraw(first.referral), "police")
+    with monkeypatch.context() as cutting:
+        cutting.setattr(World, "_followed", lambda *_: None)
+        if parked:
+            world.send(first, "police", id="s-5")
+        else:
+            world.send(outcome(served), "shelter")
+    checked = await verified(world)
+    whose = f"what was parked at sequence {world.state.ready[0]}" if parked else waiting
+    assert checked.good and checked.unfinished == [f"region north ends before the turn of {whose}"]
+
+
+async def test_a_ledger_whose_last_turn_has_come_is_finished(world: World) -> None:
+    served, _ = waiting_for_beds(world)
+    world.send(outcome(served), "shelter")
+    assert (await verified(world)).unfinished == []
