@@ -195,7 +195,8 @@ def _on_reach(
     ways = WAYS if travel is None else (travel,)
     surely = [furthest[way] for way in ways if way in furthest]
     if not surely:
-        return Answer(0, unknown)
+        # Who goes any distance gets there, wherever the two are.
+        return _NOBODY
     # Who travels how nobody knows goes as far as the least of these for sure, and perhaps as far as the most.
     least = straight_of(min(surely))
     most = straight_of(max(surely)) if len(surely) == len(ways) else None
