@@ -144,7 +144,7 @@ def _part(by: RankBy, part: int, trusted: bool) -> str | None:
         case "language" if part == 1:
             return "no language of the person's is named there, but served"
         case "load":
-            return f"{_percent(part)} of its places in use or held"
+            return f"{_percent(part)} of its places in use, held or in doubt"
         case "freshness" if trusted:
             return f"its count of places is believed {_percent(1000 - part)}"
         case "freshness":

@@ -163,7 +163,7 @@ def test_the_best_are_told_in_order_with_all_that_ranked_them(world: World) -> N
     assert "of 2 services, 2 could take it (policy plain 1)." in first
     best = [line.strip() for line in lines if line.strip()[:2] in ("1.", "2.")]
     assert best[0].startswith(
-        "1. Service half: nothing is unknown, 50 % of its places in use or held, places counted within the hour, lot "
+        "1. Service half: nothing is unknown, 50 % of its places in use, held or in doubt, places counted within the hour, lot "
     )
     assert best[1].startswith("2. Service empty: unknown is the age, 0 % of its places")
 
