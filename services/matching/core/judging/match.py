@@ -300,7 +300,7 @@ class Table:
         if self._candidates >> slot & 1:
             score = rank = tuple([part.of(slot) for part in self._parts])
             if self._policy.bands:
-                rank = tuple([part.rank(slot) for part in self._parts])
+                rank = tuple([part.rank(number) for part, number in zip(self._parts, score, strict=True)])
             unit = freest(self._state, profile)
         else:
             ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)
