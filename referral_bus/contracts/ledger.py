@@ -241,6 +241,9 @@ class Certificate(Part):
     digest: Hash
     drawn_after: Hash | None = None
     """The hash of the event before the decision, with which lots were drawn; None where nothing could be drawn."""
+    in_window: bool = False
+    """It was decided together with the others of its window, and offered to the service that was found for it there. That one stands last
+    in ``best`` where it is not among the best for this referral alone."""
 
 
 class MatchDecided(Event):

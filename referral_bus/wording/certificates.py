@@ -72,15 +72,22 @@ class Scoring(NamedTuple):
 
 
 def match_in_words(
-    certificate: Certificate, found: bool, scoring: Scoring | None, name: Callable[[str], str]
+    certificate: Certificate, service: str | None, scoring: Scoring | None, name: Callable[[str], str]
 ) -> list[str]:
-    """A match, a line a sentence. ``found``: whether a service was. ``scoring``: its policy's, where that is known. ``name`` gives a
-    service's name."""
+    """A match, a line a sentence. ``service``: the one that was found, if any was. ``scoring``: its policy's, where that is known. ``name``
+    gives a service's name."""
     lines = [_considered(certificate)]
-    if not found:
+    if service is None:
         lines.append("No service could take it.")
+    elif certificate.in_window:
+        lines.append(
+            f"It was decided together with the others of its window, which left {name(service)} to it."
+        )
     for rank, judged in enumerate(certificate.best, 1):
-        lines.append(f"{rank}. {name(judged.service)}: {_why(judged, scoring)}")
+        # What a window left may come anywhere behind the best, and then stands last.
+        anywhere = certificate.in_window and judged.service == service and rank == len(certificate.best) > 1
+        place = "Left by the window:" if anywhere else f"{rank}."
+        lines.append(f"{place} {name(judged.service)}: {_why(judged, scoring)}")
     return lines + [f"Near miss: {name(judged.service)}: {_why_not(judged)}" for judged in certificate.misses]
 
 
@@ -137,7 +144,7 @@ def _part(by: RankBy, part: int, trusted: bool) -> str | None:
         case "language" if part == 1:
             return "no language of the person's is named there, but served"
         case "load":
-            return f"{_percent(part)} of its places in use or held"
+            return f"{_percent(part)} of its places in use, held or in doubt"
         case "freshness" if trusted:
             return f"its count of places is believed {_percent(1000 - part)}"
         case "freshness":

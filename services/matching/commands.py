@@ -91,7 +91,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     home: Home = Path(".refbus"),
 ) -> None:
-    """Decide the whole ledger again, from the ledger alone, and check its hash chain. Exit code 1 where anything is not as it was."""
+    """Decide the whole ledger again, from the ledger alone, and check its hash chain. Exit code 1 where anything is not as it was, or where
+    no match could be checked for want of keys."""
     report = asyncio.run(_verify(home))
     if as_json:
         print(json.dumps(_as_json(report), indent=2))
@@ -178,8 +179,10 @@ def _as_json(report: Report) -> dict[str, object]:
         "different": report.outcomes["different"],
         "erased": report.outcomes["erased"],
         "no_key": report.outcomes["no_key"],
+        "no_match_checked": report.no_match_checked,
         "differences": report.differences,
         "broken": report.broken,
+        "unfinished": report.unfinished,
     }
 
 
@@ -188,16 +191,28 @@ def _tell(report: Report) -> None:
     console.print(f"{report.events} events of {report.regions} regions, {outcomes.total()} decisions.")
     console.print(f"{outcomes['same']} came out the same, byte for byte.")
     if outcomes["erased"]:
-        console.print(f"{outcomes['erased']} can't be checked: erased. The persons' keys were destroyed.")
+        console.print(
+            f"{outcomes['erased']} are right in what needs no facts of people whose keys were destroyed; the rest can't be checked: erased."
+        )
     if outcomes["no_key"]:
-        console.print(f"{outcomes['no_key']} can't be checked: this database holds no key for their facts.")
+        console.print(
+            f"{outcomes['no_key']} are right in what needs no facts that this database holds no key for; the rest can't be checked."
+        )
+    if report.no_match_checked:
+        console.print("No match could be checked: of none can the facts be opened.")
+    if not outcomes.total():
+        console.print("Nothing could be checked: there is nothing on the ledger.")
     if outcomes["different"]:
         console.print(f"{outcomes['different']} came out DIFFERENT, the first at:")
         for line in report.differences:
             console.print(f"  {line}", markup=False, highlight=False)
     for line in report.broken:
         console.print(f"The chain is BROKEN: {line}", markup=False, highlight=False)
-    if report.good:
+    for line in report.unfinished:
+        console.print(
+            f"The ledger ends in the midst of what follows of itself: {line}.", markup=False, highlight=False
+        )
+    if not report.broken and not outcomes["different"]:
         console.print("Every hash chain holds.")
 
 

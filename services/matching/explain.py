@@ -177,11 +177,11 @@ def may_read_all(history: History, reader: str | None) -> bool:
 
 
 def _match(history: History, event: MatchDecided, reader: str | None) -> list[str]:
-    certificate, found = event.certificate, event.service is not None
+    certificate = event.certificate
     policy = history.policies.get((certificate.policy, certificate.policy_version))
     scoring = None if policy is None else Scoring(policy.rank_by, bool(policy.trust))
     if may_read_all(history, reader):
-        return match_in_words(certificate, found, scoring, history.name)
+        return match_in_words(certificate, event.service, scoring, history.name)
     return own_in_words(certificate, scoring, history.name, lambda service: history.is_of(service, reader))
 
 

@@ -11,7 +11,6 @@ from referral_bus.contracts.ledger import (
     Judged,
     MatchDecided,
     ReferralAmended,
-    ReferralCalled,
     ReferralOpened,
     ReferralReopened,
     ServiceProposed,
@@ -43,7 +42,6 @@ async def recompute(
     """Each match of a referral, in their order. Raises LogError, KeyStoreError, and LedgerDamaged where the chain breaks."""
     chain = Chain(Region(region))
     sealed: WantedFacts | None = None
-    assigned: str | None = None
     proposed: str | None = None
     async for record, _ in whole_ledger(log, topic):
         if record.key != region.encode():
@@ -53,7 +51,6 @@ async def recompute(
         if begins(entry):
             # Places are judged as they were before the decision, whatever its first events free.
             chain.state.look_at_places()
-            assigned = chain.state.assigned.get(referral) if isinstance(event, ReferralCalled) else None
             proposed = None
         if isinstance(event, ServiceProposed):
             proposed = event.service
@@ -63,7 +60,7 @@ async def recompute(
             if sealed is not None and event.sealed_facts is not None:
                 sealed = sealed._replace(sealed=event.sealed_facts)
         elif isinstance(event, MatchDecided) and event.referral == referral and sealed is not None:
-            yield await _again(chain, entry, event, sealed, assigned, proposed, opener)
+            yield await _again(chain, entry, event, sealed, proposed, opener)
         chain.take(entry, record.value or b"")
 
 
@@ -72,7 +69,6 @@ async def _again(
     entry: Entry,
     recorded: MatchDecided,
     wanted: WantedFacts,
-    assigned: str | None,
     proposed: str | None,
     opener: FactsOpener,
 ) -> Recomputed:
@@ -82,8 +78,5 @@ async def _again(
     if not isinstance(facts, Facts) or policy is None or known is None:
         return Recomputed(recorded, None, b"", facts if isinstance(facts, str) else "unreadable")
     person, tried, now = person_of(facts, known.urgency), state.tried(known), entry.meta.now
-    table = Table(state, policy, person, tried, now, proposed or assigned or known.target)
-    if assigned is not None and not table.served:
-        # The place it was assigned is gone: it was matched like any other.
-        table = Table(state, policy, person, tried, now, known.target)
+    table = Table(state, policy, person, tried, now, proposed or known.target)
     return Recomputed(recorded, [judged(row) for row in table.rows()], table.digest(), None)

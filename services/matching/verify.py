@@ -1,7 +1,8 @@
 """Deciding the ledger again, from the ledger alone: does every event come out the same, byte for byte, and does the chain hold?
 
-Where a person's key was destroyed since, the facts can't be opened and the match that read them can't be decided again: it is counted as
-erased, its place in the chain is still checked, and everything after it is decided from what the ledger says.
+Where a person's key was destroyed since, the facts can't be opened and the match that read them can't be decided again. What doesn't hang
+on them is checked as ever, of a decision about others too as far as it is about them; what does is held against what it could have come to
+for anybody. It is counted as erased if it is right so far, and everything after it is decided from what the ledger says.
 
 A window's assignment is not found again: its recorded prices must prove that none is better. So a solver that errs is found out, this
 version's too, and one that finds another assignment as good is no reason to call an old ledger wrong (decision 0021).
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from referral_bus.contracts.inbox import AdoptReference
@@ -34,6 +36,7 @@ from referral_bus.wire.inbox import admitted_again
 from services.matching.chain import Chain, LedgerDamaged
 from services.matching.core.decide import (
     AllOpened,
+    WantedFacts,
     call,
     decide,
     gave_up_calling,
@@ -48,6 +51,7 @@ from services.matching.core.fold import UnknownEvent
 from services.matching.core.rules import SUPPORTED, UnsupportedRules
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
+from services.matching.in_part import in_part
 
 MOST_SHOWN: Final = 20
 _READ_AT_ONCE: Final = 1000
@@ -66,19 +70,29 @@ class Recorded(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What came of it. ``differences`` says where the first ones are, ``broken`` where a chain can't be followed further."""
+    """What came of it. ``differences`` says where the first ones are, ``broken`` where a chain can't be followed further, ``unfinished``
+    where a region ends with somebody's turn not come yet: a ledger that was cut there is as true as one that goes on."""
 
     events: int = 0
     regions: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     """Decisions by what came of deciding them again."""
+    read_facts: Counter[Outcome] = field(default_factory=Counter)
+    """The same of those alone that read somebody's facts: the matches."""
     differences: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
-        """Whether nothing is different and every chain holds."""
-        return not self.broken and not self.outcomes["different"]
+        """Whether nothing is different, every chain holds, and it was not for want of keys that no match could be decided again."""
+        blind = self.no_match_checked and self.read_facts["no_key"] > 0
+        return not (self.broken or self.outcomes["different"] or blind)
+
+    @property
+    def no_match_checked(self) -> bool:
+        """Whether facts were read, and none of them can be opened now."""
+        return bool(self.read_facts) and not (self.read_facts["same"] or self.read_facts["different"])
 
 
 class Verifier:
@@ -116,6 +130,8 @@ class Verifier:
         for region, group in self._open.items():
             if group and region not in self._lost:
                 await self._decide_again(region, group)
+            if region not in self._lost and (waits := awaited(self._chains[region].state)) is not None:
+                self.report.unfinished.append(f"region {region} ends before the turn of {waits}")
         self.report.regions = len(self._open)
         return self.report
 
@@ -142,40 +158,52 @@ class Verifier:
         state, first = chain.state, group[0].entry
         admitted, event = first.meta.submission, first.event
         now, decided_through = state.now, state.decided_through
+        wanted: list[WantedFacts]
+        again: Callable[[AllOpened], list[Event]]
+        if admitted is not None and awaited(state) is not None:
+            # Somebody's turn was passed over: whoever was decided first may have had the place.
+            return "different"
         if admitted is not None:
             submission = admitted_again(admitted, self._codec)
             now, decided_through = max(state.now, admitted.append_time), admitted.offset
             wanted = wanted_facts(state, submission, now)
-            facts = await self._opener.open(wanted)
             supported = _supported_then(submission, event)
-            gave_up = isinstance(event, SubmissionRefused) and event.reason == "undecidable"
-            events = gave_up_deciding() if gave_up else decide(state, submission, now, facts, supported)
-            if isinstance(event, WindowClosed) and events and isinstance(events[0], WindowClosed):
-                events = _proved(state, event, now, facts)
-        elif isinstance(event, SubmissionResumed) and event.parked in state.parked:
+            if isinstance(event, SubmissionRefused) and event.reason == "undecidable":
+                again = _always(gave_up_deciding())
+            else:
+                again = partial(_decided, state, submission, now, supported, event)
+        elif isinstance(event, SubmissionResumed) and list(state.ready)[:1] == [event.parked]:
             submission = admitted_again(state.parked[event.parked].admitted, self._codec)
             wanted = wanted_facts(state, submission, now)
-            facts = await self._opener.open(wanted)
             supported = _supported_then(submission, event)
-            events = (
-                gave_up_resuming(event.parked)
-                if _gave_up(group, SubmissionRefused)
-                else resume(state, event.parked, submission, now, facts, supported)
-            )
-        elif isinstance(event, ReferralCalled) and (called := state.next_call()) is not None:
+            if _gave_up(group, SubmissionRefused):
+                again = _always(gave_up_resuming(event.parked))
+            else:
+                again = partial(resume, state, event.parked, submission, now, supported=supported)
+        elif (
+            isinstance(event, ReferralCalled)
+            and not state.ready
+            and (called := state.next_call()) is not None
+        ):
             wanted = wanted_for(state, called)
-            facts = await self._opener.open(wanted)
             gave_up = _gave_up(group, ReferralHeld)
-            events = gave_up_calling(called, now) if gave_up else call(state, called, now, facts)
+            again = _always(gave_up_calling(called, now)) if gave_up else partial(call, state, called, now)
         else:
             return "different"
-        again = self._encoded(chain, events, group, admitted, decided_through, now)
-        if again == [recorded.value for recorded in group]:
-            return "same"
+        facts = await self._opener.open(wanted)
+        encoded = partial(
+            self._encoded, chain, group=group, admitted=admitted, decided_through=decided_through, now=now
+        )
+        recorded = [one.value for one in group]
+        outcome: Outcome = "same" if encoded(again(facts)) == recorded else "different"
         gone = {opened for opened in facts.values() if isinstance(opened, str)}
-        if "erased" in gone:
-            return "erased"
-        return "no_key" if "unreadable" in gone else "different"
+        if outcome == "different" and gone:
+            known = in_part(state, now, facts, again, [one.entry.event for one in group])
+            if known is not None and encoded(known.events) == recorded:
+                outcome = "same" if known.wholly else "erased" if "erased" in gone else "no_key"
+        if wanted:
+            self.report.read_facts[outcome] += 1
+        return outcome
 
     def _encoded(
         self,
@@ -204,10 +232,36 @@ class Verifier:
         return values
 
 
+def _decided(
+    state: Region,
+    submission: Received,
+    now: int,
+    supported: frozenset[int],
+    recorded: Event,
+    facts: AllOpened,
+) -> list[Event]:
+    events = decide(state, submission, now, facts, supported)
+    if isinstance(recorded, WindowClosed) and events and isinstance(events[0], WindowClosed):
+        return _proved(state, recorded, now, facts)
+    return events
+
+
+def _always(events: list[Event]) -> Callable[[AllOpened], list[Event]]:
+    return lambda _: events
+
+
 def _proved(state: Region, recorded: WindowClosed, now: int, facts: AllOpened) -> list[Event]:
     """The closing of a window as it should stand there, if it is proved; else nothing."""
     again = None if state.policy is None else proved(state, state.policy, now, facts, recorded)
     return [] if again is None else [again]
+
+
+def awaited(state: Region) -> str | None:
+    """Whose turn it is before anything else may be decided, in words."""
+    if state.ready:
+        return f"what was parked at sequence {state.ready[0]}"
+    called = state.next_call()
+    return None if called is None else called.referral
 
 
 def begins(entry: Entry) -> bool:

@@ -323,7 +323,7 @@ class Doors:
                 drawn_after=None if certificate.drawn_after is None else certificate.drawn_after.hex(),
                 lines=match_in_words(
                     certificate,
-                    event["detail"]["service"] is not None,
+                    event["detail"]["service"],
                     scorings.get((certificate.policy, certificate.policy_version)),
                     lambda service: names.get(service, service),
                 ),

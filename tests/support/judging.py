@@ -17,7 +17,7 @@ def judge_reach(
     limit goes any distance.
     """
     if away is None:
-        return "u"
+        return "y" if travel is not None and travel not in furthest else "u"
     if comes is not None and (away <= comes or comes >= FARTHEST_M):
         return "y"
     if travel is not None:

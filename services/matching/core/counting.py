@@ -23,6 +23,13 @@ def moved_since(unit: Unit, moment: int) -> int:
     return sum(places for at, places in unit.moved if at > moment)
 
 
+def overbooks(unit: Unit, places: int) -> None:
+    """Take it that the provider lets so many more places be promised than there are."""
+    unit.overbook = places
+    # What is not there by any count can't be in doubt.
+    unit.doubted = max(0, unit.doubted + min(0, unit.free))
+
+
 def counted(unit: Unit, total: int, available: int, true_at: int) -> None:
     """Take a count that was true at ``true_at``."""
     unit.taken = max(0, total - available + moved_since(unit, true_at))

@@ -111,7 +111,7 @@ async def test_an_agency_reads_in_sentences_how_its_referral_was_matched_and_nob
         assert match["attempt"] == 1
         assert match["lines"] == [
             "of 3 services, 1 don't serve the age; 2 could take it (policy plain 1).",
-            "1. beds: nothing is unknown, 25 % of its places in use or held, lot 7.",
+            "1. beds: nothing is unknown, 25 % of its places in use, held or in doubt, lot 7.",
             f"Near miss: {flats}: it would take the person if it served the person's age.",
         ]
         assert [shown.data_classes for shown in await world.releases() if "facts" in shown.data_classes]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, TextFact
 from referral_bus.contracts.ledger import Certificate, MatchDecided
 from referral_bus.contracts.reference import Policy, RankBy
+from referral_bus.contracts.services import Unit
 from referral_bus.wire.codec import Codec
 from services.matching.core.judging.eligibility import person_of
 from services.matching.core.judging.match import Table, match, table
@@ -33,6 +34,7 @@ from tests.support.deciding import (
     spoken,
     stated_age,
     stated_area,
+    unit_of,
 )
 
 UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -93,6 +95,36 @@ def test_the_service_counted_last_comes_first(world: World) -> None:
     world.now += 3 * HOUR
     world.send(report("fresh", 1, 1, world.now), "shelter")
     assert best(world) == ["fresh", "stale"]
+
+
+@pytest.mark.parametrize(
+    ("full", "first"), [(0, ["two", "one"]), (1, ["two", "one"]), (3, ["one", "two"]), (5, ["one", "two"])]
+)
+def test_the_count_that_ranks_is_that_of_the_unit_that_would_be_offered(
+    world: World, full: int, first: list[str]
+) -> None:
+    """Two months ago both units of one service were counted, with three places in the second; now the first is counted anew."""
+    ranked_by(world, "freshness")
+    units = [
+        Unit(unit=unit_of(local), name="places", total=5, available=available)
+        for local, available in (("a", 5), ("b", 3))
+    ]
+    world.publish(offers("two", units=units), offers("one", "clinic", total=5))
+    world.now += 60 * DAY
+    world.send(report("a", 5, 5 - full, world.now), "shelter")
+    world.send(report("one", 5, 5, world.now - HOUR), "clinic")
+    assert best(world) == first
+
+
+def test_where_no_unit_has_a_place_the_newest_count_ranks(world: World) -> None:
+    policy_ = ranked_by(world, "freshness")
+    units = [Unit(unit=unit_of(local), name="places", total=5, available=0) for local in ("a", "b")]
+    world.publish(offers("two", units=units))
+    world.now += 60 * DAY
+    world.send(report("b", 5, 0, world.now), "shelter")
+    world.state.look_at_places()
+    assert policy_.rank_by == ["freshness"]
+    assert list(world.state.places.counted.numbers) == [number_counted(world.now)]
 
 
 def test_the_policys_order_decides_between_its_parts(world: World) -> None:

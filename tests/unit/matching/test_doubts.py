@@ -246,6 +246,23 @@ class TestBetweenRegions:
         assert between.task(second).is_taken
         assert [self.free(between, one) for one in ("south", "north", "east")] == [0, 0, 0]
 
+    def test_overbooking_taken_back_while_places_are_in_doubt_costs_no_region_a_place(
+        self, codec: Codec
+    ) -> None:
+        between = Between(codec)
+        beds = lent_out("beds", "south", total=3)
+        more = beds.model_copy(update={"units": [beds.units[0].model_copy(update={"overbook": 2})]})
+        between.publish(more)
+        held = self.offered(between, "north")
+        said = between["south"].refer(number=7)
+        between.say("south", decline(said, 1, "no_capacity"), "shelter")
+        between.flow()
+        between.publish(beds)
+        assert [self.free(between, one) for one in ("south", "north", "east")] == [0, 0, 0]
+        between.say("north", decline(held, 1, "other"), "shelter")
+        between.flow()
+        assert [self.free(between, one) for one in ("south", "north", "east")] == [1, 1, 1]
+
     def test_all_hear_when_the_places_are_offered_again(self, between: Between) -> None:
         referral = self.offered(between, "north")
         between.say("north", decline(referral, 1, "no_capacity"), "shelter")

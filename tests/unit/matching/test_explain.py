@@ -14,12 +14,15 @@ from referral_bus.contracts.ids import task_id, unit_id
 from referral_bus.contracts.ledger import Entry, Judged, MatchDecided, ReferralClosed, TaskCancelled
 from referral_bus.contracts.vocabulary import CancelReason, CloseReason
 from referral_bus.wire.codec import Codec
-from referral_bus.wording.certificates import _why_not
+from referral_bus.wording.certificates import _why_not, match_in_words
 from referral_bus.wording.steps import OUTCOMES, step
 from services.matching.explain import History, NotThere, region_in, sentences, table_lines
 from tests.support.deciding import (
     HOUR,
     HOUSING,
+    MINUTE,
+    OPERATIONS,
+    POLICY,
     World,
     accept,
     decline,
@@ -28,6 +31,7 @@ from tests.support.deciding import (
     of,
     offers,
     outcome,
+    policy,
     retract,
     service_of,
     start,
@@ -159,9 +163,32 @@ def test_the_best_are_told_in_order_with_all_that_ranked_them(world: World) -> N
     assert "of 2 services, 2 could take it (policy plain 1)." in first
     best = [line.strip() for line in lines if line.strip()[:2] in ("1.", "2.")]
     assert best[0].startswith(
-        "1. Service half: nothing is unknown, 50 % of its places in use or held, places counted within the hour, lot "
+        "1. Service half: nothing is unknown, 50 % of its places in use, held or in doubt, places counted within the hour, lot "
     )
     assert best[1].startswith("2. Service empty: unknown is the age, 0 % of its places")
+
+
+def test_who_was_decided_with_others_of_a_window_is_told_so(world: World) -> None:
+    gathering = POLICY.model_copy(update={"version": 2, "window_ms": 10 * MINUTE, "best": 1})
+    world.send(policy(gathering), OPERATIONS)
+    world.publish_in_order("any", "clinic:other")
+    world.send(policy(gathering.model_copy(update={"version": 4, "rank_by": ["load"]})), OPERATIONS)
+    referral = world.refer(urgency="routine")
+    world.tick(world.now + 10 * MINUTE)
+    said = told(world, referral)
+    assert "It was decided together with the others of its window, which left Service any to it." in said
+    assert "1. Service any: nothing is unknown" in said and "named" not in said
+
+
+def test_what_a_window_left_is_told_apart_from_the_best(world: World) -> None:
+    world.publish(offers("any"), offers("other", "clinic"))
+    referral = world.refer()
+    [decided] = [event for event in world.events if isinstance(event, MatchDecided)]
+    last = decided.certificate.best[-1].service
+    alike = decided.certificate.model_copy(update={"in_window": True})
+    lines = match_in_words(alike, last, None, lambda service: service)
+    assert referral and lines[-1].startswith(f"Left by the window: {last}: ")
+    assert lines[-2].startswith("1. ")
 
 
 def test_a_provider_reads_how_its_own_services_were_judged_and_no_others(world: World) -> None:

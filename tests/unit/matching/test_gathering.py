@@ -86,6 +86,46 @@ def test_who_is_left_without_a_place_is_closed_with_a_certificate(gathering: Wor
     assert {event.referral for event in ended} < set(numbers)
 
 
+def certificates(world: World) -> dict[str, MatchDecided]:
+    return {event.referral: event for event in world.events if isinstance(event, MatchDecided)}
+
+
+def test_the_certificate_of_who_was_assigned_judges_all_services(gathering: World) -> None:
+    gathering.publish(offers("third", "pantry", ages={"minimum": 65}))
+    first, second = refer(gathering, 1), refer(gathering, 2, OLD)
+    gathering.tick(gathering.now + 10 * MINUTE)
+    decided = certificates(gathering)[first]
+    shown = decided.certificate
+    assert (shown.considered, shown.in_window, decided.service) == (3, True, service_of("young"))
+    assert [(one.criterion, one.services) for one in shown.eliminated] == [("age", 1)]
+    assert {one.service for one in shown.best} == {service_of("young"), service_of("any")}
+    assert [one.service for one in shown.misses] == [service_of("third")]
+    assert certificates(gathering)[second].certificate.in_window
+
+
+@pytest.mark.parametrize("best", [1, 2, 20])
+def test_the_certificate_shows_what_was_assigned_last_where_it_is_not_among_the_best(
+    world: World, best: int
+) -> None:
+    world.send(policy(GATHERING.model_copy(update={"best": best, "rank_by": ["load"]})), OPERATIONS)
+    locals_ = [f"s{number:02}" for number in range(25)]
+    world.publish(*(offers(local, total=100, available=100 - n) for n, local in enumerate(locals_)))
+    name = refer(world, 1)
+    given = service_of(locals_[-1])
+    events = call(
+        world.state, Call(name, given), world.now, world.open(wanted_for(world.state, Call(name, given)))
+    )
+    assert not any(event.certificate.in_window for event in events if isinstance(event, MatchDecided))
+    world.state.assigned[name] = given
+    _, decided, offered = call(
+        world.state, Call(name, given), world.now, world.open(wanted_for(world.state, Call(name, given)))
+    )
+    assert isinstance(decided, MatchDecided) and isinstance(offered, OfferMade)
+    assert decided.service == offered.service == given
+    shown = [one.service for one in decided.certificate.best]
+    assert shown == [*map(service_of, locals_[: min(best, 19)]), given]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_offers_are_made_as_the_window_was_assigned_whatever_the_lots_and_the_order(
     codec: Codec, seed: int

@@ -177,6 +177,8 @@ def test_who_goes_a_quarter_of_the_way_round_the_world_goes_anywhere() -> None:
 
 def test_a_way_without_a_limit_goes_any_distance() -> None:
     assert judge_reach(10_000_000, "transit", None, limits(REACH, "crisis")) == "y"
+    assert judge_reach(None, "transit", None, limits(REACH, "crisis")) == "y", "wherever that is"
+    assert judge_reach(None, None, None, limits(REACH, "crisis")) == "u"
     assert judge_reach(10_000_000, None, None, limits(REACH, "crisis")) == "u"
     assert judge_reach(10_000_000, None, None, limits(REACH, "urgent")) == "y"
 

@@ -132,7 +132,9 @@ PEOPLE = st.builds(
             PlaceFact(status="stated", latitude=-MICRO, longitude=MICRO),
         ]
     ),
-    travel=st.sampled_from([TravelFact(), TravelFact(status="stated", value="walk")]),
+    travel=st.sampled_from(
+        [TravelFact(), *(TravelFact(status="stated", value=way) for way in ("walk", "transit"))]
+    ),
     traits=st.sampled_from(
         [[], [TraitAnswer(trait="veteran", answer="yes")], [TraitAnswer(trait="veteran", answer="no")]]
     ),
@@ -222,7 +224,8 @@ def _row(
     ruled_out = noes[0] if noes else "certainty" if uncertain else None if free else "capacity"
     met = [one for one in found if one is not None]
     confidence, mapping = min(met, key=lambda one: (one[0], one[1] or ""))
-    hours_old = NOW // HOUR - max(unit.counted_at for unit in units) // HOUR
+    counted = max(free, key=lambda unit: unit.free).counted_at if free else max(u.counted_at for u in units)
+    hours_old = NOW // HOUR - counted // HOUR
     trusted = next((step.thousandths for step in reversed(TRUST) if hours_old >= step.hours), 1000)
     languages = circumstances_of(facts).languages or ()
     score = {

@@ -1,17 +1,31 @@
-"""A window is verified by its proof: whoever found the assignment and how, and however wrong whoever decides it again is."""
+"""Everything is decided again in the order it must have been, and a window is verified by its proof: whoever found the assignment and how,
+and however wrong whoever decides it again is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 
 import pytest
 
-from referral_bus.contracts.ledger import Entry, WindowClosed
+from referral_bus.contracts.ledger import (
+    Entry,
+    Event,
+    MatchDecided,
+    OfferMade,
+    ReferralOpened,
+    ReferralWaitlisted,
+    ServicePublished,
+    WindowClosed,
+)
+from referral_bus.contracts.services import Unit
 from referral_bus.log.port import Record
 from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
 from referral_bus.sealing.sections import Sealer
+from referral_bus.wire.codec import Codec
 from services.matching.core.assignment import Assignment
-from services.matching.core.decide import AllOpened, WantedFacts, gathering
+from services.matching.core.decide import AllOpened, WantedFacts, call, gathering, wanted_for
+from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.verify import Report, Verifier
 from tests.support.deciding import (
@@ -20,11 +34,20 @@ from tests.support.deciding import (
     OPERATIONS,
     POLICY,
     World,
+    accept,
+    decline,
+    of,
     offers,
+    outcome,
     policy,
+    report,
     service_of,
     stated_age,
+    subject_of,
+    unit_of,
+    withdraw,
 )
+from tests.support.lives import Lives
 
 GATHERING = POLICY.model_copy(update={"version": 2, "window_ms": 10 * MINUTE})
 OLD = HOUSING.model_copy(update={"age": stated_age(70)})
@@ -147,3 +170,232 @@ async def test_a_window_that_names_others_than_it_gathered_is_found_out(gathered
     forged = Entry(entry.meta, fewer)
     gathered.entries[at:] = [(forged, gathered.codec.encode_entry(forged))]
     assert (await verified(gathered)).outcomes["different"] == 1
+
+
+def waiting_for_beds(world: World) -> tuple[str, str]:
+    """Who is served with the only bed, and who waits for it."""
+    world.publish(offers("beds"))
+    served = world.accepted()
+    return served, world.refer(mode="waitlist", number=2)
+
+
+async def test_a_ledger_that_passes_over_who_is_first_in_line_is_found_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, waiting = waiting_for_beds(world)
+    with monkeypatch.context() as forging:
+        forging.setattr(Region, "next_call", lambda _: None)
+        world.send(outcome(served), "shelter")
+        jumped = world.refer(number=3)
+    assert not world.state.referrals[waiting].tasks and world.task(jumped).service == service_of("beds")
+    report = await verified(world)
+    assert not report.good and report.outcomes["different"] == 1 and not report.broken
+
+
+async def test_a_ledger_that_leaves_what_was_parked_unanswered_is_found_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish(offers("beds"))
+    first = world.submission(number=5)
+    world.send(decline(first.referral, 1, "no_capacity"), "shelter")
+    with monkeypatch.context() as forging:
+        forging.setattr(World, "_followed", lambda *_: None)
+        world.send(first, "police", id="s-5")
+        world.send(accept(first.referral), "shelter")
+    report = await verified(world)
+    assert not report.good and report.outcomes["different"] >= 1
+
+
+@pytest.mark.parametrize("others", ["a call before what was parked", "the second before the first"])
+async def test_a_ledger_that_follows_in_another_order_is_found_out(
+    world: World, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    """One place comes free at the moment that two submissions have waited for: both are taken, and then whoever is first in line."""
+    world.publish(offers("beds"))
+    waiting = world.refer(mode="waitlist", number=2)
+    world.send(accept(waiting), "shelter")
+    later = [report("annex", 3, available, world.now + 1) for available in (2, 1)]
+    for said in later:
+        world.send(said, "shelter")
+    line = world.refer(mode="waitlist", number=3)
+    followed = World._followed
+
+    def otherwise(self: World, now: int) -> list[Event] | None:
+        ready = self.state.ready
+        if others.startswith("the second"):
+            ready.rotate(1)
+        elif ready and (called := self.state.next_call()) is not None:
+            return call(self.state, called, now, self.open(wanted_for(self.state, called)))
+        return followed(self, now)
+
+    units = [
+        Unit(unit=unit_of(local), name="places", total=total, available=total - 1)
+        for local, total in (("beds", 1), ("annex", 2))
+    ]
+    monkeypatch.setattr(World, "_followed", otherwise)
+    world.publish(offers("beds", units=units))
+    monkeypatch.undo()
+    assert line in world.state.referrals and not world.state.ready
+    assert not (await verified(world)).good
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_ledger_may_end_before_somebodys_turn_and_it_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, parked: bool
+) -> None:
+    served, waiting = waiting_for_beds(world)
+    first = world.submission(number=5)
+    world.send(withdraw(first.referral), "police")
+    with monkeypatch.context() as cutting:
+        cutting.setattr(World, "_followed", lambda *_: None)
+        if parked:
+            world.send(first, "police", id="s-5")
+        else:
+            world.send(outcome(served), "shelter")
+    checked = await verified(world)
+    whose = f"what was parked at sequence {world.state.ready[0]}" if parked else waiting
+    assert checked.good and checked.unfinished == [f"region north ends before the turn of {whose}"]
+
+
+async def test_a_ledger_whose_last_turn_has_come_is_finished(world: World) -> None:
+    served, _ = waiting_for_beds(world)
+    world.send(outcome(served), "shelter")
+    assert (await verified(world)).unfinished == []
+
+
+def forged(world: World, at: int, event: Event | None) -> None:
+    """Another event in place of one, or none, and a chain that holds all the same."""
+    events = [(entry, entry.event) for entry, _ in world.entries]
+    changed = [*events[:at], *([] if event is None else [(events[at][0], event)]), *events[at + 1 :]]
+    world.entries.clear()
+    hash_ = bytes(32)
+    for number, (entry, said) in enumerate(changed, 1):
+        meta = entry.meta.model_copy(update={"sequence": number, "prev_hash": hash_})
+        value = world.codec.encode_entry(Entry(meta, said))
+        world.entries.append((Entry(meta, said), value))
+        hash_ = sha256(value).digest()
+
+
+def at_the(world: World, kind: type[Event], which: int = -1) -> int:
+    """Where an event of a kind stands."""
+    return [n for n, event in enumerate(world.events) if isinstance(event, kind)][which]
+
+
+async def outcomes(world: World) -> dict[str, int]:
+    """What came of it, but for what is broken behind the event that was forged."""
+    return dict((await verified(world)).outcomes)
+
+
+async def test_what_an_erased_person_asked_for_is_checked_as_far_as_it_needs_no_facts(world: World) -> None:
+    world.publish(offers("beds"), offers("full", "clinic", available=0))
+    world.refer()
+    world.destroyed[subject_of(1)] = 0
+    assert await outcomes(world) == {"same": 9, "erased": 1}
+    opened, decided, offered = world.events[-3:]
+    assert isinstance(opened, ReferralOpened) and isinstance(decided, MatchDecided)
+    assert isinstance(offered, OfferMade)
+    elsewhere = {"service": service_of("full"), "unit": unit_of("full"), "provider": "clinic"}
+    wrong: list[tuple[int, Event | None]] = [
+        (-3, opened.model_copy(update={"agency": "hospital"})),
+        (-2, decided.model_copy(update={"attempt": 2})),
+        (-2, decided.model_copy(update={"service": None})),
+        (-1, None),
+        (-1, offered.model_copy(update={"provider": "clinic"})),
+        (-1, offered.model_copy(update=elsewhere)),
+    ]
+    kept = list(world.entries)
+    for place, event in wrong:
+        world.entries[:] = kept
+        forged(world, len(kept) + place, event)
+        assert (await outcomes(world)).get("different") == 1, (place, event)
+
+
+async def test_an_erased_persons_decision_that_read_no_facts_is_checked_whole(gathered: World) -> None:
+    gathered.destroyed[subject_of(1)] = gathered.destroyed[subject_of(2)] = 0
+    assert set(await outcomes(gathered)) == {"same"}
+
+
+async def test_a_window_is_checked_for_the_others_where_one_of_it_was_forgotten(gathered: World) -> None:
+    """A third, who is old too, came last and has no place, was forgotten."""
+    gathered.now += 2 * MINUTE
+    gathered.refer(OLD, number=3, urgency="routine")
+    gathered.tick(gathered.now + 10 * MINUTE)
+    gathered.destroyed[subject_of(3)] = 0
+    kept, event = list(gathered.entries), closed(gathered)
+    assert "different" not in await outcomes(gathered)
+    young, any_ = service_of("young"), service_of("any")
+    assert [one.service for one in event.placements] == [young, any_, None]
+    for services in (
+        [any_, young, None],
+        [None, any_, None],
+        [young, None, None],
+        [young, any_, any_],
+        [young, any_, service_of("nowhere")],
+        [young, any_],
+    ):
+        placements = [
+            one.model_copy(update={"service": service})
+            for one, service in zip(event.placements, services, strict=False)
+        ]
+        gathered.entries[:] = kept[: at_the(gathered, WindowClosed) + 1]
+        forged(gathered, len(gathered.entries) - 1, event.model_copy(update={"placements": placements}))
+        assert (await outcomes(gathered)).get("different") == 1, services
+        gathered.entries[:] = kept
+
+
+async def test_a_publication_is_checked_for_those_who_line_up_and_were_not_forgotten(world: World) -> None:
+    world.publish(offers("beds"))
+    world.accepted(number=9)
+    for number in (1, 2, 3):
+        world.refer(mode="waitlist", number=number)
+    world.publish(offers("more", "clinic", available=0))
+    world.destroyed[subject_of(2)] = 0
+    first = at_the(world, ServicePublished) + 1
+    kept = world.entries[: first + 3]
+    assert (await verified(world)).good and (await outcomes(world))["erased"] >= 1
+    last = world.events[first + 2]
+    assert isinstance(last, ReferralWaitlisted)
+    for place, event, good in [
+        (first + 1, None, True),
+        (first, None, False),
+        (first + 1, last.model_copy(update={"referral": of(number=2), "services": []}), False),
+        (first + 2, last.model_copy(update={"referral": of(number=2)}), False),
+    ]:
+        world.entries[:] = kept
+        forged(world, place, event)
+        assert (await verified(world)).good is good, (place, event)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+async def test_whoever_is_forgotten_of_whatever_life_nothing_is_called_wrong(
+    codec: Codec, seed: int, windows: bool
+) -> None:
+    lives = Lives(codec, seed, windows=windows)
+    lives.steps(250)
+    world = lives.world
+    subjects = sorted({event.subject for event in world.events if isinstance(event, ReferralOpened)})
+    for one in subjects[seed % 2 :: 2]:
+        world.destroyed[one] = 0
+    for event in world.events:
+        if isinstance(event, ReferralOpened) and event.sealed_facts[0] % 7 == 0:
+            world.unreadable.add(event.sealed_facts)
+    report = await verified(world)
+    assert report.good, report
+    assert report.outcomes["erased"] > 5 and not report.unfinished
+
+
+async def test_a_ledger_of_which_no_match_can_be_decided_again_for_want_of_keys_is_not_called_good(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    world.refer()
+    assert not (await verified(world)).no_match_checked
+    opened = world.events[at_the(world, ReferralOpened)]
+    assert isinstance(opened, ReferralOpened)
+    world.unreadable.add(opened.sealed_facts)
+    checked = await verified(world)
+    assert checked.no_match_checked and not checked.good and not checked.outcomes["different"]
+    world.destroyed[opened.subject] = 0
+    checked = await verified(world)
+    assert checked.no_match_checked and checked.good, "nobody can have those keys any more"

@@ -7,7 +7,7 @@ from typing import Any
 
 from referral_bus.contracts.facts import Facts, Need, NumberFact
 from referral_bus.contracts.ledger import GENESIS_HASH
-from referral_bus.contracts.reference import Policy, RankBy
+from referral_bus.contracts.reference import Bands, Policy, RankBy
 from referral_bus.contracts.services import AgeRange, ServiceDefinition
 from referral_bus.contracts.services import Unit as Places
 from services.matching.core.assignment import assign, is_optimal
@@ -118,6 +118,17 @@ def test_load_counts_for_nothing_where_the_policy_does_not_name_it_before_the_lo
         state = region(("one", 3, {}), ("two", 3, {}))
         asked = problem(window(state, by, 30, 30), by, state.units, GENESIS_HASH)
         assert asked.places == {"sv-here-one": [0] * 3, "sv-here-two": [0] * 3}
+
+
+def test_places_in_doubt_count_as_load_in_a_window_as_they_do_for_one_referral() -> None:
+    by = policy("load", "lottery").model_copy(update={"bands": [Bands(by="load", starts=[800])]})
+    state = region(("one", 20, {}), ("two", 20, {}))
+    state.units["un-here-one"].doubted = 10
+    state.units["un-here-two"].taken = 10
+    asked = problem(window(state, by, 30), by, state.units, GENESIS_HASH)
+    steps = {service: [price // max(prices) for price in prices] for service, prices in asked.places.items()}
+    # At 800 thousandths, which is sixteen of twenty, the next place is a band higher.
+    assert steps == {"sv-here-one": [0] * 6 + [1] * 4, "sv-here-two": [0] * 6 + [1] * 4}
 
 
 def test_who_has_waited_longest_is_left_out_last_whatever_the_lots() -> None:

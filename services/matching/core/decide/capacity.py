@@ -14,7 +14,7 @@ from referral_bus.contracts.ledger import (
     ServicePublished,
 )
 from referral_bus.contracts.services import ServiceDefinition
-from services.matching.core.counting import counted, counted_at, moved_since
+from services.matching.core.counting import counted, counted_at, moved_since, overbooks
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.lines import lined_up
 from services.matching.core.decide.rooms import offered, to_others
@@ -123,8 +123,10 @@ def _published(state: Region, definition: ServiceDefinition, now: int) -> list[E
     events: list[Event] = [ServicePublished(definition=definition, told=sorted(told))]
     for described in {unit.unit: unit for unit in definition.units}.values():
         taken = described.total - described.available
-        unit = state.units.get(described.unit) or Unit(
+        known = state.units.get(described.unit) or Unit(
             described.unit, definition.service, described.total, taken, 0, counted_at(described, now)
         )
-        events += to_others(state, definition, replace(unit, overbook=described.overbook), unit.counted_at)
+        after = replace(known)
+        overbooks(after, described.overbook)
+        events += to_others(state, definition, after, after.counted_at)
     return events

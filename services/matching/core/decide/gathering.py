@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -46,6 +47,42 @@ def proved(
     prices = {one.service: int(one.price) for one in recorded.prices}
     found = Assignment(tuple([services.get(name) for name in among]), prices)
     return _closed(state, among, found) if is_optimal(found, *asked) else None
+
+
+def possible(state: Region, policy: Policy, now: int, facts: AllOpened, recorded: WindowClosed) -> bool:
+    """Whether it may be the best assignment, as far as that can be told where some facts are gone: nobody is left out, taken in by a
+    service or given a place that is not there for any reason but theirs. What its prices are reckoned in hangs on everybody's facts, so
+    they prove nothing any more."""
+    if [one.referral for one in recorded.placements] != state.window:
+        return False
+    names = [one.service for one in recorded.prices]
+    if names != sorted(set(names)) or any(int(one.price) < 0 for one in recorded.prices):
+        return False
+    given = Counter(one.service for one in recorded.placements if one.service is not None)
+    if any(many > _free(state, service) for service, many in given.items()):
+        return False
+    for placement in recorded.placements:
+        name, service = placement.referral, placement.service
+        opened, known = facts.get(name), state.referrals[name]
+        if isinstance(opened, Facts):
+            rows = table(state, policy, person_of(opened, known.urgency), known.tried, now)
+            takes = {row.profile.service for row in rows if row.unit is not None}
+            if service is None and any(given[one] < _free(state, one) for one in takes):
+                return False
+            if service is not None and service not in takes:
+                return False
+        elif service is not None and name not in facts:
+            # Nobody could open these when the window closed.
+            return False
+    return True
+
+
+def _free(state: Region, service: str) -> int:
+    """How many places an active service has."""
+    if not state.catalogue.is_active(service):
+        return 0
+    profile = state.catalogue.profile(state.catalogue.slot(service))
+    return sum(max(0, state.units[unit].free) for unit in profile.units)
 
 
 def _asked(state: Region, policy: Policy, now: int, facts: AllOpened) -> tuple[list[str], Problem]:

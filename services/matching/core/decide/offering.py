@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from referral_bus.contracts.facts import Facts
@@ -54,20 +53,18 @@ def next_offers(
     if left <= 0:
         return closing(state, name, known, "revoked", "offers_exhausted")
     width = min(known.protocol.broadcast_width, left) if known.mode == "broadcast" else 1
-    find = partial(
-        match,
+    found = match(
         state,
         state.policy,
         name,
         opened,
         state.tried(known),
         now,
+        known.target,
         urgency=known.urgency,
         most=width,
+        assigned=assigned,
     )
-    found = find(only=assigned or known.target)
-    if assigned is not None and not found.best:
-        found = find(only=known.target)
     if found.best:
         return offers(state, name, known, found, width, now)
     decided = _decided(name, known, found)

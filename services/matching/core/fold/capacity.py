@@ -9,7 +9,7 @@ from referral_bus.contracts.ledger import (
     Meta,
     ServicePublished,
 )
-from services.matching.core.counting import counted, counted_at
+from services.matching.core.counting import counted, counted_at, overbooks
 from services.matching.core.fold.submissions import wake
 from services.matching.core.state import Due, Region, Unit
 
@@ -44,9 +44,7 @@ def published(state: Region, meta: Meta, event: ServicePublished) -> None:
                 described.unit, definition.service, described.total, taken, 0, counted_at(described, meta.now)
             )
             state.units[described.unit] = unit
-        unit.overbook = described.overbook
-        # What is not there by any count can't be in doubt.
-        unit.doubted = max(0, unit.doubted + min(0, unit.free))
+        overbooks(unit, described.overbook)
     state.catalogue.put(definition)
     for name in dict.fromkeys(unit.unit for unit in definition.units):
         wake(state, name)

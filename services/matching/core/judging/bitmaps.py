@@ -6,7 +6,9 @@ A number of each service is a column of such sets, its planes: plane ``n`` has t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -59,6 +61,45 @@ def planes_of(numbers: Iterable[tuple[int, int]]) -> list[int]:
             planes[lowest.bit_length() - 1] |= members_
             number ^= lowest
     return planes
+
+
+class Numbers(NamedTuple):
+    """A number of each service of a set: of ``sets`` that have the same one, and of ``each`` other by its slot. Of the rest it is 0."""
+
+    sets: Sequence[tuple[int, int]]
+    each: Mapping[int, int]
+
+    def of(self, slot: int) -> int:
+        """The number of the one in a slot."""
+        number = self.each.get(slot)
+        if number is None:
+            number = next((number for services, number in self.sets if services >> slot & 1), 0)
+        return number
+
+    def planes(self) -> list[int]:
+        planes = planes_of(self.sets)
+        if not self.each:
+            return planes
+        having: list[list[int]] = [[] for _ in range(max(self.each.values()).bit_length())]
+        for slot, number in self.each.items():
+            for place in _ones(number):
+                having[place].append(slot)
+        planes += [0] * (len(having) - len(planes))
+        for place, slots in enumerate(having):
+            planes[place] |= made_of(slots)
+        return planes
+
+    def in_bands(self, starts: Sequence[int]) -> Numbers:
+        """Each number's band: how many of the ``starts`` are no larger."""
+        return Numbers(
+            [(services, bisect_right(starts, number)) for services, number in self.sets],
+            {slot: bisect_right(starts, number) for slot, number in self.each.items()},
+        )
+
+
+@lru_cache(maxsize=2048)
+def _ones(number: int) -> tuple[int, ...]:
+    return tuple(members(number))
 
 
 def numbering(planes: Sequence[int]) -> Callable[[int], int]:

@@ -56,13 +56,14 @@ class Way(NamedTuple):
 class Distances:
     """How far it is from the person to services. Each is reckoned once, when it is asked for."""
 
-    __slots__ = ("_catalogue", "_facts", "_lines", "_person")
+    __slots__ = ("_catalogue", "_facts", "_lines", "_person", "_reckoned")
 
     def __init__(self, catalogue: Catalogue, facts: Facts) -> None:
         self._catalogue = catalogue
         self._facts = facts
         self._person: Travelling | None = None
         self._lines: dict[int, int] = {}
+        self._reckoned = 0
 
     @property
     def person(self) -> Travelling:
@@ -80,17 +81,20 @@ class Distances:
         at, lines = self.person.point, self._lines
         if at is None:
             return {}
-        reached, found = self._catalogue.reached, {}
-        for slot in members(among):
-            line = lines.get(slot)
-            if line is None:
-                points = reached[slot].points
-                line = straight(at, points[0])
-                for other in points[1:]:
-                    line = min(line, straight(at, other))
-                lines[slot] = line
-            found[slot] = line
-        return found
+        new = without(among, self._reckoned)
+        self._reckoned |= new
+        reached = self._catalogue.reached
+        x, y, z = at
+        for slot in members(new):
+            points = reached[slot].points
+            # As :func:`straight` does, without the call: there are some sixty to a match.
+            east, north, up = points[0]
+            east, north, up = east - x, north - y, up - z
+            line = east * east + north * north + up * up
+            if len(points) > 1:
+                line = min([line, *[straight(at, other) for other in points[1:]]])
+            lines[slot] = line
+        return lines if among == self._reckoned else {slot: lines[slot] for slot in members(among)}
 
     def to(self, slot: int) -> int | None:
         """Metres; None where that is not known."""
@@ -195,7 +199,8 @@ def _on_reach(
     ways = WAYS if travel is None else (travel,)
     surely = [furthest[way] for way in ways if way in furthest]
     if not surely:
-        return Answer(0, unknown)
+        # Who goes any distance gets there, wherever the two are.
+        return _NOBODY
     # Who travels how nobody knows goes as far as the least of these for sure, and perhaps as far as the most.
     least = straight_of(min(surely))
     most = straight_of(max(surely)) if len(surely) == len(ways) else None

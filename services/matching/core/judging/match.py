@@ -36,6 +36,9 @@ from services.matching.core.state import Region, Unit
 MOST_WAITED_FOR: Final = 1000
 """Services one referral waits for at once."""
 
+MOST_SHOWN: Final = 20
+"""Services a certificate shows as the best."""
+
 _CRITERIA_AT: Final = JUDGED.index("criteria")
 _REMEMBERED: Final = 20_000
 """What certificates say over and over is made once: so many of each kind of it, a few MB."""
@@ -91,21 +94,30 @@ def match(
     *,
     urgency: Urgency,
     most: int = 1,
+    assigned: str | None = None,
 ) -> Match:
     """Find the best services with a free place among those that were not tried, or ``only`` the one that is named: ``most`` of them, or as
-    many as the certificate shows if that is more. Reads only the state and what it is given."""
+    many as the certificate shows if that is more; or the one that the referral was ``assigned`` in its window, if that could take it still.
+    Reads only the state and what it is given."""
     state.look_at_places()
     judged_ones = Table(state, policy, person_of(facts, urgency), tried, now, only)
-    candidates = judged_ones.best(lottery(policy.seed, state.last_hash, referral), most)
+    draw = lottery(policy.seed, state.last_hash, referral)
+    candidates = judged_ones.best(draw, most)
+    shown, assignment = candidates[: policy.best], judged_ones.candidate(assigned, draw)
+    if assignment is not None:
+        if assignment not in shown:
+            shown = [*shown[: MOST_SHOWN - 1], assignment]
+        candidates = [assignment]
     certificate = Certificate(
         policy=policy.policy,
         policy_version=policy.version,
         considered=len(state.catalogue),
         eliminated=[_eliminated_by(name, services) for name, services in judged_ones.eliminated()],
-        best=[judged(drawn.row, drawn.lot) for drawn in candidates[: policy.best]],
+        best=[judged(drawn.row, drawn.lot) for drawn in shown],
         misses=[judged(row) for row in judged_ones.nearest_misses()],
         digest=judged_ones.digest(),
         drawn_after=state.last_hash if candidates else None,
+        in_window=assignment is not None,
     )
     best = [Found(row.profile, row.unit.unit) for _, _, row in candidates if row.unit is not None]
     return Match(best, [] if best else judged_ones.full(), certificate)
@@ -173,11 +185,6 @@ class Table:
         ruled_out += [("capacity", without(left ^ free, uncertain)), (NOT_SCREENED, uncertain)]
         return without(free, uncertain)
 
-    @property
-    def served(self) -> bool:
-        """Whether any service could take the person."""
-        return bool(self._candidates)
-
     def best(self, draw: Callable[[str], int], most: int = 1) -> list[Drawn]:
         """The policy's best candidates in order, or ``most`` if that is more. Lots are drawn only for those whose ranks are good enough to
         be among them."""
@@ -192,6 +199,11 @@ class Table:
             drawn += [self._drawn(slot, draw) for _, slot in lots[: most - len(drawn)]]
         drawn.sort(key=itemgetter(0, 1))
         return drawn
+
+    def candidate(self, service: str | None, draw: Callable[[str], int]) -> Drawn | None:
+        """The service with its lot, if it could take the person."""
+        found = self._candidates & self._state.catalogue.set_of([service] if service is not None else [])
+        return self._drawn(found.bit_length() - 1, draw) if found else None
 
     def nearest_misses(self) -> list[Row]:
         """Those that the fewest criteria rule out, then those with the least unknown, then those published first."""
@@ -288,7 +300,7 @@ class Table:
         if self._candidates >> slot & 1:
             score = rank = tuple([part.of(slot) for part in self._parts])
             if self._policy.bands:
-                rank = tuple([part.rank(slot) for part in self._parts])
+                rank = tuple([part.rank(number) for part, number in zip(self._parts, score, strict=True)])
             unit = freest(self._state, profile)
         else:
             ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)

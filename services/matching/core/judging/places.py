@@ -1,8 +1,8 @@
 """How full every service is, of all services at once, and how far that can be trusted.
 
 Whoever changes a place says so, and the numbers are made anew before they are looked at. By service, in the order of slots: whether a place
-is free; load; when its places were counted; how reliably it answers. The same lines make the digest, in blocks, so that a change costs
-no more than its block.
+is free; load; when the places that would be offered were counted; how reliably it answers. The same lines make the digest, in blocks, so
+that a change costs no more than its block.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Places:
         self.free = 0
         self.load = Column()
         self.counted = Column()
-        """The latest count of each service (:func:`number_counted`)."""
+        """The count of each service's unit that has the most free places, which is the one that is offered; the latest of all where none is
+        free (:func:`number_counted`)."""
         self.unreliability = Column()
         self._changed: set[str] = set()
         self._lines: list[bytes] = []
@@ -102,17 +103,19 @@ class Places:
         catalogue.renewed.clear()
 
     def _put(self, slot: int, service: str, units: Sequence[Counted], answered: Reliability) -> None:
-        total = used = counted_at = 0
-        free = False
+        total = used = latest = offered = most = 0
         for unit in units:
             in_use = unit.taken + unit.held + unit.doubted
             total += unit.total
             used += in_use
-            counted_at = max(counted_at, unit.counted_at)
-            free = free or unit.total + unit.overbook > in_use
+            latest = max(latest, unit.counted_at)
+            left = unit.total + unit.overbook - in_use
+            if left > most:
+                most, offered = left, unit.counted_at
+        free = most > 0
         if free is not bool(self.free >> slot & 1):
             self.free ^= 1 << slot
-        full, counted = load(used, total), number_counted(counted_at)
+        full, counted = load(used, total), number_counted(offered if free else latest)
         self.load.put(slot, full)
         self.counted.put(slot, counted)
         unreliable = unreliability(answered)

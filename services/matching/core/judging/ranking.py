@@ -17,8 +17,8 @@ from referral_bus.contracts.reference import Policy, RankBy
 from referral_bus.contracts.vocabularies import SURE
 from services.matching.core.judging.bitmaps import (
     Column,
+    Numbers,
     at_most,
-    made_of,
     numbering,
     planes_of,
     tally,
@@ -45,15 +45,19 @@ class Part(NamedTuple):
     """The planes of each number's band, where it is compared in bands."""
     by_person: bool = False
     """Whether it says something of services and person that neither verdicts nor places do."""
+    numbers: Numbers | None = None
+    """What the planes were made of, where bands are sooner made of that."""
+    starts: Sequence[int] = ()
+    """Where its bands begin."""
 
     @property
     def compared(self) -> Sequence[int]:
         """The planes that decide who comes first."""
         return self.planes if self.bands is None else self.bands
 
-    def rank(self, slot: int) -> int:
-        """The number by which the one in a slot is compared."""
-        return self.of(slot) if self.bands is None else numbering(self.bands)(slot)
+    def rank(self, number: int) -> int:
+        """The number by which the one whose score has this number is compared."""
+        return number if self.bands is None else bisect_right(self.starts, number)
 
 
 class Ranked(NamedTuple):
@@ -78,7 +82,11 @@ def parts(ranked: Ranked) -> list[Part]:
 
 
 def _in_bands(part: Part, starts: Sequence[int] | None, among: int) -> Part:
-    return part if starts is None else part._replace(bands=_bands_of(part.planes, starts, among))
+    if starts is None:
+        return part
+    numbers = part.numbers
+    bands = _bands_of(part.planes, starts, among) if numbers is None else numbers.in_bands(starts).planes()
+    return part._replace(bands=bands, starts=starts)
 
 
 def _bands_of(planes: Sequence[int], starts: Sequence[int], among: int) -> list[int]:
@@ -147,7 +155,7 @@ def _wait(ranked: Ranked) -> Part:
     numbers = [(without(candidates, catalogue.telling), UNKNOWN)]
     for services, opens in catalogue.opens(candidates, minute):
         numbers.append((services, NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS))
-    return _part(planes_of(numbers), by_person=True)
+    return _of_numbers(Numbers(numbers, {}))
 
 
 def _reach(ranked: Ranked) -> Part:
@@ -155,16 +163,15 @@ def _reach(ranked: Ranked) -> Part:
     distances, candidates = ranked.judgement.distances, ranked.candidates
     known = distances.known(candidates)
     near = without(known, ranked.catalogue.remote)
-    as_far: dict[int, list[int]] = {}
+    as_far: dict[int, int] = {}
     steps = _steps()
     for slot, line in distances.lines(near).items():
         hundreds = bisect_right(steps, line)
         if hundreds == len(steps):
             metres = distances.to(slot)
             hundreds = UNKNOWN if metres is None else metres // FAR_M
-        as_far.setdefault(hundreds, []).append(slot)
-    numbers = [(made_of(slots), hundreds) for hundreds, slots in as_far.items()]
-    return _part(planes_of([(without(candidates, known), UNKNOWN), *numbers]), by_person=True)
+        as_far[slot] = hundreds
+    return _of_numbers(Numbers([(without(candidates, known), UNKNOWN)], as_far))
 
 
 @cache
@@ -199,6 +206,10 @@ def _reliability(ranked: Ranked) -> Part:
 
 def _part(planes: Sequence[int], by_person: bool = False) -> Part:
     return Part(planes, numbering(planes), by_person=by_person)
+
+
+def _of_numbers(numbers: Numbers) -> Part:
+    return Part(numbers.planes(), numbers.of, by_person=True, numbers=numbers)
 
 
 def _part_of(column: Column) -> Part:
