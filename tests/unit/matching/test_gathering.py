@@ -91,7 +91,7 @@ def certificates(world: World) -> dict[str, MatchDecided]:
 
 
 def test_the_certificate_of_who_was_assigned_judges_all_services(gathering: World) -> None:
-    gathering.publish(offers("third", "pantry", ages={"minimum": 65}))
+    gathering.publish(offers("third", "pantry", ages={"minimum": 95}))
     first, second = refer(gathering, 1), refer(gathering, 2, OLD)
     gathering.tick(gathering.now + 10 * MINUTE)
     decided = certificates(gathering)[first]
