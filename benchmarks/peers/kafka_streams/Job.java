@@ -114,6 +114,7 @@ final class Job {
         certificate.put("best", List.of());
         certificate.put("misses", List.of());
         certificate.put("digest", NO_HASH.duplicate());
+        certificate.put("in_window", false);
         matched.put("certificate", certificate);
 
         GenericRecord answer = empty(place == null ? "ReferralClosed" : "OfferMade");
