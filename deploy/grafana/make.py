@@ -211,6 +211,14 @@ PROGRAMME: Final = [
                 },
             ),
             Panel(
+                "Why providers declined, last day",
+                "none",
+                {
+                    "{{side}}: {{reason}}": "sum by (side, reason) (increase(refbus_matching_declined_total[1d])) > 0"
+                },
+                about="Whose no it is as HUD counts unsuccessful referrals; persons who were given back included.",
+            ),
+            Panel(
                 "Matches that found no service, last day",
                 "none",
                 {"{{urgency}}": "sum by (urgency) (increase(refbus_matching_unmatched_total[1d]))"},

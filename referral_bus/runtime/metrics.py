@@ -84,6 +84,11 @@ CLOSED = Counter(
     "Referrals closed, by why and by what came of them; result none: nobody served the person",
     ["reason", "result"],
 )
+DECLINED = Counter(
+    "refbus_matching_declined_total",
+    "Offers that were declined and persons who were given back, by whose no it is (client or provider, as HUD counts them) and by reason",
+    ["side", "reason"],
+)
 UNMATCHED = Counter("refbus_matching_unmatched_total", "Matches that found no service", ["urgency"])
 for _urgency in ("crisis", "urgent", "routine"):
     UNMATCHED.labels(_urgency)

@@ -13,12 +13,14 @@ from referral_bus.contracts.ledger import (
     MatchDecided,
     OfferAccepted,
     OfferAcknowledged,
+    OfferDeclined,
     OfferExpired,
     ReferralClosed,
     ServiceStarted,
     SubmissionRefused,
+    TaskCancelled,
 )
-from referral_bus.contracts.vocabulary import URGENCIES, CloseReason, OutcomeResult
+from referral_bus.contracts.vocabulary import DECLINES, URGENCIES, CloseReason, DeclineReason, OutcomeResult
 from referral_bus.directory.taxonomy import categories
 from referral_bus.runtime import metrics
 from referral_bus.runtime.refusals import MostRefused
@@ -50,6 +52,8 @@ for _need in {*categories().values(), OTHER}:
 for _reason, _results in _CLOSED_WITH.items():
     for _result in _results:
         metrics.CLOSED.labels(_reason, _result)
+for _declined, _meant in DECLINES.items():
+    metrics.DECLINED.labels(_meant.side, _declined)
 for _stage in (_ACKNOWLEDGED, _ACCEPTED, _STARTED):
     for _urgency in URGENCIES:
         metrics.REFERRAL_SECONDS.labels(_stage, _urgency)
@@ -77,6 +81,7 @@ class Batch:
         self._stages: list[_Stage] = []
         self._unmatched: Counter[str] = Counter()
         self._closed: Counter[tuple[str, str]] = Counter()
+        self._declined: Counter[DeclineReason] = Counter()
         self._needs: Counter[tuple[str, str]] = Counter()
 
     def decided(self, type: str, append_time: int) -> None:
@@ -111,6 +116,8 @@ class Batch:
             metrics.UNMATCHED.labels(urgency=urgency).inc(count)
         for (why, result), count in self._closed.items():
             metrics.CLOSED.labels(reason=why, result=result).inc(count)
+        for reason, count in self._declined.items():
+            metrics.DECLINED.labels(side=DECLINES[reason].side, reason=reason).inc(count)
         for (need, result), count in self._needs.items():
             metrics.NEEDS.labels(need=need, result=result).inc(count)
         metrics.EXPIRED.inc(self.events[OfferExpired.__name__])
@@ -124,6 +131,13 @@ class Batch:
 
     def _accepted(self, state: Region, entry: Entry, event: OfferAccepted) -> None:
         self._reached(state, event.referral, _ACCEPTED, entry.meta.now)
+
+    def _said_no(self, _: Region, __: Entry, event: OfferDeclined) -> None:
+        self._declined[event.reason] += 1
+
+    def _given_back(self, _: Region, __: Entry, event: TaskCancelled) -> None:
+        if event.reason == "given_back" and event.because is not None:
+            self._declined[event.because] += 1
 
     def _started(self, state: Region, _: Entry, event: ServiceStarted) -> None:
         self._reached(state, event.referral, _STARTED, event.started_at)
@@ -155,6 +169,8 @@ _TOLD: Final[dict[type[Event], Callable[[Batch, Region, Entry, Any], None]]] = {
     SubmissionRefused: Batch._refused,
     OfferAcknowledged: Batch._acknowledged,
     OfferAccepted: Batch._accepted,
+    OfferDeclined: Batch._said_no,
+    TaskCancelled: Batch._given_back,
     ServiceStarted: Batch._started,
     MatchDecided: Batch._matched,
     ReferralClosed: Batch._ended,

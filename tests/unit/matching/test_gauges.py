@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from referral_bus.contracts.facts import Need
-from referral_bus.contracts.vocabulary import URGENCIES, CloseReason, OutcomeResult
+from referral_bus.contracts.vocabulary import DECLINES, URGENCIES, CloseReason, OutcomeResult
 from referral_bus.directory.taxonomy import categories
 from referral_bus.log import topics
 from referral_bus.log.port import Partition
@@ -27,6 +27,8 @@ from tests.support.deciding import (
     REGION,
     Site,
     accept,
+    decline,
+    give_back,
     of,
     offers,
     outcome,
@@ -123,6 +125,22 @@ async def test_the_way_of_a_referral_is_told_once_it_is_committed(site: Site) ->
     assert [after - was for was, after in zip(before, counts(), strict=True)] == [1, 1, 1, 1]
 
 
+async def test_whose_no_it_is_is_told_of_who_declines_and_of_who_gives_a_person_back(site: Site) -> None:
+    def counts() -> list[float]:
+        ours, theirs = ("provider", "no_capacity"), ("client", "could_not_reach")
+        return [told("declined_total", side=side, reason=reason) or 0 for side, reason in (ours, theirs)]
+
+    before = counts()
+    await site.put(accept(of()), "shelter")
+    await site.put(give_back(of(), 1, "could_not_reach"), "shelter")
+    await site.decide()
+    assert [after - was for was, after in zip(before, counts(), strict=True)] == [0, 1]
+    await site.put(await site.submission(number=2), "police")
+    await site.put(decline(of(number=2), 1, "no_capacity"), "shelter")
+    await site.decide()
+    assert [after - was for was, after in zip(before, counts(), strict=True)] == [1, 1]
+
+
 _AT_THE_START = """
 import json
 from prometheus_client import REGISTRY
@@ -131,6 +149,7 @@ samples = [sample for family in REGISTRY.collect() for sample in family.samples]
 print(json.dumps([
     sorted([[s.labels["reason"], s.labels["result"]] for s in samples if s.name == "refbus_matching_closed_total"]),
     sorted([[s.labels["stage"], s.labels["urgency"]] for s in samples if s.name == "refbus_matching_referral_seconds_count"]),
+    sorted([[s.labels["side"], s.labels["reason"]] for s in samples if s.name == "refbus_matching_declined_total"]),
 ]))
 """
 
@@ -138,7 +157,7 @@ print(json.dumps([
 def test_the_first_end_of_any_kind_and_the_first_to_reach_any_stage_are_an_increase() -> None:
     """In a process of its own: other tests have ended referrals by now in this one."""
     done = subprocess.run([sys.executable, "-c", _AT_THE_START], capture_output=True, text=True, check=True)
-    closed, stages = ([tuple(one) for one in labels] for labels in json.loads(done.stdout))
+    closed, stages, declined = ([tuple(one) for one in labels] for labels in json.loads(done.stdout))
     results = get_args(OutcomeResult)
     # What came of a part that a no-show ended is, for the whole, that the need was not met.
     by_reason = {
@@ -150,6 +169,7 @@ def test_the_first_end_of_any_kind_and_the_first_to_reach_any_stage_are_an_incre
         (reason, result) for reason in get_args(CloseReason) for result in by_reason.get(reason, ("none",))
     )
     assert stages == sorted(itertools.product(("acknowledged", "accepted", "started"), URGENCIES))
+    assert declined == sorted((meant.side, reason) for reason, meant in DECLINES.items())
 
 
 async def test_a_refusal_is_its_sender_s(site: Site) -> None:
