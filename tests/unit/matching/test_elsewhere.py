@@ -36,7 +36,7 @@ from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import AllOpened
-from services.matching.core.decide.elsewhere import GRACE_MS
+from services.matching.core.decide.lending import GRACE_MS
 from services.matching.core.referral import Task
 from services.matching.core.state import HORIZON_MS
 from services.matching.messages import messages

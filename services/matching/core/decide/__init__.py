@@ -34,7 +34,16 @@ from referral_bus.contracts.ledger import (
     SubmissionRepeated,
     SubmissionResumed,
 )
-from services.matching.core.decide import capacity, care, clock, elsewhere, offers, reference, referrals
+from services.matching.core.decide import (
+    borrowing,
+    capacity,
+    care,
+    clock,
+    lending,
+    offers,
+    reference,
+    referrals,
+)
 from services.matching.core.decide.answers import AllOpened, Asked, FactsGone, Opened
 from services.matching.core.decide.following import with_what_follows
 from services.matching.core.decide.lines import who_may_line_up
@@ -83,12 +92,12 @@ _HANDLERS: Final[dict[type[Submission], Callable[[Asked, Any], list[Event]]]] = 
     inbox.PublishService: capacity.publish,
     inbox.AdoptReference: reference.adopt,
     inbox.ForgetSubject: reference.forget,
-    inbox.ListService: elsewhere.list_service,
-    inbox.ListCapacity: elsewhere.list_capacity,
-    inbox.RequestCapacity: elsewhere.lend,
-    inbox.AnswerCapacity: elsewhere.answer,
-    inbox.TakeCapacity: elsewhere.take,
-    inbox.ReturnCapacity: elsewhere.give_back,
+    inbox.ListService: borrowing.list_service,
+    inbox.ListCapacity: borrowing.list_capacity,
+    inbox.RequestCapacity: lending.lend,
+    inbox.AnswerCapacity: borrowing.answer,
+    inbox.TakeCapacity: lending.take,
+    inbox.ReturnCapacity: lending.give_back,
 }
 
 

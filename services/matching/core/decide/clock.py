@@ -16,7 +16,7 @@ from referral_bus.contracts.ledger import (
     TaskResumed,
 )
 from services.matching.core.closing import closing
-from services.matching.core.decide import capacity, elsewhere
+from services.matching.core.decide import borrowing, capacity, lending
 from services.matching.core.decide.answers import AllOpened
 from services.matching.core.decide.gathering import close_window
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
@@ -68,9 +68,9 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
         case "step":
             return [_escalated(state, due)]
         case "reserve":
-            return elsewhere.give_up(state, due, now, facts)
+            return borrowing.give_up(state, due, now, facts)
         case "lent":
-            return elsewhere.let_go(state, due)
+            return lending.let_go(state, due)
         case "doubt":
             return capacity.trust_again(state, due)
 
