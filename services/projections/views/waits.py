@@ -1,9 +1,10 @@
 """What waits for somebody: one row for each thing that somebody must do, by when, and whether it is done. The queue is what is not.
 
 ``waits_for`` names it: ``answer`` to an offer, and before that to ``acknowledge`` it; the ``information`` a provider asked for;
-``handoff`` (a row for each of the two parties); ``start`` and ``outcome`` of a service; to ``resume`` what rests without an end; a
-``follow_up``; and an ``escalation``, which waits until what it is about is done. ``whose`` says who must: the ``agency`` (whichever follows
-the referral now), the ``provider``, or the ``target`` of an escalation (None: operations).
+``handoff`` (a row for each of the two parties); ``start`` and ``outcome`` of a service; a ``no_show``, whose reason the agency is to find
+out, until somebody reached the person or the service goes on; to ``resume`` what rests without an end; a ``follow_up``; and an
+``escalation``, which waits until what it is about is done. ``whose`` says who must: the ``agency`` (whichever follows the referral now),
+the ``provider``, or the ``target`` of an escalation (None: operations).
 
 A limit that counts round the clock is known from the referral's protocol. One that counts business time is known once a reminder or an
 escalation says when it ends; until then ``due_at`` is None.
@@ -16,6 +17,7 @@ from typing import Any, Final, Literal, get_args
 
 from referral_bus.contracts.ledger import (
     AcceptanceClaimed,
+    ContactReported,
     Entry,
     Escalated,
     Event,
@@ -25,6 +27,7 @@ from referral_bus.contracts.ledger import (
     HandoffRetracted,
     InformationAsked,
     InformationGiven,
+    NoShowReported,
     OfferAccepted,
     OfferAcknowledged,
     OfferDeclined,
@@ -39,6 +42,7 @@ from referral_bus.contracts.ledger import (
     ReferralTransferred,
     ReferralWithdrawn,
     Reminded,
+    ReportRetracted,
     ServiceProposed,
     ServiceStarted,
     TaskCancelled,
@@ -57,6 +61,7 @@ WaitsFor = Literal[
     "handoff",
     "start",
     "outcome",
+    "no_show",
     "resume",
     "follow_up",
     "escalation",
@@ -85,6 +90,9 @@ _OF_A_TASK = (
     | ServiceStarted
     | TaskHeld
     | TaskResumed
+    | NoShowReported
+    | ContactReported
+    | ReportRetracted
     | HandoffConfirmed
     | HandoffRetracted
     | OutcomeReported
@@ -169,13 +177,20 @@ class _Waits:
                 if the(self._known, "tasks", event.task)["status"] == "requested":
                     yield from self._done(event.task)
             case ServiceStarted() if not event.late and event.corrects is None:
-                yield from self._done(event.task, {"start"})
+                yield from self._done(event.task, {"start", "no_show"})
                 task = the(self._known, "tasks", event.task)
                 yield self._begin("outcome", "provider", self._of_row(task), self._limit("outcome"))
                 if task["status"] == "on-hold":
                     yield from self._handoffs(event.task, self._limit("handoff"))
+            case NoShowReported() if not event.late:
+                missed = self._of_row(the(self._known, "tasks", event.task))
+                yield self._begin("no_show", "agency", missed, self._now)
+            case ContactReported() if not event.late and event.reached:
+                yield from self._done(event.task, {"no_show"})
+            case ReportRetracted() if not event.late and event.report == "no_show":
+                yield from self._done(event.task, {"no_show"})
             case TaskHeld():
-                yield from self._done(event.task, {"start", "outcome"})
+                yield from self._done(event.task, {"start", "outcome", "no_show"})
                 yield from self._handoffs(event.task, None)
                 if event.until is None:
                     resting = self._of_row(the(self._known, "tasks", event.task))

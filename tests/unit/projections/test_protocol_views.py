@@ -51,6 +51,7 @@ from services.projections.known import Known
 from tests.support.viewing import START, Region, Views, accepted, completed, declined, expired, started
 
 HOUR = 3_600_000
+DAY = 24 * HOUR
 LIMITS = OfferLimits(crisis=HOUR, urgent=2 * HOUR, routine=3 * HOUR)
 PROTOCOL = Protocol(
     protocol="standard",
@@ -324,6 +325,28 @@ async def test_a_transferred_referral_is_the_other_agencys(world: World) -> None
     assert world.referral(opened.referral)["agency"] == "police"
 
 
+@pytest.mark.parametrize("ended", ["started", "reached", "taken back", "held", "given back"])
+async def test_after_a_no_show_its_agency_is_to_find_out_until_the_service_goes_on_or_the_person_was_reached(
+    world: World, ended: str
+) -> None:
+    opened, offer = await world.offered()
+    task = {"referral": opened.referral, "task": offer.task}
+    await world.see(accepted(offer), NoShowReported(**task, missed_at=START))
+    missed = world.region.sequence
+    assert world.waiting(opened.referral)["no_show", "agency"] == world.region.now
+    await world.see(ContactReported(**task, tried_at=START, channel="phone", reached=False))
+    assert ("no_show", "agency") in world.waiting(opened.referral)
+    ends = {
+        "started": ServiceStarted(**task, started_at=START),
+        "reached": ContactReported(**task, tried_at=START, channel="phone", reached=True),
+        "taken back": ReportRetracted(**task, report="no_show", corrects=missed),
+        "held": TaskHeld(**task, reason="in_custody", until=START + DAY),
+        "given back": _ended(offer, "given_back"),
+    }
+    await world.see(ends[ended])
+    assert ("no_show", "agency") not in world.waiting(opened.referral)
+
+
 async def test_who_takes_a_referral_over_is_to_confirm_its_handoff_when_the_provider_is(world: World) -> None:
     opened, offer = await world.offered()
     task = {"referral": opened.referral, "task": offer.task}
@@ -332,7 +355,7 @@ async def test_who_takes_a_referral_over_is_to_confirm_its_handoff_when_the_prov
     )
     due = world.region.now + 2 * HOUR
     await world.see(accepted(offer), Escalated(**task, step="handoff", to=None, due=due), confirmed)
-    held = TaskHeld(**task, reason="in_custody", until=world.region.now + 24 * HOUR)
+    held = TaskHeld(**task, reason="in_custody", until=world.region.now + DAY)
     handed_on = ReferralTransferred(referral=opened.referral, former="hospital", agency="police")
     await world.see(held, handed_on)
     rows = [
