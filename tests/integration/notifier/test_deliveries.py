@@ -94,7 +94,7 @@ async def test_a_webhook_that_never_answers_well_is_given_up_and_said_so(
 ) -> None:
     receiver: Receiver = await receivers()
     receiver.otherwise = 503
-    async with world.running(webhook_give_up_seconds=0.4):
+    async with world.running(webhook_give_up_seconds=2.0):
         made = await subscribe(world, "hospital", channel="webhook", role="agency", url=receiver.url)
         await world.adopt()
         await world.ledger.put(await world.opened())
