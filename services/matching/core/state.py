@@ -57,8 +57,13 @@ class Unit:
     doubted_until: int = 0
 
     @property
+    def used(self) -> int:
+        """Places that nobody can be offered: taken, held or in doubt."""
+        return self.taken + self.held + self.doubted
+
+    @property
     def free(self) -> int:
-        return self.total + self.overbook - self.taken - self.held - self.doubted
+        return self.total + self.overbook - self.used
 
 
 @dataclass(slots=True)

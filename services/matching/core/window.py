@@ -81,7 +81,7 @@ def _part_of_load(policy: Policy) -> int | None:
 def _rising(profile: Profile, units: Mapping[str, Unit], starts: Sequence[int] | None) -> list[int]:
     """By how much the load, or its band, has risen when each of the service's free places comes to be taken."""
     own = [units[unit] for unit in profile.units]
-    total, used = sum(unit.total for unit in own), sum(unit.taken + unit.held + unit.doubted for unit in own)
+    total, used = sum(unit.total for unit in own), sum(unit.used for unit in own)
     free = sum(max(0, unit.free) for unit in own)
     loads = [load(used + taken, total) for taken in range(free)]
     compared = loads if starts is None else [bisect_right(starts, one) for one in loads]

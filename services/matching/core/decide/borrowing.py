@@ -24,7 +24,7 @@ from services.matching.core.decide.answers import AllOpened, Asked, refused
 from services.matching.core.decide.lines import lined_up
 from services.matching.core.decide.offering import next_offers, won
 from services.matching.core.referral import Referral, Task
-from services.matching.core.state import Due, Region
+from services.matching.core.state import Due, Region, Unit
 from services.matching.core.timing import ends
 
 
@@ -48,16 +48,7 @@ def list_capacity(asked: Asked, body: ListCapacity) -> list[Event]:
         return refused("unknown_unit", body.unit)
     if body.home_sequence <= state.versions.get(("listed", body.unit), 0):
         return refused("listing_outdated", body.unit)
-    return [
-        CapacityListed(
-            unit=body.unit,
-            service=unit.service,
-            total=body.total,
-            room=body.room,
-            true_at=body.true_at,
-            home_sequence=body.home_sequence,
-        )
-    ]
+    return [_listed(unit, body, body.true_at, body.home_sequence)]
 
 
 def answer(asked: Asked, body: AnswerCapacity) -> list[Event]:
@@ -132,13 +123,18 @@ def _corrected(state: Region, body: AnswerCapacity, taken: int = 0) -> list[Even
     unit = state.units[body.unit]
     if (unit.total, unit.total + unit.overbook - unit.taken - taken) == (body.total, body.room):
         return []
-    return [
-        CapacityListed(
-            unit=body.unit,
-            service=unit.service,
-            total=body.total,
-            room=body.room,
-            true_at=unit.counted_at,
-            home_sequence=state.versions.get(("listed", body.unit), 0),
-        )
-    ]
+    return [_listed(unit, body, unit.counted_at, state.versions.get(("listed", body.unit), 0))]
+
+
+def _listed(
+    unit: Unit, said: ListCapacity | AnswerCapacity, true_at: int, home_sequence: int
+) -> CapacityListed:
+    """What the home says of its unit's places, which was true then and at that sequence of its ledger."""
+    return CapacityListed(
+        unit=unit.unit,
+        service=unit.service,
+        total=said.total,
+        room=said.room,
+        true_at=true_at,
+        home_sequence=home_sequence,
+    )

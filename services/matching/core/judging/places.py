@@ -32,11 +32,13 @@ class Counted(Protocol):
     """A unit's places (:class:`~services.matching.core.state.Unit`)."""
 
     total: int
-    taken: int
-    held: int
-    overbook: int
     counted_at: int
-    doubted: int
+
+    @property
+    def used(self) -> int: ...
+
+    @property
+    def free(self) -> int: ...
 
 
 def load(used: int, total: int) -> int:
@@ -105,13 +107,11 @@ class Places:
     def _put(self, slot: int, service: str, units: Sequence[Counted], answered: Reliability) -> None:
         total = used = latest = offered = most = 0
         for unit in units:
-            in_use = unit.taken + unit.held + unit.doubted
             total += unit.total
-            used += in_use
+            used += unit.used
             latest = max(latest, unit.counted_at)
-            left = unit.total + unit.overbook - in_use
-            if left > most:
-                most, offered = left, unit.counted_at
+            if unit.free > most:
+                most, offered = unit.free, unit.counted_at
         free = most > 0
         if free is not bool(self.free >> slot & 1):
             self.free ^= 1 << slot
