@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from referral_bus.store.tables import POSITIONS
+from services.projections.migrations.anew import begin_again
 
 revision = "0002"
 down_revision = "0001"
@@ -28,18 +28,6 @@ _VIEWS = (
     "units",
     "submissions",
 )
-
-
-def _schema() -> str:
-    schema: str | None = op.get_context().version_table_schema
-    if schema is None:
-        raise RuntimeError("the views' migrations need to be told their schema")
-    return schema
-
-
-def _empty(schema: str, *tables: str) -> None:
-    for table in (POSITIONS, *_VIEWS, *tables):
-        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
 
 
 def _columns() -> dict[str, list[sa.Column[object]]]:
@@ -80,8 +68,7 @@ def _columns() -> dict[str, list[sa.Column[object]]]:
 
 
 def upgrade() -> None:
-    schema = _schema()
-    _empty(schema)
+    schema = begin_again(_VIEWS)
     op.drop_index("tasks_queue", "tasks", schema=schema)
     for table, dropped in (("referrals", ("unit",)), ("tasks", ("waits_for", "waits_since", "due_at"))):
         for name in dropped:
@@ -162,8 +149,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    schema = _schema()
-    _empty(schema)
+    schema = begin_again(_VIEWS)
     for table in ("lent", "reliability", "waits", "policies", "protocols"):
         op.drop_table(table, schema=schema)
     op.drop_index("referrals_line", "referrals", schema=schema)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from referral_bus.store.tables import POSITIONS
+from services.projections.migrations.anew import begin_again
 
 revision = "0003"
 down_revision = "0002"
@@ -35,17 +35,8 @@ _VIEWS = (
 )
 
 
-def _begin_again() -> str:
-    schema: str | None = op.get_context().version_table_schema
-    if schema is None:
-        raise RuntimeError("the views' migrations need to be told their schema")
-    for table in (POSITIONS, *_VIEWS):
-        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
-    return schema
-
-
 def upgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.add_column("events", sa.Column("certificate", sa.Text, nullable=True), schema=schema)
     op.add_column("policies", sa.Column("sequence", sa.BigInteger, nullable=False), schema=schema)
     op.add_column("policies", sa.Column("rank_by", postgresql.JSONB, nullable=False), schema=schema)
@@ -54,7 +45,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.drop_constraint("policies_pkey", "policies", schema=schema)
     op.create_primary_key("policies_pkey", "policies", ["region"], schema=schema)
     op.drop_column("policies", "rank_by", schema=schema)

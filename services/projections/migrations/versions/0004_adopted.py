@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from referral_bus.store.tables import POSITIONS
+from services.projections.migrations.anew import begin_again
 
 revision = "0004"
 down_revision = "0003"
@@ -35,17 +35,8 @@ _VIEWS = (
 )
 
 
-def _begin_again() -> str:
-    schema: str | None = op.get_context().version_table_schema
-    if schema is None:
-        raise RuntimeError("the views' migrations need to be told their schema")
-    for table in (POSITIONS, *_VIEWS):
-        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
-    return schema
-
-
 def upgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.create_table(
         "adopted",
         sa.Column("region", sa.Text, primary_key=True),
@@ -59,5 +50,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.drop_table("adopted", schema=schema)

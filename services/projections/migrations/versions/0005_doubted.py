@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from referral_bus.store.tables import POSITIONS
+from services.projections.migrations.anew import begin_again
 
 revision = "0005"
 down_revision = "0004"
@@ -35,23 +35,14 @@ _VIEWS = (
 )
 
 
-def _begin_again() -> str:
-    schema: str | None = op.get_context().version_table_schema
-    if schema is None:
-        raise RuntimeError("the views' migrations need to be told their schema")
-    for table in (POSITIONS, *_VIEWS):
-        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
-    return schema
-
-
 def upgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.add_column("units", sa.Column("doubted", sa.BigInteger, nullable=False), schema=schema)
     op.add_column("units", sa.Column("doubted_at", sa.BigInteger), schema=schema)
     op.add_column("units", sa.Column("doubted_until", sa.BigInteger), schema=schema)
 
 
 def downgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     for column in ("doubted_until", "doubted_at", "doubted"):
         op.drop_column("units", column, schema=schema)

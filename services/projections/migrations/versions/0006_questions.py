@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from referral_bus.store.tables import POSITIONS
+from services.projections.migrations.anew import begin_again
 
 revision = "0006"
 down_revision = "0005"
@@ -35,20 +35,11 @@ _VIEWS = (
 )
 
 
-def _begin_again() -> str:
-    schema: str | None = op.get_context().version_table_schema
-    if schema is None:
-        raise RuntimeError("the views' migrations need to be told their schema")
-    for table in (POSITIONS, *_VIEWS):
-        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
-    return schema
-
-
 def upgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.add_column("tasks", sa.Column("questions", sa.Integer, nullable=False), schema=schema)
 
 
 def downgrade() -> None:
-    schema = _begin_again()
+    schema = begin_again(_VIEWS)
     op.drop_column("tasks", "questions", schema=schema)
