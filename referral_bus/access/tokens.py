@@ -14,7 +14,6 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from joserfc.jwk import ECKey, KeySet, OKPKey
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from referral_bus.access.caller import Caller
+from referral_bus.access.loopback import is_loopback
 from referral_bus.contracts.ids import OrganisationId
 from referral_bus.contracts.vocabulary import Role
 
@@ -70,19 +70,12 @@ def _trusted(source: str) -> str:
     """Who can change the key set on its way can speak for everybody: from another machine it comes by https."""
     if "://" not in source or source.startswith("https://"):
         return source
-    if source.startswith("http://") and _here(urlsplit(source).hostname or ""):
+    if source.startswith("http://") and is_loopback(urlsplit(source).hostname or ""):
         return source
     raise ValueError(
         "a key set from another machine is taken by https:// alone: whoever sits in between could put in keys of their own. Give an "
         "https:// address, or the path of a file"
     )
-
-
-def _here(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 KeySetSource = Annotated[str, AfterValidator(_trusted)]

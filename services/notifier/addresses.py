@@ -14,6 +14,8 @@ from typing import Final
 
 import httpx
 
+from referral_bus.access.loopback import is_loopback
+
 LONGEST_URL: Final = 2_000
 _HTTPS_PORT: Final = 443
 _HIGHEST_PORT: Final = 65_535
@@ -61,7 +63,7 @@ class AddressRules:
                 "bad_address", "The address has a user, a password or a fragment. Leave them out."
             )
         literal = _literal(host)
-        if parsed.scheme == "http" and not (self.http_loopback and _names_loopback(host, literal)):
+        if parsed.scheme == "http" and not (self.http_loopback and is_loopback(host)):
             raise AddressRefused("https_required", "Notices are sent by https only. Give an https address.")
         if literal is not None and not self._allowed(literal, parsed.scheme):
             raise AddressRefused("private_address", "The address is not a public one. Give one that is.")
@@ -110,7 +112,3 @@ def _literal(host: str) -> IPv4Address | IPv6Address | None:
         return ip_address(host.strip("[]"))
     except ValueError:
         return None
-
-
-def _names_loopback(host: str, literal: IPv4Address | IPv6Address | None) -> bool:
-    return host == "localhost" if literal is None else literal.is_loopback
