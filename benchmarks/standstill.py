@@ -20,8 +20,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from benchmarks.outside import every_record
 from benchmarks.peers.bare_loop import OWN
 from benchmarks.processes import Program
@@ -30,7 +28,7 @@ from benchmarks.stage import PARTITIONS, ROOT, Scale, Stage
 from referral_bus.embedded.kafka import EmbeddedKafka, Seat, cluster_id
 from referral_bus.embedded.ports import free_ports
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import LogError, Outgoing
+from referral_bus.log.port import LogError, Outgoing, TopicSpec
 
 BROKERS: Final = 3
 PER_SECOND: Final = 80
@@ -42,7 +40,6 @@ _KILLED_SECONDS: Final = 10.0
 _HUNG_SECONDS: Final = 45.0
 _RECOVERY_SECONDS: Final = 25.0
 _LOOK_SECONDS: Final = 0.2
-_TOPIC: Final = {"message.timestamp.type": "LogAppendTime", "min.insync.replicas": "2"}
 
 MEASURES: Final = (
     Measure("killed: output stood still", "s"),
@@ -76,7 +73,6 @@ async def _taken(settings: str, struck: int) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, strike in {"killed": _kill, "hung": _hang}.items():
             source, target = f"{name}.in", f"{name}.out"
-            await _topics(bootstrap, source, target)
             async with _running(folder, bootstrap, name, settings, source, target):
                 await asyncio.sleep(_RECOVERY_SECONDS)
                 for broker in brokers[:struck]:
@@ -108,17 +104,6 @@ async def _cluster() -> AsyncIterator[tuple[Path, list[EmbeddedKafka]]]:
         yield folder, brokers
 
 
-async def _topics(bootstrap: str, *names: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.create_topics(
-            [NewTopic(name, PARTITIONS, BROKERS, topic_configs=_TOPIC) for name in names]
-        )
-    finally:
-        await admin.close()
-
-
 @asynccontextmanager
 async def _running(
     folder: Path, bootstrap: str, name: str, settings: str, source: str, target: str
@@ -128,6 +113,9 @@ async def _running(
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.bare_loop", *words]
     program = Program(name, command, {"PYTHONPATH": str(ROOT)}, folder / f"{name}.log")
     log = KafkaLog(bootstrap)
+    await log.ensure(
+        TopicSpec(topic, PARTITIONS, append_time=True, replication=BROKERS) for topic in (source, target)
+    )
     await program.start()
     beside = [asyncio.create_task(_kept_up(program)), asyncio.create_task(_load(log, source))]
     try:

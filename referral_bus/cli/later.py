@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from typing import Any
@@ -52,6 +53,7 @@ class Later(TyperCommand):
         return typer.main.get_command(found).make_context(info_name, args, parent, **more)
 
 
+@cache
 def _help(point: EntryPoint) -> str | None:
     """A function's docstring, or the ``help`` a ``typer.Typer`` is made with. Raises ImportError where there is no such module."""
     spec = find_spec(point.module)

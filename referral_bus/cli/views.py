@@ -108,8 +108,7 @@ def _shown(view: _View) -> Callable[..., None]:
         queries: Queries = None,
         home: Home = Path(".refbus"),
     ) -> None:
-        with connected(home, organisation, view.roles, token, queries=queries) as bus:
-            show_rows(rows_of(view.ask(bus), most, after=after), view.columns, as_json)
+        narrowed(organisation, False, after, most, as_json, token, queries, home)
 
     return narrowed if view.others_too else command
 
