@@ -19,7 +19,7 @@ from benchmarks.report import OURS, Figure, Measure
 from benchmarks.stage import Scale, Stage
 from benchmarks.world import POLICY, PROTOCOL, Case, Said, World, cases, wide
 from referral_bus.contracts.facts import Facts, PlaceFact, TravelFact
-from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, MatchDecided, Meta, Received
+from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, Event, MatchDecided, Meta, Received
 from referral_bus.contracts.places import Place, Travel
 from referral_bus.contracts.reference import Policy
 from referral_bus.demo.county import County
@@ -168,21 +168,24 @@ def _received(said: Said, number: int) -> Received:
 
 def _take(state: Region, said: Said, number: int, facts: dict[str, Facts]) -> None:
     received = _received(said, number)
-    for event in decide(state, received, received.admitted.append_time, facts):
-        fold(state, Entry(_meta(state, received), event))
+    _fold(state, received, decide(state, received, received.admitted.append_time, facts))
 
 
-def _meta(state: Region, received: Received) -> Meta:
-    """Where the event stands; the hash chain is not the core's."""
-    return Meta.model_construct(
-        region=state.region,
-        sequence=state.sequence + 1,
-        prev_hash=state.last_hash,
-        decided_through=received.admitted.offset,
-        now=received.admitted.append_time,
-        rules=state.rules,
-        submission=received.admitted,
-    )
+def _fold(state: Region, received: Received, events: Sequence[Event]) -> None:
+    """As they stand on the ledger: only the first carries the submission. The hash chain is not the core's."""
+    admitted: Admitted | None = received.admitted
+    for event in events:
+        meta = Meta.model_construct(
+            region=state.region,
+            sequence=state.sequence + 1,
+            prev_hash=state.last_hash,
+            decided_through=received.admitted.offset,
+            now=received.admitted.append_time,
+            rules=state.rules,
+            submission=admitted,
+        )
+        fold(state, Entry(meta, event))
+        admitted = None
 
 
 def _match(state: Region, policy: Policy, among: Sequence[Case]) -> float:
@@ -216,8 +219,7 @@ def _decide(state: Region, among: Sequence[Case]) -> float:
     before, matched = process_time(), 0
     for received, facts in coming:
         events = decide(state, received, received.admitted.append_time, facts)
-        for event in events:
-            fold(state, Entry(_meta(state, received), event))
+        _fold(state, received, events)
         matched += isinstance(events[1], MatchDecided)
     took = process_time() - before
     if matched != len(among):

@@ -39,7 +39,9 @@ def short_hash(*parts: str, length: int = 20) -> str:
     for part in parts:
         data = part.encode()
         digest.update(len(data).to_bytes(4, "big") + data)
-    return base64.b32encode(digest.digest()).decode().lower()[:length]
+    # No more of it is encoded than is kept: a letter has five bits.
+    kept = digest.digest()[: length * 5 // 8 + 1]
+    return base64.b32encode(kept).decode().lower()[:length]
 
 
 def referral_id(region: str, bus: str, source: str, submission: str) -> str:

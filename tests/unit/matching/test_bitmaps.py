@@ -1,4 +1,4 @@
-"""Numbers of services as planes: however they are made, they are the same."""
+"""Numbers of each service by itself: they order services as the planes of the same numbers do."""
 
 from __future__ import annotations
 
@@ -7,32 +7,43 @@ from bisect import bisect_right
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.matching.core.judging.bitmaps import Numbers, made_of, numbering, planes_of
+from services.matching.core.judging.bitmaps import Numbers, least, made_of, members, planes_of
 
 SLOTS = st.integers(0, 200)
 NUMBERS = st.one_of(st.integers(0, 7), st.integers(0, 1_000_000))
+EACH = st.dictionaries(SLOTS, NUMBERS, max_size=40)
+
+
+@given(slots=st.sets(SLOTS))
+def test_a_set_has_the_members_it_was_made_of(slots: set[int]) -> None:
+    assert members(made_of(sorted(slots))) == sorted(slots)
 
 
 @given(
-    each=st.dictionaries(SLOTS, NUMBERS, max_size=40),
-    alike=st.lists(st.tuples(st.sets(SLOTS, max_size=20), NUMBERS), max_size=4),
+    each=EACH,
+    other=NUMBERS,
     starts=st.lists(st.integers(1, 1_000_000), min_size=1, max_size=6, unique=True).map(sorted),
 )
-def test_numbers_of_each_and_of_many_are_the_planes_of_all(
-    each: dict[int, int], alike: list[tuple[set[int], int]], starts: list[int]
-) -> None:
-    expected: dict[int, int] = dict(each)
-    sets: list[tuple[int, int]] = []
-    for slots, number in alike:
-        new = slots - expected.keys()
-        expected.update(dict.fromkeys(new, number))
-        sets.append((made_of(sorted(new)), number))
-    numbers = Numbers(sets, each)
-    of = numbering(numbers.planes())
-    band = numbering(numbers.in_bands(starts).planes())
+def test_each_number_has_its_band(each: dict[int, int], other: int, starts: list[int]) -> None:
+    numbers = Numbers(each, other)
+    bands = numbers.in_bands(starts)
     for slot in range(202):
-        assert numbers.of(slot) == of(slot) == expected.get(slot, 0)
-        assert band(slot) == bisect_right(starts, expected.get(slot, 0))
-    assert [plane for plane in numbers.planes() if plane] == [
-        plane for plane in planes_of([(1 << slot, number) for slot, number in expected.items()]) if plane
-    ]
+        assert numbers.of(slot) == each.get(slot, other)
+        assert bands.of(slot) == bisect_right(starts, numbers.of(slot))
+
+
+@given(
+    first=EACH,
+    second=EACH,
+    other=NUMBERS,
+    among=st.sets(SLOTS, min_size=1),
+    most=st.integers(1, 12),
+)
+def test_the_least_are_the_same_as_by_planes(
+    first: dict[int, int], second: dict[int, int], other: int, among: set[int], most: int
+) -> None:
+    columns = [Numbers(first, other), Numbers(second, other)]
+    planes = [planes_of([(1 << slot, numbers.of(slot)) for slot in among]) for numbers in columns]
+    these = made_of(sorted(among))
+    assert least(columns, these, most) == least(planes, these, most)
+    assert least([planes[0], columns[1]], these, most) == least(planes, these, most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from typing import Any
 
@@ -362,6 +363,22 @@ def test_the_least_are_found_by_the_first_column_before_the_second(
     assert len({of[slot] for slot in members(tied)}) <= 1
     if tied:
         assert len(found) < most < len(found) + tied.bit_count()
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2_000)), min_size=1, max_size=30),
+    asked=st.lists(st.sampled_from(((500, 800, 950), (1,))), min_size=1, max_size=30),
+)
+def test_the_bands_of_a_column_change_as_its_numbers_do(
+    changes: list[tuple[int, int]], asked: list[tuple[int, ...]]
+) -> None:
+    column = Column()
+    for (slot, number), starts in zip(changes, asked, strict=False):
+        column.put(slot, number)
+        band = numbering(column.in_bands(starts))
+        assert [band(slot) for slot in range(21)] == [
+            bisect_right(starts, number) for number in [*column.numbers, *[0] * (21 - len(column.numbers))]
+        ]
 
 
 @given(numbers=NUMBERS, bound=st.integers(-2, 20))

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+Planes: TypeAlias = Sequence[int]
 
 
-def members(of: int) -> Iterator[int]:
+def members(of: int) -> list[int]:
     """The slots of a set, ascending."""
-    bits = bin(of)[:1:-1]
-    at = bits.find("1")
-    while at >= 0:
-        yield at
-        at = bits.find("1", at + 1)
+    slots, at = [], -1
+    # Whoever is between two members is passed over at once.
+    for others in bin(of)[:1:-1].split("1")[:-1]:
+        at += len(others) + 1
+        slots.append(at)
+    return slots
 
 
 def made_of(slots: Sequence[int]) -> int:
@@ -63,46 +65,45 @@ def planes_of(numbers: Iterable[tuple[int, int]]) -> list[int]:
     return planes
 
 
-class Numbers(NamedTuple):
-    """A number of each service of a set: of ``sets`` that have the same one, and of ``each`` other by its slot. Of the rest it is 0."""
+class Least(NamedTuple):
+    """Who has the least numbers: those that are among them for sure, and those of which some are, all having the same numbers."""
 
-    sets: Sequence[tuple[int, int]]
+    sure: int
+    tied: int
+
+
+class Numbers(NamedTuple):
+    """A number of each service where nearly everyone's is another, so that planes would be dearer than they are worth: of ``each`` by its
+    slot, and ``other`` of the rest."""
+
     each: Mapping[int, int]
+    other: int
 
     def of(self, slot: int) -> int:
         """The number of the one in a slot."""
-        number = self.each.get(slot)
-        if number is None:
-            number = next((number for services, number in self.sets if services >> slot & 1), 0)
-        return number
-
-    def planes(self) -> list[int]:
-        planes = planes_of(self.sets)
-        if not self.each:
-            return planes
-        having: list[list[int]] = [[] for _ in range(max(self.each.values()).bit_length())]
-        for slot, number in self.each.items():
-            for place in _ones(number):
-                having[place].append(slot)
-        planes += [0] * (len(having) - len(planes))
-        for place, slots in enumerate(having):
-            planes[place] |= made_of(slots)
-        return planes
+        return self.each.get(slot, self.other)
 
     def in_bands(self, starts: Sequence[int]) -> Numbers:
         """Each number's band: how many of the ``starts`` are no larger."""
         return Numbers(
-            [(services, bisect_right(starts, number)) for services, number in self.sets],
             {slot: bisect_right(starts, number) for slot, number in self.each.items()},
+            bisect_right(starts, self.other),
+        )
+
+    def least(self, among: int, most: int) -> Least:
+        """The ``most`` members with the least numbers, of more than so many."""
+        if not self.each:
+            return Least(0, among)
+        slots = members(among)
+        numbers = [self.of(slot) for slot in slots]
+        bound = sorted(numbers)[most - 1]
+        return Least(
+            made_of([slot for slot, number in zip(slots, numbers, strict=True) if number < bound]),
+            made_of([slot for slot, number in zip(slots, numbers, strict=True) if number == bound]),
         )
 
 
-@lru_cache(maxsize=2048)
-def _ones(number: int) -> tuple[int, ...]:
-    return tuple(members(number))
-
-
-def numbering(planes: Sequence[int]) -> Callable[[int], int]:
+def numbering(planes: Planes) -> Callable[[int], int]:
     """What tells a service's number by its slot."""
     if not planes:
         return lambda _: 0
@@ -112,18 +113,17 @@ def numbering(planes: Sequence[int]) -> Callable[[int], int]:
     return lambda slot: sum([(plane >> slot & 1) << place for place, plane in enumerate(planes)])
 
 
-class Least(NamedTuple):
-    """Who has the least numbers: those that are among them for sure, and those of which some are, all having the same numbers."""
-
-    sure: int
-    tied: int
-
-
-def least(columns: Iterable[Sequence[int]], among: int, most: int) -> Least:
+def least(columns: Iterable[Planes | Numbers], among: int, most: int) -> Least:
     """The ``most`` (at least one) members with the least numbers, the first column deciding before the second and so on."""
     sure, tied, left, open_ = 0, among, most, among.bit_count()
-    for planes in columns:
-        for plane in reversed(planes):
+    for column in columns:
+        if open_ <= left:
+            return Least(sure | tied, 0)
+        if isinstance(column, Numbers):
+            nearer, tied = column.least(tied, left)
+            sure, left, open_ = sure | nearer, left - nearer.bit_count(), tied.bit_count()
+            continue
+        for plane in reversed(column):
             if open_ <= left:
                 return Least(sure | tied, 0)
             low = tied ^ (tied & plane)
@@ -135,7 +135,7 @@ def least(columns: Iterable[Sequence[int]], among: int, most: int) -> Least:
     return Least(sure | tied, 0) if open_ <= left else Least(sure, tied)
 
 
-def at_most(planes: Sequence[int], among: int, bound: int) -> int:
+def at_most(planes: Planes, among: int, bound: int) -> int:
     """The members whose number is no larger than the bound."""
     if bound < 0:
         return 0
@@ -155,13 +155,16 @@ def at_most(planes: Sequence[int], among: int, bound: int) -> int:
 class Column:
     """A number of each service, no less than 0, that changes now and then."""
 
-    __slots__ = ("changes", "numbers", "planes")
+    __slots__ = ("_bands", "_starts", "changes", "numbers", "planes")
 
     def __init__(self) -> None:
         self.planes: list[int] = []
         self.numbers = array("q")
         self.changes = 0
         """How often a number was changed: as long as this is the same, so is the column."""
+        self._starts: Sequence[int] = ()
+        self._bands: Column | None = None
+        """Each number's band, once somebody has asked for it, and where the bands begin."""
 
     def put(self, slot: int, number: int) -> None:
         """Change a service's number."""
@@ -172,8 +175,18 @@ class Column:
             return
         self.numbers[slot] = number
         self.changes += 1
+        if self._bands is not None:
+            self._bands.put(slot, bisect_right(self._starts, number))
         while len(self.planes) < changed.bit_length():
             self.planes.append(0)
         bit = 1 << slot
         for place in members(changed):
             self.planes[place] ^= bit
+
+    def in_bands(self, starts: Sequence[int]) -> Planes:
+        """Each number's band: how many of the ``starts`` are no larger. They change as the numbers do."""
+        if self._bands is None or self._starts != starts:
+            self._starts, self._bands = starts, Column()
+            for slot, number in enumerate(self.numbers):
+                self._bands.put(slot, bisect_right(starts, number))
+        return self._bands.planes

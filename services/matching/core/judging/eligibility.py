@@ -88,9 +88,9 @@ class Distances:
         for slot in members(new):
             points = reached[slot].points
             # As :func:`straight` does, without the call: there are some sixty to a match.
-            east, north, up = points[0]
-            east, north, up = east - x, north - y, up - z
-            line = east * east + north * north + up * up
+            a, b, c = points[0]
+            a, b, c = a - x, b - y, c - z
+            line = a * a + b * b + c * c
             if len(points) > 1:
                 line = min([line, *[straight(at, other) for other in points[1:]]])
             lines[slot] = line
@@ -206,11 +206,10 @@ def _on_reach(
     most = straight_of(max(surely)) if len(surely) == len(ways) else None
     no: list[int] = []
     perhaps: list[int] = []
-    for slot, line in distances.lines(far).items():
-        if line > least:
-            comes = catalogue.reached[slot].comes
-            if comes is None or (comes < FARTHEST_M and line > straight_of(comes)):
-                (perhaps if most is None or line <= most else no).append(slot)
+    for slot, line in [one for one in distances.lines(far).items() if one[1] > least]:
+        comes = catalogue.reached[slot].comes
+        if comes is None or (comes < FARTHEST_M and line > straight_of(comes)):
+            (perhaps if most is None or line <= most else no).append(slot)
     return Answer(made_of(no), unknown | made_of(perhaps))
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
+from struct import pack
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.certificates import (
@@ -25,7 +26,7 @@ from referral_bus.contracts.ledger import Certificate, Eliminated, Judged
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency, Verdict
-from services.matching.core.judging.bitmaps import least, members, tally, without
+from services.matching.core.judging.bitmaps import Numbers, least, members, tally, without
 from services.matching.core.judging.catalogue import Profile
 from services.matching.core.judging.criteria import circumstances_of
 from services.matching.core.judging.eligibility import Person, judge, person_of
@@ -259,9 +260,15 @@ class Table:
             for way in ways:
                 say(f"need {number} {way.confidence} {way.mapping}", way.services)
         for number, part in enumerate(self._parts):
-            if part.by_person:
-                for place, plane in enumerate(part.planes):
-                    say(f"part {number} {place}", plane)
+            if not part.by_person:
+                continue
+            if isinstance(part.numbers, Numbers):
+                each = part.numbers.each
+                said.append(f"part {number} of {len(each)}".encode())
+                said.append(pack(f"<{2 * len(each)}I", *chain.from_iterable(each.items())))
+                continue
+            for place, plane in enumerate(part.numbers):
+                say(f"part {number} {place}", plane)
         return hashlib.sha256(b"".join(said)).digest()
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.certificates import JUDGED, NOT_IN_SIGHT, UNKNOWN
@@ -18,7 +18,8 @@ from referral_bus.contracts.vocabularies import SURE
 from services.matching.core.judging.bitmaps import (
     Column,
     Numbers,
-    at_most,
+    Planes,
+    members,
     numbering,
     planes_of,
     tally,
@@ -37,23 +38,23 @@ _LOTTERY_BYTES: Final = 6
 
 
 class Part(NamedTuple):
-    """What services are compared by: a number of each, as planes, and what of it stands in the score of the one in a slot."""
+    """What services are compared by: a number of each, and what of it stands in the score of the one in a slot."""
 
-    planes: Sequence[int]
+    numbers: Planes | Numbers
     of: Callable[[int], int]
-    bands: Sequence[int] | None = None
-    """The planes of each number's band, where it is compared in bands."""
     by_person: bool = False
     """Whether it says something of services and person that neither verdicts nor places do."""
-    numbers: Numbers | None = None
-    """What the planes were made of, where bands are sooner made of that."""
+    banded: Callable[[Sequence[int]], Planes | Numbers] | None = None
+    """Each number's band, by where the bands begin, of what can be compared in bands."""
+    bands: Planes | Numbers | None = None
+    """The same, where it is compared in bands."""
     starts: Sequence[int] = ()
     """Where its bands begin."""
 
     @property
-    def compared(self) -> Sequence[int]:
-        """The planes that decide who comes first."""
-        return self.planes if self.bands is None else self.bands
+    def compared(self) -> Planes | Numbers:
+        """The numbers that decide who comes first."""
+        return self.numbers if self.bands is None else self.bands
 
     def rank(self, number: int) -> int:
         """The number by which the one whose score has this number is compared."""
@@ -75,27 +76,13 @@ class Ranked(NamedTuple):
 def parts(ranked: Ranked) -> list[Part]:
     """The policy's parts, in its order. What it names behind the lottery can't matter."""
     starts = starts_of(ranked.policy)
-    return [
-        _in_bands(_PARTS[by](ranked), starts.get(by), ranked.candidates)
-        for by in named(tuple(ranked.policy.rank_by))
-    ]
+    return [_in_bands(_PARTS[by](ranked), starts.get(by)) for by in named(tuple(ranked.policy.rank_by))]
 
 
-def _in_bands(part: Part, starts: Sequence[int] | None, among: int) -> Part:
-    if starts is None:
+def _in_bands(part: Part, starts: Sequence[int] | None) -> Part:
+    if starts is None or part.banded is None:
         return part
-    numbers = part.numbers
-    bands = _bands_of(part.planes, starts, among) if numbers is None else numbers.in_bands(starts).planes()
-    return part._replace(bands=bands, starts=starts)
-
-
-def _bands_of(planes: Sequence[int], starts: Sequence[int], among: int) -> list[int]:
-    numbers = []
-    for band, start in enumerate(starts):
-        below = at_most(planes, among, start - 1)
-        numbers.append((below, band))
-        among ^= below
-    return planes_of([*numbers, (among, len(starts))])
+    return part._replace(bands=part.banded(starts), starts=starts)
 
 
 def starts_of(policy: Policy) -> dict[str, Sequence[int]]:
@@ -155,23 +142,25 @@ def _wait(ranked: Ranked) -> Part:
     numbers = [(without(candidates, catalogue.telling), UNKNOWN)]
     for services, opens in catalogue.opens(candidates, minute):
         numbers.append((services, NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS))
-    return _of_numbers(Numbers(numbers, {}))
+    planes = planes_of(numbers)
+    return Part(planes, numbering(planes), by_person=True, banded=partial(_banded, numbers))
 
 
 def _reach(ranked: Ranked) -> Part:
     """How far away it is, in hundreds of metres."""
     distances, candidates = ranked.judgement.distances, ranked.candidates
     known = distances.known(candidates)
-    near = without(known, ranked.catalogue.remote)
-    as_far: dict[int, int] = {}
+    remote = known & ranked.catalogue.remote
+    as_far = dict.fromkeys(members(remote), 0)
     steps = _steps()
-    for slot, line in distances.lines(near).items():
+    for slot, line in distances.lines(known ^ remote).items():
         hundreds = bisect_right(steps, line)
         if hundreds == len(steps):
             metres = distances.to(slot)
             hundreds = UNKNOWN if metres is None else metres // FAR_M
         as_far[slot] = hundreds
-    return _of_numbers(Numbers([(without(candidates, known), UNKNOWN)], as_far))
+    numbers = Numbers(as_far, UNKNOWN)
+    return Part(numbers, numbers.of, by_person=True, banded=numbers.in_bands)
 
 
 @cache
@@ -204,16 +193,16 @@ def _reliability(ranked: Ranked) -> Part:
     return _part_of(ranked.places.unreliability)
 
 
-def _part(planes: Sequence[int], by_person: bool = False) -> Part:
+def _part(planes: Planes, by_person: bool = False) -> Part:
     return Part(planes, numbering(planes), by_person=by_person)
 
 
-def _of_numbers(numbers: Numbers) -> Part:
-    return Part(numbers.planes(), numbers.of, by_person=True, numbers=numbers)
-
-
 def _part_of(column: Column) -> Part:
-    return Part(column.planes, column.numbers.__getitem__)
+    return Part(column.planes, column.numbers.__getitem__, banded=column.in_bands)
+
+
+def _banded(numbers: Sequence[tuple[int, int]], starts: Sequence[int]) -> Planes:
+    return planes_of([(services, bisect_right(starts, number)) for services, number in numbers])
 
 
 _PARTS: Final[dict[RankBy, Callable[[Ranked], Part]]] = {

@@ -1,7 +1,7 @@
 """How far it is from a person to a service, and whether that is within reach. Whole numbers only: the same on every machine.
 
 A distance is that of the haversine formula on a sphere of the earth's mean radius. A place becomes a point on a sphere whose radius is
-2^32 units (one is 1.5 mm); the square of the straight line between two such points is the formula's ``4 sin^2(d / 2R)``, exactly in whole
+2^29 units (one is 12 mm); the square of the straight line between two such points is the formula's ``4 sin^2(d / 2R)``, exactly in whole
 numbers, and the arc above the line follows from it by a series. Sines come from a series in whole numbers as well: a machine's own
 floating-point functions may differ in the last digit, and a metre more or less would decide otherwise at a limit. The earth is no
 sphere: the figure is within 0.6 % of the way along an ellipsoid, and both are shorter than any road.
@@ -22,7 +22,8 @@ from referral_bus.contracts.vocabulary import Urgency
 EARTH_RADIUS_M: Final = 6_371_009
 """The mean radius of the earth (IUGG), in metres."""
 
-_UNIT_BITS: Final = 32
+_UNIT_BITS: Final = 29
+"""So few that a coordinate is one digit of a whole number of Python's, and the work with it half of what it is with two."""
 _UNIT: Final = 1 << _UNIT_BITS
 _BITS: Final = 96
 """Binary places that angles and their sines are reckoned with."""
@@ -38,7 +39,7 @@ the line does, whole number by whole number: lines are compared in the place of 
 
 
 class Point(NamedTuple):
-    """A place on the sphere of 2^32 units."""
+    """A place on the sphere of 2^29 units."""
 
     x: int
     y: int
@@ -176,7 +177,7 @@ def _rounded(value: int, shift: int) -> int:
 
 def _arc(straight: int) -> int:
     """The arc in metres above a straight line, given by its square; for arcs up to a quarter of the way round."""
-    # The half angle's sine, with 64 binary places: half the line's length, of a radius of 2^32 units.
+    # The half angle's sine, with 64 binary places: half the line's length, of a radius of 2^29 units.
     sine = isqrt(straight << 2 * (63 - _UNIT_BITS))
     square = sine * sine >> 64
     # asin(s) = s + s^3/6 + 3 s^5/40 + ...: each term is the one before times s^2 (2k-1)^2 / (2k (2k+1)).
