@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
@@ -21,6 +22,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 # No broker of a test lives long enough to win back what Java's second compiler takes of the two cores meanwhile.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# Whether a property holds is not a question of how fast the machine is, nor of what else runs on it.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -29,7 +29,7 @@ from referral_bus.log.topics import topics
 
 SERVICES = ("intake", "matching", "notifier", "projections")
 _PUBLIC = ("intake", "notifier", "projections")
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ _STEPS = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(
     modes=st.lists(st.sampled_from(["match", "broadcast", "waitlist"]), min_size=1, max_size=3),
     steps=st.lists(_STEPS, max_size=60),

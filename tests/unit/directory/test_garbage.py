@@ -151,7 +151,7 @@ def check(found: Import, names: Iterable[str]) -> None:
 
 
 @given(files=directories())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_garbage_tables_never_crash_the_importer_and_each_row_is_accounted_for(files: dict[str, str]) -> None:
     rows = Rows()
     for name, text in files.items():
@@ -160,7 +160,7 @@ def test_garbage_tables_never_crash_the_importer_and_each_row_is_accounted_for(f
 
 
 @given(document=documents())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_garbage_documents_never_crash_the_importer_and_each_row_is_accounted_for(document: object) -> None:
     rows = Rows()
     read_documents(rows, "d", document)
@@ -168,7 +168,7 @@ def test_garbage_documents_never_crash_the_importer_and_each_row_is_accounted_fo
 
 
 @given(data=st.binary(max_size=300), name=st.sampled_from(["services.csv", "services.json", "services.txt"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_garbage_bytes_never_crash_the_importer(data: bytes, name: str) -> None:
     with TemporaryDirectory() as folder:
         file = Path(folder) / name
@@ -177,7 +177,7 @@ def test_garbage_bytes_never_crash_the_importer(data: bytes, name: str) -> None:
 
 
 @given(document=documents())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_garbage_data_package_leaves_the_tables_to_their_names(document: object) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "datapackage.json").write_text(json.dumps(document))

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 from dateutil import rrule
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from referral_bus.contracts.localtime import DAYS, UtcOffset
@@ -95,7 +95,6 @@ _RULES: Final = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(_RULES)
 def test_a_service_is_open_on_the_days_that_rfc_5545_says_or_its_rule_is_left_out(
     columns: dict[str, str],

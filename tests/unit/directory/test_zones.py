@@ -40,7 +40,7 @@ def start_of(year: int) -> int:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(start_of(FIRST), start_of(LAST + 1) - 1))
 def test_at_any_moment_the_offset_is_that_of_the_database(zone: str, moment: int) -> None:
     assert minutes_at(written_out(zone), moment) == minutes_by_the_database(zone, moment)

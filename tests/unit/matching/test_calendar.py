@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -125,7 +125,7 @@ def situations(draw: st.DrawFn, every: int = 1) -> tuple[Calendar, int]:
 
 
 LIMITS = st.integers(0, 30 * DAY)
-PLENTY = settings(max_examples=300, deadline=None)
+PLENTY = settings(max_examples=300)
 
 
 @PLENTY
@@ -197,7 +197,7 @@ def test_open_hours_and_days_are_those_of_the_wall_clock(situation: tuple[Calend
     )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(situations(every=MINUTE), st.integers(0, 600))
 def test_due_times_are_those_of_a_count_minute_by_minute(
     situation: tuple[Calendar, int], minutes: int
@@ -206,7 +206,7 @@ def test_due_times_are_those_of_a_count_minute_by_minute(
     assert due(start, minutes * MINUTE, prepare(calendar)) == due_minute_by_minute(calendar, start, minutes)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(situations(every=MINUTE), st.integers(0, 4 * 1440))
 def test_business_time_is_that_of_a_count_minute_by_minute(
     situation: tuple[Calendar, int], minutes: int

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from referral_bus.contracts.facts import Facts, ListFact, Need, NumberFact, TextFact
@@ -37,7 +37,7 @@ from tests.support.deciding import (
     unit_of,
 )
 
-UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=60)
 """A busy machine is not a failure."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from referral_bus.contracts.inbox import Submission, Tick
@@ -105,7 +105,7 @@ def damaged(draw: Any) -> Outgoing:
     return Outgoing(INBOX, 0, record.key, bytes(value), tuple(given_headers))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(records=st.lists(anything | damaged() | damaged() | st.sampled_from(GOOD), min_size=1, max_size=12))
 def test_whatever_lies_on_the_inbox_is_answered_or_kept_for_operations(records: list[Outgoing]) -> None:
     asyncio.run(_each_is_answered_once(records))
@@ -141,7 +141,7 @@ async def _each_is_answered_once(records: list[Outgoing]) -> None:
     assert {region: picture(chain.state) for region, chain in site.work.chains.items()} == lived
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(value=st.binary(max_size=300) | damaged().map(lambda record: record.value or b""))
 def test_sealed_facts_of_any_bytes_are_refused_and_nothing_more(value: bytes) -> None:
     async def refused() -> None:

@@ -14,7 +14,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -792,9 +792,7 @@ class TestAnybody(Anybody.TestCase):
     settings = settings(
         max_examples=80,
         stateful_step_count=50,
-        deadline=None,
         derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
     )
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from referral_bus.contracts.certificates import ALREADY_OFFERED, CRITERIA, NOT_IN_SIGHT, UNKNOWN
@@ -32,7 +32,7 @@ from services.matching.core.state import Unit as Places
 from tests.support.deciding import HOUR, MINUTE, POLICY, offers, spoken, stated_area, unit_of
 from tests.support.judging import judge_reach
 
-UNHURRIED = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=150)
 NOW = 1_800_000_123_456
 EVERYTHING: tuple[RankBy, ...] = (
     "certainty",

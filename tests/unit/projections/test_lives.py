@@ -178,7 +178,7 @@ def _limits_are_known(row: dict[str, Any], state: Region) -> bool:
     return not state.referrals[row["referral"]].protocol.business_time
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.sampled_from(SEEDS), cuts=st.lists(st.integers(1, 700), max_size=12))
 async def test_any_split_into_batches_gives_the_same_rows(seed: int, cuts: list[int]) -> None:
     story, _ = told(seed)

@@ -401,7 +401,7 @@ def _story(seed: int, steps: int) -> list[Any]:
     return records(out)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 400), max_size=12))
 async def test_any_split_into_batches_gives_the_same_rows(seed: int, cuts: list[int]) -> None:
     story = _story(seed, 150)
@@ -413,7 +413,7 @@ async def test_any_split_into_batches_gives_the_same_rows(seed: int, cuts: list[
     assert split.everything() == whole.everything()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 async def test_places_are_counted_as_an_independent_audit_counts_them(seed: int) -> None:
     story = _story(seed, 300)
