@@ -94,8 +94,7 @@ class _Desk:
 
 @asynccontextmanager
 async def _desk(home: Path) -> AsyncIterator[_Desk]:
-    there = (home / "secrets" / "operations_key").exists()
-    settings = OperationsSettings.load(**local_settings(home, *(["operations_key"] if there else [])))
+    settings = OperationsSettings.load(**local_settings(home, "operations_key"))
     key = settings.operations_key.get_secret_value() if settings.operations_key else None
     log, codec = KafkaLog(settings.kafka), Codec.load()
     try:

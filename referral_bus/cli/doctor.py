@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from referral_bus.cli.doctor_kafka import kafka
 from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock
-from referral_bus.cli.home import Home, Pid
+from referral_bus.cli.home import Home, Pid, addresses
 from referral_bus.cli.local import FIRST_PORT
 from referral_bus.embedded.bus import ports_of
 from referral_bus.embedded.download import cache_folder
@@ -254,20 +254,13 @@ CHECKS: Final[tuple[Check, ...]] = (python, java, disk, ports, keys, kafka, data
 def _set_up(
     home: Path, kafka: str | None, database: str | None, bus: str | None, probe: bool = True
 ) -> SetUp:
-    path = home / "addresses.json"
-    known: dict[str, object] = {}
-    if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            known = {}
-    operations = known.get("operations")
-    here = Pid.running(home) is not None
+    known = addresses(home)
+    up = known if Pid.running(home) is not None else None
     return SetUp(
         home=home,
-        bus=bus or str(known.get("bus", "main")),
-        kafka=kafka or (str(known["kafka"]) if here and "kafka" in known else None),
-        database=database or (str(known["database"]) if here and "database" in known else None),
-        operations={str(k): str(v) for k, v in operations.items()} if isinstance(operations, dict) else {},
+        bus=bus or (known.bus if known else "main"),
+        kafka=kafka or (up.kafka if up else None),
+        database=database or (up.database if up else None),
+        operations=known.operations if known else {},
         probe=probe,
     )
