@@ -7,19 +7,28 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from referral_bus.cli.errors import Rejected
 from referral_bus.embedded.errors import EmbeddedError
-from referral_bus.runtime.settings import PREFIX, variable
+from referral_bus.runtime.settings import PREFIX, Settings, variable
 
 Home = Annotated[
     Path,
     typer.Option("--home", envvar="REFBUS_HOME", help="Where this bus keeps its data, secrets and logs."),
 ]
+
+
+class OperationsSettings(Settings):
+    """What the commands of operations take their settings from: one table of a file, whichever of them each needs."""
+
+    service: ClassVar[str] = "operations"
+
+    operations_key: SecretStr | None = None
+    """The private JWK of operations, which dead letters are sealed to."""
 
 
 @dataclass(frozen=True, slots=True)
