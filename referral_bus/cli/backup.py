@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
@@ -20,10 +20,9 @@ from referral_bus.backup.folder import Folder
 from referral_bus.backup.restoring import restore as bring_back
 from referral_bus.backup.taking import take
 from referral_bus.cli.errors import Rejected
-from referral_bus.cli.home import Home, local_settings
+from referral_bus.cli.home import Home, OperationsSettings, local_settings
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.postgres import programs_folder
-from referral_bus.runtime.settings import Settings
 from referral_bus.wire.codec import Codec
 
 Where = Annotated[Path, typer.Argument(help="The folder of the backup.", file_okay=False)]
@@ -37,10 +36,8 @@ Programs = Annotated[
 errors = Console(stderr=True)
 
 
-class BackupSettings(Settings):
+class BackupSettings(OperationsSettings):
     """What a backup needs: Kafka, and the database as a user who may read all schemas of the bus, or make them."""
-
-    service: ClassVar[str] = "operations"
 
     database_url: SecretStr
 

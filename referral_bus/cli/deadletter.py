@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
 from rich.console import Console
 
 from referral_bus.cli.errors import Rejected
-from referral_bus.cli.home import Home, local_settings
+from referral_bus.cli.home import Home, OperationsSettings, local_settings
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log
 from referral_bus.runtime.clock import SystemClock
@@ -31,7 +30,6 @@ from referral_bus.runtime.resending import (
     resend,
     way_back,
 )
-from referral_bus.runtime.settings import Settings
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import format_time
 from referral_bus.wire.errors import WireError
@@ -46,15 +44,6 @@ Letters = Annotated[list[str] | None, typer.Argument(help="Letters, by the first
 Reason = Annotated[
     str | None, typer.Option(help="All letters with this reason that nobody has resent or discarded.")
 ]
-
-
-class OperationsSettings(Settings):
-    """What operations need to handle dead letters."""
-
-    service: ClassVar[str] = "operations"
-
-    operations_key: SecretStr | None = None
-    """The private JWK of operations, which dead letters are sealed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +83,7 @@ class _Desk:
 
 @asynccontextmanager
 async def _desk(home: Path) -> AsyncIterator[_Desk]:
-    there = (home / "secrets" / "operations_key").exists()
-    settings = OperationsSettings.load(**local_settings(home, *(["operations_key"] if there else [])))
+    settings = OperationsSettings.load(**local_settings(home, "operations_key"))
     key = settings.operations_key.get_secret_value() if settings.operations_key else None
     log, codec = KafkaLog(settings.kafka), Codec.load()
     try:

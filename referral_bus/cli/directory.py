@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from referral_bus.access.tokens import issue_token
-from referral_bus.cli.home import Home
-from referral_bus.cli.party import known
+from referral_bus.cli.home import Home, addresses
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.directory.build import ASSUMED_PLACES, ASSUMED_TERMS
@@ -234,7 +233,7 @@ def _write_import(found: Import, file: Path) -> None:
 
 def _border(home: Path, intake: str | None, bus: str | None, key: Path | None) -> tuple[str, str, str]:
     """Intake's address, the bus's id and the key that signs tokens: as given, else those of the bus in this home."""
-    here, own = known(home), home / "secrets" / "token_key"
+    here, own = addresses(home), home / "secrets" / "token_key"
     address = intake or (here.intake if here is not None else None)
     file = key if key is not None or not own.exists() else own
     signing_key = None if file is None else file.read_text(encoding="utf-8")

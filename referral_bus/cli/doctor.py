@@ -15,17 +15,19 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from referral_bus.cli.doctor_kafka import kafka
-from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock
-from referral_bus.cli.home import Home, Pid
+from referral_bus.cli.errors import Rejected
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, not_looked_at
+from referral_bus.cli.home import Home, OperationsSettings, Pid, addresses, local_settings
 from referral_bus.cli.local import FIRST_PORT
 from referral_bus.embedded.bus import ports_of
 from referral_bus.embedded.download import cache_folder
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.kafka import java as embedded_java
 from referral_bus.embedded.ports import is_free
+from referral_bus.runtime.settings import SettingsError
 from referral_bus.sealing.jwe import JweError, public_part
 from referral_bus.sealing.secrets import read_key
 from referral_bus.store.engine import new_engine
@@ -57,12 +59,15 @@ Check = Callable[[SetUp], Awaitable[list[Finding]]]
 
 def doctor(
     home: Home = Path(".refbus"),
-    kafka: Annotated[str | None, typer.Option(envvar="REFBUS_KAFKA", help="HOST:PORT of Kafka.")] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(envvar="REFBUS_DATABASE_URL", help="Address of the database.", show_envvar=False),
+    kafka: Annotated[
+        str | None, typer.Option(help="HOST:PORT of Kafka, in place of the setting REFBUS_KAFKA.")
     ] = None,
-    bus: Annotated[str | None, typer.Option(envvar="REFBUS_BUS", help="Id of the bus.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Address of the database, in place of the setting REFBUS_DATABASE_URL.")
+    ] = None,
+    bus: Annotated[
+        str | None, typer.Option(help="Id of the bus, in place of the setting REFBUS_BUS.")
+    ] = None,
     probe: Annotated[
         bool,
         typer.Option(
@@ -71,7 +76,8 @@ def doctor(
     ] = True,
 ) -> None:
     """Say what is wrong with this set-up and what to do. Exit code 1 if anything is."""
-    findings = asyncio.run(examine(_set_up(home, kafka, database, bus, probe)))
+    set_up, findings = set_up_of(home, kafka, database, bus, probe)
+    findings += asyncio.run(examine(set_up))
     for finding in findings:
         mark = "[green]well [/green]" if not finding.advice else "[red]wrong[/red]"
         console.print(f"{mark} {finding.about}: ", end="")
@@ -174,8 +180,12 @@ async def keys(set_up: SetUp) -> list[Finding]:
 async def database(set_up: SetUp) -> list[Finding]:
     """The database: reachable, each owner's schema there, its clock near ours, no session that others wait for."""
     if set_up.database is None:
-        return []
-    engine = new_engine(set_up.database)
+        return [not_looked_at("database", "REFBUS_DATABASE_URL")]
+    try:
+        engine = new_engine(set_up.database)
+    except (ArgumentError, ImportError):
+        advice = "Write it as postgresql+psycopg://user:password@host/database."
+        return [Finding("database", "the address is none", advice)]
     try:
         async with asyncio.timeout(SECONDS), engine.connect() as connection:
             before = time.time_ns() // 1_000_000
@@ -213,7 +223,7 @@ async def database(set_up: SetUp) -> list[Finding]:
 
 async def services(set_up: SetUp) -> list[Finding]:
     """Each service of a bus that is up says that it is ready."""
-    if not set_up.up and not os.environ.get("REFBUS_KAFKA"):
+    if not set_up.up and set_up.kafka is None:
         return [Finding("services", f"no bus is up in {set_up.home}")]
     findings: list[Finding] = []
     async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
@@ -251,23 +261,36 @@ async def _behind(http: httpx.AsyncClient, address: str) -> str:
 CHECKS: Final[tuple[Check, ...]] = (python, java, disk, ports, keys, kafka, database, services)
 
 
-def _set_up(
-    home: Path, kafka: str | None, database: str | None, bus: str | None, probe: bool = True
-) -> SetUp:
-    path = home / "addresses.json"
-    known: dict[str, object] = {}
-    if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            known = {}
-    operations = known.get("operations")
-    here = Pid.running(home) is not None
-    return SetUp(
-        home=home,
-        bus=bus or str(known.get("bus", "main")),
-        kafka=kafka or (str(known["kafka"]) if here and "kafka" in known else None),
-        database=database or (str(known["database"]) if here and "database" in known else None),
-        operations={str(k): str(v) for k, v in operations.items()} if isinstance(operations, dict) else {},
-        probe=probe,
+def set_up_of(
+    home: Path,
+    kafka: str | None = None,
+    database: str | None = None,
+    bus: str | None = None,
+    probe: bool = True,
+) -> tuple[SetUp, list[Finding]]:
+    """What there is to look at, and what is wrong with the settings and addresses that say so."""
+    options = {"bus": bus, "kafka": kafka, "database_url": database}
+    try:
+        known, local = addresses(home), local_settings(home)
+        if Pid.running(home) is None:
+            # Where a bus was that is down, nothing has to answer.
+            local = {name: value for name, value in local.items() if name == "bus"}
+        given = local | {name: value for name, value in options.items() if value is not None}
+        settings = OperationsSettings.load(**given)
+    except (Rejected, SettingsError) as error:
+        advice = (
+            "Correct it and look again: Kafka, the database and the services are not looked at until then."
+        )
+        wrong = [Finding("settings", line, advice) for line in str(error).splitlines()]
+        return SetUp(home, bus or "main", None, None, probe=probe), wrong
+    return (
+        SetUp(
+            home=home,
+            bus=settings.bus,
+            kafka=settings.kafka if "kafka" in settings.model_fields_set else None,
+            database=settings.database_url.get_secret_value() if settings.database_url else None,
+            operations=known.operations if known else {},
+            probe=probe,
+        ),
+        [],
     )

@@ -14,7 +14,7 @@ _MOST_SKEW_MS: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """What is examined: a home, and the addresses of what runs, from the environment or from the home."""
+    """What is examined: a home, and the addresses of what runs, from the settings or from the home."""
 
     home: Path
     bus: str
@@ -43,6 +43,11 @@ class Finding:
     about: str
     found: str
     advice: str = ""
+
+
+def not_looked_at(about: str, setting: str) -> Finding:
+    """That there is nothing to ask, so that nobody takes silence for health."""
+    return Finding(about, f"not looked at: no address of it is known ({setting})")
 
 
 def clock(about: str, before: int, theirs: int) -> Finding:

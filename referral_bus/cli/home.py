@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Final, Self
 
 import typer
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from referral_bus.cli.errors import Rejected
 from referral_bus.embedded.errors import EmbeddedError
-from referral_bus.runtime.settings import variable
+from referral_bus.runtime.settings import PREFIX, Settings, variable
 
 Home = Annotated[
     Path,
@@ -20,18 +22,56 @@ Home = Annotated[
 ]
 
 
-def local_settings(home: Path, *secrets: str) -> dict[str, str]:
-    """What a command that looks into the bus of this home needs for its settings: where it is, and the named secrets of its folder.
+class OperationsSettings(Settings):
+    """What the commands of operations take their settings from: one table of a file, whichever of them each needs."""
 
-    Empty where no bus ever ran in this home; what the environment says already is left out, so that it counts.
-    """
+    service: ClassVar[str] = "operations"
+
+    operations_key: SecretStr | None = None
+    """The private JWK of operations, which dead letters are sealed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """What a home knows of the bus that runs or ran in it."""
+
+    bus: str
+    kafka: str
+    database: str
+    intake: str
+    queries: str
+    notifier: str
+    operations: dict[str, str]
+
+
+_ADDRESSES: Final = TypeAdapter(Addresses)
+
+
+def addresses(home: Path) -> Addresses | None:
+    """The addresses of the local bus; None where none ever ran in this home. Raises Rejected."""
     path = home / "addresses.json"
-    if not path.exists():
+    try:
+        return _ADDRESSES.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        raise Rejected(f"{path} is not readable as the addresses of a bus. Run 'refbus up' again.") from None
+
+
+def local_settings(home: Path, *secrets: str) -> dict[str, str]:
+    """What a command that looks into the bus of this home needs for its settings: where it is, and those of the named secrets that its
+    folder holds. Raises Rejected.
+
+    Empty where no bus ever ran in this home, or a file of settings says which bus is meant; what the environment says already is left
+    out, so that it counts.
+    """
+    if os.environ.get(f"{PREFIX}CONFIG") or (here := addresses(home)) is None:
         return {}
-    addresses = json.loads(path.read_text(encoding="utf-8"))
-    found = {"bus": addresses["bus"], "kafka": addresses["kafka"], "database_url": addresses["database"]}
+    found = {"bus": here.bus, "kafka": here.kafka, "database_url": here.database}
     for name in secrets:
-        found[name] = (home / "secrets" / name).read_text(encoding="utf-8").strip()
+        path = home / "secrets" / name
+        if path.exists():
+            found[name] = path.read_text(encoding="utf-8").strip()
     return {
         name: value
         for name, value in found.items()

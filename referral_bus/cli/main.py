@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
@@ -62,6 +63,8 @@ def refbus() -> None:
 
 def main() -> None:
     """Run the command. What a person can mend is said in a sentence, without a traceback, with exit code 1."""
+    # The client of Kafka logs each attempt to connect; what came of them all is in the sentence.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         app()
     except (EmbeddedError, LogError, SettingsError, Rejected) as error:

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from referral_bus.access.tokens import issue_token
 from referral_bus.cli.errors import Rejected
-from referral_bus.cli.home import Home
+from referral_bus.cli.home import Home, addresses
 from referral_bus.client.answers import Answer, Heard
 from referral_bus.client.errors import BusError
 from referral_bus.client.notices import open_notice
@@ -190,28 +189,6 @@ def line_of(heard: Heard, private_jwk: str | None = None) -> str:
     return " ".join(part for part in parts if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a home knows of the bus that runs or ran in it."""
-
-    bus: str
-    intake: str
-    queries: str
-    notifier: str
-
-
-def known(home: Path) -> Known | None:
-    """The addresses of the local bus; None where none ever ran in this home."""
-    path = home / "addresses.json"
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Known(content["bus"], content["intake"], content["queries"], content["notifier"])
-    except (ValueError, KeyError, TypeError):
-        raise Rejected(f"{path} is not readable as the addresses of a bus. Run 'refbus up' again.") from None
-
-
 def development_token(
     home: Path, organisation: str, roles: tuple[Role, ...], seconds: int = _TOKEN_SECONDS
 ) -> str:
@@ -222,7 +199,7 @@ def development_token(
             f"{home} holds no bus, so no token can be issued. Run 'refbus up', name its folder with --home, "
             "or give a token with --token."
         )
-    here = known(home)
+    here = addresses(home)
     return issue_token(_text(path), "main" if here is None else here.bus, organisation, roles, seconds)
 
 
@@ -243,7 +220,7 @@ def connected(
     notifier: str | None = None,
 ) -> Iterator[SyncBus]:
     """The bus to speak to, its errors as sentences."""
-    here = known(home)
+    here = addresses(home)
     if here is None and intake is None and queries is None and notifier is None:
         raise Rejected(f"No bus has run in {home}. Start one with 'refbus up', or give its address.")
     source: TokenSource = (

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from referral_bus.cli.home import Home, local_settings
+from referral_bus.cli.home import Home, OperationsSettings, local_settings
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.topics import topics as topics_of
-from referral_bus.runtime.settings import Settings
 
 
 def topics(
@@ -22,12 +21,12 @@ def topics(
     home: Home = Path(".refbus"),
 ) -> None:
     """Make what is missing of the topics of a bus, and say what of those that are there is not as it should be."""
-    settings = Settings.load(**local_settings(home))
+    settings = OperationsSettings.load(**local_settings(home))
     asyncio.run(_ensure(settings, partitions, replication))
     print(f"The topics of bus {settings.bus} are there; inbox and ledger have {partitions} partitions.")
 
 
-async def _ensure(settings: Settings, partitions: int, replication: int) -> None:
+async def _ensure(settings: OperationsSettings, partitions: int, replication: int) -> None:
     log = KafkaLog(settings.kafka)
     try:
         await log.ensure(topics_of(settings.bus, partitions, replication))

@@ -113,7 +113,7 @@ class _NamedFiles(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         name = f"{variable(field_name)}_FILE"
         path = os.environ.get(name)
-        if path is None or field_name.endswith("_file"):
+        if path is None:
             return None, field_name, False
         if variable(field_name) in os.environ:
             raise SettingsError(f"{variable(field_name)} and {name} are both set: keep one of them")

@@ -75,7 +75,7 @@ async def build(
             topic=topics.inbox(bus),
             group=f"refbus-{bus}-matching",
             transactional_id=lambda partition: f"refbus-{bus}-matching-{partition}",
-            batch=settings.batch,
+            batch=settings.batch_records,
         )
         ticks = Ticks(await log.appender(), bus, codec, clock)
         regions = Regions(log, bus, codec)

@@ -18,7 +18,7 @@ class MatchingSettings(Settings):
     """Unwraps the keys of facts, 32 bytes in base64. Matching is given no key of identities."""
     operations_public_key: str
     """The public JWK that dead letters are sealed to."""
-    batch: Annotated[int, Field(ge=1, le=10_000)] = 500
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 500
     """The most submissions decided in one transaction."""
     snapshot_events: Annotated[int, Field(ge=100)] = 50_000
     """A partition's state is kept in a file each time its ledger got so many events."""

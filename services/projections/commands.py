@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -17,10 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from referral_bus.cli.home import Home, local_settings
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.runtime.metrics import CHECKS, VIEWS_CHECKED, VIEWS_DIFFERENT
-from referral_bus.runtime.settings import SettingsError
 from referral_bus.store.engine import new_engine
 from referral_bus.store.port import StoreError
 from referral_bus.wire.codec import Codec
@@ -31,14 +30,6 @@ from services.projections.settings import ViewsSettings
 
 _PATIENCE_SECONDS = 60.0
 
-Home = Annotated[
-    Path,
-    typer.Option(
-        "--home",
-        envvar="REFBUS_HOME",
-        help="Where a local bus keeps its addresses; REFBUS_DATABASE_URL and REFBUS_KAFKA come first.",
-    ),
-]
 Result = TypeVar("Result")
 
 err = Console(stderr=True, soft_wrap=True)
@@ -46,7 +37,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 def rebuild(home: Home = Path(".refbus")) -> None:
     """Make the views anew from the ledger, beside those that serve, and swap them. The service runs on."""
-    settings = settings_of(home)
+    settings = ViewsSettings.load(**local_settings(home))
 
     async def work() -> int:
         async with _parts(settings) as parts:
@@ -73,7 +64,7 @@ def check_views(
     home: Home = Path(".refbus"),
 ) -> None:
     """Fold the ledger afresh and compare every row of every view with it. Exits with 1 where any differs."""
-    settings = settings_of(home)
+    settings = ViewsSettings.load(**local_settings(home))
 
     async def work() -> check.Comparison:
         async with _parts(settings) as parts:
@@ -100,26 +91,6 @@ def check_views(
             print("Run 'refbus verify' to see whether the ledger is sound, then 'refbus rebuild'.")
     if not found.equal:
         raise typer.Exit(1)
-
-
-def settings_of(home: Path) -> ViewsSettings:
-    """The settings of the environment, or those of the local bus in this home. Raises SettingsError."""
-    path = home / "addresses.json"
-    named = {"REFBUS_DATABASE_URL", "REFBUS_DATABASE_URL_FILE", "REFBUS_CONFIG"}
-    if named & os.environ.keys() or not path.exists():
-        return ViewsSettings.load()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        given = {
-            "bus": content["bus"],
-            "kafka": content["kafka"],
-            "database_url": content["database"],
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        raise SettingsError(
-            f"{path} is not readable as the addresses of a bus. Run 'refbus up' again."
-        ) from None
-    return ViewsSettings.load(**given)
 
 
 class _Parts(NamedTuple):

@@ -28,7 +28,7 @@ from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Outgoing, Partition, Record
 from referral_bus.log.reading import everything
 from referral_bus.sealing.jwe import EncryptionKeys
-from tests.support.commands import refbus
+from tests.support.commands import refbus, write_addresses
 from tests.support.whole_bus import WholeBus, bus_of, new_need, now_ms, of, plan_of, request, until, whole_bus
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(420)]
@@ -65,8 +65,7 @@ async def test_everything_of_a_backup_is_back_on_a_new_broker_and_database_and_t
     home = tmp_path / "second"
     shutil.copytree(tmp_path / "first" / "secrets", home / "secrets")
     with _new_servers(tmp_path) as (kafka, database):
-        addresses = {"bus": "e2e", "kafka": kafka, "database": database}
-        (home / "addresses.json").write_text(json.dumps(addresses))
+        write_addresses(home, bus="e2e", kafka=kafka, database=database)
         forgotten = ("--forgotten", later / "forgotten.txt")
         await _command("restore", backup, *forgotten, "--home", home)
         await _is_as_it_was(kafka, before)

@@ -23,7 +23,7 @@ from referral_bus.log.port import LogUnavailable, Outgoing
 from referral_bus.sealing.jwe import new_encryption_keys, open_with, seal_to
 from services.intake.repeats import Admissions
 from tests.support.admitting import NAME, REFERENCE, TASK, World, now, organisation, referral, until
-from tests.support.commands import refbus
+from tests.support.commands import refbus, write_addresses
 
 
 @dataclass
@@ -207,8 +207,7 @@ async def test_what_hit_a_fault_of_intake_is_resent_after_the_mending_and_admitt
     home = world.folder / "home"
     (home / "secrets").mkdir(parents=True)
     (home / "secrets" / "operations_key").write_text(world.operations_keys.private)
-    addresses = {"bus": world.bus, "kafka": world.kafka, "database": world.database}
-    (home / "addresses.json").write_text(json.dumps(addresses))
+    write_addresses(home, bus=world.bus, kafka=world.kafka, database=world.database)
 
     async def command(*words: str) -> str:
         return await asyncio.to_thread(refbus, "deadletter", *words, "--home", home)

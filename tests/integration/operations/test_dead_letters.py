@@ -28,7 +28,7 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
 from services.matching.service import build
 from services.matching.settings import MatchingSettings
-from tests.support.commands import refbus
+from tests.support.commands import refbus, write_addresses
 from tests.support.notifying import until
 from tests.support.running import running
 
@@ -110,7 +110,7 @@ async def place(kafka: str, postgres: str, tmp_path: Path, codec: Codec) -> Asyn
     home = tmp_path / "home"
     (home / "secrets").mkdir(parents=True)
     (home / "secrets" / "operations_key").write_text(keys.private)
-    (home / "addresses.json").write_text(json.dumps({"bus": bus, "kafka": kafka, "database": postgres}))
+    write_addresses(home, bus=bus, kafka=kafka, database=postgres)
     yield Place(bus, log, codec, home, settings)
     await log.close()
 

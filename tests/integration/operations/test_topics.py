@@ -11,17 +11,13 @@ import pytest
 
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
-from tests.support.commands import refbus
+from tests.support.commands import refbus, write_addresses
 
 
 @pytest.fixture
 def home(kafka: str, tmp_path: Path) -> Path:
-    addresses = {
-        "bus": f"b{uuid4().hex[:8]}",
-        "kafka": kafka,
-        "database": "postgresql+psycopg://nowhere/none",
-    }
-    (tmp_path / "addresses.json").write_text(json.dumps(addresses))
+    bus = f"b{uuid4().hex[:8]}"
+    write_addresses(tmp_path, bus=bus, kafka=kafka, database="postgresql+psycopg://nowhere/none")
     return tmp_path
 
 

@@ -21,6 +21,7 @@ from services.projections.known import Damaged
 from services.projections.rebuild import AlreadyRebuilding, rebuild
 from services.projections.service import build
 from services.projections.swap import only_rebuild
+from tests.support.commands import write_addresses
 from tests.support.served_views import SECONDS, World, until
 from tests.support.viewing import Story
 
@@ -229,19 +230,13 @@ async def test_the_commands_say_what_they_found_and_exit_by_it(world: World) -> 
 
 
 async def test_the_commands_find_a_local_bus_by_its_home(world: World) -> None:
-    addresses = {
-        "bus": world.bus,
-        "kafka": world.settings.kafka,
-        "database": world.settings.database_url.get_secret_value(),
-    }
-    (world.folder / "addresses.json").write_text(json.dumps(addresses))
+    write_addresses(
+        world.folder,
+        bus=world.bus,
+        kafka=world.settings.kafka,
+        database=world.settings.database_url.get_secret_value(),
+    )
     async with world.running():
         await world.begin()
         code, out, errors = await command(world, "check-views", "--json", home=world.folder)
     assert code == 0 and json.loads(out)["rows"]["organisations"] == 4, errors
-
-
-async def test_a_home_that_is_not_readable_is_said_to_be_so(world: World) -> None:
-    (world.folder / "addresses.json").write_text("{}")
-    code, _, errors = await command(world, "check-views", home=world.folder)
-    assert code != 0 and "not readable as the addresses of a bus" in errors

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -7,8 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from referral_bus.cli import calendars, doctor, doctor_kafka, findings
+from referral_bus.cli.home import Pid
+from referral_bus.cli.main import app
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.directory.zones import offsets
@@ -17,6 +21,9 @@ from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
 from referral_bus.log.topics import inbox, ledger, reference, topics
 from referral_bus.wire.codec import Codec
+from tests.support.commands import write_addresses
+
+DATABASE = "postgresql+psycopg://nowhere/none"
 
 
 def set_up(home: Path, kafka: str | None = None, database: str | None = None) -> doctor.SetUp:
@@ -153,6 +160,75 @@ async def test_a_database_that_does_not_answer_is_said_without_its_password(tmp_
     [finding] = await doctor.database(set_up(tmp_path, database=url))
     assert "can't be reached" in finding.found
     assert "secret" not in finding.found + finding.advice
+
+
+@pytest.mark.parametrize("address", ["secret", "mysql://refbus:secret@host/refbus"])
+async def test_an_address_of_a_database_that_is_none_is_said_without_it(tmp_path: Path, address: str) -> None:
+    [finding] = await doctor.database(set_up(tmp_path, database=address))
+    assert "is none" in finding.found and "postgresql+psycopg://" in finding.advice
+    assert "secret" not in finding.found + finding.advice
+
+
+async def test_what_is_not_looked_at_is_said_with_why(tmp_path: Path) -> None:
+    for check, name in ((doctor.kafka, "REFBUS_KAFKA"), (doctor.database, "REFBUS_DATABASE_URL")):
+        [finding] = await check(set_up(tmp_path))
+        assert "not looked at" in finding.found and name in finding.found and not finding.advice
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a bus that ran there; nothing of the environment speaks of another."""
+    for name in os.environ:
+        if name.startswith("REFBUS_"):
+            monkeypatch.delenv(name)
+    write_addresses(tmp_path, bus="county", kafka="127.0.0.1:9", database=DATABASE)
+    return tmp_path
+
+
+def test_a_bus_is_looked_at_by_its_home_while_it_is_up(home: Path) -> None:
+    down, _ = doctor.set_up_of(home)
+    assert (down.bus, down.kafka, down.database) == ("county", None, None)
+    with Pid(home):
+        up, wrong = doctor.set_up_of(home)
+    assert (up.bus, up.kafka, up.database, wrong) == ("county", "127.0.0.1:9", DATABASE, [])
+
+
+def test_a_bus_is_looked_at_by_the_settings_from_wherever_they_come(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "url").write_text(f"{DATABASE}\n")
+    monkeypatch.setenv("REFBUS_DATABASE_URL_FILE", str(home / "url"))
+    (home / "refbus.toml").write_text(
+        'bus = "top"\n[operations]\nkafka = "table:9092"\noperations_key = "key"\n'
+    )
+    monkeypatch.setenv("REFBUS_CONFIG", str(home / "refbus.toml"))
+    found, wrong = doctor.set_up_of(home, bus="given")
+    assert (found.bus, found.kafka, found.database, wrong) == ("given", "table:9092", DATABASE, [])
+
+
+def test_each_setting_that_is_wrong_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFBUS_KAFKA", "nowhere")
+    monkeypatch.setenv("REFBUS_PORT", "abc")
+    found, wrong = doctor.set_up_of(home)
+    assert (found.kafka, found.database) == (None, None)
+    assert sorted(finding.found.split(" is ")[0] for finding in wrong) == ["REFBUS_KAFKA", "REFBUS_PORT"]
+    assert all(finding.advice for finding in wrong)
+
+
+def test_damaged_addresses_are_told_beside_what_else_is_found(home: Path) -> None:
+    (home / "addresses.json").write_text("{")
+    _, [finding] = doctor.set_up_of(home)
+    assert "not readable as the addresses of a bus" in finding.found and finding.advice
+
+
+def test_what_is_wrong_with_the_settings_counts_for_the_exit_code(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    assert CliRunner().invoke(app, ["doctor", "--home", str(home)]).exit_code == 0
+    monkeypatch.setenv("REFBUS_BUS", "Main Street")
+    result = CliRunner().invoke(app, ["doctor", "--home", str(home)])
+    assert result.exit_code == 1 and "wrong settings: REFBUS_BUS is 'Main Street'" in result.output
 
 
 async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import typer
@@ -57,3 +59,22 @@ def test_a_command_whose_module_is_gone_is_named() -> None:
 def test_an_unknown_command_is_answered_with_one_that_is_meant() -> None:
     done = CliRunner().invoke(app, ["tokens"])
     assert done.exit_code == 2 and "'token'" in done.output
+
+
+def test_a_kafka_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from referral_bus.cli import main\n"
+        "from referral_bus.log import kafka\n"
+        "kafka.CONNECT_SECONDS = 0.5\n"
+        f"sys.argv = ['refbus', 'topics', '--partitions', '1', '--home', {str(tmp_path)!r}]\n"
+        "main()"
+    )
+    environment = {**os.environ, "REFBUS_KAFKA": "127.0.0.1:1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+    )
+    [said] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "") and said.startswith(
+        "refbus: create the topics: no answer"
+    )

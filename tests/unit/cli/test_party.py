@@ -14,6 +14,7 @@ from referral_bus.client.answers import Heard
 from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.ledger import EVENTS, Event
 from referral_bus.sealing.jwe import new_encryption_keys, seal_to
+from tests.support.commands import write_addresses
 
 
 @pytest.fixture
@@ -22,8 +23,7 @@ def home(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "token_key").write_text(signing)
     (tmp_path / "secrets" / "jwks").write_text(jwks_of(signing))
-    addresses = {name: "http://127.0.0.1:9" for name in ("intake", "queries", "notifier")}
-    (tmp_path / "addresses.json").write_text(json.dumps({"bus": "county", **addresses}))
+    write_addresses(tmp_path, bus="county", kafka="127.0.0.1:9", database="postgresql+psycopg://nowhere/none")
     return tmp_path
 
 
