@@ -2,7 +2,8 @@
 
 Offsets are committed once all before them is on the inbox, or its refusal on the organisation's feed: a crash repeats, and repeats are
 recognised. What is refused comes back on the feed; what intake can't even open goes to the dead letters as well, and so does what hits
-a fault of ours: the others go on without it, until the guard of the dead letters says that it hits all.
+a fault of ours: the others go on without it, until the guard of the dead letters says that it hits all. A refusal that its feed will not
+take goes there too.
 
 Outboxes go on side by side: one that can't be handled, or rests, holds up no other.
 """
@@ -51,11 +52,15 @@ logger = logging.getLogger(__name__)
 PART: Final = "outboxes"
 SENDER: Final = "operations"
 """The source of what intake says itself."""
+UNTOLD: Final = "untold"
+"""Why a refusal is among the dead letters that its feed would not take."""
 
 _LIMIT: Final = 200
 _POLL_SECONDS: Final = 0.05
 """An outbox that was handled is polled again after so long at the most, whatever the poll that is under way waits for."""
 _RETRY_SECONDS: Final = 1.0
+_TRIES: Final = 5
+"""So often the log may refuse a refusal, other than by not answering, before it is given up to tell it."""
 _SETTLE_SECONDS: Final = 0.5
 """Organisations are published many at a time; the group is joined anew once no more have come for so long."""
 _LONGEST_SETTLE_SECONDS: Final = 5.0
@@ -241,7 +246,7 @@ class Outboxes:
         member.resume([partition])
 
     async def _outbox(self, records: Sequence[Record]) -> None:
-        """Returns once each record is on the inbox, or its refusal on the feed."""
+        """Returns once each record is on the inbox, or its refusal on the feed or among the dead letters."""
         organisation = _organisation(records[0].topic)
         waiting = records
         while waiting:
@@ -327,21 +332,41 @@ class Outboxes:
     async def _refuse(self, organisation: str, refused: Sequence[tuple[_Read, Refused]]) -> None:
         if not refused:
             return
-        records = [self._refusal(organisation, one, why) for one, why in refused]
+        told = await self._put(
+            f"refusals of {organisation}",
+            [self._refusal(organisation, one, why) for one, why in refused],
+            tries=_TRIES,
+        )
+        letters: list[Outgoing] = []
         for one, why in refused:
-            if why.reason == "not_sealed":
-                records.append(self._dead_letters.letter(one.record, why.reason))
-            elif why.reason == "internal":
-                records.append(self._dead_letters.fault(one.record, why.reason))
-        while True:
+            record = one.record
+            if not told:
+                logger.error(
+                    "%s/%d/%d was refused as %s, which its organisation was not told",
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    why.reason,
+                )
+            if why.reason == "internal":
+                letters.append(self._dead_letters.fault(record, why.reason if told else UNTOLD))
+            elif why.reason == "not_sealed" or not told:
+                letters.append(self._dead_letters.letter(record, why.reason if told else UNTOLD))
+        if letters:
+            await self._put("dead letters", letters)
+
+    async def _put(self, what: str, records: Sequence[Outgoing], tries: int | None = None) -> bool:
+        """Whether the log took them, or refused to so many times. An outage is waited out, and without ``tries`` all else too."""
+        refused = 0
+        while refused != tries:
             try:
                 await self._appender.append(records)
-                return
+                return True
             except LogError as error:
-                logger.warning(
-                    "refusals are not on the feed of %s yet, trying again: %s", organisation, error
-                )
-                await asyncio.sleep(_RETRY_SECONDS)
+                logger.warning("%s are not put yet: %s", what, error)
+                refused += not isinstance(error, LogUnavailable)
+            await asyncio.sleep(_RETRY_SECONDS)
+        return False
 
     def _refusal(self, organisation: str, one: _Read, why: Refused) -> Outgoing:
         submission = _shown_id(one)

@@ -266,6 +266,50 @@ async def test_a_region_whose_inbox_does_not_answer_holds_up_only_the_outboxes_t
     assert await doors.refusals("clinic-a") == []
 
 
+async def test_a_refusal_that_the_log_will_not_take_is_kept_for_operations_and_the_outbox_goes_on(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shut(monkeypatch, Partition(topics.feed("main", "clinic-a"), 0), LogError)
+    await doors.put_unsealed("clinic-a")
+    await doors.put("clinic-a", ("k-1", "one"))
+    async with doors.read() as running:
+        await until(lambda: doors.handled("clinic-a") == 2)
+        assert not running.done()
+    assert await doors.opened() == {referral_id("north", "main", "clinic-a", "k-1")}
+    assert await doors.letters() == [("untold", topics.outbox("clinic-a"), 0)]
+    assert f"{topics.outbox('clinic-a')}/0/0 was refused as not_sealed" in caplog.text
+
+
+async def test_faults_of_ours_still_stop_intake_where_their_refusals_can_not_be_told(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch, lambda _: True)
+    shut(monkeypatch, Partition(topics.feed("main", "clinic-a"), 0), LogError)
+    await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
+    async with doors.read(limit=2) as running:
+        with pytest.raises(TooManyDeadLetters):
+            async with asyncio.timeout(30):
+                await running
+    assert [reason for reason, _, _ in await doors.letters()] == ["untold", "untold"]
+
+
+async def test_a_dead_letter_that_the_log_will_not_take_is_not_passed_over_and_holds_up_no_other_outbox(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await doors.put_unsealed("clinic-a")
+    async with doors.read() as running:
+        with monkeypatch.context() as patched:
+            shut(patched, Partition(topics.deadletter("main"), 0), LogError)
+            await doors.put("clinic-b", ("k-1", "one"))
+            await until(lambda: doors.handled("clinic-b") == 1)
+            await asyncio.sleep(0.5)
+            assert doors.handled("clinic-a") == 0
+            assert not running.done()
+        await until(lambda: doors.handled("clinic-a") == 1)
+    assert await doors.letters() == [("not_sealed", topics.outbox("clinic-a"), 0)]
+    assert len(await doors.refusals("clinic-a")) == 1
+
+
 async def test_an_outbox_over_its_quota_rests_alone(doors: Doors) -> None:
     async with doors.read(quotas=Quotas(0.01, 1)):
         await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
