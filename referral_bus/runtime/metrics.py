@@ -46,7 +46,7 @@ POSITION = Gauge(
     "refbus_position_offset", "The next offset a service is to work through", ["topic", "partition"]
 )
 DEAD_LETTERS = Counter("refbus_dead_letters_total", "Records put to the dead letters", ["reason"])
-for _reason in ("undecidable", "unreadable", "internal", "not_sealed"):
+for _reason in ("undecidable", "unreadable", "internal", "not_sealed", "untold"):
     DEAD_LETTERS.labels(_reason)  # from 0 on, so that the first is an increase
 REFUSED_BY_ONE = Gauge(
     "refbus_refused_by_one",

@@ -29,6 +29,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "unreadable": "it is no submission that matching can read",
     "internal": "admitting it failed, which is a fault of the bus; the organisation was told on its feed",
     "not_sealed": "intake can't open it with its key; the organisation was told on its feed",
+    "untold": "intake refused it, and could not put that on the organisation's feed; the log of intake says why it was refused",
 }
 """Every reason a service gives, in words."""
 
@@ -137,6 +138,8 @@ def way_back(letter: DeadLetter, bus: str) -> str:
     if _OUTBOX.fullmatch(letter.topic):
         if letter.reason == "internal":
             return "resend it once intake is mended"
+        if letter.reason == "untold":
+            return "resend it once the organisation's feed can be written: what is refused again is told it there"
         return (
             "resend it where intake had the wrong key; otherwise its organisation seals it and sends it again"
         )

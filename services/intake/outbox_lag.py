@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from referral_bus.log.port import GroupMember, LogError, Partition
+from referral_bus.log.port import Partition
 from referral_bus.runtime import metrics
 
 logger = logging.getLogger(__name__)
 
 _NAMED_SECONDS: Final = 300.0
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """One ownership of one outbox, and how far it is. A new one is a new object: what was polled under a former one is recognised by it."""
+
+    handled: int
+    """The offset up to which all is settled, and stored to be."""
+    read: int
+    """The offset up to which it was polled."""
+    rests: bool = False
+    """Its organisation sent more than its quota, so it waits by right."""
 
 
 class OutboxLag:
@@ -25,25 +38,28 @@ class OutboxLag:
         """Of each outbox on which records wait: up to where it is handled, and since when."""
         self._named: set[Partition] = set()
 
-    async def tell(
-        self, member: GroupMember, under_way: Collection[Partition], resting: Collection[Partition]
-    ) -> None:
-        """``under_way`` are outboxes of which records were read and are not handled; ``resting`` those that wait by right."""
+    def tell(self, lags: Mapping[Partition, int] | None, claims: Mapping[Partition, Claim]) -> None:
+        """``lags`` are offsets from what was read to the end, or None where they are not known: what waited is taken to do so still."""
         now = self._monotonic()
-        try:
-            lags = await member.lag()
-            committed = await member.committed(lags)
-        except LogError as error:
-            # What stood still is taken to do so still.
-            logger.warning("the lag is not known: %s", error)
+        known = lags or {}
+        behind = {
+            partition: known.get(partition, 0) + claim.read - claim.handled
+            for partition, claim in claims.items()
+        }
+        if not claims:
+            # Others have them, and say how it stands with them.
+            metrics.LAG.remove("outboxes", "all")
+            metrics.POSITION.remove("outboxes", "all")
         else:
-            metrics.LAG.labels(topic="outboxes", partition="all").set(sum(lags.values()))
-            metrics.POSITION.labels(topic="outboxes", partition="all").set(sum(committed.values()))
-            waiting = {partition for partition, lag in lags.items() if lag or partition in under_way}
-            self._waits = {
-                partition: self._since(partition, committed[partition], now)
-                for partition in waiting.difference(resting)
-            }
+            handled = sum(claim.handled for claim in claims.values())
+            metrics.POSITION.labels(topic="outboxes", partition="all").set(handled)
+            if lags is not None:
+                metrics.LAG.labels(topic="outboxes", partition="all").set(sum(behind.values()))
+        self._waits = {
+            partition: self._since(partition, claim.handled, now)
+            for partition, claim in claims.items()
+            if not claim.rests and (behind[partition] or (lags is None and partition in self._waits))
+        }
         still = {partition: now - since for partition, (_, since) in self._waits.items()}
         metrics.OUTBOX_STILL_SECONDS.set(max(still.values(), default=0.0))
         self._name({partition for partition, seconds in still.items() if seconds >= _NAMED_SECONDS})

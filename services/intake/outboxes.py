@@ -2,7 +2,10 @@
 
 Offsets are committed once all before them is on the inbox, or its refusal on the organisation's feed: a crash repeats, and repeats are
 recognised. What is refused comes back on the feed; what intake can't even open goes to the dead letters as well, and so does what hits
-a fault of ours: the others go on without it, until the guard of the dead letters says that it hits all.
+a fault of ours: the others go on without it, until the guard of the dead letters says that it hits all. A refusal that its feed will not
+take goes there too.
+
+Outboxes go on side by side: one that can't be handled, or rests, holds up no other.
 """
 
 from __future__ import annotations
@@ -10,13 +13,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.log import topics
-from referral_bus.log.port import Appender, GroupMember, Log, LogError, Outgoing, Partition, Record
+from referral_bus.log.port import (
+    Appender,
+    GroupMember,
+    Log,
+    LogError,
+    LogUnavailable,
+    Outgoing,
+    Partition,
+    Record,
+)
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
@@ -29,7 +41,7 @@ from services.intake.admission import Admission, Speaker
 from services.intake.answers import Admitted
 from services.intake.checks import Presented
 from services.intake.counting import count
-from services.intake.outbox_lag import OutboxLag
+from services.intake.outbox_lag import Claim, OutboxLag
 from services.intake.presenting import correlation_of, presented, unreadable
 from services.intake.quotas import Quotas
 from services.intake.reference import ReferenceView
@@ -40,10 +52,15 @@ logger = logging.getLogger(__name__)
 PART: Final = "outboxes"
 SENDER: Final = "operations"
 """The source of what intake says itself."""
+UNTOLD: Final = "untold"
+"""Why a refusal is among the dead letters that its feed would not take."""
 
 _LIMIT: Final = 200
-_POLL_SECONDS: Final = 0.25
+_POLL_SECONDS: Final = 0.05
+"""An outbox that was handled is polled again after so long at the most, whatever the poll that is under way waits for."""
 _RETRY_SECONDS: Final = 1.0
+_TRIES: Final = 5
+"""So often the log may refuse a refusal, other than by not answering, before it is given up to tell it."""
 _SETTLE_SECONDS: Final = 0.5
 """Organisations are published many at a time; the group is joined anew once no more have come for so long."""
 _LONGEST_SETTLE_SECONDS: Final = 5.0
@@ -91,9 +108,8 @@ class Outboxes:
         self._bus = bus
         self._group = group
         self._intake_key = intake_key
-        self._arrived: set[Partition] = set()
-        self._resting: dict[Partition, float] = {}
-        self._under_way: frozenset[Partition] = frozenset()
+        self._claims: dict[Partition, Claim] = {}
+        self._under_way: dict[Partition, asyncio.Task[None]] = {}
         self._lag = OutboxLag()
 
     async def run(self) -> None:
@@ -125,78 +141,112 @@ class Outboxes:
                 return self._organisations()
 
     async def _follow(self, organisations: frozenset[str]) -> None:
-        self._arrived.clear()
-        self._resting.clear()
-        self._under_way = frozenset()
+        await self._give_up()  # what began in a group that was then not joined
         member = await self._log.join(
             self._group,
             [topics.outbox(one) for one in organisations],
             assigned=self._assigned,
             revoked=self._revoked,
         )
-        # Beside the work: what can't be handled holds it up, and is what is to be seen.
         telling = asyncio.create_task(self._tell_lag(member))
         try:
             while self._organisations() == organisations:
                 self._health.beat(PART, _BEAT_SECONDS)
-                await self._take_up(member)
-                records = await member.poll(_LIMIT, _POLL_SECONDS)
-                await self._handle(member, records)
+                before = dict(self._claims)
+                for partition, records in (await member.poll(_LIMIT, _POLL_SECONDS)).items():
+                    claim = self._claims.get(partition)
+                    if claim is None or not records:
+                        continue
+                    if claim is before.get(partition):
+                        member.pause([partition])
+                        claim.read = records[-1].offset + 1
+                        self._start(partition, self._handle(member, partition, claim, records))
+                    else:
+                        # It may have been fetched before this claim sought its position.
+                        member.seek({partition: claim.handled})
+                self._raise_failures()
                 if telling.done():
                     await telling
         finally:
             telling.cancel()
             await asyncio.wait([telling])
+            await self._give_up()
             await member.close()
 
     async def _tell_lag(self, member: GroupMember) -> None:
         while True:
-            await self._lag.tell(member, self._under_way, self._resting)
+            try:
+                lags = await member.lag()
+            except LogError as error:
+                logger.warning("the lag is not known: %s", error)
+                lags = None
+            self._lag.tell(lags, self._claims)
             await asyncio.sleep(_LAG_SECONDS)
 
-    async def _assigned(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
-        self._arrived |= partitions
+    async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        for partition in partitions:
+            self._start(partition, self._take(member, partition))
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
-        self._arrived -= partitions
         for partition in partitions:
-            self._resting.pop(partition, None)
+            self._claims.pop(partition, None)
+            if task := self._under_way.pop(partition, None):
+                task.cancel()
 
-    async def _take_up(self, member: GroupMember) -> None:
-        """Let what came, or has rested, deliver."""
-        arrived, self._arrived = self._arrived, set()
-        if arrived:
+    async def _give_up(self) -> None:
+        """End what is under way."""
+        tasks = list(self._under_way.values())
+        self._under_way.clear()
+        self._claims.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, partition: Partition, work: Coroutine[None, None, None]) -> None:
+        self._under_way[partition] = asyncio.create_task(work, name=partition.topic)
+
+    def _raise_failures(self) -> None:
+        for partition, task in list(self._under_way.items()):
+            if task.done():
+                del self._under_way[partition]
+                task.result()
+
+    async def _take(self, member: GroupMember, partition: Partition) -> None:
+        """Go on from what is stored."""
+        while True:
             try:
-                member.seek(await member.committed(arrived))
-            except LogError:
-                self._arrived |= arrived
-                raise
-        now = asyncio.get_running_loop().time()
-        rested = {partition for partition, until in self._resting.items() if until <= now}
-        for partition in rested:
-            del self._resting[partition]
-        # What went again meanwhile is passed over.
-        member.resume(arrived | rested)
+                position = (await member.committed([partition]))[partition]
+                break
+            except LogUnavailable as error:
+                logger.warning("%s can't be read yet: %s", partition.topic, error)
+                await asyncio.sleep(_RETRY_SECONDS)
+        self._claims[partition] = Claim(position, position)
+        member.seek({partition: position})
+        member.resume([partition])
 
-    async def _handle(self, member: GroupMember, polled: Mapping[Partition, Sequence[Record]]) -> None:
-        """All that was polled, each outbox by itself; an organisation that sends more than its quota rests for a while."""
-        polled = {partition: records for partition, records in polled.items() if records}
-        if not polled:
-            return
-        self._under_way = frozenset(polled)
-        await asyncio.gather(*(self._outbox(records) for records in polled.values()))
-        await member.commit({partition: records[-1].offset + 1 for partition, records in polled.items()})
-        self._under_way = frozenset()
+    async def _handle(
+        self, member: GroupMember, partition: Partition, claim: Claim, records: Sequence[Record]
+    ) -> None:
+        """All that was polled of one outbox; where its organisation sends more than its quota, it rests for a while."""
+        await self._outbox(records)
+        while True:
+            try:
+                await member.commit({partition: claim.read})
+                break
+            except LogUnavailable as error:
+                logger.warning("how far %s is handled is not stored yet: %s", partition.topic, error)
+                await asyncio.sleep(_RETRY_SECONDS)
+        claim.handled = claim.read
         self._dead_letters.check()
-        now = asyncio.get_running_loop().time()
-        for partition, records in polled.items():
-            seconds = self._quotas.owe(_organisation(partition.topic), len(records))
-            if seconds > 0:
-                member.pause([partition])
-                self._resting[partition] = now + seconds
+        seconds = self._quotas.owe(_organisation(partition.topic), len(records))
+        if seconds > 0:
+            claim.rests = True
+            await asyncio.sleep(seconds)
+            claim.rests = False
+        member.resume([partition])
 
     async def _outbox(self, records: Sequence[Record]) -> None:
-        """Returns once each record is on the inbox, or its refusal on the feed."""
+        """Returns once each record is on the inbox, or its refusal on the feed or among the dead letters."""
         organisation = _organisation(records[0].topic)
         waiting = records
         while waiting:
@@ -209,7 +259,6 @@ class Outboxes:
                     record for record in waiting if not await self._settled_alone(organisation, record)
                 ]
             if waiting:
-                self._health.beat(PART, _BEAT_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _settled(self, organisation: str, read: Sequence[_Read]) -> list[Record]:
@@ -283,22 +332,41 @@ class Outboxes:
     async def _refuse(self, organisation: str, refused: Sequence[tuple[_Read, Refused]]) -> None:
         if not refused:
             return
-        records = [self._refusal(organisation, one, why) for one, why in refused]
+        told = await self._put(
+            f"refusals of {organisation}",
+            [self._refusal(organisation, one, why) for one, why in refused],
+            tries=_TRIES,
+        )
+        letters: list[Outgoing] = []
         for one, why in refused:
-            if why.reason == "not_sealed":
-                records.append(self._dead_letters.letter(one.record, why.reason))
-            elif why.reason == "internal":
-                records.append(self._dead_letters.fault(one.record, why.reason))
-        while True:
+            record = one.record
+            if not told:
+                logger.error(
+                    "%s/%d/%d was refused as %s, which its organisation was not told",
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    why.reason,
+                )
+            if why.reason == "internal":
+                letters.append(self._dead_letters.fault(record, why.reason if told else UNTOLD))
+            elif why.reason == "not_sealed" or not told:
+                letters.append(self._dead_letters.letter(record, why.reason if told else UNTOLD))
+        if letters:
+            await self._put("dead letters", letters)
+
+    async def _put(self, what: str, records: Sequence[Outgoing], tries: int | None = None) -> bool:
+        """Whether the log took them, or refused to so many times. An outage is waited out, and without ``tries`` all else too."""
+        refused = 0
+        while refused != tries:
             try:
                 await self._appender.append(records)
-                return
+                return True
             except LogError as error:
-                logger.warning(
-                    "refusals are not on the feed of %s yet, trying again: %s", organisation, error
-                )
-                self._health.beat(PART, _BEAT_SECONDS)
-                await asyncio.sleep(_RETRY_SECONDS)
+                logger.warning("%s are not put yet: %s", what, error)
+                refused += not isinstance(error, LogUnavailable)
+            await asyncio.sleep(_RETRY_SECONDS)
+        return False
 
     def _refusal(self, organisation: str, one: _Read, why: Refused) -> Outgoing:
         submission = _shown_id(one)

@@ -21,6 +21,7 @@ from referral_bus.contracts.requests import AcceptRequest
 from referral_bus.log import topics
 from referral_bus.log.port import LogUnavailable, Outgoing
 from referral_bus.sealing.jwe import new_encryption_keys, open_with, seal_to
+from services.intake import outboxes
 from services.intake.repeats import Admissions
 from tests.support.admitting import NAME, REFERENCE, TASK, World, now, organisation, referral, until
 from tests.support.commands import refbus, write_addresses
@@ -253,6 +254,26 @@ async def test_while_admission_is_interrupted_nothing_is_refused_and_nothing_los
         await agency.put_bytes(b"not sealed")
         assert [one.reason for one in await agency.refusals(1)] == ["not_sealed"]
     assert failures == 2
+
+
+async def test_a_refusal_whose_feed_is_gone_is_kept_for_operations_and_the_outbox_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "_TRIES", 1)
+    async with agency_of(world) as agency:
+        await world.log.delete(topics.feed(world.bus, agency.name))
+        await agency.put_bytes(b"not sealed")
+
+        async def kept() -> bool:
+            return len(await world.records(topics.deadletter(world.bus))) == 1
+
+        await until(kept)
+        await agency.put(agency.event("k-1"))
+        await agency.opened("k-1")
+        [kept_now] = await world.records(topics.deadletter(world.bus))
+    letter = world.codec.decode(kept_now.value)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.topic, letter.offset) == ("untold", topics.outbox(agency.name), 0)
 
 
 async def test_who_sends_more_than_its_quota_is_served_slower_and_not_refused(world: World) -> None:

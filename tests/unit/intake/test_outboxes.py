@@ -1,10 +1,11 @@
-"""A fault of ours at the Kafka door: the record that hits it is refused and kept for operations, and the others go on."""
+"""The Kafka door when something fails: what hits a fault of ours is refused and kept for operations, an outbox that can't go on holds up
+no other, and whoever loses an outbox leaves it as it was."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +17,8 @@ from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.inbox import SubmitReferral
 from referral_bus.log import topics
-from referral_bus.log.port import Outgoing, Partition, Record
+from referral_bus.log.memory import MemoryAppender
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position, Record
 from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.jwe import new_encryption_keys, open_with, seal_to
@@ -48,6 +50,19 @@ class Doors:
             value = seal_to(INTAKE.public, json.dumps(event).encode())
             await appender.append([Outgoing(topics.outbox(name), 0, b"k", value)])
 
+    async def put_unsealed(self, name: str) -> None:
+        appender = await self.border.log.appender()
+        await appender.append([Outgoing(topics.outbox(name), 0, b"k", b"not sealed")])
+
+    def handled(self, name: str) -> int:
+        """Up to where an outbox is."""
+        return self.border.log.committed("intake").get(Partition(topics.outbox(name), 0), 0)
+
+    async def letters(self) -> list[tuple[str, str, int]]:
+        """The dead letters: why, and whence."""
+        found = [CODEC.decode(one.value) for one in await self.records(topics.deadletter("main"))]
+        return [(one.reason, one.topic, one.offset) for one in found if isinstance(one, DeadLetter)]
+
     async def records(self, topic: str) -> list[Record]:
         reader = await self.border.log.reader(Partition(topic, 0))
         return await reader.read(0)
@@ -61,7 +76,7 @@ class Doors:
         return [one for one in found if isinstance(one, AdmissionRefused)]
 
     @asynccontextmanager
-    async def read(self, limit: int = 20) -> AsyncIterator[asyncio.Task[None]]:
+    async def read(self, limit: int = 20, quotas: Quotas | None = None) -> AsyncIterator[asyncio.Task[None]]:
         """Intake reads the outboxes."""
         border = self.border
         door = Outboxes(
@@ -70,7 +85,7 @@ class Doors:
             admission=border.admission,
             appender=await border.log.appender(),
             dead_letters=DeadLetters("main", "intake", OPERATIONS_KEYS.public, CODEC, border.clock, limit),
-            quotas=Quotas(1_000.0, 1_000),
+            quotas=quotas or Quotas(1_000.0, 1_000),
             codec=CODEC,
             clock=border.clock,
             health=Health(),
@@ -89,6 +104,7 @@ class Doors:
 @pytest.fixture
 async def doors(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Doors]:
     monkeypatch.setattr(outboxes, "_SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(outboxes, "_RETRY_SECONDS", 0.05)
     async with Border() as border:
         await border.open()
         await border.publish(*(organisation(name, roles=["agency"]) for name in CLINICS))
@@ -106,6 +122,18 @@ def breaks(monkeypatch: pytest.MonkeyPatch, at: Callable[[Any], bool]) -> None:
         return right(key, kind, request)
 
     monkeypatch.setattr(admission, "body_digest", wrong)
+
+
+def shut(monkeypatch: pytest.MonkeyPatch, at: Partition, error: type[LogError]) -> None:
+    """Nothing can be put there, nor what is put together with it."""
+    right = MemoryAppender.append
+
+    async def append(self: MemoryAppender, records: Sequence[Outgoing]) -> list[Position]:
+        if any((one.topic, one.partition) == at for one in records):
+            raise error("it is shut")
+        return await right(self, records)
+
+    monkeypatch.setattr(MemoryAppender, "append", append)
 
 
 async def test_a_record_that_hits_a_fault_of_ours_is_refused_and_kept_and_all_others_go_on(
@@ -195,3 +223,142 @@ async def test_faults_that_are_not_in_a_row_stop_nothing(
         await until(done)
         assert not running.done()
     assert len(await doors.refusals("clinic-a")) == 4
+
+
+async def test_a_feed_that_does_not_answer_holds_up_only_its_own_outbox_until_it_does(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await doors.put_unsealed("clinic-a")
+    async with doors.read():
+        with monkeypatch.context() as patched:
+            shut(patched, Partition(topics.feed("main", "clinic-a"), 0), LogUnavailable)
+            for number in range(10):
+                await doors.put("clinic-b", (f"k-{number}", f"{number}"))
+                await until(lambda handled=number + 1: doors.handled("clinic-b") == handled)
+            assert doors.handled("clinic-a") == 0
+            assert await doors.letters() == [], "an outage is waited out"
+        await until(lambda: doors.handled("clinic-a") == 1)
+    assert [one.reason for one in await doors.refusals("clinic-a")] == ["not_sealed"]
+    assert await doors.letters() == [("not_sealed", topics.outbox("clinic-a"), 0)]
+
+
+async def test_a_region_whose_inbox_does_not_answer_holds_up_only_the_outboxes_that_have_something_for_it(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await doors.border.publish(organisation("clinic-a", version=2, region="south", roles=["agency"]))
+    south, north = (
+        referral_id(region, "main", name, "k-1")
+        for region, name in (("south", "clinic-a"), ("north", "clinic-b"))
+    )
+    partition = doors.border.view.reference.partition_of("south")
+    assert partition is not None
+    with monkeypatch.context() as patched:
+        shut(patched, Partition(topics.inbox("main"), partition), LogUnavailable)
+        await doors.put("clinic-a", ("k-1", "one"))
+        async with doors.read():
+            await asyncio.sleep(0.2)
+            await doors.put("clinic-b", ("k-1", "one"))
+            await until(lambda: doors.handled("clinic-b") == 1)
+            assert await doors.opened() == {north}
+            patched.undo()
+            await until(lambda: doors.handled("clinic-a") == 1)
+    assert await doors.opened() == {north, south}
+    assert await doors.refusals("clinic-a") == []
+
+
+async def test_a_refusal_that_the_log_will_not_take_is_kept_for_operations_and_the_outbox_goes_on(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shut(monkeypatch, Partition(topics.feed("main", "clinic-a"), 0), LogError)
+    await doors.put_unsealed("clinic-a")
+    await doors.put("clinic-a", ("k-1", "one"))
+    async with doors.read() as running:
+        await until(lambda: doors.handled("clinic-a") == 2)
+        assert not running.done()
+    assert await doors.opened() == {referral_id("north", "main", "clinic-a", "k-1")}
+    assert await doors.letters() == [("untold", topics.outbox("clinic-a"), 0)]
+    assert f"{topics.outbox('clinic-a')}/0/0 was refused as not_sealed" in caplog.text
+
+
+async def test_faults_of_ours_still_stop_intake_where_their_refusals_can_not_be_told(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch, lambda _: True)
+    shut(monkeypatch, Partition(topics.feed("main", "clinic-a"), 0), LogError)
+    await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
+    async with doors.read(limit=2) as running:
+        with pytest.raises(TooManyDeadLetters):
+            async with asyncio.timeout(30):
+                await running
+    assert [reason for reason, _, _ in await doors.letters()] == ["untold", "untold"]
+
+
+async def test_a_dead_letter_that_the_log_will_not_take_is_not_passed_over_and_holds_up_no_other_outbox(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await doors.put_unsealed("clinic-a")
+    async with doors.read() as running:
+        with monkeypatch.context() as patched:
+            shut(patched, Partition(topics.deadletter("main"), 0), LogError)
+            await doors.put("clinic-b", ("k-1", "one"))
+            await until(lambda: doors.handled("clinic-b") == 1)
+            await asyncio.sleep(0.5)
+            assert doors.handled("clinic-a") == 0
+            assert not running.done()
+        await until(lambda: doors.handled("clinic-a") == 1)
+    assert await doors.letters() == [("not_sealed", topics.outbox("clinic-a"), 0)]
+    assert len(await doors.refusals("clinic-a")) == 1
+
+
+async def test_an_outbox_over_its_quota_rests_alone(doors: Doors) -> None:
+    async with doors.read(quotas=Quotas(0.01, 1)):
+        await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
+        await until(lambda: doors.handled("clinic-a") == 2)
+        await doors.put("clinic-a", ("k-3", "three"))
+        await doors.put("clinic-b", ("k-1", "one"))
+        await until(lambda: doors.handled("clinic-b") == 1)
+        assert doors.handled("clinic-a") == 2
+
+
+async def test_what_is_under_way_when_its_outbox_is_taken_away_is_not_committed_by_who_lost_it(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, given_up = 0, 0
+    go_on = asyncio.Event()
+    right = outboxes.Outboxes._outbox
+
+    async def held(self: Outboxes, records: Sequence[Record]) -> None:
+        nonlocal began, given_up
+        began += 1
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            given_up += 1
+            raise
+        await right(self, records)
+
+    monkeypatch.setattr(outboxes.Outboxes, "_outbox", held)
+    await doors.put("clinic-a", ("k-1", "one"))
+    async with doors.read():
+        await until(lambda: began == 1)
+        await doors.border.log.rebalance("intake")
+        await until(lambda: began == 2)
+        assert (given_up, doors.handled("clinic-a")) == (1, 0)
+        go_on.set()
+        await until(lambda: doors.handled("clinic-a") == 1)
+    assert len(await doors.border.inbox()) == 1
+
+
+async def test_what_was_fetched_before_an_outbox_was_assigned_anew_moves_no_offset(doors: Doors) -> None:
+    log, at = doors.border.log, Partition(topics.outbox("clinic-a"), 0)
+    await doors.put("clinic-a", ("k-0", "zero"))
+    async with doors.read():
+        await until(lambda: doors.handled("clinic-a") == 1)
+        await log.rebalance("intake")
+        await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
+        [member] = log._groups["intake"].members
+        log.redeliver(member, at, 2, 3)
+        await until(lambda: doors.handled("clinic-a") == 3)
+    assert await doors.opened() == {
+        referral_id("north", "main", "clinic-a", f"k-{number}") for number in range(3)
+    }

@@ -140,6 +140,15 @@ async def test_an_outbox_record_that_hit_a_fault_of_ours_goes_back_once_that_is_
     assert record_of(one.letter, opened(one.letter, KEYS.private), BUS).value == sealed
 
 
+async def test_an_outbox_record_whose_refusal_could_not_be_told_goes_back_once_it_can(post: Post) -> None:
+    sealed = seal_to(new_encryption_keys().public, NAME)
+    await post.keep(topics.outbox("hospital"), 0, sealed, "untold")
+    [one] = await post.all()
+    assert "feed" in MEANINGS["untold"]
+    assert "once the organisation's feed can be written" in way_back(one.letter, BUS)
+    assert record_of(one.letter, opened(one.letter, KEYS.private), BUS).value == sealed
+
+
 @pytest.mark.parametrize(
     ("topic", "instead"),
     [("refbus.main.ledger", "start the reader"), ("refbus.main.feed.hospital", "discard")],
