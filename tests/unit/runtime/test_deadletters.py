@@ -12,11 +12,11 @@ from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import LogUnavailable, Record
 from referral_bus.log.topics import topics
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
 from referral_bus.sealing.jwe import new_encryption_keys, open_with
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
+from tests.support.clocks import ManualClock
 
 TOPIC = "refbus.main.deadletter"
 NAME = b"Quentin Featherstonehaugh"
