@@ -142,7 +142,7 @@ REBUILD_SECONDS = Histogram("refbus_matching_rebuild_seconds", "Loading a partit
 REBUILD_PROGRESS = Gauge(
     "refbus_rebuild_progress_ratio",
     "How much of a rebuild is done, 0 to 1; 1 when none is under way",
-    ["service", "partition"],
+    ["partition"],
 )
 TRANSACTIONS_FAILED = Counter(
     "refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"]
