@@ -175,7 +175,6 @@ class Projector(Generic[Change]):
             return
         if self._owned.get(partition) is owned:
             self._positions[partition] = end
-        metrics.PROJECTED.inc(len(records))
         metrics.PROJECTION_SECONDS.observe(time.perf_counter() - began)
         self._report(partition)
 

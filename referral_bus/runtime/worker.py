@@ -448,11 +448,9 @@ class _Owner(Generic[_Work]):
             await _closed(self._name, writer.close(), self._limits.close_seconds)
 
     async def _loaded(self, work: _Work, writer: Transactor) -> _Turn[_Work]:
-        began = time.monotonic()
         proven = await self._load(work)
         target = await self._asked(self._end())
         committed = (await self._asked(self._member.committed([self._partition])))[self._partition]
-        metrics.REBUILD_SECONDS.observe(time.monotonic() - began)
         self._progress.set(1.0)
         start = max(committed, proven or 0)
         # From here to the return nothing awaits: position and generation change together.
