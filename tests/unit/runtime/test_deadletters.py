@@ -66,6 +66,11 @@ def test_a_letter_says_where_from_and_why_and_only_operations_can_read_what(code
     assert base64.b64encode(NAME) not in shown
 
 
+def test_letters_stand_on_the_one_partition_of_their_topic_however_many_the_bus_has(codec: Codec) -> None:
+    [spec] = [one for one in topics("main", partitions=8, replication=1) if one.name == TOPIC]
+    assert (spec.partitions, letters(codec).letter(record(), "malformed").partition) == (1, 0)
+
+
 def test_a_letter_names_its_record_so_that_one_put_twice_is_known_again(codec: Codec) -> None:
     ids = [Envelope.from_headers(letters(codec).letter(record(n), "malformed").headers).id for n in (5, 5, 6)]
     assert ids == ["intake/agency.hospital.outbox/0/5"] * 2 + ["intake/agency.hospital.outbox/0/6"]
