@@ -16,7 +16,6 @@ from typing import Final
 from referral_bus.embedded.bus import SERVICES
 from referral_bus.embedded.secrets import Secrets
 
-ADMINISTRATOR: Final = "postgres"
 DATABASE: Final = "refbus"
 
 _ROLES: Final = """\

@@ -116,6 +116,21 @@ OPERATIONS: Final = [
             Panel(
                 "Failed transactions", "reqps", _rate("refbus_matching_transactions_failed_total", "reason")
             ),
+            Panel(
+                "Open",
+                "none",
+                {
+                    "offers": "sum(refbus_matching_offers_open)",
+                    "referrals": "sum(refbus_matching_referrals_active)",
+                },
+                about="Offers that wait for an answer, and referrals that are not closed.",
+            ),
+            Panel(
+                "Put to other regions",
+                "reqps",
+                _rate("refbus_matching_region_messages_total", "type"),
+                about="unroutable is not put: the region table does not name the region.",
+            ),
         ],
     ),
     Row(
@@ -131,8 +146,24 @@ OPERATIONS: Final = [
                 },
             ),
             Panel("Attempts that fail", "percentunit", {"{{channel}}": "refbus:delivery_failures:ratio"}),
+            Panel("An attempt to deliver", "s", _quantiles("refbus_notifier_attempt_seconds", "channel")),
+            Panel(
+                "Notices without what they may show",
+                "reqps",
+                _rate("refbus_notifier_unsealed_total", "reason"),
+                about="It could not be opened, or not be sealed to the organisation's key (recipient_key): the log says which.",
+            ),
             Panel("Streams open", "none", {"{{instance}}": "refbus_notifier_streams_open"}),
             Panel("A batch of the views", "s", _quantiles("refbus_projections_batch_seconds")),
+            Panel(
+                "Waiting for what was just submitted",
+                "s",
+                _quantiles("refbus_projections_after_seconds"),
+                about="How long queries with ?after= waited for the views.",
+            ),
+            Panel(
+                "Partitions of the views claimed", "reqps", _rate("refbus_projections_claims_total", "reason")
+            ),
             Panel(
                 "Rows that are not as the ledger says",
                 "none",

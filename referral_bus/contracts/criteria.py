@@ -189,23 +189,3 @@ class Eligibility(Part):
 def holds(criterion: Criterion) -> Expression:
     """The expression of one criterion."""
     return Expression(nodes=[Node(op="test", test=criterion)])
-
-
-def all_of(*parts: Expression) -> Expression:
-    """Met by who meets every one of them."""
-    return _combined("all", parts)
-
-
-def any_of(*parts: Expression) -> Expression:
-    """Met by who meets at least one of them."""
-    return _combined("any", parts)
-
-
-def negated(part: Expression) -> Expression:
-    """Met by who does not meet it."""
-    return _combined("not", (part,))
-
-
-def _combined(op: Literal["all", "any", "not"], parts: tuple[Expression, ...]) -> Expression:
-    nodes = [node for part in parts for node in part.nodes]
-    return Expression(nodes=[*nodes, Node(op=op, of=len(parts))])

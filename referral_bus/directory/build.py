@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Final
 
 from pydantic import ValidationError
@@ -369,12 +369,7 @@ class _Builder:
     def _who(self, found: Sequence[Row]) -> Expression | None:
         """Attributes that say who is eligible, as one criterion: any of their traits is enough."""
         traits: list[str] = []
-        for row in found:
-            try:
-                need, used = self._need(row)
-            except Unusable as why:
-                self._rows.leave_out(row, str(why))
-                continue
+        for row, need, used in self._named(found):
             trait = trait_of(need.code) if need.vocabulary == OPEN_ELIGIBILITY else None
             if trait is None:
                 self._rows.leave_out(
@@ -389,12 +384,7 @@ class _Builder:
 
     def _terms(self, found: Sequence[Row]) -> list[Need]:
         needs: list[Need] = []
-        for row in found:
-            try:
-                need, used = self._need(row)
-            except Unusable as why:
-                self._rows.leave_out(row, str(why))
-                continue
+        for row, need, used in self._named(found):
             for one in used:
                 self._rows.use(one)
             if need in needs:
@@ -405,6 +395,16 @@ class _Builder:
             self._assumed[ASSUMED_TERMS] += 1
             return list(self._assumptions.terms)
         return needs
+
+    def _named(self, attributes: Sequence[Row]) -> Iterator[tuple[Row, Need, list[Row]]]:
+        """The attributes that name a term, each with the term and the rows it stands in; the others are left out."""
+        for row in attributes:
+            try:
+                need, used = self._need(row)
+            except Unusable as why:
+                self._rows.leave_out(row, str(why))
+            else:
+                yield row, need, used
 
     def _need(self, attribute: Row) -> tuple[Need, list[Row]]:
         """The term an attribute names, and the rows it stands in."""

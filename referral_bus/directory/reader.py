@@ -33,12 +33,10 @@ def read(path: Path, assumptions: Assumptions) -> Import:
     return build(rows, assumptions)
 
 
-def from_documents(
-    documents: Iterable[dict[str, Any]], assumptions: Assumptions, name: str = "documents"
-) -> Import:
+def from_documents(documents: Iterable[dict[str, Any]], assumptions: Assumptions) -> Import:
     """The same for HSDS 3.x documents that are at hand."""
     rows = Rows()
-    read_documents(rows, name, list(documents))
+    read_documents(rows, "documents", list(documents))
     return build(rows, assumptions)
 
 

@@ -125,7 +125,7 @@ def trait_of(code: str) -> Trait | None:
     return _TRAITS.get(code)
 
 
-def open_eligibility(version: int = 1) -> Taxonomy:
+def open_eligibility() -> Taxonomy:
     """Open Eligibility as a region adopts it. Terms of one name mean the same: its tree tells many kinds of help in several places."""
     first: dict[tuple[str, bool], str] = {}
     found: list[TaxonomyTerm] = []
@@ -141,17 +141,17 @@ def open_eligibility(version: int = 1) -> Taxonomy:
         )
     return Taxonomy(
         taxonomy=OPEN_ELIGIBILITY,
-        version=version,
+        version=1,
         attribution="Open Eligibility (http://openeligibility.org) by Aunt Bertha, Inc., CC BY-SA 3.0; codes, names and parents only",
         terms=found,
     )
 
 
-def gravity_crosswalk(version: int = 1) -> Crosswalk:
+def gravity_crosswalk() -> Crosswalk:
     """How needs coded by the Gravity Project are met by services coded in Open Eligibility: an example of the bus's own."""
     return Crosswalk(
         crosswalk=f"{GRAVITY}-{OPEN_ELIGIBILITY}",
-        version=version,
+        version=1,
         source=GRAVITY,
         target=OPEN_ELIGIBILITY,
         attribution=(

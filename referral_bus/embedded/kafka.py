@@ -15,7 +15,7 @@ from pathlib import Path
 from referral_bus.embedded.download import Jar, cache_folder, fetch, pinned
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.ports import free_ports, is_free
-from referral_bus.embedded.server import Server, disk_full, explained
+from referral_bus.embedded.server import Server, disk_full, explained, storage_not_made
 
 _START_SECONDS = 90.0
 _FORMAT_SECONDS = 60.0
@@ -224,12 +224,7 @@ class EmbeddedKafka:
         ]
         done = subprocess.run(tool, capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False)
         if done.returncode != 0:
-            words = (done.stdout + done.stderr).strip()
-            if "No space left on device" in words:
-                raise disk_full("Kafka")
-            raise EmbeddedError(
-                f"Kafka's storage in {self._folder} could not be formatted; the tool says:\n{words[-2_000:]}"
-            )
+            raise storage_not_made("Kafka", self._folder, done.stdout + done.stderr)
         fresh.rename(self._folder / "data")
 
 

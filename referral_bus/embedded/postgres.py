@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from referral_bus.embedded.errors import EmbeddedError
-from referral_bus.embedded.server import Server, disk_full, explained
+from referral_bus.embedded.server import Server, disk_full, explained, storage_not_made
 
 _START_SECONDS = 60.0
 _LEAST_DISK_BYTES = 256 * 1024 * 1024
@@ -193,12 +193,7 @@ class EmbeddedPostgres:
             check=False,
         )
         if done.returncode != 0:
-            words = (done.stdout + done.stderr).strip()
-            if "No space left on device" in words:
-                raise disk_full("PostgreSQL")
-            raise EmbeddedError(
-                f"PostgreSQL's storage in {self._folder} could not be made; the tool says:\n{words[-2_000:]}"
-            )
+            raise storage_not_made("PostgreSQL", self._folder, done.stdout + done.stderr)
         fresh.rename(self._folder / "data")
 
 

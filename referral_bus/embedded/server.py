@@ -18,6 +18,7 @@ from referral_bus.embedded.errors import EmbeddedError
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
+_NO_SPACE = "No space left on device"
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-starter")
@@ -98,7 +99,7 @@ class Server:
     def failed(self) -> EmbeddedError:
         """What to say when it ended by itself."""
         words = self.last_words()
-        if "No space left on device" in words:
+        if _NO_SPACE in words:
             return disk_full(self.name)
         code = self._process.returncode if self._process is not None else None
         return EmbeddedError(f"{self.name} ended with code {code}. Its log is {self.log}; it ends:\n{words}")
@@ -177,6 +178,15 @@ def _enter(namespace: int) -> None:
 def disk_full(name: str) -> EmbeddedError:
     return EmbeddedError(
         f"The disk is full, so {name} can't run. Free some space (`df -h` shows where) and run this again."
+    )
+
+
+def storage_not_made(name: str, folder: Path, words: str) -> EmbeddedError:
+    """What to say where the tool that makes a server's storage failed with these words."""
+    if _NO_SPACE in words:
+        return disk_full(name)
+    return EmbeddedError(
+        f"{name}'s storage in {folder} could not be made; the tool says:\n{words.strip()[-2_000:]}"
     )
 
 

@@ -46,7 +46,7 @@ class DeadLetters:
         self._in_a_row = 0
         self._last = ""
 
-    def letter(self, record: Record, reason: str, partition: int = 0, tries: int = 1) -> Outgoing:
+    def letter(self, record: Record, reason: str, tries: int = 1) -> Outgoing:
         """The record as a dead letter, to be appended by the caller (inside a transaction, where there is one)."""
         now = self._clock.now()
         letter = DeadLetter(
@@ -72,7 +72,7 @@ class DeadLetters:
         )
         metrics.DEAD_LETTERS.labels(reason=reason).inc()
         return Outgoing(
-            self._topic, partition, record.topic.encode(), self._codec.encode(letter), envelope.to_headers()
+            self._topic, 0, record.topic.encode(), self._codec.encode(letter), envelope.to_headers()
         )
 
     def fault(self, record: Record, reason: str, tries: int = 1) -> Outgoing:

@@ -75,7 +75,6 @@ DECISION_SECONDS = Histogram(
     buckets=_FAST,
 )
 DECIDED = Counter("refbus_matching_decided_total", "Submissions decided", ["type"])
-EVENTS = Counter("refbus_matching_events_total", "Events put on the ledger", ["type"])
 REFUSED = Counter("refbus_matching_refused_total", "Submissions refused on the ledger", ["reason"])
 OFFERS_OPEN = Gauge("refbus_matching_offers_open", "Offers that wait for an answer", ["partition"])
 REFERRALS_ACTIVE = Gauge("refbus_matching_referrals_active", "Referrals that are not closed", ["partition"])
@@ -124,12 +123,12 @@ PLACES_STALE = Gauge(
     "refbus_matching_places_stale", "Free places that no provider has counted for a day", ["region"]
 )
 EXPIRED = Counter("refbus_matching_offers_expired_total", "Offers nobody answered in time")
-TICKS = Counter("refbus_matching_ticks_total", "Ticks matching put on its own inbox")
 REGION_MESSAGES = Counter(
     "refbus_matching_region_messages_total",
     "Messages put on other regions' inboxes; unroutable: not put, since the region table does not name the region",
     ["type"],
 )
+REGION_MESSAGES.labels("unroutable")
 BATCH_RECORDS = Histogram(
     "refbus_matching_batch_records",
     "Inbox records decided in one transaction",
@@ -138,11 +137,10 @@ BATCH_RECORDS = Histogram(
 COMMIT_SECONDS = Histogram(
     "refbus_matching_commit_seconds", "One transaction's round to the broker", buckets=_FAST
 )
-REBUILD_SECONDS = Histogram("refbus_matching_rebuild_seconds", "Loading a partition's state", buckets=_SLOW)
 REBUILD_PROGRESS = Gauge(
     "refbus_rebuild_progress_ratio",
     "How much of a rebuild is done, 0 to 1; 1 when none is under way",
-    ["service", "partition"],
+    ["partition"],
 )
 TRANSACTIONS_FAILED = Counter(
     "refbus_matching_transactions_failed_total", "Transactions that did not commit", ["reason"]
@@ -169,19 +167,17 @@ OLDEST_DUE_SECONDS = Gauge(
 ATTEMPT_SECONDS = Histogram(
     "refbus_notifier_attempt_seconds", "One attempt to deliver", ["channel"], buckets=_SLOW
 )
-NOTICES = Counter("refbus_notifier_notices_total", "Notices made from ledger events", ["role"])
+for _channel in ("webhook", "feed"):
+    ATTEMPT_SECONDS.labels(_channel)
 NOTICES_UNSEALED = Counter(
     "refbus_notifier_unsealed_total",
     "Notices that left without content they were allowed, since it could not be opened or sealed",
     ["reason"],
 )
+for _reason in ("recipient_key", "sealed_section"):
+    NOTICES_UNSEALED.labels(_reason)
 STREAMS_OPEN = Gauge("refbus_notifier_streams_open", "Event streams (SSE) that are connected")
-FOLD_RETRIES = Counter(
-    "refbus_notifier_fold_retries_total",
-    "Ledger events that had to be stored again since the database failed",
-)
 
-PROJECTED = Counter("refbus_projections_events_total", "Ledger events the views came to reflect")
 PROJECTION_SECONDS = Histogram(
     "refbus_projections_batch_seconds",
     "Folding one batch of a partition and writing it with its position",
@@ -192,12 +188,16 @@ PROJECTION_CLAIMS = Counter(
     "Partitions claimed: as assigned, after another owner, after the store failed",
     ["reason"],
 )
+for _reason in ("assigned", "superseded", "store_failed"):
+    PROJECTION_CLAIMS.labels(_reason)
 AFTER_SECONDS = Histogram(
     "refbus_projections_after_seconds",
     "How long queries with ?after= waited for the views",
     ["result"],
     buckets=_FAST,
 )
+for _result in ("visible", "not_yet_visible"):
+    AFTER_SECONDS.labels(_result)
 
 CHECKS = CollectorRegistry()
 """What ``refbus check-views`` found, for a file of its own: no service knows it."""

@@ -175,7 +175,6 @@ class Projector(Generic[Change]):
             return
         if self._owned.get(partition) is owned:
             self._positions[partition] = end
-        metrics.PROJECTED.inc(len(records))
         metrics.PROJECTION_SECONDS.observe(time.perf_counter() - began)
         self._report(partition)
 
@@ -287,7 +286,7 @@ class Projector(Generic[Change]):
                 self._behind.discard(partition)
             left, span = owned.target - position, max(1, owned.target - owned.start)
             done = 1.0 if partition not in self._behind else max(0.0, 1.0 - left / span)
-            metrics.REBUILD_PROGRESS.labels(service="projections", partition=str(partition.number)).set(done)
+            metrics.REBUILD_PROGRESS.labels(str(partition.number)).set(done)
         if self._behind:
             self._health.starting(
                 self._part, f"{len(self._behind)} partitions have not caught up with the ledger"

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _Got = TypeVar("_Got")
 
+PART: Final = "worker"
+"""Its name in the health report."""
 BATCH: Final = 500
 """Most records in one transaction. Its round to the broker costs the same for one as for hundreds."""
 POLL_SECONDS: Final = 0.25
@@ -103,8 +105,8 @@ class Worker(Generic[_Work]):
     """Works through ``topic`` as a member of ``group``, with what ``make`` gives for each partition it comes to own.
 
     ``transactional_id`` names the writer of an input partition by its number: the same for every process of the group, and
-    nobody else's. ``part`` is the worker's name in the health report: not ready while any partition it was given is loading or
-    has not reached the end that was seen when it was taken.
+    nobody else's. It is not ready while any partition it was given is loading or has not reached the end that was seen when it was
+    taken.
     """
 
     def __init__(
@@ -116,7 +118,6 @@ class Worker(Generic[_Work]):
         topic: str,
         group: str,
         transactional_id: Callable[[int], str],
-        part: str = "worker",
         batch: int = BATCH,
         limits: Limits | None = None,
     ) -> None:
@@ -126,7 +127,6 @@ class Worker(Generic[_Work]):
         self._topic = topic
         self._group = group
         self._transactional_id = transactional_id
-        self._part = part
         self._batch = batch
         self._limits = limits or Limits()
         self._owners: dict[Partition, _Owner[_Work]] = {}
@@ -135,20 +135,20 @@ class Worker(Generic[_Work]):
     async def run(self) -> None:
         """Until cancelled; then batches under way are committed and the group is left. Raises LogError where the membership is
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
-        self._health.starting(self._part, "joins the group")
+        self._health.starting(PART, "joins the group")
         member: GroupMember | None = None
         watching: asyncio.Task[None] | None = None
         try:
             member = await self._join()
             self._report()
-            watching = asyncio.create_task(self._watch(member), name=f"watch-{self._part}")
+            watching = asyncio.create_task(self._watch(member), name="watch-worker")
             while True:
-                self._health.beat(self._part, BEAT_SECONDS)
+                self._health.beat(PART, BEAT_SECONDS)
                 await self._step(member)
                 if watching.done():
                     watching.result()
         finally:
-            self._health.silent(self._part)
+            self._health.silent(PART)
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait([watching])
@@ -157,7 +157,7 @@ class Worker(Generic[_Work]):
             if member is not None:
                 await member.close()
                 await self._release(list(self._owners))
-            self._health.starting(self._part, "has stopped")
+            self._health.starting(PART, "has stopped")
 
     @property
     def owned(self) -> Mapping[Partition, _Work]:
@@ -167,7 +167,7 @@ class Worker(Generic[_Work]):
     async def _join(self) -> GroupMember:
         failures = 0
         while True:
-            self._health.beat(self._part, BEAT_SECONDS)
+            self._health.beat(PART, BEAT_SECONDS)
             try:
                 return await self._log.join(
                     self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
@@ -210,7 +210,6 @@ class Worker(Generic[_Work]):
                 self._report,
                 group=self._group,
                 transactional_id=self._transactional_id(partition.number),
-                part=self._part,
                 batch=self._batch,
                 limits=self._limits,
             )
@@ -253,11 +252,11 @@ class Worker(Generic[_Work]):
         behind = sum(owner.turn is None or not owner.turn.has_caught_up for owner in self._owners.values())
         if behind:
             self._health.starting(
-                self._part,
+                PART,
                 f"{behind} of {len(self._owners)} partitions are loading or have not caught up with {self._topic}",
             )
         else:
-            self._health.ready(self._part)
+            self._health.ready(PART)
 
 
 class _Owned(Mapping[Partition, _Work]):
@@ -358,7 +357,6 @@ class _Owner(Generic[_Work]):
         *,
         group: str,
         transactional_id: str,
-        part: str,
         batch: int,
         limits: Limits,
     ) -> None:
@@ -376,7 +374,7 @@ class _Owner(Generic[_Work]):
         self._under_way = asyncio.Lock()
         self._is_released = False
         self._failures = self._faults = 0
-        self._progress = metrics.REBUILD_PROGRESS.labels(service=part, partition=str(partition.number))
+        self._progress = metrics.REBUILD_PROGRESS.labels(str(partition.number))
         self.task = asyncio.create_task(self._run(), name=f"owner-{self._name}")
 
     async def release(self) -> None:
@@ -450,11 +448,9 @@ class _Owner(Generic[_Work]):
             await _closed(self._name, writer.close(), self._limits.close_seconds)
 
     async def _loaded(self, work: _Work, writer: Transactor) -> _Turn[_Work]:
-        began = time.monotonic()
         proven = await self._load(work)
         target = await self._asked(self._end())
         committed = (await self._asked(self._member.committed([self._partition])))[self._partition]
-        metrics.REBUILD_SECONDS.observe(time.monotonic() - began)
         self._progress.set(1.0)
         start = max(committed, proven or 0)
         # From here to the return nothing awaits: position and generation change together.

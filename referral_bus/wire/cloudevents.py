@@ -1,7 +1,8 @@
-"""CloudEvents 1.0 as parties send them: over HTTP (binary, structured, batched) and over Kafka (binary, structured).
+"""CloudEvents 1.0 as parties send them: over HTTP (binary, structured, batched), and structured, sealed, in their outboxes.
 
 Only JSON data is taken from parties. Messages of :class:`WireError` name the attribute and never repeat a value: it may concern a
-person. Standard: CloudEvents 1.0.2, HTTP and Kafka protocol bindings, JSON event format.
+person. Standard: CloudEvents 1.0.2, HTTP protocol binding, JSON event format. The headers of the bus's own records are read by
+:mod:`referral_bus.wire.envelope`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from referral_bus.log.port import Headers
 from referral_bus.wire.errors import WireError
 
 STRUCTURED = "application/cloudevents+json"
@@ -51,19 +51,6 @@ def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> CloudEvent:
         return from_structured(_json(body))
     given = {name[3:]: _unquoted(name[3:], value) for name, value in named.items() if name.startswith("ce-")}
     return _binary(given, content_type, body)
-
-
-def from_kafka(headers: Headers, value: bytes | None) -> CloudEvent:
-    """One event out of a Kafka record in binary or structured mode. Raises WireError."""
-    try:
-        named = {name.lower(): raw.decode() for name, raw in headers}
-    except UnicodeDecodeError:
-        raise WireError("headers: not UTF-8 text") from None
-    content_type = named.get("content-type", "")
-    if media_type(content_type) == STRUCTURED:
-        return from_structured(_json(value or b""))
-    given = {name[3:]: text for name, text in named.items() if name.startswith("ce_")}
-    return _binary(given, content_type, value or b"")
 
 
 def from_structured(event: Any) -> CloudEvent:

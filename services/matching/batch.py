@@ -104,8 +104,6 @@ class Batch:
             metrics.DECIDED.labels(type=kind).inc(count)
         for decided in self._decided:
             metrics.DECISION_SECONDS.observe(max(0, now - decided.append_time) / 1000)
-        for name, count in self.events.items():
-            metrics.EVENTS.labels(type=name).inc(count)
         for source, reason in self._refusals:
             metrics.REFUSED.labels(reason=reason).inc()
             if source is not None:

@@ -13,7 +13,6 @@ from typing import Final
 from referral_bus.contracts.inbox import Tick
 from referral_bus.log import topics
 from referral_bus.log.port import Appender, LogError, Outgoing, Partition
-from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
@@ -77,7 +76,6 @@ class Ticks:
         positions = await self._appender.append(
             [self._tick(partition, region, due, sent) for partition, region, due in wanted]
         )
-        metrics.TICKS.inc(len(positions))
         for (_, region, due), position in zip(wanted, positions, strict=True):
             self._heard = position.timestamp, self._clock.elapsed()
             # By the broker's clock it is not due yet where that one is behind: then it is put again as soon as it is.

@@ -26,7 +26,6 @@ from referral_bus.contracts.ledger import (
     SubmissionParked,
     SubmissionRefused,
 )
-from referral_bus.runtime import metrics
 from services.notifier import hearing, standing, tables
 from services.notifier.bell import Bell
 from services.notifier.hearing import Heard, Sender
@@ -91,8 +90,6 @@ class Fold:
                 told = await _reflect(connection, [located.entry for located in fresh])
                 await _enqueue(connection, told, now)
                 await _move(connection, fresh)
-        for one in told:
-            metrics.NOTICES.labels(role=one.heard.role).inc()
         if told and self._bell is not None:
             self._bell.ring({one.heard.organisation for one in told})
         return gaps

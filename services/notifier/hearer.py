@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from referral_bus.contracts.ledger import KeyDestroyed
 from referral_bus.log.port import Log, LogError, Partition, Record
-from referral_bus.runtime import metrics, tracing
+from referral_bus.runtime import tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.port import Keys
@@ -96,7 +96,6 @@ class Hearer:
             try:
                 gaps = await self._fold.apply(batch, self._clock.now())
             except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
-                metrics.FOLD_RETRIES.inc()
                 self._health.starting(STORE, "the database does not answer")
                 logger.warning("the ledger waits for the database: %s", type(error).__name__)
                 await asyncio.sleep(pause)

@@ -33,7 +33,7 @@ class Answer:
 class WebhookSender:
     """Sends. One per process; ``seconds`` is the limit of one attempt."""
 
-    def __init__(self, rules: AddressRules, seconds: float, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(self, rules: AddressRules, seconds: float) -> None:
         self._rules = rules
         self._seconds = seconds
         self._http = httpx.AsyncClient(
@@ -42,7 +42,6 @@ class WebhookSender:
             timeout=seconds,
             # Connections are pooled by IP address: one that is kept would serve another name without checking its certificate.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            verify=verify,
         )
 
     async def close(self) -> None:

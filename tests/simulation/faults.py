@@ -61,7 +61,7 @@ def put_back(name: str | None) -> AbstractContextManager[Any]:
 
 @_fault(
     "read-before-fencing",
-    "The former owner is fenced before the ledger is read (§5.1).",
+    "The former owner is fenced before the ledger is read.",
     "broken",
     "duplicated",
 )
@@ -86,7 +86,7 @@ def _read_before_fencing() -> AbstractContextManager[Any]:
     return patch.object(_Owner, "_take_turn", early)
 
 
-@_fault("await-after-seek", "Position and generation change with no await in between (§5.2).", "unanswered")
+@_fault("await-after-seek", "Position and generation change with no await in between.", "unanswered")
 def _await_after_seek() -> AbstractContextManager[Any]:
     loaded = _Owner._loaded
 
@@ -120,17 +120,17 @@ def _step(stale: Callable[[Any, Any, Partition, Sequence[Record]], None]) -> Abs
     return patch.object(Worker, "_step", step)
 
 
-@_fault("stale-batch-taken", "What was fetched under a former assignment is dropped (§5.4).", "unanswered")
+@_fault("stale-batch-taken", "What was fetched under a former assignment is dropped.", "unanswered")
 def _stale_taken() -> AbstractContextManager[Any]:
     return _step(lambda _, turn, __, records: turn.accept(records))
 
 
-@_fault("stale-batch-not-rewound", "What is dropped is fetched again (§5.4).", "unanswered")
+@_fault("stale-batch-not-rewound", "What is dropped is fetched again.", "unanswered")
 def _stale_not_rewound() -> AbstractContextManager[Any]:
     return _step(lambda *_: None)
 
 
-@_fault("state-kept", "After an error in a transaction the state is loaded anew (§5.5).", "broken")
+@_fault("state-kept", "After an error in a transaction the state is loaded anew.", "broken")
 def _state_kept() -> AbstractContextManager[Any]:
     take_turn = _Owner._take_turn
 
@@ -156,7 +156,7 @@ def _state_kept() -> AbstractContextManager[Any]:
     return patch.object(_Owner, "_take_turn", kept)
 
 
-@_fault("gaps-refused", "Offsets have gaps by right (§5.6).", "unanswered")
+@_fault("gaps-refused", "Offsets have gaps by right.", "unanswered")
 def _gaps_refused() -> AbstractContextManager[Any]:
     accept = _Turn.accept
 
@@ -174,7 +174,7 @@ def _gaps_refused() -> AbstractContextManager[Any]:
 
 @_fault(
     "batch-not-awaited",
-    "A batch that is under way ends before its partition is given up (§5.3).",
+    "A batch that is under way ends before its partition is given up.",
     "given up",
 )
 def _batch_not_awaited() -> AbstractContextManager[Any]:
@@ -186,7 +186,7 @@ def _batch_not_awaited() -> AbstractContextManager[Any]:
     return patch.object(_Owner, "release", at_once)
 
 
-@_fault("close-awaited", "Nothing waits for a client to close without a limit (§5.7).", "unanswered")
+@_fault("close-awaited", "Nothing waits for a client to close without a limit.", "unanswered")
 def _close_awaited() -> AbstractContextManager[Any]:
     async def without_limit(_: str, close: Awaitable[None], __: float) -> None:
         await close
@@ -199,7 +199,7 @@ def _close_awaited() -> AbstractContextManager[Any]:
 
 @_fault(
     "damage-overlooked",
-    "A snapshot that a disk lost or changed something of is not used (§5).",
+    "A snapshot that a disk lost or changed something of is not used.",
     "broken",
     "decided differently",
     "duplicated",
@@ -238,14 +238,14 @@ def _double_hold() -> AbstractContextManager[Any]:
     return patch.object(Unit, "free", property(lambda self: self.total + self.overbook - self.taken))
 
 
-@_fault("repeat-decided", "A repeat is recognised by source, id and digest (§4).", "duplicated")
+@_fault("repeat-decided", "A repeat is recognised by source, id and digest.", "duplicated")
 def _repeat_decided() -> AbstractContextManager[Any]:
     return patch.object(Region, "first_answer", lambda *_: None)
 
 
 @_fault(
     "own-clock",
-    "What time it is says the record's append time, not the worker's clock (§4).",
+    "What time it is says the record's append time, not the worker's clock.",
     "decided differently",
 )
 def _own_clock() -> AbstractContextManager[Any]:
@@ -265,7 +265,7 @@ def _expired_early() -> AbstractContextManager[Any]:
 
 @_fault(
     "position-before-message",
-    "The relay stores how far it came once what it put is acknowledged (§4).",
+    "The relay stores how far it came once what it put is acknowledged.",
     "not relayed",
 )
 def _position_before_message() -> AbstractContextManager[Any]:
@@ -306,7 +306,7 @@ def _acknowledged_unwritten() -> AbstractContextManager[Any]:
 
 @_fault(
     "unfenced-projector",
-    "A view is written by the latest owner of its partition alone (§7).",
+    "A view is written by the latest owner of its partition alone.",
     "views differ",
     "views behind",
 )
@@ -323,7 +323,7 @@ def _unfenced() -> AbstractContextManager[Any]:
 
 @_fault(
     "delivery-without-identity",
-    "A delivery's identity is subscription and event, so a repeat is sent once (§7).",
+    "A delivery's identity is subscription and event, so a repeat is sent once.",
     "told twice",
 )
 @contextmanager
@@ -344,7 +344,7 @@ def _without_identity() -> Iterator[None]:
 
 @_fault(
     "reads-uncommitted",
-    "The notifier hears of nothing that is not committed (§7).",
+    "The notifier hears of nothing that is not committed.",
     "told of nothing",
     "told wrongly",
     "not told",

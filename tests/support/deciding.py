@@ -70,7 +70,6 @@ from referral_bus.contracts.vocabulary import (
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition, Record
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.sealing.jwe import EncryptionKeys, new_encryption_keys, open_with
 from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
@@ -96,6 +95,7 @@ from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.partition import PartitionWork
 from services.matching.snapshots import Snapshots
+from tests.support.clocks import ManualClock
 
 BUS: Final = "main"
 REGION: Final = "north"

@@ -51,21 +51,32 @@ def recorded() -> set[str]:
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
-def samples() -> set[str]:
-    """The names under which Prometheus knows the metrics of the catalogue."""
-    names: set[str] = set()
+def catalogue() -> dict[str, set[str]]:
+    """The metrics of the catalogue, and the names under which Prometheus knows each."""
+    found: dict[str, set[str]] = {}
     for registry in (REGISTRY, metrics.CHECKS):
         for family in registry.collect():
             endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(
                 family.type, ("",)
             )
-            names |= {family.name + ending for ending in endings}
-    return {name for name in names if name.startswith("refbus_")}
+            if family.name.startswith("refbus_"):
+                found[family.name] = {family.name + ending for ending in endings}
+    return found
+
+
+def samples() -> set[str]:
+    """The names under which Prometheus knows the metrics of the catalogue."""
+    return {name for names in catalogue().values() for name in names}
+
+
+def metrics_in(text: str) -> set[str]:
+    """The names of metrics that stand in a text."""
+    return set(_METRIC.findall(text))
 
 
 def unknown_in(expression: str) -> set[str]:
     """The names in an expression that neither the catalogue nor a recording rule has."""
-    used = set(_METRIC.findall(expression)) | set(_RECORDED.findall(expression))
+    used = metrics_in(expression) | set(_RECORDED.findall(expression))
     return used - samples() - recorded()
 
 

@@ -1,4 +1,4 @@
-"""Business time: how much of it passes between two moments, and when a time limit counted in it is over.
+"""Business time: when a time limit counted in it is over, and whether it passes at a moment.
 
 All moments and lengths are whole milliseconds, moments since the epoch in UTC. Nothing here asks the machine for a clock, a time zone or a
 locale: what the wall clock shows is in the calendar (:class:`~referral_bus.contracts.calendar.Calendar`), so a due time comes out the
@@ -99,13 +99,6 @@ def due(start: int, limit: int, calendar: BusinessTime | None) -> int:
     return min(local - calendar.shifts[stretch], LATEST)
 
 
-def business_ms(start: int, end: int, calendar: BusinessTime | None) -> int:
-    """The business time from ``start`` to ``end``; negative if ``end`` is the earlier."""
-    if calendar is None:
-        return end - start
-    return _passed(end, calendar) - _passed(start, calendar)
-
-
 def is_open(at: int, calendar: BusinessTime | None) -> bool:
     """Whether business time passes at a moment. At closing time it no longer does."""
     if calendar is None:
@@ -115,13 +108,6 @@ def is_open(at: int, calendar: BusinessTime | None) -> bool:
         return False
     rest = (at + calendar.shifts[stretch] + _MONDAY) % _WEEK
     return rest < calendar.week.closes[bisect_right(calendar.week.opens, rest) - 1]
-
-
-def day_of(at: int, calendar: BusinessTime | None) -> int:
-    """The day that the calendar on the wall shows, in days since 1970-01-01; without one, the day in UTC."""
-    if calendar is None:
-        return at // _DAY
-    return (at + calendar.shifts[bisect_right(calendar.starts, at) - 1]) // _DAY
 
 
 def _passed(at: int, calendar: BusinessTime) -> int:

@@ -15,7 +15,6 @@ from referral_bus.disclosure.releases import Releases
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Log, Partition, Record, TopicSpec
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.wire.codec import Codec
@@ -29,6 +28,7 @@ from services.notifier.notices import Kept, structured
 from services.notifier.words import Words
 from tests.support.admitting import SAID, now
 from tests.support.attributes import faults, in_headers
+from tests.support.clocks import ManualClock
 from tests.support.deciding import REGION
 from tests.support.lives import Lives
 

@@ -15,7 +15,6 @@ from referral_bus.contracts.reference import Agreement
 from referral_bus.disclosure.releases import Releases
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.sealing.memory import MemoryKeyStore
 from referral_bus.sealing.secrets import new_key
 from referral_bus.sealing.sections import Sealer
@@ -26,6 +25,7 @@ from services.notifier.secrets import WebhookSecrets
 from services.notifier.webhook import WebhookSender
 from tests.simulation.doubles import NoSecret, ShowsNothing, Webhooks
 from tests.simulation.network import Weather
+from tests.support.clocks import ManualClock
 from tests.support.deciding import BUS, HOUR, START, World, of
 from tests.support.heard import lively_ledger, located
 from tests.support.notifying import receiving

@@ -17,8 +17,8 @@ def adopted() -> Vocabularies:
 
 
 def test_open_eligibility_is_a_taxonomy_with_its_owner_and_licence() -> None:
-    taxonomy = open_eligibility(version=3)
-    assert (taxonomy.taxonomy, taxonomy.version) == ("openeligibility", 3)
+    taxonomy = open_eligibility()
+    assert (taxonomy.taxonomy, taxonomy.version) == ("openeligibility", 1)
     assert taxonomy.attribution is not None
     assert "Aunt Bertha" in taxonomy.attribution and "CC BY-SA 3.0" in taxonomy.attribution
     assert {term.code: term.parent for term in taxonomy.terms} == {

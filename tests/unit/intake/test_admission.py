@@ -33,7 +33,6 @@ from referral_bus.contracts.requests import (
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Fenced, LogUnavailable, Outgoing, Partition, Record
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.logs import correlated, correlation
 from referral_bus.sealing.memory import MemoryKeyStore
@@ -64,6 +63,7 @@ from tests.support.admitting import (
     referral,
     until,
 )
+from tests.support.clocks import ManualClock
 from tests.support.memory_database import Beside
 from tests.support.memory_intake import IntakeTables, MemoryAdmissions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -19,10 +19,7 @@ from referral_bus.contracts.criteria import (
     Kind,
     Node,
     Trait,
-    all_of,
-    any_of,
     holds,
-    negated,
 )
 from referral_bus.contracts.facts import (
     DocumentAnswer,
@@ -38,10 +35,10 @@ from referral_bus.contracts.places import Place, Polygon, Ring
 from referral_bus.contracts.services import AgeRange, Cost, ServiceDefinition, Unit
 from services.matching.core.judging.criteria import (
     Circumstances,
+    Outcome,
     circumstances_of,
     effective,
     evaluate,
-    evaluated,
     prepared,
     unmeetable,
 )
@@ -49,6 +46,23 @@ from services.matching.core.judging.criteria import (
 AREAS, LANGUAGES, TRAITS = ("riverside", "hillside"), ("en", "es"), ("veteran", "pregnant", "cannot_pay")
 DOCUMENTS = ("photo_id", "lease")
 _WORDS = {"area": AREAS, "language": LANGUAGES, "trait": TRAITS, "document": DOCUMENTS}
+
+
+def all_of(*parts: Expression) -> Expression:
+    return _combined("all", parts)
+
+
+def any_of(*parts: Expression) -> Expression:
+    return _combined("any", parts)
+
+
+def negated(part: Expression) -> Expression:
+    return _combined("not", (part,))
+
+
+def _combined(op: Literal["all", "any", "not"], parts: tuple[Expression, ...]) -> Expression:
+    nodes = [node for part in parts for node in part.nodes]
+    return Expression(nodes=[*nodes, Node(op=op, of=len(parts))])
 
 
 @st.composite
@@ -124,6 +138,24 @@ YES, NO, UNKNOWN = (
 )
 SOMEBODY = Circumstances(age=1)
 _OF = {"y": holds(YES), "n": holds(NO), "u": holds(UNKNOWN)}
+
+
+def service(**more: object) -> ServiceDefinition:
+    unit = Unit(unit="un-north-1", name="bed", total=1, available=1)
+    fields: dict[str, object] = {
+        "service": "sv-north-1",
+        "organisation": "shelter",
+        "name": "Beds",
+        "terms": [Need(code="1121")],
+        "units": [unit],
+    }
+    return ServiceDefinition.model_validate(fields | more)
+
+
+def evaluated(expression: Expression, person: Circumstances) -> Outcome:
+    program = prepared(service(eligibility=Eligibility(service=expression)))
+    assert program is not None
+    return evaluate(program, person)
 
 
 def letter(expression: Expression, person: Circumstances = SOMEBODY) -> str:
@@ -247,18 +279,6 @@ def test_a_criterion_nobody_can_meet_is_refused(criterion: dict[str, object], re
 def test_a_node_takes_just_what_it_needs(node: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Node.model_validate(node)
-
-
-def service(**more: object) -> ServiceDefinition:
-    unit = Unit(unit="un-north-1", name="bed", total=1, available=1)
-    fields: dict[str, object] = {
-        "service": "sv-north-1",
-        "organisation": "shelter",
-        "name": "Beds",
-        "terms": [Need(code="1121")],
-        "units": [unit],
-    }
-    return ServiceDefinition.model_validate(fields | more)
 
 
 ADULTS = holds(Criterion(kind="age", minimum=18))

@@ -16,7 +16,6 @@ from referral_bus.contracts.reference import RegionTable
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Position
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
@@ -25,6 +24,7 @@ from services.matching.chain import ledger_record
 from services.matching.messages import CONCERNING, messages
 from services.matching.regions import Regions
 from services.matching.relay import Relay
+from tests.support.clocks import ManualClock
 from tests.support.deciding import BUS, START, withdraw
 from tests.support.regions import Between, lent_out
 from tests.support.simulated import SimulatedLoop

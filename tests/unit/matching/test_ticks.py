@@ -10,10 +10,10 @@ from referral_bus.contracts.inbox import Tick
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Partition
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import received
 from services.matching.ticks import REPEAT_MS, Ticks
+from tests.support.clocks import ManualClock
 from tests.support.deciding import BUS, DAY, HOUR, MINUTE, START
 
 INBOX = Partition(topics.inbox(BUS), 0)

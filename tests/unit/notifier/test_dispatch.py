@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
 from services.notifier import dispatch
@@ -17,6 +16,7 @@ from services.notifier.bell import Bell
 from services.notifier.dispatch import Dispatcher, Patience
 from services.notifier.webhook import Answer
 from tests.simulation.doubles import NoSecret, ShowsNothing
+from tests.support.clocks import ManualClock
 from tests.support.heard import lively_ledger
 from tests.support.memory_database import Beside
 from tests.support.memory_notifier import MemoryDeliveries, NotifierTables

@@ -11,12 +11,12 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from referral_bus.contracts.ledger import GENESIS_HASH, Entry, Event, KeyDestroyed, Meta, RulesActivated
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Record, TopicSpec
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
 from services.notifier import hearer
 from services.notifier.fold import Gap, Located
 from services.notifier.hearer import Hearer, LedgerUnreadable
+from tests.support.clocks import ManualClock
 
 SUBJECT = "sj-" + "a" * 26
 CODEC = Codec.load()

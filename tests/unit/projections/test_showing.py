@@ -15,11 +15,11 @@ from referral_bus.contracts.vocabulary import DataClass, OrganisationKind, Role
 from referral_bus.disclosure.releases import Releases
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.topics import topics
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.sealing.port import DESTROYED, Destroyed, Section
 from referral_bus.sealing.sections import Sealer
 from services.projections.queries import Found
 from services.projections.showing import Showing, View
+from tests.support.clocks import ManualClock
 from tests.support.viewing import CODEC, START, subject
 
 CLASSES: tuple[DataClass, ...] = get_args(DataClass)

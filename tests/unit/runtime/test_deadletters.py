@@ -12,11 +12,11 @@ from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import LogUnavailable, Record
 from referral_bus.log.topics import topics
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
 from referral_bus.sealing.jwe import new_encryption_keys, open_with
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
+from tests.support.clocks import ManualClock
 
 TOPIC = "refbus.main.deadletter"
 NAME = b"Quentin Featherstonehaugh"
@@ -64,6 +64,11 @@ def test_a_letter_says_where_from_and_why_and_only_operations_can_read_what(code
     shown = (outgoing.value or b"") + (outgoing.key or b"") + b"".join(value for _, value in outgoing.headers)
     assert NAME not in shown
     assert base64.b64encode(NAME) not in shown
+
+
+def test_letters_stand_on_the_one_partition_of_their_topic_however_many_the_bus_has(codec: Codec) -> None:
+    [spec] = [one for one in topics("main", partitions=8, replication=1) if one.name == TOPIC]
+    assert (spec.partitions, letters(codec).letter(record(), "malformed").partition) == (1, 0)
 
 
 def test_a_letter_names_its_record_so_that_one_put_twice_is_known_again(codec: Codec) -> None:

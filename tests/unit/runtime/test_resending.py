@@ -11,7 +11,6 @@ from referral_bus.contracts.inbox import Tick
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition, Record
-from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.deadletters import MOST_CLEAR, DeadLetters
 from referral_bus.runtime.resending import (
     MEANINGS,
@@ -29,6 +28,7 @@ from referral_bus.runtime.resending import (
 from referral_bus.sealing.jwe import new_encryption_keys, seal_to
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
+from tests.support.clocks import ManualClock
 
 BUS = "main"
 INBOX = topics.inbox(BUS)

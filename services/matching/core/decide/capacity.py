@@ -17,7 +17,7 @@ from referral_bus.contracts.services import ServiceDefinition
 from services.matching.core.counting import counted, counted_at, moved_since, overbooks
 from services.matching.core.decide.answers import Asked, refused
 from services.matching.core.decide.lines import lined_up
-from services.matching.core.decide.rooms import offered, to_others
+from services.matching.core.decide.rooms import offered, others, to_others
 from services.matching.core.judging.criteria import unmeetable
 from services.matching.core.state import COUNT_MS, Due, Region, Unit
 
@@ -97,12 +97,11 @@ def doubted(
         return []
     doubt = CapacityDoubted(unit=unit.unit, service=unit.service, task=task, places=places, until=until)
     definition = state.catalogue.definitions[unit.service]
-    others = set(definition.regions) - {state.region}
-    if not definition.active or not others:
+    told = others(state, definition)
+    if not definition.active or not told:
         return [doubt]
     rooms = {
-        other: state.promised.get((unit.unit, other), 0) - (1 if other == returning else 0)
-        for other in others
+        other: state.promised.get((unit.unit, other), 0) - (1 if other == returning else 0) for other in told
     }
     return [doubt, offered(unit, rooms, unit.counted_at)]
 
@@ -118,8 +117,7 @@ def trust_again(state: Region, due: Due) -> list[Event]:
 def _published(state: Region, definition: ServiceDefinition, now: int) -> list[Event]:
     """A service is published. The other regions that it is listed in, or was, are told, and of its places too."""
     former = state.catalogue.definitions.get(definition.service)
-    others = set(definition.regions) - {state.region}
-    told = others if former is None else others | (set(former.regions) - {state.region})
+    told = others(state, definition) | (set() if former is None else others(state, former))
     events: list[Event] = [ServicePublished(definition=definition, told=sorted(told))]
     for described in {unit.unit: unit for unit in definition.units}.values():
         taken = described.total - described.available

@@ -40,6 +40,9 @@ from services.matching.core.referral import DAY_MS
 MOST_REPORTS: Final = 500
 """No-shows and contacts that are taken of one service: more is a sender gone wrong, and each is remembered."""
 
+_EARLY_MS: Final = 7 * DAY_MS
+"""How much before its day a follow-up may be reported."""
+
 
 def start(asked: Asked, body: ReportServiceStart) -> list[Event]:
     """The service began; said again with another time, it corrects what was said before."""
@@ -65,14 +68,9 @@ def start(asked: Asked, body: ReportServiceStart) -> list[Event]:
 
 def no_show(asked: Asked, body: ReportNoShow) -> list[Event]:
     """The person did not come."""
-    found = own_service(asked, body.referral)
+    found = _one_of_several(asked, body.referral, "no_show", body.missed_at)
     if isinstance(found, list):
         return found
-    wrong = _wrong_time(asked, body.missed_at, found.opened_at) or _too_often(
-        found, "no_show", body.missed_at
-    )
-    if wrong is not None:
-        return refused(wrong, body.referral)
     return [
         NoShowReported(referral=body.referral, task=found.task, missed_at=body.missed_at, late=found.late)
     ]
@@ -80,14 +78,9 @@ def no_show(asked: Asked, body: ReportNoShow) -> list[Event]:
 
 def contact(asked: Asked, body: ReportContact) -> list[Event]:
     """The provider tried to reach the person."""
-    found = own_service(asked, body.referral)
+    found = _one_of_several(asked, body.referral, "contact", body.tried_at, body.channel)
     if isinstance(found, list):
         return found
-    wrong = _wrong_time(asked, body.tried_at, found.opened_at) or _too_often(
-        found, "contact", body.tried_at, body.channel
-    )
-    if wrong is not None:
-        return refused(wrong, body.referral)
     return [
         ContactReported(
             referral=body.referral,
@@ -216,11 +209,18 @@ def follow_up(asked: Asked, body: ReportFollowUp) -> list[Event]:
     ]
 
 
-_EARLY_MS = 7 * DAY_MS
-"""How much before its day a follow-up may be reported."""
+def _one_of_several(
+    asked: Asked, referral: str, what: PersonReport, at: int, channel: str = ""
+) -> Service | list[Event]:
+    """The service, where a report of which there may be several is taken of it; else why not."""
+    found = own_service(asked, referral)
+    if isinstance(found, list):
+        return found
+    wrong = _wrong_time(asked, at, found.opened_at) or _too_often(found, what, at, channel)
+    return found if wrong is None else refused(wrong, referral)
 
 
-def _too_often(found: Service, what: PersonReport, at: int, channel: str = "") -> str | None:
+def _too_often(found: Service, what: PersonReport, at: int, channel: str) -> str | None:
     """Why the report is not taken besides those there are, if it isn't."""
     said = [one for one in found.reports if one.what != "handoff"]
     if any((one.what, one.at, one.channel) == (what, at, channel) for one in said):

@@ -9,12 +9,17 @@ from referral_bus.contracts.services import ServiceDefinition
 from services.matching.core.state import Region, Unit
 
 
+def others(state: Region, definition: ServiceDefinition) -> set[str]:
+    """The regions that a service of this one is listed in besides."""
+    return set(definition.regions) - {state.region}
+
+
 def to_others(state: Region, definition: ServiceDefinition, unit: Unit, true_at: int) -> list[Event]:
     """All that the service is listed in hear what this leaves to each of them."""
-    others = set(definition.regions) - {state.region}
-    if not definition.active or not others:
+    told = others(state, definition)
+    if not definition.active or not told:
         return []
-    return [offered(unit, {other: state.room(unit, other) for other in others}, true_at)]
+    return [offered(unit, {other: state.room(unit, other) for other in told}, true_at)]
 
 
 def offered(unit: Unit, rooms: Mapping[str, int], true_at: int) -> CapacityOffered:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Literal, NamedTuple, get_args
 
-from referral_bus.contracts.criteria import NUMBERS, Criterion, Expression, Kind, Node
+from referral_bus.contracts.criteria import NUMBERS, Criterion, Kind, Node
 from referral_bus.contracts.facts import Facts
 from referral_bus.contracts.services import ANY, Cost, ServiceDefinition
 from services.matching.core.judging.letters import Letter, judge_language
@@ -138,11 +138,6 @@ def evaluate(program: Program, person: Circumstances) -> Outcome:
         results.append(_combined(op, below))
     ((letter, bits),) = results
     return Outcome(letter, tuple(kind for kind in KINDS if bits & _BIT[kind]))
-
-
-def evaluated(expression: Expression, person: Circumstances) -> Outcome:
-    """The same of an expression that was not made ready."""
-    return evaluate(_compiled(expression.nodes), person)
 
 
 def effective(definition: ServiceDefinition) -> list[list[Node]]:
