@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from referral_bus.log.port import (
     Appender,
@@ -75,7 +75,8 @@ GROUP: Final[dict[str, Any]] = {
     "heartbeat_interval_ms": 1_000,  # several chances before the session is over
     "rebalance_timeout_ms": 30_000,  # longer than the longest batch that a revocation may wait for
     "max_poll_interval_ms": 300_000,  # aiokafka does not enforce it; a stuck loop is found by its heartbeat
-    "partition_assignment_strategy": (RangePartitionAssignor,),  # neighbours stay together over rebalances
+    # By ranges, of topics of one partition each one member would be given all.
+    "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
 }
 
 CONNECT_SECONDS: Final = 30.0

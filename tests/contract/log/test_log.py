@@ -695,6 +695,16 @@ async def test_a_partition_comes_back_shut_and_without_a_position(cluster: Clust
     assert values(await polled(first, 1)) == ["c"]
 
 
+async def test_topics_of_one_partition_are_shared_out_too(cluster: Cluster) -> None:
+    topics = [f"{cluster.topic}.{number}" for number in range(4)]
+    await cluster.log.ensure([TopicSpec(topic, 1) for topic in topics])
+    one, other = Heard(), Heard()
+    await cluster.log.join(cluster.group, topics, assigned=one.assigned, revoked=one.revoked)
+    await cluster.log.join(cluster.group, topics, assigned=other.assigned, revoked=other.revoked)
+    await until(lambda: _is(len(one.mine) == len(other.mine) == 2))
+    assert one.mine | other.mine == {Partition(topic, 0) for topic in topics}
+
+
 async def test_a_rebalance_waits_until_the_revocation_was_dealt_with(cluster: Cluster) -> None:
     go, told, other = asyncio.Event(), asyncio.Event(), Heard()
 
