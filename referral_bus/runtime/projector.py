@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from referral_bus.log.port import GroupMember, Log, LogError, LogUnavailable, Partition, Record
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import joined
 from referral_bus.store.port import StoreError, StoreUnavailable, Superseded, ViewStore
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,14 @@ class Projector(Generic[Change]):
         """Until cancelled. Raises what the fold raises, LogError where the membership is lost, and StoreError where the store
         refuses the same records twice."""
         self._health.starting(self._part, "joins the ledger's readers")
-        member = await self._log.join(
-            self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
+        member = await joined(
+            self._log,
+            self._group,
+            self._topic,
+            assigned=self._assigned,
+            revoked=self._revoked,
+            health=self._health,
+            part=self._part,
         )
         watching = asyncio.create_task(self._watch(member), name="watch-the-lag")
         try:

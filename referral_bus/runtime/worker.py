@@ -31,6 +31,7 @@ from referral_bus.log.port import (
 )
 from referral_bus.runtime import metrics
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import joined
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +137,17 @@ class Worker(Generic[_Work]):
         """Until cancelled; then batches under way are committed and the group is left. Raises LogError where the membership is
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
         self._health.starting(self._part, "joins the group")
-        member: GroupMember | None = None
-        watching: asyncio.Task[None] | None = None
+        member = await joined(
+            self._log,
+            self._group,
+            self._topic,
+            assigned=self._assigned,
+            revoked=self._revoked,
+            health=self._health,
+            part=self._part,
+        )
+        watching = asyncio.create_task(self._watch(member), name=f"watch-{self._part}")
         try:
-            member = await self._join()
-            self._report()
-            watching = asyncio.create_task(self._watch(member), name=f"watch-{self._part}")
             while True:
                 self._health.beat(self._part, BEAT_SECONDS)
                 await self._step(member)
@@ -149,35 +155,18 @@ class Worker(Generic[_Work]):
                     watching.result()
         finally:
             self._health.silent(self._part)
-            if watching is not None:
-                watching.cancel()
-                await asyncio.wait([watching])
+            watching.cancel()
+            await asyncio.wait([watching])
             # Batches end before the group hears of it, so that who comes next need not fence anyone.
             await self._release(list(self._owners))
-            if member is not None:
-                await member.close()
-                await self._release(list(self._owners))
+            await member.close()
+            await self._release(list(self._owners))
             self._health.starting(self._part, "has stopped")
 
     @property
     def owned(self) -> Mapping[Partition, _Work]:
         """The Works that are loaded and running (for ticks and metrics): a view that shows what is so whenever it is looked at."""
         return _Owned(self._owners)
-
-    async def _join(self) -> GroupMember:
-        failures = 0
-        while True:
-            self._health.beat(self._part, BEAT_SECONDS)
-            try:
-                return await self._log.join(
-                    self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
-                )
-            except LogUnavailable as error:
-                await self._release(list(self._owners))
-                rest = _doubled(self._limits.rest_seconds, failures, self._limits.longest_rest_seconds)
-                logger.warning("the group %s is joined again in %.1f s: %s", self._group, rest, error)
-                failures += 1
-                await asyncio.sleep(rest)
 
     async def _step(self, member: GroupMember) -> None:
         """One poll. The batches it fed run meanwhile: while they are committed, the next are being fetched."""

@@ -333,3 +333,13 @@ async def test_it_is_ready_once_it_has_reached_the_end_it_saw(world: World) -> N
         go.set()
         await until(lambda: world.health.problems() == {})
         assert world.is_reflected()
+
+
+async def test_it_waits_for_a_log_that_is_away_at_the_start(world: World) -> None:
+    await world.write(0, 5)
+    world.log.away = True
+    async with running(world.projector()) as task:
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        world.log.away = False
+        await world.until_reflected()
