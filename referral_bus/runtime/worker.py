@@ -105,7 +105,7 @@ class Worker(Generic[_Work]):
 
     ``transactional_id`` names the writer of an input partition by its number: the same for every process of the group, and
     nobody else's. ``part`` is the worker's name in the health report: not ready while any partition it was given is loading or
-    has not reached the end that was seen when it was taken.
+    has not reached the end that was seen when it was taken, nor while the group has not said what it is given.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Worker(Generic[_Work]):
         self._batch = batch
         self._limits = limits or Limits()
         self._owners: dict[Partition, _Owner[_Work]] = {}
+        self._is_in_group = False
         self._lag_at = 0.0
 
     async def run(self) -> None:
@@ -189,6 +190,7 @@ class Worker(Generic[_Work]):
                 owner.task.result()
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._is_in_group = True
         # A cold load takes longer than a rebalance may, and so may fencing: both are left to the owner's task.
         for partition in sorted(partitions):
             self._owners[partition] = _Owner(
@@ -206,6 +208,7 @@ class Worker(Generic[_Work]):
         self._report()
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._is_in_group = False
         await self._release(partitions)
         self._report()
 
@@ -240,7 +243,9 @@ class Worker(Generic[_Work]):
 
     def _report(self) -> None:
         behind = sum(owner.turn is None or not owner.turn.has_caught_up for owner in self._owners.values())
-        if behind:
+        if not self._is_in_group:
+            self._health.starting(self._part, f"waits for its share of {self._topic}")
+        elif behind:
             self._health.starting(
                 self._part,
                 f"{behind} of {len(self._owners)} partitions are loading or have not caught up with {self._topic}",
