@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from referral_bus.log.port import (
     Appender,
@@ -74,8 +74,11 @@ GROUP: Final[dict[str, Any]] = {
     "session_timeout_ms": 6_000,  # the broker's minimum: a killed member's partitions move after this
     "heartbeat_interval_ms": 1_000,  # several chances before the session is over
     "rebalance_timeout_ms": 30_000,  # longer than the longest batch that a revocation may wait for
-    "max_poll_interval_ms": 300_000,  # aiokafka does not enforce it; a stuck loop is found by its heartbeat
-    "partition_assignment_strategy": (RangePartitionAssignor,),  # neighbours stay together over rebalances
+    # As good as none: aiokafka takes who has not polled for so long out of the group. A process that hangs sends the group no
+    # heartbeat either, and a part that hangs in a process that lives breaks its promise to beat (runtime.health).
+    "max_poll_interval_ms": 2**31 - 1,
+    # By ranges, of topics of one partition each one member would be given all.
+    "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
 }
 
 CONNECT_SECONDS: Final = 30.0
@@ -99,6 +102,8 @@ RETRY_SECONDS: Final = 0.2
 
 _CREATE_TIME: Final = 0
 """Kafka's timestamp type of a record whose time its producer set."""
+_NOTHING: Final = TopicPartition("", 0)
+"""For a poll of no partition: aiokafka takes an empty list for all there are."""
 _Got = TypeVar("_Got")
 _log = logging.getLogger(__name__)
 
@@ -678,10 +683,8 @@ class KafkaMember(_Client, ConsumerRebalanceListener):  # type: ignore[misc]
     async def poll(self, limit: int = 500, wait: float = 0.1) -> Mapping[Partition, list[Record]]:
         if self._failed is not None:
             raise LogError(f"{self._what}: a rebalance failed; restart the process") from self._failed
-        wanted = [TopicPartition(*partition) for partition in self._resumed]
-        if not wanted:
-            await asyncio.sleep(wait)
-            return {}
+        # Who wants nothing polls too: aiokafka tells of a membership that ended, and takes who polls for alive, nowhere else.
+        wanted = [TopicPartition(*partition) for partition in self._resumed] or [_NOTHING]
         try:
             with _translated(self._what):
                 async with asyncio.timeout(wait + POLL_GRACE_SECONDS):

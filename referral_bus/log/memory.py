@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Literal
 
 from referral_bus.log.port import (
@@ -165,7 +166,7 @@ class MemoryLog:
         await self.rebalance(member.group.name)
 
     async def rebalance(self, group: str) -> None:
-        """Take all partitions from all members, leave out the dead, and assign anew in ranges."""
+        """Take all partitions from all members, leave out the dead, and assign anew."""
         joined = self._group(group)
         async with joined.rebalancing:
             joined.members = [m for m in joined.members if m.belongs]
@@ -174,8 +175,8 @@ class MemoryLog:
                     await member.lose()
             # Some may have left while the others gave up what they had.
             joined.members = [m for m in joined.members if m.belongs]
-            for member, partitions in [(m, self._range(joined, m)) for m in joined.members]:
-                await member.gain(partitions)
+            for member, partitions in self._dealt(joined).items():
+                await member.gain(frozenset(partitions))
 
     def redeliver(self, member: MemoryMember, partition: Partition, start: int, end: int) -> None:
         """The member's next poll brings the records from ``start`` up to ``end`` besides, wherever it stands: fetched before
@@ -325,16 +326,15 @@ class MemoryLog:
     def _group(self, name: str) -> _Group:
         return self._groups.setdefault(name, _Group(name))
 
-    def _range(self, group: _Group, member: MemoryMember) -> frozenset[Partition]:
-        """Kafka's range assignor: of each topic a run of neighbours for each of its members, in the order they joined."""
-        mine: set[Partition] = set()
-        for topic in member.topics:
-            sharing = [m for m in group.members if topic in m.topics]
-            each, more = divmod(self._topics[topic].partitions, len(sharing))
-            place = sharing.index(member)
-            start = each * place + min(place, more)
-            mine.update(Partition(topic, n) for n in range(start, start + each + (place < more)))
-        return frozenset(mine)
+    def _dealt(self, group: _Group) -> dict[MemoryMember, set[Partition]]:
+        """Kafka's round-robin assignor: all partitions dealt out one by one to those who read their topic, in the order they joined."""
+        dealt: dict[MemoryMember, set[Partition]] = {member: set() for member in group.members}
+        turn = cycle(group.members)
+        for topic in sorted({topic for member in group.members for topic in member.topics}):
+            for number in range(self._topics[topic].partitions):
+                member = next(m for m in turn if topic in m.topics)
+                dealt[member].add(Partition(topic, number))
+        return dealt
 
     def notify(self, topics: Iterable[str] | None = None) -> None:
         """Something changed on these topics, or on any."""

@@ -185,8 +185,10 @@ class Log(Protocol):
     async def join(
         self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
     ) -> GroupMember:
-        """Join a consumer group and wait for the first assignment, which may be empty. All is revoked before anything is
-        assigned anew (eager); ``revoked`` is not called by a process that dies, nor for one thought dead."""
+        """Join a consumer group and wait for the first assignment, which may be empty: ``assigned`` is told of that too. All is
+        revoked before anything is assigned anew (eager): from the one to the other it is not in the group. ``revoked`` is not
+        called by a process that dies, nor for one thought dead. Members that read the same topics get as many partitions as each
+        other, give or take one, however many topics they are of."""
 
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has. Raises :class:`LogError` where there is no such topic."""

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from referral_bus.log.port import GroupMember, Log, LogError, LogUnavailable, Partition, Record
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import joined
 from referral_bus.store.port import StoreError, StoreUnavailable, Superseded, ViewStore
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class _Owned:
 
 class Projector(Generic[Change]):
     """Applies ``topic`` to ``store`` as a member of ``group``. ``part`` is its name in the health report: not ready until every
-    partition it was given has reached the end that was seen when it was claimed."""
+    partition it was given has reached the end that was seen when it was claimed, nor while the group has not said what it is given."""
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Projector(Generic[Change]):
         self._behind: set[Partition] = set()
         self._taking: dict[Partition, asyncio.Task[None]] = {}
         self._refused: dict[Partition, int] = {}
+        self._is_in_group = False
         self._lag_at = 0.0
         self._applying = False
 
@@ -84,8 +86,14 @@ class Projector(Generic[Change]):
         """Until cancelled. Raises what the fold raises, LogError where the membership is lost, and StoreError where the store
         refuses the same records twice."""
         self._health.starting(self._part, "joins the ledger's readers")
-        member = await self._log.join(
-            self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
+        member = await joined(
+            self._log,
+            self._group,
+            self._topic,
+            assigned=self._assigned,
+            revoked=self._revoked,
+            health=self._health,
+            part=self._part,
         )
         watching = asyncio.create_task(self._watch(member), name="watch-the-lag")
         try:
@@ -212,6 +220,7 @@ class Projector(Generic[Change]):
         )
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._is_in_group = True
         for partition in partitions:
             metrics.PROJECTION_CLAIMS.labels(reason="assigned").inc()
             self._behind.add(partition)
@@ -221,6 +230,7 @@ class Projector(Generic[Change]):
         self._report(None)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._is_in_group = False
         for partition in partitions:
             self._owned.pop(partition, None)
             self._positions.pop(partition, None)
@@ -287,7 +297,9 @@ class Projector(Generic[Change]):
             left, span = owned.target - position, max(1, owned.target - owned.start)
             done = 1.0 if partition not in self._behind else max(0.0, 1.0 - left / span)
             metrics.REBUILD_PROGRESS.labels(str(partition.number)).set(done)
-        if self._behind:
+        if not self._is_in_group:
+            self._health.starting(self._part, f"waits for its share of {self._topic}")
+        elif self._behind:
             self._health.starting(
                 self._part, f"{len(self._behind)} partitions have not caught up with the ledger"
             )

@@ -31,6 +31,7 @@ from referral_bus.log.port import (
 )
 from referral_bus.runtime import metrics
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import joined
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Worker(Generic[_Work]):
 
     ``transactional_id`` names the writer of an input partition by its number: the same for every process of the group, and
     nobody else's. It is not ready while any partition it was given is loading or has not reached the end that was seen when it was
-    taken.
+    taken, nor while the group has not said what it is given.
     """
 
     def __init__(
@@ -130,18 +131,24 @@ class Worker(Generic[_Work]):
         self._batch = batch
         self._limits = limits or Limits()
         self._owners: dict[Partition, _Owner[_Work]] = {}
+        self._is_in_group = False
         self._lag_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled; then batches under way are committed and the group is left. Raises LogError where the membership is
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
         self._health.starting(PART, "joins the group")
-        member: GroupMember | None = None
-        watching: asyncio.Task[None] | None = None
+        member = await joined(
+            self._log,
+            self._group,
+            self._topic,
+            assigned=self._assigned,
+            revoked=self._revoked,
+            health=self._health,
+            part=PART,
+        )
+        watching = asyncio.create_task(self._watch(member), name="watch-worker")
         try:
-            member = await self._join()
-            self._report()
-            watching = asyncio.create_task(self._watch(member), name="watch-worker")
             while True:
                 self._health.beat(PART, BEAT_SECONDS)
                 await self._step(member)
@@ -149,35 +156,18 @@ class Worker(Generic[_Work]):
                     watching.result()
         finally:
             self._health.silent(PART)
-            if watching is not None:
-                watching.cancel()
-                await asyncio.wait([watching])
+            watching.cancel()
+            await asyncio.wait([watching])
             # Batches end before the group hears of it, so that who comes next need not fence anyone.
             await self._release(list(self._owners))
-            if member is not None:
-                await member.close()
-                await self._release(list(self._owners))
+            await member.close()
+            await self._release(list(self._owners))
             self._health.starting(PART, "has stopped")
 
     @property
     def owned(self) -> Mapping[Partition, _Work]:
         """The Works that are loaded and running (for ticks and metrics): a view that shows what is so whenever it is looked at."""
         return _Owned(self._owners)
-
-    async def _join(self) -> GroupMember:
-        failures = 0
-        while True:
-            self._health.beat(PART, BEAT_SECONDS)
-            try:
-                return await self._log.join(
-                    self._group, [self._topic], assigned=self._assigned, revoked=self._revoked
-                )
-            except LogUnavailable as error:
-                await self._release(list(self._owners))
-                rest = _doubled(self._limits.rest_seconds, failures, self._limits.longest_rest_seconds)
-                logger.warning("the group %s is joined again in %.1f s: %s", self._group, rest, error)
-                failures += 1
-                await asyncio.sleep(rest)
 
     async def _step(self, member: GroupMember) -> None:
         """One poll. The batches it fed run meanwhile: while they are committed, the next are being fetched."""
@@ -200,6 +190,7 @@ class Worker(Generic[_Work]):
                 owner.task.result()
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._is_in_group = True
         # A cold load takes longer than a rebalance may, and so may fencing: both are left to the owner's task.
         for partition in sorted(partitions):
             self._owners[partition] = _Owner(
@@ -216,6 +207,7 @@ class Worker(Generic[_Work]):
         self._report()
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._is_in_group = False
         await self._release(partitions)
         self._report()
 
@@ -250,7 +242,9 @@ class Worker(Generic[_Work]):
 
     def _report(self) -> None:
         behind = sum(owner.turn is None or not owner.turn.has_caught_up for owner in self._owners.values())
-        if behind:
+        if not self._is_in_group:
+            self._health.starting(PART, f"waits for its share of {self._topic}")
+        elif behind:
             self._health.starting(
                 PART,
                 f"{behind} of {len(self._owners)} partitions are loading or have not caught up with {self._topic}",

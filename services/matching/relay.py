@@ -31,6 +31,7 @@ from referral_bus.log.port import (
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import joined
 from referral_bus.sealing.digest import canonical
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
@@ -101,8 +102,14 @@ class Relay:
         """Until cancelled; outages of the log are waited out. Raises LogError where the membership is lost for good or the log refused
         the same ``_FAULTS`` times in a row, and WireError for an event this version does not know: it must not pass over one."""
         self._health.starting(PART, "joins the ledger's readers")
-        member = await self._log.join(
-            self._group, [self._ledger], assigned=self._assigned, revoked=self._revoked
+        member = await joined(
+            self._log,
+            self._group,
+            self._ledger,
+            assigned=self._assigned,
+            revoked=self._revoked,
+            health=self._health,
+            part=PART,
         )
         watching = asyncio.create_task(self._watch(member), name="relay-lag")
         try:

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.kafka import GROUP, KafkaLog
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import (
     Fenced,
@@ -695,6 +695,16 @@ async def test_a_partition_comes_back_shut_and_without_a_position(cluster: Clust
     assert values(await polled(first, 1)) == ["c"]
 
 
+async def test_topics_of_one_partition_are_shared_out_too(cluster: Cluster) -> None:
+    topics = [f"{cluster.topic}.{number}" for number in range(4)]
+    await cluster.log.ensure([TopicSpec(topic, 1) for topic in topics])
+    one, other = Heard(), Heard()
+    await cluster.log.join(cluster.group, topics, assigned=one.assigned, revoked=one.revoked)
+    await cluster.log.join(cluster.group, topics, assigned=other.assigned, revoked=other.revoked)
+    await until(lambda: _is(len(one.mine) == len(other.mine) == 2))
+    assert one.mine | other.mine == {Partition(topic, 0) for topic in topics}
+
+
 async def test_a_rebalance_waits_until_the_revocation_was_dealt_with(cluster: Cluster) -> None:
     go, told, other = asyncio.Event(), asyncio.Event(), Heard()
 
@@ -714,6 +724,31 @@ async def test_a_rebalance_waits_until_the_revocation_was_dealt_with(cluster: Cl
     go.set()
     await until(lambda: _polls(first, len(other.mine) == 1))
     await joining
+
+
+async def test_who_reads_nothing_stays_in_its_group_and_takes_over(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member rests while it loads, while its database is away, and for as long as there are fewer partitions than members."""
+    monkeypatch.setitem(GROUP, "max_poll_interval_ms", 500)  # looked at with each heartbeat, once a second
+    heard = [Heard() for _ in range(3)]
+    members, resting = [], []
+    for one in heard:
+        members.append(await cluster.join(one.assigned, one.revoked))
+        resting.append(asyncio.create_task(_rests(members[-1])))
+    await until(lambda: _is(sorted(len(one.mine) for one in heard) == [0, 1, 1]))
+    assert {one.told[-1][0] for one in heard} == {"assigned"}, "it is told also that it is given none"
+    before = [list(one.told) for one in heard]
+    await asyncio.sleep(2.5)
+    assert [one.told for one in heard] == before
+    spare = next(one for one in heard if not one.mine)
+    for one, member in zip(heard, members, strict=True):
+        if one is not spare:
+            await member.close()
+    await until(lambda: _is(spare.mine == {cluster.zero, cluster.one}))
+    for task in resting:
+        task.cancel()
+    await asyncio.wait(resting)
 
 
 @pytest.mark.parametrize("when", ["assigned", "revoked"])
@@ -765,6 +800,11 @@ async def _end_is(reader: Reader, offset: int) -> bool:
 
 async def _is(holds: bool) -> bool:
     return holds
+
+
+async def _rests(member: GroupMember) -> None:
+    while True:
+        await member.poll(500, 0.1)
 
 
 async def _polls(member: GroupMember, holds: bool) -> bool:

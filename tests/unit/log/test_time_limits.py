@@ -49,3 +49,9 @@ def test_brokers_that_are_back_are_known_before_the_others_go() -> None:
     it knows are gone, it can ask nobody."""
     for settings in (PRODUCER, CONSUMER):
         assert settings["metadata_max_age_ms"] <= 10_000
+
+
+def test_no_member_is_taken_out_of_its_group_for_what_it_does_between_two_polls() -> None:
+    """A day is more than any load takes. What a rebalance waits for is a limit of its own."""
+    assert GROUP["max_poll_interval_ms"] > 86_400_000
+    assert GROUP["rebalance_timeout_ms"] == 30_000

@@ -229,6 +229,21 @@ def test_after_a_lost_acknowledgement_all_is_put_again_under_the_same_ids(codec:
     run(test, codec)
 
 
+def test_a_relay_waits_for_a_log_that_is_away_at_the_start(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        wire.log.away = True
+        async with wire.relaying() as health:
+            await asyncio.sleep(_LONG)
+            assert "relay" in health.problems()
+            wire.log.away = False
+            await wire.all_is_put()
+
+    run(test, codec)
+
+
 def test_a_relay_that_follows_one_that_was_killed_goes_on_from_what_was_acknowledged(codec: Codec) -> None:
     async def test(wire: Wire) -> None:
         await wire.open()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Literal, NamedTuple
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal, NamedTuple, NoReturn
 
 import pytest
 from prometheus_client import REGISTRY
@@ -71,12 +71,12 @@ class World:
         await appender.append([Outgoing(TOPIC, partition, None, b"%d" % number) for number in numbers])
         self.written[partition] += count
 
-    def projector(self) -> Projector[Put]:
+    def projector(self, health: Health | None = None) -> Projector[Put]:
         return Projector(
             self.log,
             self.store,
             self.project,
-            self.health,
+            health or self.health,
             topic=TOPIC,
             group=GROUP,
             retry_seconds=0.01,
@@ -333,3 +333,49 @@ async def test_it_is_ready_once_it_has_reached_the_end_it_saw(world: World) -> N
         go.set()
         await until(lambda: world.health.problems() == {})
         assert world.is_reflected()
+
+
+async def test_it_is_not_ready_while_the_group_has_not_said_what_is_its_own(world: World) -> None:
+    """It may have been taken out of the group and not have come in again; who is given none of it by the group is ready."""
+    healths = [Health() for _ in range(3)]
+    async with AsyncExitStack() as projectors:
+        for health in healths:
+            await projectors.enter_async_context(running(world.projector(health)))
+        await until(
+            lambda: len(world.log._group(GROUP).members) == 3 and all(h.problems() == {} for h in healths)
+        )
+        for number in range(3):
+            await world.member(number).lose()
+        for health in healths:
+            assert health.problems() == {"projector": "waits for its share of refbus.main.ledger"}
+        await world.log.rebalance(GROUP)
+        await until(lambda: all(health.problems() == {} for health in healths))
+
+
+async def test_it_waits_for_a_log_that_is_away_at_the_start(world: World) -> None:
+    await world.write(0, 5)
+    world.log.away = True
+    async with running(world.projector()) as task:
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        world.log.away = False
+        await world.until_reflected()
+
+
+async def test_a_loop_that_hangs_breaks_its_promise_to_beat(world: World) -> None:
+    """Nothing else tells of it: the group's heartbeats go on beside it."""
+    now, hangs = [0.0], asyncio.Event()
+    health = Health(lambda: now[0])
+
+    async def hang(*_: object) -> NoReturn:
+        hangs.set()
+        await asyncio.Future()
+        raise AssertionError
+
+    async with running(world.projector(health)):
+        await until(lambda: health.problems() == {})
+        world.member().poll = hang  # type: ignore[method-assign]
+        await asyncio.wait_for(hangs.wait(), 5)
+        assert health.stuck() == []
+        now[0] += 121.0
+        assert health.stuck() == ["projector"]

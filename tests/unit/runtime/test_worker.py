@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
@@ -805,6 +806,40 @@ async def test_it_is_not_ready_while_a_partition_loads(world: World) -> None:
         await until(lambda: health.problems().get("worker", "").startswith("2 of 2"))
         go.set()
         await until(lambda: health.problems() == {})
+
+
+async def test_it_is_not_ready_while_the_group_has_not_said_what_is_its_own(world: World) -> None:
+    """It may have been taken out of the group and not have come in again; who is given none of it by the group is ready."""
+    healths = [Health() for _ in range(3)]
+    async with AsyncExitStack() as workers:
+        for health in healths:
+            await workers.enter_async_context(running(world.worker(health)))
+        await until(lambda: world.members() == 3 and all(health.problems() == {} for health in healths))
+        for number in range(3):
+            await world.member(number).lose()
+        for health in healths:
+            assert health.problems() == {"worker": "waits for its share of refbus.main.inbox"}
+        await world.log.rebalance(GROUP)
+        await until(lambda: all(health.problems() == {} for health in healths))
+
+
+async def test_a_loop_that_hangs_breaks_its_promise_to_beat(world: World) -> None:
+    """Nothing else tells of it: the group's heartbeats go on beside it."""
+    now, hangs = [0.0], asyncio.Event()
+    health = Health(lambda: now[0])
+
+    async def hang(*_: object) -> NoReturn:
+        hangs.set()
+        await asyncio.Future()
+        raise AssertionError
+
+    async with running(world.worker(health)):
+        await until(lambda: health.problems() == {})
+        world.member().poll = hang  # type: ignore[method-assign]
+        await asyncio.wait_for(hangs.wait(), 5)
+        assert health.stuck() == []
+        now[0] += 121.0
+        assert health.stuck() == ["worker"]
 
 
 async def test_marks_of_transactions_at_the_end_do_not_keep_it_from_being_ready(world: World) -> None:
