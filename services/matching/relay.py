@@ -64,8 +64,6 @@ _TYPE: Final = "ce_type"
 class _Claim:
     """One ownership of one partition. A new one is a new object, so that what was polled under a former one is recognised."""
 
-    position: int
-    """The offset of the next event to be seen to."""
     stored_at: float = 0.0
 
 
@@ -93,6 +91,9 @@ class Relay:
         self._ledger = topics.ledger(bus)
         self._inbox = topics.inbox(bus)
         self._claims: dict[Partition, _Claim] = {}
+        self._positions: dict[Partition, int] = {}
+        """The offset of the next event to be seen to; also while the partition rests and is not claimed."""
+        self._fetched: dict[Partition, int] = {}
         self._under_way: dict[Partition, asyncio.Task[None]] = {}
         self._failures: Counter[Partition] = Counter()
         self._faults: Counter[Partition] = Counter()
@@ -115,11 +116,12 @@ class Relay:
                     if claim is None or not records:
                         continue
                     if claim is before.get(partition):
+                        self._fetched[partition] = records[-1].offset + 1
                         member.pause([partition])
                         self._start(partition, self._relay(member, partition, claim, records))
                     else:
                         # It may have been fetched before this claim sought its position.
-                        member.seek({partition: claim.position})
+                        member.seek({partition: self._positions[partition]})
                 self._raise_failures()
         finally:
             self._health.silent(PART)
@@ -136,6 +138,8 @@ class Relay:
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             self._claims.pop(partition, None)
+            self._positions.pop(partition, None)
+            self._fetched.pop(partition, None)
             self._failures.pop(partition, None)
             self._faults.pop(partition, None)
             metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
@@ -161,7 +165,8 @@ class Relay:
             except LogUnavailable as error:
                 logger.warning("%s/%d can't be relayed yet: %s", partition.topic, partition.number, error)
                 rest = _REST_SECONDS
-        self._claims[partition] = _Claim(position)
+        self._claims[partition] = _Claim()
+        self._positions[partition] = self._fetched[partition] = position
         member.seek({partition: position})
         member.resume([partition])
 
@@ -174,7 +179,7 @@ class Relay:
             if said or time.monotonic() >= claim.stored_at + _STORE_SECONDS:
                 await member.commit({partition: records[-1].offset + 1})
                 claim.stored_at = time.monotonic()
-            claim.position = records[-1].offset + 1
+            self._positions[partition] = records[-1].offset + 1
         except LogError as error:
             self._bear(partition, error)
             self._claims.pop(partition, None)
@@ -250,9 +255,12 @@ class Relay:
                 logger.warning("the relay's lag is not known: %s", error)
                 continue
             for partition, lag in lags.items():
-                metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
-                if claim := self._claims.get(partition):
-                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(claim.position)
+                position = self._positions.get(partition)
+                if position is not None:
+                    # What was fetched is not put yet: an inbox that takes nothing must not hide it.
+                    not_put = lag + max(0, self._fetched[partition] - position)
+                    metrics.LAG.labels(partition.topic, str(partition.number)).set(not_put)
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(position)
 
 
 def digest_of(message: Message) -> bytes:

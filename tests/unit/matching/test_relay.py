@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import REGISTRY
 
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import RequestCapacity
@@ -262,6 +263,34 @@ def test_a_region_that_can_not_be_put_anything_holds_up_only_who_has_something_f
             await wire.all_is_put()
 
     run(test, codec)
+
+
+def test_what_was_fetched_and_not_put_counts_as_lag_also_while_the_relay_rests(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south", to=["north"]))
+        wire.between.refer("north")
+        await wire.write()
+        events = len(wire.between["north"].entries)
+        wire.appender.shut = {PARTITIONS["south"]}
+        async with wire.relaying():
+            await asyncio.sleep(_LONG)
+            for _ in range(20):
+                await asyncio.sleep(5.0)
+                assert shown("refbus_lag_records", "north") == events
+                assert shown("refbus_position_offset", "north") == 0
+            wire.appender.shut.clear()
+            await wire.all_is_put()
+            await wire.until(lambda: shown("refbus_lag_records", "north") == 0)
+            assert shown("refbus_position_offset", "north") == events
+
+    run(test, codec)
+
+
+def shown(metric: str, region: str) -> float | None:
+    """What a metric of the ledger's partition of a region stands at."""
+    labels = {"topic": topics.ledger(BUS), "partition": str(PARTITIONS[region])}
+    return REGISTRY.get_sample_value(metric, labels)
 
 
 def test_what_the_log_refuses_again_and_again_stops_the_relay(codec: Codec) -> None:
