@@ -162,9 +162,8 @@ class Relay:
             try:
                 position = (await member.committed([partition]))[partition]
                 break
-            except LogUnavailable as error:
-                logger.warning("%s/%d can't be relayed yet: %s", partition.topic, partition.number, error)
-                rest = _REST_SECONDS
+            except LogError as error:
+                rest = self._rest(partition, error)
         self._claims[partition] = _Claim()
         self._positions[partition] = self._fetched[partition] = position
         member.seek({partition: position})
@@ -181,25 +180,24 @@ class Relay:
                 claim.stored_at = time.monotonic()
             self._positions[partition] = records[-1].offset + 1
         except LogError as error:
-            self._bear(partition, error)
+            rest = self._rest(partition, error)
             self._claims.pop(partition, None)
-            rest = min(_LONGEST_REST_SECONDS, _REST_SECONDS * 2 ** min(10, self._failures[partition]))
-            logger.warning(
-                "%s/%d is relayed again in %.1f s: %s", partition.topic, partition.number, rest, error
-            )
-            self._failures[partition] += 1
             await self._take(member, partition, rest)
             return
         self._failures.pop(partition, None)
         self._faults.pop(partition, None)
         member.resume([partition])
 
-    def _bear(self, partition: Partition, error: LogError) -> None:
-        """Raise what trying again does not mend."""
+    def _rest(self, partition: Partition, error: LogError) -> float:
+        """How long to rest after the error. Raises it where that would not mend it."""
         if not isinstance(error, LogUnavailable):
             self._faults[partition] += 1
             if self._faults[partition] >= _FAULTS:
                 raise error
+        rest: float = min(_LONGEST_REST_SECONDS, _REST_SECONDS * 2 ** min(10, self._failures[partition]))
+        self._failures[partition] += 1
+        logger.warning("%s/%d is relayed again in %.1f s: %s", partition.topic, partition.number, rest, error)
+        return rest
 
     async def _put(self, records: Sequence[Record]) -> int:
         """Append what is to be said, in the order of the events; returns how many messages that were."""

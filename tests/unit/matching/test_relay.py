@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,8 +15,8 @@ from referral_bus.contracts.ledger import EVENTS
 from referral_bus.contracts.message import Message
 from referral_bus.contracts.reference import RegionTable
 from referral_bus.log import topics
-from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Position
+from referral_bus.log.memory import MemoryLog, MemoryMember
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position
 from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
@@ -304,6 +304,48 @@ def test_what_the_log_refuses_again_and_again_stops_the_relay(codec: Codec) -> N
                 await asyncio.sleep(_LONG)
 
     run(test, codec)
+
+
+def refuses_to_tell_positions(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """The log refuses so many times to say how far the relay came; returns those that are left."""
+    left = ["refused"] * times
+    told = MemoryMember.committed
+
+    async def committed(self: MemoryMember, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        if left:
+            raise LogError(f"the position is {left.pop()}")
+        return await told(self, partitions)
+
+    monkeypatch.setattr(MemoryMember, "committed", committed)
+    return left
+
+
+def test_a_position_that_the_log_refuses_to_tell_is_asked_for_again(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+
+    left = refuses_to_tell_positions(monkeypatch, 6)
+    run(test, codec)
+    assert left == []
+
+
+def test_a_position_that_the_log_refuses_to_tell_again_and_again_stops_the_relay(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        async with wire.relaying():
+            await asyncio.sleep(_LONG)
+
+    refuses_to_tell_positions(monkeypatch, 100)
+    with pytest.raises(LogError, match="refused"):
+        run(test, codec)
 
 
 def test_a_region_that_no_table_names_is_passed_over(codec: Codec, caplog: pytest.LogCaptureFixture) -> None:
