@@ -116,6 +116,12 @@ OPERATIONS: Final = [
             Panel(
                 "Failed transactions", "reqps", _rate("refbus_matching_transactions_failed_total", "reason")
             ),
+            Panel(
+                "Messages between regions, last hour",
+                "none",
+                {"{{type}}": "sum by (type) (increase(refbus_matching_region_messages_total[1h]))"},
+                about="unroutable: lost, for want of the region, which the log names. Once it is there, publish the service anew.",
+            ),
         ],
     ),
     Row(

@@ -130,6 +130,7 @@ REGION_MESSAGES = Counter(
     "Messages put on other regions' inboxes; unroutable: not put, since the region table does not name the region",
     ["type"],
 )
+REGION_MESSAGES.labels("unroutable")
 BATCH_RECORDS = Histogram(
     "refbus_matching_batch_records",
     "Inbox records decided in one transaction",

@@ -201,26 +201,32 @@ class Relay:
 
     async def _put(self, records: Sequence[Record]) -> int:
         """Append what is to be said, in the order of the events; returns how many messages that were."""
+        heard = [
+            (record, message)
+            for record in records
+            if dict(record.headers).get(_TYPE) in _TYPES
+            for message in messages(self._codec.decode_entry(record.value or b""))
+        ]
+        if not heard:
+            return 0
+        partitions = await self._regions.partitions_of({message.region for _, message in heard})
         outgoing: list[Outgoing] = []
         said: Counter[str] = Counter()
-        for record in records:
-            if dict(record.headers).get(_TYPE) not in _TYPES:
+        for record, message in heard:
+            target = partitions.get(message.region)
+            if target is None:
+                logger.error(
+                    "%s/%d/%d is for region %s, which the region table does not name: it is not put",
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    message.region,
+                )
+                metrics.REGION_MESSAGES.labels(type="unroutable").inc()
                 continue
-            for message in messages(self._codec.decode_entry(record.value or b"")):
-                target = await self._regions.partition_of(message.region)
-                if target is None:
-                    logger.error(
-                        "%s/%d/%d is for region %s, which the region table does not name: it is not put",
-                        record.topic,
-                        record.partition,
-                        record.offset,
-                        message.region,
-                    )
-                    metrics.REGION_MESSAGES.labels(type="unroutable").inc()
-                    continue
-                put = self._record(message, target, correlation_of(record.headers))
-                outgoing.append(tracing.tracer().passing(record, put))
-                said[type(message.body).__name__] += 1
+            put = self._record(message, target, correlation_of(record.headers))
+            outgoing.append(tracing.tracer().passing(record, put))
+            said[type(message.body).__name__] += 1
         if outgoing:
             await self._appender.append(outgoing)
         for kind, count in said.items():

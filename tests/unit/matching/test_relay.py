@@ -15,8 +15,8 @@ from referral_bus.contracts.ledger import EVENTS
 from referral_bus.contracts.message import Message
 from referral_bus.contracts.reference import RegionTable
 from referral_bus.log import topics
-from referral_bus.log.memory import MemoryLog, MemoryMember
-from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position
+from referral_bus.log.memory import MemoryLog, MemoryMember, MemoryReader
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position, Record
 from referral_bus.runtime.clock import ManualClock
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
@@ -359,6 +359,67 @@ def test_a_region_that_no_table_names_is_passed_over(codec: Codec, caplog: pytes
 
     run(test, codec)
     assert "region east" in caplog.text
+
+
+@pytest.mark.parametrize("tells_its_end", [True, False], ids=["reads-stall", "nothing-answers"])
+def test_what_is_for_a_region_that_the_table_may_name_by_now_waits_and_holds_up_no_other_partition(
+    codec: Codec, tells_its_end: bool
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open(RegionTable(version=1, partitions={"north": 0, "south": 1}))
+        wire.between.publish(lent_out("beds", "south", to=["east"]))
+        reference, unroutable = Withheld(wire.log, tells_its_end), routed_nowhere()
+        async with wire.relaying():
+            await asyncio.sleep(_LONG)
+            reference.away = True
+            # What was asked before would be answered still.
+            await asyncio.sleep(_LONG)
+            await wire.publish(RegionTable(version=2, partitions=PARTITIONS))
+            await wire.write()
+            await asyncio.sleep(_LONG)
+            assert not wire.put("east")
+            wire.between.publish(lent_out("cots", "north", to=["south"]))
+            await wire.write()
+            await wire.until(lambda: set(wire.said("south")) <= set(wire.put("south")))
+            reference.away = False
+            await wire.all_is_put()
+        assert wire.put("east") and routed_nowhere() == unroutable
+
+    run(test, codec)
+
+
+def routed_nowhere() -> float | None:
+    return REGISTRY.get_sample_value("refbus_matching_region_messages_total", {"type": "unroutable"})
+
+
+class Withheld:
+    """The reference topic gives nothing while its leader is away."""
+
+    def __init__(self, log: MemoryLog, tells_its_end: bool) -> None:
+        self.partition = Partition(topics.reference(BUS), 0)
+        self.away = False
+        self._tells_its_end = tells_its_end
+        self._reading = log.reader
+        log.reader = self._reader  # type: ignore[method-assign]
+
+    async def _reader(self, partition: Partition) -> MemoryReader:
+        reader = await self._reading(partition)
+        read, end = reader.read, reader.end
+
+        async def reads(start: int, limit: int = 500, wait: float = 0.0) -> list[Record]:
+            if not self.away:
+                return await read(start, limit, wait)
+            await asyncio.sleep(wait)
+            return []
+
+        async def ends() -> int:
+            if self.away and not self._tells_its_end:
+                raise LogUnavailable("the broker does not answer")
+            return await end()
+
+        if partition == self.partition:
+            reader.read, reader.end = reads, ends  # type: ignore[method-assign]
+        return reader
 
 
 def test_the_later_region_table_counts(codec: Codec) -> None:
