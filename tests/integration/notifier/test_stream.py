@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
 
 from referral_bus.log.kafka import KafkaLog
@@ -329,6 +329,31 @@ async def test_a_clean_stop_keeps_the_position(kafka: str, topic: str) -> None:
     async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
         await until(lambda: len(heard) >= 300)
     assert heard == values
+
+
+async def test_what_was_handled_is_committed_soon_however_many_transactions_it_came_in(
+    kafka: str, topic: str
+) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"t-{topic}")
+    await producer.start()
+    for number in range(60):
+        async with producer.transaction():
+            last = await producer.send_and_wait(topic, b"%d" % number, partition=0)
+    await producer.stop()
+    group = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=f"g-{topic}", enable_auto_commit=False)
+    await group.start()
+    try:
+        async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+            await until(lambda: len(heard) == 60)
+            await asyncio.sleep(5.0)
+            assert await group.committed(TopicPartition(topic, 0)) == last.offset + 1
+    finally:
+        await group.stop()
 
 
 async def test_lag_is_nought_once_only_the_marks_of_transactions_are_left(kafka: str, topic: str) -> None:
