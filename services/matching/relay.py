@@ -65,8 +65,6 @@ _TYPE: Final = "ce_type"
 class _Claim:
     """One ownership of one partition. A new one is a new object, so that what was polled under a former one is recognised."""
 
-    position: int
-    """The offset of the next event to be seen to."""
     stored_at: float = 0.0
 
 
@@ -94,6 +92,9 @@ class Relay:
         self._ledger = topics.ledger(bus)
         self._inbox = topics.inbox(bus)
         self._claims: dict[Partition, _Claim] = {}
+        self._positions: dict[Partition, int] = {}
+        """The offset of the next event to be seen to; also while the partition rests and is not claimed."""
+        self._fetched: dict[Partition, int] = {}
         self._under_way: dict[Partition, asyncio.Task[None]] = {}
         self._failures: Counter[Partition] = Counter()
         self._faults: Counter[Partition] = Counter()
@@ -122,11 +123,12 @@ class Relay:
                     if claim is None or not records:
                         continue
                     if claim is before.get(partition):
+                        self._fetched[partition] = records[-1].offset + 1
                         member.pause([partition])
                         self._start(partition, self._relay(member, partition, claim, records))
                     else:
                         # It may have been fetched before this claim sought its position.
-                        member.seek({partition: claim.position})
+                        member.seek({partition: self._positions[partition]})
                 self._raise_failures()
         finally:
             self._health.silent(PART)
@@ -143,6 +145,8 @@ class Relay:
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             self._claims.pop(partition, None)
+            self._positions.pop(partition, None)
+            self._fetched.pop(partition, None)
             self._failures.pop(partition, None)
             self._faults.pop(partition, None)
             metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
@@ -165,10 +169,10 @@ class Relay:
             try:
                 position = (await member.committed([partition]))[partition]
                 break
-            except LogUnavailable as error:
-                logger.warning("%s/%d can't be relayed yet: %s", partition.topic, partition.number, error)
-                rest = _REST_SECONDS
-        self._claims[partition] = _Claim(position)
+            except LogError as error:
+                rest = self._rest(partition, error)
+        self._claims[partition] = _Claim()
+        self._positions[partition] = self._fetched[partition] = position
         member.seek({partition: position})
         member.resume([partition])
 
@@ -181,50 +185,55 @@ class Relay:
             if said or time.monotonic() >= claim.stored_at + _STORE_SECONDS:
                 await member.commit({partition: records[-1].offset + 1})
                 claim.stored_at = time.monotonic()
-            claim.position = records[-1].offset + 1
+            self._positions[partition] = records[-1].offset + 1
         except LogError as error:
-            self._bear(partition, error)
+            rest = self._rest(partition, error)
             self._claims.pop(partition, None)
-            rest = min(_LONGEST_REST_SECONDS, _REST_SECONDS * 2 ** min(10, self._failures[partition]))
-            logger.warning(
-                "%s/%d is relayed again in %.1f s: %s", partition.topic, partition.number, rest, error
-            )
-            self._failures[partition] += 1
             await self._take(member, partition, rest)
             return
         self._failures.pop(partition, None)
         self._faults.pop(partition, None)
         member.resume([partition])
 
-    def _bear(self, partition: Partition, error: LogError) -> None:
-        """Raise what trying again does not mend."""
+    def _rest(self, partition: Partition, error: LogError) -> float:
+        """How long to rest after the error. Raises it where that would not mend it."""
         if not isinstance(error, LogUnavailable):
             self._faults[partition] += 1
             if self._faults[partition] >= _FAULTS:
                 raise error
+        rest: float = min(_LONGEST_REST_SECONDS, _REST_SECONDS * 2 ** min(10, self._failures[partition]))
+        self._failures[partition] += 1
+        logger.warning("%s/%d is relayed again in %.1f s: %s", partition.topic, partition.number, rest, error)
+        return rest
 
     async def _put(self, records: Sequence[Record]) -> int:
         """Append what is to be said, in the order of the events; returns how many messages that were."""
+        heard = [
+            (record, message)
+            for record in records
+            if dict(record.headers).get(_TYPE) in _TYPES
+            for message in messages(self._codec.decode_entry(record.value or b""))
+        ]
+        if not heard:
+            return 0
+        partitions = await self._regions.partitions_of({message.region for _, message in heard})
         outgoing: list[Outgoing] = []
         said: Counter[str] = Counter()
-        for record in records:
-            if dict(record.headers).get(_TYPE) not in _TYPES:
+        for record, message in heard:
+            target = partitions.get(message.region)
+            if target is None:
+                logger.error(
+                    "%s/%d/%d is for region %s, which the region table does not name: it is not put",
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    message.region,
+                )
+                metrics.REGION_MESSAGES.labels(type="unroutable").inc()
                 continue
-            for message in messages(self._codec.decode_entry(record.value or b"")):
-                target = await self._regions.partition_of(message.region)
-                if target is None:
-                    logger.error(
-                        "%s/%d/%d is for region %s, which the region table does not name: it is not put",
-                        record.topic,
-                        record.partition,
-                        record.offset,
-                        message.region,
-                    )
-                    metrics.REGION_MESSAGES.labels(type="unroutable").inc()
-                    continue
-                put = self._record(message, target, correlation_of(record.headers))
-                outgoing.append(tracing.tracer().passing(record, put))
-                said[type(message.body).__name__] += 1
+            put = self._record(message, target, correlation_of(record.headers))
+            outgoing.append(tracing.tracer().passing(record, put))
+            said[type(message.body).__name__] += 1
         if outgoing:
             await self._appender.append(outgoing)
         for kind, count in said.items():
@@ -257,9 +266,12 @@ class Relay:
                 logger.warning("the relay's lag is not known: %s", error)
                 continue
             for partition, lag in lags.items():
-                metrics.LAG.labels(topic=partition.topic, partition=str(partition.number)).set(lag)
-                if claim := self._claims.get(partition):
-                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(claim.position)
+                position = self._positions.get(partition)
+                if position is not None:
+                    # What was fetched is not put yet: an inbox that takes nothing must not hide it.
+                    not_put = lag + max(0, self._fetched[partition] - position)
+                    metrics.LAG.labels(partition.topic, str(partition.number)).set(not_put)
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(position)
 
 
 def digest_of(message: Message) -> bytes:

@@ -156,8 +156,8 @@ async def _watch(stream: LedgerStream, topic: str, health: Health) -> None:
             for partition in shown | lags.keys():
                 metrics.LAG.labels(topic=topic, partition=str(partition)).set(lags.get(partition, 0))
             shown = set(lags)
-            for partition, following in stream.following().items():
-                metrics.POSITION.labels(topic=topic, partition=str(partition)).set(following)
+            for partition, position in stream.positions.items():
+                metrics.POSITION.labels(topic=topic, partition=str(partition)).set(position)
             if stream.behind is None:
                 health.starting(hearer.PART, "waits for its partitions")
             elif stream.behind:

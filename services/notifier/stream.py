@@ -48,19 +48,20 @@ Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class _Place(NamedTuple):
-    """Where the consumer stands in a partition: the end of what is committed, the position once it has one, and the offset behind what
-    it last gave."""
+    """Where the consumer stands in a partition: the end of what is committed, the position once it has one, the offset of what it gave
+    first since the partition came, and the one behind what it gave last."""
 
     end: int
     position: int | None
+    first: int | None
     given: int | None
 
 
 class _Stand(NamedTuple):
-    """Where the stream stands in a partition: the offset behind what was handled, the end of what is committed, and whether something
-    of it was given and waits to be handled."""
+    """Where the stream stands in a partition: the offset behind what was handled, if that is known yet, the end of what is committed, and
+    whether something of it was given and waits to be handled."""
 
-    handled: int
+    handled: int | None
     end: int
     waits: bool
 
@@ -70,6 +71,7 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.first: dict[TP, int] = {}
         self.given: dict[TP, int] = {}
         self.fetches = 0
         """How often it has asked for records, and had an answer."""
@@ -81,6 +83,7 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
         # What comes while the flow is suspended is dropped, and read again.
         if self.consumer.flow_active:
             for tp, batch in records.items():
+                self.first.setdefault(tp, batch[0].offset)
                 self.given[tp] = batch[-1].offset + 1
         return records
 
@@ -120,7 +123,9 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(partitions)
         # A known position is told without a turn of the loop, so it goes with what was given.
         return {
-            tp.partition: _Place(ends[tp], await _position(consumer, tp), self.given.get(tp))
+            tp.partition: _Place(
+                ends[tp], await _position(consumer, tp), self.first.get(tp), self.given.get(tp)
+            )
             for tp in partitions
         }
 
@@ -160,6 +165,20 @@ class _CommittedConsumer(Consumer):
         await put
         return WaitResults(done=[put], results=[None], stopped=False)
 
+    def _new_offset(self, tp: TP) -> int | None:
+        """Behind all that was acknowledged, which is done in order. Faust's own gets no further than to the next mark of a transaction:
+        where each held a few events, one a second was committed, and whoever came next read nearly all of it again."""
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        following = max(acked) + 1
+        acked.clear()
+        self._acked_index[tp].clear()
+        return following
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: Faust sorts all the gaps it has at each new one, for its own :meth:`_new_offset` alone."""
+
 
 class _CommittedTransport(Transport):
     Consumer = _CommittedConsumer
@@ -196,6 +215,8 @@ class LedgerStream:
         self._partitions: frozenset[int] | None = None
         self._targets: dict[int, int] = {}
         self._behind: set[int] = set()
+        self.positions: dict[int, int] = {}
+        """The offset behind what was handled, by partition. As of the last :meth:`lag`."""
         self.assigned = asyncio.Event()
         """Set once the group has given this member its partitions."""
 
@@ -240,7 +261,7 @@ class LedgerStream:
     async def _stalled(self) -> None:
         """Raises StreamStopped once a partition stands still that has more to give. After a member was expelled Faust may leave a
         partition it was assigned without a reader, for minutes; whoever joins anew has it at once."""
-        since: dict[tuple[int, int], float] = {}
+        since: dict[tuple[int, int | None], float] = {}
         fetches = 0
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
@@ -255,28 +276,31 @@ class LedgerStream:
             since = {
                 (partition, stand.handled): since.get((partition, stand.handled), now)
                 for partition, stand in stands.items()
-                if stand.handled < stand.end and not stand.waits
+                if (stand.handled or 0) < stand.end and not stand.waits
             }
             for (partition, handled), began in since.items():
                 if now - began >= STALLED_SECONDS:
                     raise StreamStopped(
-                        f"nothing came of {self._topic}/{partition} behind offset {handled} for {STALLED_SECONDS:g} s, though more is "
+                        f"nothing came of {self._topic}/{partition} behind offset {handled or 0} for {STALLED_SECONDS:g} s, though more is "
                         "there: the process ends, and takes its partitions anew when it is started again"
                     )
 
-    def following(self) -> dict[int, int]:
-        """The next offset to be handled, by partition, of those that anything came from."""
-        return dict(self._following)
-
     async def lag(self) -> dict[int, int]:
-        """Offsets between what was handled and the end, by partition. The marks that end transactions are never handed over: where all
-        that was handed over is handled, it counts from the consumer's position, which passes over them. Raises LogError."""
-        lags = {}
-        for partition, stand in (await self._stands()).items():
-            lags[partition] = max(0, stand.end - stand.handled)
-            if stand.handled >= self._targets.setdefault(partition, stand.end):
+        """Offsets between what was handled and the end, by partition, of those that have a position. The marks that end transactions are
+        never handed over: where all that was handed over is handled, it counts from the consumer's position, which passes over them.
+        Raises LogError."""
+        stands = await self._stands()
+        self.positions = {
+            partition: stand.handled for partition, stand in stands.items() if stand.handled is not None
+        }
+        for partition, stand in stands.items():
+            target = self._targets.setdefault(partition, stand.end)
+            if self.positions.get(partition, -1) >= target:
                 self._behind.discard(partition)
-        return lags
+        return {
+            partition: max(0, stands[partition].end - handled)
+            for partition, handled in self.positions.items()
+        }
 
     async def _stands(self) -> dict[int, _Stand]:
         """Where it stands in each of its partitions. Raises LogError."""
@@ -296,8 +320,10 @@ class LedgerStream:
         return {partition: self._stand(partition, place) for partition, place in places.items()}
 
     def _stand(self, partition: int, place: _Place) -> _Stand:
-        following = self._following.get(partition, 0)
-        waits = place.given is not None and following < place.given
+        # A batch of a former ownership may end after that, so what is given of this one counts where it is further on.
+        known = [offset for offset in (self._following.get(partition), place.first) if offset is not None]
+        following = max(known, default=None)
+        waits = place.given is not None and following is not None and following < place.given
         handled = following if waits or place.position is None else place.position
         return _Stand(handled, place.end, waits)
 
@@ -354,6 +380,8 @@ class LedgerStream:
         """Nothing is given until the next assignment, from positions of its own."""
         self._partitions = None
         self._targets.clear()
+        self._following.clear()
+        _reading(app).first.clear()
         _reading(app).given.clear()
 
 

@@ -13,11 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from prometheus_client import REGISTRY
 
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Record, TopicSpec
-from services.notifier import stream
+from referral_bus.runtime.health import Health
+from services.notifier import service, stream
 from services.notifier.stream import LedgerStream, StreamStopped
 from tests.integration.notifier import hanging
 
@@ -329,6 +331,31 @@ async def test_a_clean_stop_keeps_the_position(kafka: str, topic: str) -> None:
     assert heard == values
 
 
+async def test_what_was_handled_is_committed_soon_however_many_transactions_it_came_in(
+    kafka: str, topic: str
+) -> None:
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"t-{topic}")
+    await producer.start()
+    for number in range(60):
+        async with producer.transaction():
+            last = await producer.send_and_wait(topic, b"%d" % number, partition=0)
+    await producer.stop()
+    group = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=f"g-{topic}", enable_auto_commit=False)
+    await group.start()
+    try:
+        async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+            await until(lambda: len(heard) == 60)
+            await asyncio.sleep(5.0)
+            assert await group.committed(TopicPartition(topic, 0)) == last.offset + 1
+    finally:
+        await group.stop()
+
+
 async def test_lag_is_nought_once_only_the_marks_of_transactions_are_left(kafka: str, topic: str) -> None:
     heard: list[bytes | None] = []
 
@@ -349,6 +376,43 @@ async def test_lag_is_nought_once_only_the_marks_of_transactions_are_left(kafka:
     assert heard == [b"one", b"two", b"three"]
 
 
+async def test_while_the_first_of_its_records_is_handled_it_stands_before_that(
+    kafka: str, topic: str
+) -> None:
+    hangs = False
+    heard: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        heard.extend(record.value for record in records)
+        if hangs:
+            await asyncio.Event().wait()
+
+    await put(kafka, topic, [b"%d" % number for number in range(20)], commit=True)
+    async with running(LedgerStream(kafka, f"g-{topic}", topic, handle)):
+        await until(lambda: len(heard) == 20)
+    hangs = True
+    await put(kafka, topic, [b"first", b"second"], commit=True)
+    ledger = LedgerStream(kafka, f"g-{topic}", topic, handle)
+    lags: set[float | None] = set()
+
+    def shown(metric: str) -> float | None:
+        return REGISTRY.get_sample_value(metric, {"topic": topic, "partition": "0"})
+
+    def is_known() -> bool:
+        lags.add(shown("refbus_lag_records"))
+        return b"first" in heard and shown("refbus_position_offset") is not None
+
+    async with running(ledger):
+        watching = asyncio.create_task(service._watch(ledger, topic, Health()))
+        await until(is_known)
+        await asyncio.sleep(3.0)
+        assert is_known()
+        watching.cancel()
+    # Two records and the mark that ends their transaction, behind twenty and theirs.
+    assert lags <= {None, 3.0}
+    assert shown("refbus_position_offset") == 21.0
+
+
 async def test_it_is_behind_until_all_is_handled_that_was_there_when_its_partitions_came(
     kafka: str, topic: str
 ) -> None:
@@ -365,7 +429,8 @@ async def test_it_is_behind_until_all_is_handled_that_was_there_when_its_partiti
     await put(kafka, topic, [b"%d" % number for number in range(20)], commit=True)
     async with running(stream):
         async with asyncio.timeout(SECONDS):
-            await stream.assigned.wait()
+            while 0 not in await stream.lag():
+                await asyncio.sleep(0.02)
         for _ in range(5):
             # All of it was fetched long before the last of these.
             assert (await stream.lag())[0] > 0

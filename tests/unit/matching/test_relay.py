@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import REGISTRY
 
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import RequestCapacity
@@ -14,8 +15,8 @@ from referral_bus.contracts.ledger import EVENTS
 from referral_bus.contracts.message import Message
 from referral_bus.contracts.reference import RegionTable
 from referral_bus.log import topics
-from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Position
+from referral_bus.log.memory import MemoryLog, MemoryMember, MemoryReader
+from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position, Record
 from referral_bus.runtime.health import Health
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
@@ -279,6 +280,34 @@ def test_a_region_that_can_not_be_put_anything_holds_up_only_who_has_something_f
     run(test, codec)
 
 
+def test_what_was_fetched_and_not_put_counts_as_lag_also_while_the_relay_rests(codec: Codec) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south", to=["north"]))
+        wire.between.refer("north")
+        await wire.write()
+        events = len(wire.between["north"].entries)
+        wire.appender.shut = {PARTITIONS["south"]}
+        async with wire.relaying():
+            await asyncio.sleep(_LONG)
+            for _ in range(20):
+                await asyncio.sleep(5.0)
+                assert shown("refbus_lag_records", "north") == events
+                assert shown("refbus_position_offset", "north") == 0
+            wire.appender.shut.clear()
+            await wire.all_is_put()
+            await wire.until(lambda: shown("refbus_lag_records", "north") == 0)
+            assert shown("refbus_position_offset", "north") == events
+
+    run(test, codec)
+
+
+def shown(metric: str, region: str) -> float | None:
+    """What a metric of the ledger's partition of a region stands at."""
+    labels = {"topic": topics.ledger(BUS), "partition": str(PARTITIONS[region])}
+    return REGISTRY.get_sample_value(metric, labels)
+
+
 def test_what_the_log_refuses_again_and_again_stops_the_relay(codec: Codec) -> None:
     async def test(wire: Wire) -> None:
         await wire.open()
@@ -292,6 +321,48 @@ def test_what_the_log_refuses_again_and_again_stops_the_relay(codec: Codec) -> N
     run(test, codec)
 
 
+def refuses_to_tell_positions(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """The log refuses so many times to say how far the relay came; returns those that are left."""
+    left = ["refused"] * times
+    told = MemoryMember.committed
+
+    async def committed(self: MemoryMember, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        if left:
+            raise LogError(f"the position is {left.pop()}")
+        return await told(self, partitions)
+
+    monkeypatch.setattr(MemoryMember, "committed", committed)
+    return left
+
+
+def test_a_position_that_the_log_refuses_to_tell_is_asked_for_again(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        async with wire.relaying():
+            await wire.all_is_put()
+
+    left = refuses_to_tell_positions(monkeypatch, 6)
+    run(test, codec)
+    assert left == []
+
+
+def test_a_position_that_the_log_refuses_to_tell_again_and_again_stops_the_relay(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        async with wire.relaying():
+            await asyncio.sleep(_LONG)
+
+    refuses_to_tell_positions(monkeypatch, 100)
+    with pytest.raises(LogError, match="refused"):
+        run(test, codec)
+
+
 def test_a_region_that_no_table_names_is_passed_over(codec: Codec, caplog: pytest.LogCaptureFixture) -> None:
     async def test(wire: Wire) -> None:
         await wire.open(RegionTable(version=1, partitions={"north": 0, "south": 1}))
@@ -303,6 +374,67 @@ def test_a_region_that_no_table_names_is_passed_over(codec: Codec, caplog: pytes
 
     run(test, codec)
     assert "region east" in caplog.text
+
+
+@pytest.mark.parametrize("tells_its_end", [True, False], ids=["reads-stall", "nothing-answers"])
+def test_what_is_for_a_region_that_the_table_may_name_by_now_waits_and_holds_up_no_other_partition(
+    codec: Codec, tells_its_end: bool
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open(RegionTable(version=1, partitions={"north": 0, "south": 1}))
+        wire.between.publish(lent_out("beds", "south", to=["east"]))
+        reference, unroutable = Withheld(wire.log, tells_its_end), routed_nowhere()
+        async with wire.relaying():
+            await asyncio.sleep(_LONG)
+            reference.away = True
+            # What was asked before would be answered still.
+            await asyncio.sleep(_LONG)
+            await wire.publish(RegionTable(version=2, partitions=PARTITIONS))
+            await wire.write()
+            await asyncio.sleep(_LONG)
+            assert not wire.put("east")
+            wire.between.publish(lent_out("cots", "north", to=["south"]))
+            await wire.write()
+            await wire.until(lambda: set(wire.said("south")) <= set(wire.put("south")))
+            reference.away = False
+            await wire.all_is_put()
+        assert wire.put("east") and routed_nowhere() == unroutable
+
+    run(test, codec)
+
+
+def routed_nowhere() -> float | None:
+    return REGISTRY.get_sample_value("refbus_matching_region_messages_total", {"type": "unroutable"})
+
+
+class Withheld:
+    """The reference topic gives nothing while its leader is away."""
+
+    def __init__(self, log: MemoryLog, tells_its_end: bool) -> None:
+        self.partition = Partition(topics.reference(BUS), 0)
+        self.away = False
+        self._tells_its_end = tells_its_end
+        self._reading = log.reader
+        log.reader = self._reader  # type: ignore[method-assign]
+
+    async def _reader(self, partition: Partition) -> MemoryReader:
+        reader = await self._reading(partition)
+        read, end = reader.read, reader.end
+
+        async def reads(start: int, limit: int = 500, wait: float = 0.0) -> list[Record]:
+            if not self.away:
+                return await read(start, limit, wait)
+            await asyncio.sleep(wait)
+            return []
+
+        async def ends() -> int:
+            if self.away and not self._tells_its_end:
+                raise LogUnavailable("the broker does not answer")
+            return await end()
+
+        if partition == self.partition:
+            reader.read, reader.end = reads, ends  # type: ignore[method-assign]
+        return reader
 
 
 def test_the_later_region_table_counts(codec: Codec) -> None:
