@@ -133,8 +133,10 @@ class PartitionWork:
             for record in await reader.read(at, _READ_AT_ONCE, _READ_SECONDS):
                 region, sequence = self._take(record, held)
                 seen[region] = sequence
-            at = reader.position()
-            progress((at - begin) / max(1, end - begin))
+            if reader.position() > at:
+                # Only then: whoever is told of progress takes it for a sign that the ledger still gives something.
+                at = reader.position()
+                progress((at - begin) / max(1, end - begin))
         for region, sequence in seen.items():
             if sequence < held.get(region, (0, GENESIS_HASH))[0]:
                 raise LedgerDamaged(f"region {region} ends at sequence {sequence}, before the snapshot does")

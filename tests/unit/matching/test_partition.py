@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ import pytest
 from referral_bus.contracts.inbox import Tick
 from referral_bus.contracts.ledger import Event, OfferMade, Received, SubmissionRefused
 from referral_bus.log import topics
-from referral_bus.log.port import LogUnavailable, Outgoing, Partition
+from referral_bus.log.memory import MemoryReader
+from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Record
 from referral_bus.runtime import tracing
 from referral_bus.runtime.deadletters import TooManyDeadLetters
 from referral_bus.wire.codec import Codec
@@ -434,6 +436,24 @@ async def test_progress_is_told_while_a_ledger_is_folded(site: Site) -> None:
     await site.work.load(shares.append)
     assert shares[-1] == 1.0
     assert shares == sorted(shares)
+
+
+async def test_a_ledger_that_gives_nothing_more_before_its_end_is_no_progress(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await busy(site)
+
+    async def nothing(*_: Any) -> list[Record]:
+        await asyncio.sleep(0)
+        return []
+
+    shares: list[float] = []
+    monkeypatch.setattr(MemoryReader, "read", nothing)
+    with pytest.raises(TimeoutError):
+        # The worker's own limit is this one, moved on by each progress.
+        async with asyncio.timeout(0.05):
+            await site.owner().load(shares.append)
+    assert shares == []
 
 
 async def test_an_empty_ledger_proves_no_offset(codec: Codec) -> None:
