@@ -12,7 +12,7 @@ from referral_bus.contracts.ledger import Admitted, Received
 from referral_bus.log.port import LARGEST_VALUE, Outgoing, Record
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, organisation_of, source_of
-from referral_bus.wire.errors import WireError
+from referral_bus.wire.errors import TooLarge, WireError
 
 _ROOM: Final = 16_384
 """Bytes of an event besides what was submitted: its place, who said it and when, and whom it concerns."""
@@ -51,6 +51,14 @@ def submission_record(
         bodydigest=digest,
     )
     return Outgoing(topic, partition, region.encode(), codec.encode(body), envelope.to_headers())
+
+
+def can_be_taken(body: Submission, codec: Codec) -> bool:
+    """Whether the event that takes the submission can be written, whatever it says."""
+    try:
+        return len(codec.encode(body)) <= LARGEST_CONTENT
+    except TooLarge:
+        return False
 
 
 def received(record: Record, codec: Codec) -> tuple[str, Received]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +109,8 @@ def test_whatever_is_received_can_be_refused_repeated_and_parked() -> None:
     named = {event.__name__: event for event in EVENTS}
     for name in ("SubmissionRefused", "SubmissionRepeated", "SubmissionParked"):
         assert LARGEST_ANSWERED + most(named[name]) + PLACE <= LARGEST_VALUE
+
+
+@pytest.mark.parametrize("page", ["reference/refusals.md", "how-to/import-a-directory.md"])
+def test_the_pages_say_how_large_content_may_be(page: str) -> None:
+    assert f"{LARGEST_CONTENT:,} bytes" in (Path(__file__).parents[3] / "docs" / page).read_text()
