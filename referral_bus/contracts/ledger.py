@@ -169,7 +169,8 @@ class WindowClosed(Event):
     policy. ``prices`` prove that no assignment is better; those that are not said are zero. Each referral is called in what follows."""
 
     placements: Annotated[list[Placement], Field(max_length=1000)]
-    prices: Annotated[list[Price], Field(max_length=10_000)]
+    # No more than placements: a service that nobody is placed with has no price.
+    prices: Annotated[list[Price], Field(max_length=1000)]
 
 
 class ReferralCalled(Event):

@@ -39,6 +39,7 @@ class Taxonomy(Message):
     attribution: Text | None = None
     """Whose it is and under which licence it is carried."""
     terms: Annotated[list[TaxonomyTerm], Field(min_length=1, max_length=20_000)]
+    """So many where they are short: no region can take a vocabulary that is larger than what fits on its ledger (``LARGEST_CONTENT``)."""
 
     @model_validator(mode="after")
     def _is_a_tree(self) -> Self:
@@ -92,6 +93,7 @@ class Crosswalk(Message):
     attribution: Text | None = None
     """Who made it, of what, and under which licence."""
     mappings: Annotated[list[TermMapping], Field(min_length=1, max_length=20_000)]
+    """As with the terms of a taxonomy, so many only where they are short."""
 
     @model_validator(mode="after")
     def _maps_each_pair_once(self) -> Self:

@@ -253,6 +253,7 @@ REFUSALS: Final[dict[str, str]] = {
     "offers_used_up": "The referral was offered as often as its protocol allows.",
     "unknown_calendar": "It counts by a calendar that is not adopted in this region. Publish the calendar first.",
     "undecidable": "Matching failed on it, and operations know: it is among the dead letters. Send it again with a new id.",
+    "too_large": "What would be decided of it is larger than a record of the ledger. Send less at once, with a new id.",
     "criteria_unmeetable": "Nobody could meet the service's criteria: they contradict each other.",
     "capacity_below_held": "Fewer places are reported than are held for open offers. Answer the offers first.",
     "capacity_above_total": "More places are reported available than there are.",

@@ -21,6 +21,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from referral_bus.log.port import (
+    LARGEST_RECORD,
     Appender,
     Fenced,
     GroupMember,
@@ -45,8 +46,7 @@ PRODUCER: Final[dict[str, Any]] = {
     "linger_ms": 0,  # what waits while a request is under way makes the next batch: no latency when idle
     "max_batch_size": 512
     * 1024,  # a transaction's records go out in one request; half the broker's 1 MiB limit
-    "max_request_size": 1024
-    * 1024,  # the broker's own default limit, so that a large record is refused here first
+    "max_request_size": LARGEST_RECORD,  # a larger one is refused here before it is by the broker
     # A broker that hangs is noticed by this alone. It may happen twice in a transaction's time: by the request, and by the question who
     # leads now, which goes to any broker, also to the one that hangs.
     "request_timeout_ms": 5_000,
@@ -594,7 +594,7 @@ class KafkaTransactor(_Client):
 
 def _append(batch: Any, record: Outgoing) -> bool:
     size = len(record.value or b"") + len(record.key or b"")
-    if size > PRODUCER["max_request_size"] - 1024:
+    if size > LARGEST_RECORD - 1024:
         raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
     added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return added is not None

@@ -21,6 +21,7 @@ from itertools import cycle
 from typing import Literal
 
 from referral_bus.log.port import (
+    LARGEST_RECORD,
     Fenced,
     LogError,
     LogUnavailable,
@@ -245,6 +246,9 @@ class MemoryLog:
         partition = Partition(record.topic, record.partition)
         if record.key is None and record.value is None:
             raise LogError(f"a record for {record.topic} has neither key nor value: give it one")
+        size = len(record.value or b"") + len(record.key or b"")
+        if size > LARGEST_RECORD - 1024:
+            raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
         slots, now = self._at(partition), self._clock()
         stored = Record(
             record.topic, record.partition, len(slots), now, record.key, record.value, record.headers

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
+
+LARGEST_RECORD: Final = 1_048_576
+"""Bytes that a record may have at most with all that belongs to it: a broker's own limit, unless somebody raised it."""
+LARGEST_VALUE: Final = LARGEST_RECORD - 2_048
+"""Bytes that a value may have, which leaves room for key, headers and framing."""
 
 
 class LogError(Exception):

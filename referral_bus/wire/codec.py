@@ -14,10 +14,11 @@ from typing import Any, TypeVar, cast
 import fastavro
 from pydantic import BaseModel, ValidationError
 
-from referral_bus.contracts.ledger import GENESIS_HASH, Entry, Event, Meta
+from referral_bus.contracts.ledger import Entry, Event, Meta
 from referral_bus.contracts.message import Message
+from referral_bus.log.port import LARGEST_RECORD, LARGEST_VALUE
 from referral_bus.wire.catalogue import BY_NAME, MESSAGES
-from referral_bus.wire.errors import WireError
+from referral_bus.wire.errors import TooLarge, WireError
 from referral_bus.wire.schemas import registered
 from referral_bus.wire.writer import writer_of, writer_of_event
 
@@ -25,8 +26,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _FRAME = 5
 _MAGIC = b"\x00"
-_NOWHERE = Meta(region="nowhere", sequence=1, prev_hash=GENESIS_HASH, decided_through=0, now=0, rules=1)
-MAXIMUM_BYTES = 1_048_576
+MAXIMUM_BYTES = LARGEST_RECORD
 """No message of the bus is larger; what is larger is refused before it is parsed."""
 
 
@@ -79,13 +79,14 @@ class Codec:
         return self._ids[message]
 
     def encode(self, message: Message) -> bytes:
-        """Any message but an event, framed. Raises WireError where older code reads beside that does not know what it says."""
+        """Any message but an event, framed. Raises WireError where older code reads beside that does not know what it says, and TooLarge
+        where no record can hold it."""
         kind = type(message)
         if kind not in self._ids:
             raise _too_new(kind)
         out = bytearray(self._frames[kind])
         self._messages[kind](out, message)
-        written = bytes(out)
+        written = _fitting(kind, out)
         if kind in self._held and self.decode(written) != message:
             raise _too_new(kind, self._ids[kind])
         return written
@@ -94,7 +95,7 @@ class Codec:
         """An event with its meta, framed: the bytes the hash chain is made of. ``like`` is a value of the same event whose schema is
         to be used instead of the current one, so that what was written long ago can be written again; what that one has no field
         for is written by the current one, and so never comes out as the same. Raises WireError where older code reads beside that does
-        not know what it says."""
+        not know what it says, and TooLarge where no record can hold it."""
         kind = type(entry.event)
         if like is not None and like[:_FRAME] != self._frames.get(kind):
             known = self._writers.get(int.from_bytes(like[1:_FRAME], "big"))
@@ -108,15 +109,10 @@ class Codec:
         write_meta, write_event = self._events[kind]
         write_meta(out, entry.meta)
         write_event(out, entry.event)
-        written = bytes(out)
+        written = _fitting(kind, out)
         if kind in self._held and self.decode_entry(written) != entry:
             raise _too_new(kind, self._ids[kind])
         return written
-
-    def check(self, event: Event) -> None:
-        """Raises WireError where older code reads beside that does not know what the event says."""
-        if type(event) not in self._ids or type(event) in self._held:
-            self.encode_entry(Entry(_NOWHERE, event))
 
     def decode(self, data: bytes | None) -> Message:
         """Any message but an event. Raises WireError on anything that is not one."""
@@ -175,6 +171,14 @@ def _written_as(frame: bytes, schema: Any, entry: Entry) -> bytes:
     out.seek(_FRAME)
     fastavro.schemaless_writer(out, schema, datum)
     return out.getvalue()
+
+
+def _fitting(message: type[Message], written: bytearray) -> bytes:
+    if len(written) > LARGEST_VALUE:
+        raise TooLarge(
+            f"a {message.__name__} of {len(written)} bytes can't be written: a record holds at most {LARGEST_VALUE}"
+        )
+    return bytes(written)
 
 
 def _too_new(message: type[Message], schema: int | None = None) -> WireError:

@@ -9,11 +9,17 @@ from pydantic import TypeAdapter, ValidationError
 from referral_bus.contracts.ids import Region
 from referral_bus.contracts.inbox import Submission
 from referral_bus.contracts.ledger import Admitted, Received
-from referral_bus.log.port import Outgoing, Record
+from referral_bus.log.port import LARGEST_VALUE, Outgoing, Record
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, organisation_of, source_of
-from referral_bus.wire.errors import WireError
+from referral_bus.wire.errors import TooLarge, WireError
 
+_ROOM: Final = 16_384
+"""Bytes of an event besides what was submitted: its place, who said it and when, and whom it concerns."""
+LARGEST_ANSWERED: Final = LARGEST_VALUE - _ROOM
+"""Bytes of the largest submission that can be answered at all, be it by a refusal: the answer carries it."""
+LARGEST_CONTENT: Final = LARGEST_ANSWERED // 2
+"""Bytes of the largest submission that can be taken whatever it says: the event that takes it may say all of it again."""
 _REGION: Final[TypeAdapter[str]] = TypeAdapter(Region)
 
 
@@ -47,8 +53,18 @@ def submission_record(
     return Outgoing(topic, partition, region.encode(), codec.encode(body), envelope.to_headers())
 
 
+def can_be_taken(body: Submission, codec: Codec) -> bool:
+    """Whether the event that takes the submission can be written, whatever it says."""
+    try:
+        return len(codec.encode(body)) <= LARGEST_CONTENT
+    except TooLarge:
+        return False
+
+
 def received(record: Record, codec: Codec) -> tuple[str, Received]:
     """The region and the submission of an inbox record. Raises WireError where it is not one."""
+    if record.value is not None and len(record.value) > LARGEST_ANSWERED:
+        raise WireError(f"the value has {len(record.value)} bytes, and no answer could carry it")
     envelope = Envelope.from_headers(record.headers)
     body = codec.decode(record.value)
     if not isinstance(body, Submission) or body.event_type() != envelope.type:

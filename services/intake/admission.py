@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from referral_bus.contracts.requests import REQUESTS, ReferralRequest
+from referral_bus.contracts.inbox import PublishService
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.requests import REQUESTS, ReferralRequest, ServiceRequest
 from referral_bus.log.port import Appender, LogError, Outgoing
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
@@ -23,13 +25,13 @@ from referral_bus.sealing.pseudonym import subject_id
 from referral_bus.sealing.secrets import Secrets
 from referral_bus.sealing.sections import Sealer
 from referral_bus.wire.codec import Codec
-from referral_bus.wire.inbox import submission_record
+from referral_bus.wire.inbox import can_be_taken, submission_record
 from services.intake.answers import Admitted, answer_of
 from services.intake.checks import Presented, Routed, check
 from services.intake.counting import count
 from services.intake.outages import OUTAGES, RETRY_SECONDS
 from services.intake.reference import ReferenceView
-from services.intake.refusals import Refused
+from services.intake.refusals import Refused, too_large
 from services.intake.repeats import Admissions, Reservation, Standing
 from services.intake.submissions import Person, concerns_a_person, submission_of
 from services.intake.together import Crowded, Together
@@ -144,6 +146,8 @@ class Admission:
                 self._bus,
                 self._clock.now(),
             )
+            if not _fits(one.request, self._codec):
+                raise too_large("body" if one.door == "api" else "data.definition")
         except Refused as refused:
             return refused
         kind = REQUESTS[type(one.request)].event_type()
@@ -346,6 +350,13 @@ class Admission:
             about=routed.about,
             correlation=one.correlation,
         )
+
+
+def _fits(request: Part, codec: Codec) -> bool:
+    """Whether what becomes of it fits on a ledger. Nothing else that parties say can be so long, sealed or not."""
+    if not isinstance(request, ServiceRequest):
+        return True
+    return can_be_taken(PublishService(definition=request.definition), codec)
 
 
 def _unavailable(what: str) -> Refused:

@@ -19,9 +19,10 @@ from referral_bus.runtime.logs import correlation
 from referral_bus.sealing.jwe import JweError, key_id
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
+from referral_bus.wire.inbox import can_be_taken
 from services.intake.outages import RETRY_SECONDS
-from services.intake.reference import LONGEST_ID, ReferenceView, identity, needed
-from services.intake.refusals import Refused, faults_of, invalid
+from services.intake.reference import LONGEST_ID, ReferenceView, adoption, identity, needed
+from services.intake.refusals import Refused, faults_of, invalid, too_large
 
 _SEEN_SECONDS: Final = 10.0
 
@@ -96,6 +97,9 @@ class Publishing:
                     f"content.{field}: no such {named[0]} is published. Publish that first.",
                     field=f"content.{field}",
                 )
+        body = adoption(message)
+        if body is not None and not can_be_taken(body, self._codec):
+            raise too_large("content")
         if isinstance(message, Organisation):
             self._check_organisation(message)
         elif isinstance(message, RegionTable):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from referral_bus.contracts.vocabulary import REFUSALS
 from referral_bus.web.problems import Problem
+from referral_bus.wire.inbox import LARGEST_CONTENT
 
 _LONGEST_DETAIL = 500
 
@@ -66,6 +67,15 @@ class Refused(Exception):
 
 class Counted(Problem):
     """A refusal that was counted when it was decided."""
+
+
+def too_large(field: str) -> Refused:
+    """The refusal of what no region could take: it would not fit on its ledger."""
+    return Refused(
+        "too_large",
+        f"As the bus writes it this may have at most {LARGEST_CONTENT} bytes, to fit on the ledger.",
+        field=field,
+    )
 
 
 def problem(refused: Refused, kind: type[Problem] = Problem) -> Problem:

@@ -29,7 +29,7 @@ class Chain:
         return self.state.last_hash
 
     def take(self, entry: Entry, value: bytes) -> None:
-        """The region's next event, as read. Raises LedgerDamaged where it doesn't follow the one before."""
+        """The region's next event, as read or written. Raises LedgerDamaged where it doesn't follow the one before."""
         meta, state = entry.meta, self.state
         if meta.sequence != state.sequence + 1:
             raise LedgerDamaged(f"region {state.region}: sequence {meta.sequence} follows {state.sequence}")
@@ -40,17 +40,18 @@ class Chain:
         fold(state, entry)
         state.last_hash = sha256(value).digest()
 
-    def append(
+    def written(
         self, codec: Codec, events: Sequence[Event], admitted: Admitted | None, decided_through: int, now: int
     ) -> list[tuple[Entry, bytes]]:
-        """Stamp and encode what was decided, and fold it. Only the first event carries the submission."""
+        """What was decided, stamped and encoded, and not folded yet: where one event can't be written, nothing of the decision is so.
+        Only the first carries the submission. Raises WireError, and TooLarge."""
         written: list[tuple[Entry, bytes]] = []
-        state = self.state
-        for event in events:
+        state, last = self.state, self.prev_hash
+        for sequence, event in enumerate(events, state.sequence + 1):
             meta = Meta(
                 region=state.region,
-                sequence=state.sequence + 1,
-                prev_hash=state.last_hash,
+                sequence=sequence,
+                prev_hash=last,
                 decided_through=decided_through,
                 now=now,
                 rules=state.rules,
@@ -58,10 +59,18 @@ class Chain:
             )
             entry = Entry(meta, event)
             value = codec.encode_entry(entry)
-            fold(state, entry)
-            state.last_hash = sha256(value).digest()
+            last = sha256(value).digest()
             written.append((entry, value))
             admitted = None
+        return written
+
+    def append(
+        self, codec: Codec, events: Sequence[Event], admitted: Admitted | None, decided_through: int, now: int
+    ) -> list[tuple[Entry, bytes]]:
+        """The same, folded."""
+        written = self.written(codec, events, admitted, decided_through, now)
+        for entry, value in written:
+            self.take(entry, value)
         return written
 
 

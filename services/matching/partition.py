@@ -14,7 +14,6 @@ from referral_bus.contracts.ledger import (
     GENESIS_HASH,
     Admitted,
     Entry,
-    Event,
     KeyDestroyed,
     Received,
 )
@@ -26,8 +25,8 @@ from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
-from referral_bus.wire.errors import WireError
-from referral_bus.wire.inbox import admitted_again, received
+from referral_bus.wire.errors import TooLarge, WireError
+from referral_bus.wire.inbox import LARGEST_CONTENT, admitted_again, received
 from services.matching.batch import Batch
 from services.matching.chain import Chain, LedgerDamaged, ledger_record
 from services.matching.core.decide import (
@@ -38,6 +37,7 @@ from services.matching.core.decide import (
     gave_up_deciding,
     gave_up_resuming,
     resume,
+    too_large,
     wanted_facts,
     wanted_for,
 )
@@ -133,8 +133,10 @@ class PartitionWork:
             for record in await reader.read(at, _READ_AT_ONCE, _READ_SECONDS):
                 region, sequence = self._take(record, held)
                 seen[region] = sequence
-            at = reader.position()
-            progress((at - begin) / max(1, end - begin))
+            if reader.position() > at:
+                # Only then: whoever is told of progress takes it for a sign that the ledger still gives something.
+                at = reader.position()
+                progress((at - begin) / max(1, end - begin))
         for region, sequence in seen.items():
             if sequence < held.get(region, (0, GENESIS_HASH))[0]:
                 raise LedgerDamaged(f"region {region} ends at sequence {sequence}, before the snapshot does")
@@ -260,25 +262,43 @@ class PartitionWork:
         while True:
             facts = await self._opener.open(wanted_facts(chain.state, submission, now))
             try:
-                events = self._sayable(decide(chain.state, submission, now, facts))
+                written = self._decided(chain, submission, now, facts)
             except Exception as error:  # whatever it is, the partition goes on without this submission
                 logger.error(
                     "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
                 )
                 outcome.append(self._dead_letters.fault(record, "undecidable"))
                 if not isinstance(submission.body, Tick):
-                    refusal = gave_up_deciding()
-                    outcome += self._append(
-                        chain, refusal, admitted, admitted, record.offset, now, correlation, facts
-                    )
+                    refusal = chain.written(self._codec, gave_up_deciding(), admitted, record.offset, now)
+                    outcome += self._taken(chain, refusal, admitted, correlation, facts)
                 return outcome
-            outcome += self._append(chain, events, admitted, admitted, record.offset, now, correlation, facts)
+            outcome += self._taken(chain, written, admitted, correlation, facts)
             outcome += await self._follow(chain, admitted, record.offset, now, correlation)
-            if not events or not isinstance(submission.body, Tick):
+            if not written or not isinstance(submission.body, Tick):
                 break
         self._dead_letters.handled()
         self._batch.decided(admitted.type, record.timestamp)
         return outcome
+
+    def _decided(
+        self, chain: Chain, submission: Received, now: int, facts: AllOpened
+    ) -> list[tuple[Entry, bytes]]:
+        """What answers the submission, as it is written. Raises whatever keeps it from being answered."""
+        admitted = submission.admitted
+        events = decide(chain.state, submission, now, facts)
+        try:
+            return chain.written(self._codec, events, admitted, admitted.offset, now)
+        except TooLarge as error:
+            if len(admitted.value) <= LARGEST_CONTENT:
+                # It is no fault of what was sent.
+                raise
+            logger.warning(
+                "the submission at offset %d of partition %d is refused: %s",
+                admitted.offset,
+                self.partition,
+                error,
+            )
+            return chain.written(self._codec, too_large(), admitted, admitted.offset, now)
 
     async def _follow(
         self, chain: Chain, cause: Admitted, offset: int, now: int, correlation: str | None
@@ -292,39 +312,33 @@ class PartitionWork:
                 submission = admitted_again(state.parked[sequence].admitted, self._codec)
                 facts = await self._opener.open(wanted_facts(state, submission, now))
                 try:
-                    events = self._sayable(resume(state, sequence, submission, now, facts))
+                    events = resume(state, sequence, submission, now, facts)
+                    written = chain.written(self._codec, events, None, offset, now)
                 except Exception as error:  # as above: what waits must not keep the partition from going on
                     logger.error("what is parked at sequence %d can't be decided", sequence, exc_info=error)
-                    events = gave_up_resuming(sequence)
+                    written = chain.written(self._codec, gave_up_resuming(sequence), None, offset, now)
             elif (called := state.next_call()) is not None:
                 facts = await self._opener.open(wanted_for(state, called))
                 try:
-                    events = self._sayable(call(state, called, now, facts))
+                    events = call(state, called, now, facts)
+                    written = chain.written(self._codec, events, None, offset, now)
                 except Exception as error:
                     logger.error("%s can't be matched", called.referral, exc_info=error)
-                    events = gave_up_calling(called, now)
+                    written = chain.written(self._codec, gave_up_calling(called, now), None, offset, now)
             else:
                 return outcome
-            outcome += self._append(chain, events, None, cause, offset, now, correlation, facts)
+            outcome += self._taken(chain, written, cause, correlation, facts)
 
-    def _sayable(self, events: list[Event]) -> list[Event]:
-        """The events. Raises WireError where one can't be written while older code reads beside: before any of them is folded."""
-        for event in events:
-            self._codec.check(event)
-        return events
-
-    def _append(
+    def _taken(
         self,
         chain: Chain,
-        events: Sequence[Event],
-        admitted: Admitted | None,
+        written: Sequence[tuple[Entry, bytes]],
         cause: Admitted,
-        offset: int,
-        now: int,
         correlation: str | None,
         facts: AllOpened,
     ) -> list[Outgoing]:
-        written = chain.append(self._codec, events, admitted, offset, now)
+        for entry, value in written:
+            chain.take(entry, value)
         for entry, _ in written:
             self._batch.take(chain.state, entry, facts)
         return [self._outgoing(entry, value, cause, correlation) for entry, value in written]

@@ -32,7 +32,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.log.port import Log, Partition, Record
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
-from referral_bus.wire.inbox import admitted_again
+from referral_bus.wire.inbox import LARGEST_CONTENT, admitted_again
 from services.matching.chain import Chain, LedgerDamaged
 from services.matching.core.decide import (
     AllOpened,
@@ -43,6 +43,7 @@ from services.matching.core.decide import (
     gave_up_deciding,
     gave_up_resuming,
     resume,
+    too_large,
     wanted_facts,
     wanted_for,
 )
@@ -170,6 +171,12 @@ class Verifier:
             supported = _supported_then(submission, event)
             if isinstance(event, SubmissionRefused) and event.reason == "undecidable":
                 again = _always(gave_up_deciding())
+            elif (
+                isinstance(event, SubmissionRefused)
+                and event.reason == "too_large"
+                and len(admitted.value) > LARGEST_CONTENT
+            ):
+                again = _always(too_large())
             else:
                 again = partial(_decided, state, submission, now, supported, event)
         elif isinstance(event, SubmissionResumed) and list(state.ready)[:1] == [event.parked]:

@@ -125,6 +125,15 @@ def definition(**changed: Any) -> ServiceDefinition:
     return ServiceDefinition(**content)
 
 
+def long_definition(areas: int) -> ServiceDefinition:
+    """A service whose criteria name so many areas, within every limit of the contract for one field: each takes 130 bytes."""
+    names = [f"{number:06d}-{'x' * 121}" for number in range(areas)]
+    nodes: list[dict[str, Any]] = [
+        {"op": "test", "test": {"kind": "area", "one_of": names[at : at + 68]}} for at in range(0, areas, 68)
+    ]
+    return definition(eligibility={"service": {"nodes": [*nodes, {"op": "any", "of": len(nodes)}]}})
+
+
 FACTS = Facts(age=NumberFact(status="stated", value=35), needs=[Need(code="grief-support")])
 SAID: list[tuple[str, str, Part]] = [
     ("hospital", REFERRAL, AmendRequest(referral=REFERRAL, facts=FACTS, identity=Identity(name=NAME))),

@@ -63,14 +63,17 @@ from tests.support.talking import SAYINGS, Saying
 REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
 BUSINESS: Final = "business status"
 _FROM_THE_BUS: Final = {inbox.AdoptReference, inbox.ForgetSubject, inbox.Tick}
-_ANY: Final = {
+_WHATEVER_IT_SAYS: Final = {
     "id_reused": "any",
     "too_old": "any",
     "unknown_organisation": "any",
     "not_adopted": "any",
     "undecidable": "any",
+    "too_large": ", ".join(
+        f"`{one.__name__}`" for one in (inbox.PublishService, inbox.AdoptReference, inbox.ListService)
+    ),
 }
-"""Refused before anybody looks at what the submission says: any can be."""
+"""Refused before anybody looks at what the submission says, where any can be, or once it is decided."""
 
 Situation = Callable[[World, str], object]
 """Brings a referral that is on offer to the shelter somewhere else."""
@@ -364,7 +367,7 @@ def refusals(seen: Seen) -> list[str]:
     for reason, says in REFUSALS.items():
         got = [one.__name__ for one in SUBMISSIONS if one in found[reason] and one not in _FROM_THE_BUS]
         got += [one.__name__ for one in SUBMISSIONS if one in found[reason] and one in _FROM_THE_BUS]
-        who = _ANY.get(reason) or ", ".join(f"`{name}`" for name in got)
+        who = _WHATEVER_IT_SAYS.get(reason) or ", ".join(f"`{name}`" for name in got)
         rows.append(f"| `{reason}` | {says} | {who} |")
     return ["| reason | what it says | who can get it |", "|---|---|---|", *rows]
 

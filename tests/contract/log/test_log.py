@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -14,6 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from referral_bus.log.kafka import GROUP, KafkaLog
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import (
+    LARGEST_RECORD,
+    LARGEST_VALUE,
     Fenced,
     GroupMember,
     Log,
@@ -233,6 +236,26 @@ async def test_a_record_with_neither_key_nor_value_is_refused(cluster: Cluster) 
     with pytest.raises(LogError, match="neither key nor value"):
         await appender.append([Outgoing(cluster.topic, 0, None, None)])
     assert await (await cluster.log.reader(cluster.zero)).end() == 0
+
+
+async def test_a_record_that_is_larger_than_the_log_takes_is_refused_and_waiting_would_not_mend_it(
+    cluster: Cluster,
+) -> None:
+    large = Outgoing(cluster.topic, 0, b"key", os.urandom(LARGEST_RECORD))
+    appender, writer = await cluster.log.appender(), await cluster.log.transactor(cluster.writer_id)
+    for attempt in (
+        lambda: appender.append([large]),
+        lambda: writer.commit([large], cluster.group, {cluster.zero: 1}),
+    ):
+        with pytest.raises(LogError) as caught:
+            await attempt()
+        assert not isinstance(caught.value, LogUnavailable)
+    largest = Outgoing(cluster.topic, 0, b"key", os.urandom(LARGEST_VALUE), (("header", bytes(1_024)),))
+    again = await cluster.log.transactor(cluster.writer_id)
+    await appender.append([largest])
+    await again.commit([largest], cluster.group, {cluster.zero: 1})
+    reader = await cluster.log.reader(cluster.zero)
+    assert [record.value for record in await reader.read(0, wait=5.0)][:1] == [largest.value]
 
 
 async def test_a_partition_that_is_not_there_is_named_in_the_error(cluster: Cluster) -> None:

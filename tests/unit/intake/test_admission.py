@@ -28,6 +28,7 @@ from referral_bus.contracts.requests import (
     AskRequest,
     OutcomeRequest,
     PartRequest,
+    ServiceRequest,
     SplitRequest,
 )
 from referral_bus.log import topics
@@ -42,10 +43,10 @@ from referral_bus.sealing.secrets import Secrets, new_key
 from referral_bus.sealing.sections import Sealer
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
-from referral_bus.wire.inbox import received
+from referral_bus.wire.inbox import LARGEST_CONTENT, received
 from services.intake.admission import Admission, Result, Speaker
 from services.intake.answers import Admitted
-from services.intake.checks import Presented
+from services.intake.checks import Door, Presented
 from services.intake.reference import ReferenceView
 from services.intake.refusals import Refused
 from services.intake.repeats import Reservation, Standing
@@ -59,6 +60,7 @@ from tests.support.admitting import (
     REGIONS,
     SAID,
     TASK,
+    long_definition,
     organisation,
     referral,
     until,
@@ -453,6 +455,25 @@ async def test_an_id_that_was_refused_is_free_for_a_corrected_body(border: Borde
     await border.keys.destroy([subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)])
     assert reasons(await border.say(referral(), ids=["s-1"])) == ["subject_erased"]
     assert reasons(await border.say(referral(subject="case-4712"), ids=["s-1"])) == [None]
+
+
+@pytest.mark.parametrize(
+    ("door", "field"), [("api", "body"), ("events", "data.definition"), ("outbox", "data.definition")]
+)
+async def test_a_service_too_large_to_be_published_is_refused_at_every_door_and_its_id_stays_free(
+    border: Border, door: Door, field: str
+) -> None:
+    def asked(areas: int) -> Presented:
+        request = ServiceRequest(definition=long_definition(areas))
+        return Presented("s-1", "shelter", border.clock.now(), request, door)
+
+    speaker = Speaker("shelter", frozenset(PARTIES["shelter"][1]))
+    [refused] = await border.admission.admit([asked(4_000)], speaker, [None])
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.reason, refused.field) == (413, "too_large", field)
+    assert f"at most {LARGEST_CONTENT} bytes" in refused.detail
+    assert await border.inbox() == []
+    assert reasons(await border.admission.admit([asked(3_900)], speaker, [None])) == [None]
 
 
 async def test_before_the_reference_data_is_read_nobody_is_turned_away_as_unknown() -> None:

@@ -121,6 +121,14 @@ def test_what_is_found_is_proved(problem: Given) -> None:
     assert is_optimal(assign(costs, places, left_out), costs, places, left_out)
 
 
+@given(problems(referrals=12))
+def test_no_service_has_a_price_that_nobody_is_placed_with(problem: Given) -> None:
+    # As in a window, where each service has a place, and the first is as good as the policy says: so the event of 250 is never long.
+    costs, places, left_out = problem
+    found = assign(costs, {service: [0, *own] for service, own in places.items()}, left_out)
+    assert set(found.prices) <= set(found.chosen)
+
+
 @given(problems(), st.data())
 def test_a_worse_assignment_is_not_proved_whatever_its_prices(problem: Given, data: st.DataObject) -> None:
     costs, places, left_out = problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Callable, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from referral_bus.contracts.inbox import Tick
-from referral_bus.contracts.ledger import Event, OfferMade, Received, SubmissionRefused
+from referral_bus.contracts.inbox import AdoptReference, Tick
+from referral_bus.contracts.ledger import Event, OfferMade, Received, ReferenceAdopted, SubmissionRefused
+from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.log import topics
-from referral_bus.log.port import LogUnavailable, Outgoing, Partition
+from referral_bus.log.memory import MemoryReader
+from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Record
 from referral_bus.runtime import tracing
 from referral_bus.runtime.deadletters import TooManyDeadLetters
 from referral_bus.wire.codec import Codec
@@ -270,6 +273,58 @@ async def test_what_older_code_beside_could_not_read_is_refused_before_anything_
     assert (await verified(site)).good
 
 
+def long_vocabulary(terms: int) -> AdoptReference:
+    named = [
+        TaxonomyTerm(
+            code=f"B{number:05d}", name=f"{number} is a term of the county's own vocabulary, of some length"
+        )
+        for number in range(terms)
+    ]
+    content = Taxonomy(taxonomy="county", terms=named)
+    return AdoptReference(kind="taxonomy", reference="county", version=1, taxonomy=content)
+
+
+async def test_what_is_too_large_to_be_answered_is_refused_and_stops_nothing(codec: Codec) -> None:
+    site = await Site.opened(codec, limit=2)
+    before = picture(site.chain.state)["vocabularies"]
+    for number in range(4):
+        at = await site.put(long_vocabulary(8_000), OPERATIONS, id=f"county-{number}")
+    await site.put(publish(offers("beds")), "shelter")
+    outcome = await site.decide()
+    assert kinds(events_of(outcome, codec)) == ["SubmissionRefused"] * 4 + ["ServicePublished"]
+    assert {event.reason for event in events_of(outcome, codec) if isinstance(event, SubmissionRefused)} == {
+        "too_large"
+    }
+    assert picture(site.chain.state)["vocabularies"] == before
+    assert await site.letters() == []
+    await site.put(long_vocabulary(8_000), OPERATIONS, id="county-0")
+    assert kinds(events_of(await site.decide(), codec)) == ["SubmissionRepeated"]
+    lived = picture(site.chain.state)
+    await site.restarted()
+    assert picture(site.chain.state) == lived
+    assert (await site.entries())[-2].meta.decided_through == at + 1
+    assert (await verified(site)).good
+
+
+async def test_nobody_is_refused_as_too_large_who_said_little(site: Site) -> None:
+    await site.put(await site.submission(), "police")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(partitioning, "decide", lambda *_: partitioning.too_large())
+        assert refused(events_of(await site.decide(), site.codec)) == "too_large"
+    assert not (await verified(site)).good
+
+
+async def test_a_tick_whose_events_are_too_large_is_dead_lettered_and_refuses_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted = long_vocabulary(16_000)
+    large = ReferenceAdopted.model_validate(adopted.model_dump())
+    await site.put(Tick(region=REGION, due=site.clock.now()), "matching")
+    monkeypatch.setattr(partitioning, "decide", lambda *_: [large])
+    assert events_of(await site.decide(), site.codec) == []
+    assert [letter.reason for letter in await site.letters()] == ["undecidable"]
+
+
 async def test_a_fault_on_a_tick_is_dead_lettered_and_the_tick_comes_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +489,24 @@ async def test_progress_is_told_while_a_ledger_is_folded(site: Site) -> None:
     await site.work.load(shares.append)
     assert shares[-1] == 1.0
     assert shares == sorted(shares)
+
+
+async def test_a_ledger_that_gives_nothing_more_before_its_end_is_no_progress(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await busy(site)
+
+    async def nothing(*_: Any) -> list[Record]:
+        await asyncio.sleep(0)
+        return []
+
+    shares: list[float] = []
+    monkeypatch.setattr(MemoryReader, "read", nothing)
+    with pytest.raises(TimeoutError):
+        # The worker's own limit is this one, moved on by each progress.
+        async with asyncio.timeout(0.05):
+            await site.owner().load(shares.append)
+    assert shares == []
 
 
 async def test_an_empty_ledger_proves_no_offset(codec: Codec) -> None:

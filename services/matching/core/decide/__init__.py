@@ -60,8 +60,10 @@ __all__ = [
     "call",
     "decide",
     "gave_up_calling",
+    "gave_up_deciding",
     "gave_up_resuming",
     "resume",
+    "too_large",
     "wanted_facts",
     "wanted_for",
 ]
@@ -222,6 +224,12 @@ def gave_up_deciding() -> list[Event]:
     """What stands in the place of :func:`decide` where a fault of ours keeps it from coming to anything: the sender is told, and what was
     sent can be put to the region again once that is mended."""
     return [SubmissionRefused(reason="undecidable")]
+
+
+def too_large() -> list[Event]:
+    """What stands in the place of :func:`decide` where what it came to can't be written, since the event that takes a submission says it
+    again. Unlike a fault of ours it comes out the same however often it is sent."""
+    return [SubmissionRefused(reason="too_large")]
 
 
 def gave_up_resuming(parked: int) -> list[Event]:

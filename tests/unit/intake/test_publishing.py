@@ -1,0 +1,59 @@
+"""What operations publish, on a log in memory: what no region could adopt is told to them, and is not published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from referral_bus.access.caller import Caller
+from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
+from referral_bus.wire.inbox import LARGEST_CONTENT, can_be_taken
+from services.intake.publishing import Publishing
+from services.intake.reference import adoption
+from services.intake.refusals import Refused
+from tests.support.admitting import OPERATIONS
+from tests.unit.intake.test_admission import CODEC, Border
+
+CALLER = Caller(OPERATIONS, frozenset({"operations"}))
+
+
+def vocabulary(terms: int, kind: str = "taxonomy") -> dict[str, Any]:
+    codes = [f"B{number:05d}.{'0' * 30}" for number in range(terms)]
+    if kind == "taxonomy":
+        name = "Help of a kind that a county has a name for"
+        return {"taxonomy": "county", "terms": [{"code": code, "name": name} for code in codes]}
+    mappings = [{"source": code, "target": code, "relation": "equal", "confidence": 900} for code in codes]
+    return {"crosswalk": "county", "source": "county", "target": "state", "mappings": mappings}
+
+
+@pytest.mark.parametrize("kind", ["taxonomy", "crosswalk"])
+async def test_a_vocabulary_that_no_region_could_adopt_is_refused_and_not_published(kind: Any) -> None:
+    async with Border() as border:
+        await border.open()
+        publishing = Publishing(
+            log=border.log,
+            appender=await border.log.appender(),
+            view=border.view,
+            codec=CODEC,
+            clock=border.clock,
+            bus="main",
+            replication=1,
+        )
+        before = border.view.next
+        with pytest.raises(Refused) as caught:
+            await publishing.publish(kind, vocabulary(8_000, kind), CALLER)
+        refused = caught.value
+        assert (refused.status, refused.reason, refused.field) == (413, "too_large", "content")
+        assert f"at most {LARGEST_CONTENT} bytes" in refused.detail
+        assert border.view.next == before
+        assert await publishing.publish(kind, vocabulary(5_000, kind), CALLER)
+
+
+def test_as_many_terms_as_the_contract_allows_fit_where_they_are_short() -> None:
+    terms = [
+        TaxonomyTerm(code=f"{number:05d}", parent=None if number == 0 else "00000")
+        for number in range(20_000)
+    ]
+    body = adoption(Taxonomy(taxonomy="short", terms=terms))
+    assert body is not None and can_be_taken(body, CODEC)
