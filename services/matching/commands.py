@@ -36,9 +36,9 @@ from referral_bus.sealing.secrets import read_key
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
-from services.matching.explain import History, NotThere, region_in, sentences, table_lines
+from services.matching.explain import History, NotThere, full_table, region_in, sentences
 from services.matching.facts import FactsOpener
-from services.matching.recompute import Recomputed, recompute
+from services.matching.recompute import recompute
 from services.matching.verify import Report, verify_ledger, whole_ledger
 from services.matching.whatif import (
     Comparison,
@@ -306,22 +306,6 @@ async def _full(sight: _Sight, history: History, region: str, reader: str) -> li
     async for made in recompute(
         sight.log, topics.ledger(sight.settings.bus), region, history.referral, sight.codec, sight.opener
     ):
-        lines += ["", *_table(history, made, reader)]
+        table = full_table(history, made, reader)
+        lines += ["", *table] if table else []
     return lines
-
-
-def _table(history: History, made: Recomputed, reader: str) -> list[str]:
-    attempt, certificate = made.recorded.attempt, made.recorded.certificate
-    if made.rows is None:
-        return [
-            f"Match {attempt}: the table can't be made anew, since the facts can't be opened ({made.facts})."
-        ]
-    same = (
-        "is the one that was decided by"
-        if made.digest == certificate.digest
-        else "DIFFERS from the one that was decided by"
-    )
-    return [
-        f"Match {attempt}: the table of {len(made.rows)} services {same}:",
-        *table_lines(history, made.rows, reader),
-    ]
