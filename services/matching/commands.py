@@ -91,8 +91,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     home: Home = Path(".refbus"),
 ) -> None:
-    """Decide the whole ledger again, from the ledger alone, and check its hash chain. Exit code 1 where anything is not as it was, or where
-    no match could be checked for want of keys."""
+    """Decide the whole ledger again, from the ledger alone, and check its hash chain. What matching failed on is told, with what it comes
+    to now. Exit code 1 where anything is not as it was, or where no match could be checked for want of keys."""
     report = asyncio.run(_verify(home))
     if as_json:
         print(json.dumps(_as_json(report), indent=2))
@@ -179,8 +179,10 @@ def _as_json(report: Report) -> dict[str, object]:
         "different": report.outcomes["different"],
         "erased": report.outcomes["erased"],
         "no_key": report.outcomes["no_key"],
+        "gave_up": report.outcomes["gave_up"],
         "no_match_checked": report.no_match_checked,
         "differences": report.differences,
+        "gave_up_at": report.gave_up,
         "broken": report.broken,
         "unfinished": report.unfinished,
     }
@@ -198,6 +200,12 @@ def _tell(report: Report) -> None:
         console.print(
             f"{outcomes['no_key']} are right in what needs no facts that this database holds no key for; the rest can't be checked."
         )
+    if outcomes["gave_up"]:
+        console.print(
+            f"{outcomes['gave_up']} came to nothing then, since matching failed on them. Decided again now, the first of them:"
+        )
+        for line in report.gave_up:
+            console.print(f"  {line}", markup=False, highlight=False)
     if report.no_match_checked:
         console.print("No match could be checked: of none can the facts be opened.")
     if not outcomes.total():
