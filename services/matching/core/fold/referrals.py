@@ -161,6 +161,10 @@ def called(state: Region, _: Meta, event: ReferralCalled) -> None:
 
 
 def transferred(state: Region, _: Meta, event: ReferralTransferred) -> None:
+    if event.referral in state.closed:
+        # A part that is closed, of a whole that is not.
+        state.closed[event.referral] = state.closed[event.referral]._replace(agency=event.agency)
+        return
     known = state.referrals[event.referral]
     number = known.acceptance
     parties = {known.agency} if number is None else {known.agency, known.attempt(number).provider}
