@@ -370,7 +370,7 @@ class ServiceStarted(Event):
     task: TaskId
     started_at: Millis
     late: bool = False
-    """It was reported after the outcome: a correction of the record, which changes nothing else."""
+    """It was reported after the service was over: a correction of the record, which changes nothing else."""
     corrects: Sequence | None = None
 
 

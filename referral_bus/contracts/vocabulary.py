@@ -225,6 +225,7 @@ REFUSALS: Final[dict[str, str]] = {
     "offer_not_open": "The offer was answered, withdrawn or expired before, or another region must answer first.",
     "referral_closed": "The referral is closed.",
     "not_accepted": "No service has accepted this referral yet, or not the one this is said of. An open offer is declined, not given back.",
+    "ended_without_outcome": "The person was given back, or another service took them over. What was done is still taken, but no outcome.",
     "already_started": "This start of the service was reported before. Another time would correct it.",
     "already_reported": "This no-show or contact was reported before. Take that back first, if it was wrong.",
     "too_many_reports": "500 no-shows and contacts were reported of this service, and no more are taken.",

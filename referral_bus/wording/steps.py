@@ -220,7 +220,7 @@ def _corrects(sequence: int | None) -> str:
 
 
 def _late(late: bool) -> str:
-    return " This was reported after the outcome, and corrects the record." if late else ""
+    return " This was reported after the service was over, and corrects the record." if late else ""
 
 
 def _until(millis: int | None) -> str:

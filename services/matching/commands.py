@@ -36,9 +36,9 @@ from referral_bus.sealing.secrets import read_key
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
-from services.matching.explain import History, NotThere, region_in, sentences, table_lines
+from services.matching.explain import History, NotThere, full_table, region_in, sentences
 from services.matching.facts import FactsOpener
-from services.matching.recompute import Recomputed, recompute
+from services.matching.recompute import recompute
 from services.matching.verify import Report, verify_ledger, whole_ledger
 from services.matching.whatif import (
     Comparison,
@@ -91,8 +91,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     home: Home = Path(".refbus"),
 ) -> None:
-    """Decide the whole ledger again, from the ledger alone, and check its hash chain. Exit code 1 where anything is not as it was, or where
-    no match could be checked for want of keys."""
+    """Decide the whole ledger again, from the ledger alone, and check its hash chain. What matching failed on is told, with what it comes
+    to now. Exit code 1 where anything is not as it was, or where no match could be checked for want of keys."""
     report = asyncio.run(_verify(home))
     if as_json:
         print(json.dumps(_as_json(report), indent=2))
@@ -179,8 +179,10 @@ def _as_json(report: Report) -> dict[str, object]:
         "different": report.outcomes["different"],
         "erased": report.outcomes["erased"],
         "no_key": report.outcomes["no_key"],
+        "gave_up": report.outcomes["gave_up"],
         "no_match_checked": report.no_match_checked,
         "differences": report.differences,
+        "gave_up_at": report.gave_up,
         "broken": report.broken,
         "unfinished": report.unfinished,
     }
@@ -198,6 +200,12 @@ def _tell(report: Report) -> None:
         console.print(
             f"{outcomes['no_key']} are right in what needs no facts that this database holds no key for; the rest can't be checked."
         )
+    if outcomes["gave_up"]:
+        console.print(
+            f"{outcomes['gave_up']} came to nothing then, since matching failed on them. Decided again now, the first of them:"
+        )
+        for line in report.gave_up:
+            console.print(f"  {line}", markup=False, highlight=False)
     if report.no_match_checked:
         console.print("No match could be checked: of none can the facts be opened.")
     if not outcomes.total():
@@ -306,22 +314,6 @@ async def _full(sight: _Sight, history: History, region: str, reader: str) -> li
     async for made in recompute(
         sight.log, topics.ledger(sight.settings.bus), region, history.referral, sight.codec, sight.opener
     ):
-        lines += ["", *_table(history, made, reader)]
+        table = full_table(history, made, reader)
+        lines += ["", *table] if table else []
     return lines
-
-
-def _table(history: History, made: Recomputed, reader: str) -> list[str]:
-    attempt, certificate = made.recorded.attempt, made.recorded.certificate
-    if made.rows is None:
-        return [
-            f"Match {attempt}: the table can't be made anew, since the facts can't be opened ({made.facts})."
-        ]
-    same = (
-        "is the one that was decided by"
-        if made.digest == certificate.digest
-        else "DIFFERS from the one that was decided by"
-    )
-    return [
-        f"Match {attempt}: the table of {len(made.rows)} services {same}:",
-        *table_lines(history, made.rows, reader),
-    ]

@@ -1,7 +1,7 @@
 """A referral's matches in sentences for a caseworker: what was considered, what ruled services out, who was asked, and what was near.
 
-Everything said here stands in the certificates; the facts themselves are not needed and not shown. A provider is told of its own services:
-how full others are, and why others were not asked, is for the agency that referred.
+Everything said here stands in the certificates; the facts themselves are not needed and not shown. A provider is told of its own services,
+by the matches that asked them: how full others are, why others were not asked, and that any were, is for the agency that referred.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import (
+    CapacityRequested,
     Entry,
     Event,
     Judged,
@@ -38,6 +39,7 @@ from referral_bus.contracts.vocabulary import OrganisationKind
 from referral_bus.disclosure.steps import Step, told_to_provider
 from referral_bus.wording.certificates import Scoring, match_in_words, own_in_words
 from referral_bus.wording.steps import step, time
+from services.matching.recompute import Recomputed
 
 
 class NotThere(Exception):
@@ -132,10 +134,12 @@ def sentences(history: History, show_outcome: bool = True, reader: str | None = 
     if history.opened is None:
         raise NotThere
     reads_all = may_read_all(history, reader)
-    told = _told(history, reader)
+    told = _told(history, reader) | own_matches(history, reader)
     lines: list[str] = []
     for entry in history.entries:
         event, at = entry.event, time(entry.meta.now)
+        if not reads_all and entry.meta.sequence not in told:
+            continue
         if isinstance(event, MatchDecided):
             match_lines = _match(history, event, reader)
             if match_lines:
@@ -143,7 +147,7 @@ def sentences(history: History, show_outcome: bool = True, reader: str | None = 
                 # The number of the match would say how many were asked before.
                 match = f"Match {event.attempt}" if reads_all else "Match"
                 lines += [f"{at}  {match}: {first}", *(f"          {line}" for line in more)]
-        elif reads_all or entry.meta.sequence in told:
+        else:
             words = step(event if reads_all else _without_the_agencys(event), history.name, show_outcome)
             if words is not None:
                 lines.append(f"{at}  {words}")
@@ -156,12 +160,33 @@ def _told(history: History, provider: str | None) -> frozenset[int]:
         Step(entry.meta.sequence, type(entry.event).__name__, task_of(entry.event))
         for entry in history.entries
     ]
-    own = {
+    return told_to_provider(steps, _own_tasks(history, provider))
+
+
+def own_matches(history: History, provider: str | None) -> frozenset[int]:
+    """The sequences of the matches by which the provider was asked itself: that there were others says that others were asked."""
+    own = _own_tasks(history, provider)
+    matches: set[int] = set()
+    last, asked = 0, set[str]()
+    for entry in history.entries:
+        event = entry.event
+        if isinstance(event, MatchDecided):
+            last = entry.meta.sequence
+        elif isinstance(event, OfferMade | CapacityRequested) and event.task not in asked:
+            # What another region held a place for is offered later, by the match that asked for the place.
+            asked.add(event.task)
+            if event.task in own:
+                matches.add(last)
+    return frozenset(matches)
+
+
+def _own_tasks(history: History, provider: str | None) -> set[str]:
+    """What was offered to the provider: of a place that another region did not hold it never heard."""
+    return {
         entry.event.task
         for entry in history.entries
         if isinstance(entry.event, OfferMade) and entry.event.provider == provider
     }
-    return told_to_provider(steps, own)
 
 
 def _without_the_agencys(event: Event) -> Event:
@@ -192,6 +217,26 @@ def table_lines(history: History, rows: Sequence[Judged], reader: str | None = N
         f"{history.name(row.service)[:44]:44} {' '.join(f'{verdict:8}' for verdict in row.verdicts[1:])} {row.score or '-'}"
         for row in rows
         if may_read_all(history, reader) or history.is_of(row.service, reader)
+    ]
+
+
+def full_table(history: History, made: Recomputed, reader: str | None = None) -> list[str]:
+    """A match's table as it comes out now, as far as the reader may see it. How many services were left for a match says how many were
+    asked before it, and so does its number."""
+    recorded = made.recorded
+    if may_read_all(history, reader):
+        match = f"Match {recorded.attempt}"
+        size = f" of {len(made.rows or ())} services"
+    elif made.sequence in own_matches(history, reader):
+        match, size = "Match", ""
+    else:
+        return []
+    if made.rows is None:
+        return [f"{match}: the table can't be made anew, since the facts can't be opened ({made.facts})."]
+    same = "is the one" if made.digest == recorded.certificate.digest else "DIFFERS from the one"
+    return [
+        f"{match}: the table{size} {same} that was decided by:",
+        *table_lines(history, made.rows, reader),
     ]
 
 

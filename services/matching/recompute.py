@@ -28,8 +28,9 @@ from services.matching.verify import begins, whole_ledger
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """One match as recorded, and its table as it comes out now; ``rows`` is None where the facts can't be opened."""
+    """One match as recorded at ``sequence``, and its table as it comes out now; ``rows`` is None where the facts can't be opened."""
 
+    sequence: int
     recorded: MatchDecided
     rows: list[Judged] | None
     digest: bytes
@@ -72,11 +73,12 @@ async def _again(
     proposed: str | None,
     opener: FactsOpener,
 ) -> Recomputed:
-    state = chain.state
+    state, sequence = chain.state, entry.meta.sequence
     facts = (await opener.open([wanted]))[wanted.referral]
     known, policy = state.referrals.get(recorded.referral), state.policy
     if not isinstance(facts, Facts) or policy is None or known is None:
-        return Recomputed(recorded, None, b"", facts if isinstance(facts, str) else "unreadable")
+        gone = facts if isinstance(facts, str) else "unreadable"
+        return Recomputed(sequence, recorded, None, b"", gone)
     person, tried, now = person_of(facts, known.urgency), state.tried(known), entry.meta.now
     table = Table(state, policy, person, tried, now, proposed or known.target)
-    return Recomputed(recorded, [judged(row) for row in table.rows()], table.digest(), None)
+    return Recomputed(sequence, recorded, [judged(row) for row in table.rows()], table.digest(), None)

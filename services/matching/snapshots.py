@@ -35,7 +35,7 @@ from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 10
+STATE_VERSION: Final = 11
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -279,6 +279,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.start,
                 r.reports,
                 _served_row(r.served),
+                [_served_row(one) for one in r.former],
             ]
             for name, r in state.referrals.items()
         ],
@@ -290,6 +291,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                     never=sorted(c.never),  # type: ignore[arg-type]
                     served=_served_row(c.served),  # type: ignore[arg-type]
                     joined=dict(c.joined),
+                    former=[_served_row(one) for one in c.former],  # type: ignore[arg-type]
                 ),
             ]
             for name, c in state.closed.items()
@@ -311,6 +313,10 @@ def _served(row: Any) -> Served | None:
     return served._replace(
         start=_start(served.start), confirmed=frozenset(served.confirmed), reports=_reports(served.reports)
     )
+
+
+def _formers(rows: Any) -> tuple[Served, ...]:
+    return tuple(one for one in map(_served, rows) if one is not None)
 
 
 def _start(row: Any) -> Started | None:
@@ -384,6 +390,7 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
             followed=tuple(Followed(*one) for one in closed.followed),
             to_ask=tuple(closed.to_ask),
             served=_served(closed.served),
+            former=_formers(closed.former),
         )
     for sequence, admitted, waiting_for, until in tables["parked"]:
         state.park(sequence, Parked(Admitted.model_validate(admitted), waiting_for, until))
@@ -416,7 +423,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         *row,
     ) = row
     never, on_hold, held_until, waits_for, review_at, part_of, parts, results, *row = row
-    withdrawn, confirmed, start, reports, served = row
+    withdrawn, confirmed, start, reports, served, former = row
     referral = Referral(
         agency=agency,
         subject=subject,
@@ -445,6 +452,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         start=_start(start),
         reports=_reports(reports),
         served=_served(served),
+        former=_formers(former),
     )
     state.referrals[name] = referral
     if waits_for is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from referral_bus.contracts.inbox import AdoptReference
+from referral_bus.contracts.inbox import AdoptReference, Tick
 from referral_bus.contracts.ledger import (
     Admitted,
     Entry,
@@ -24,7 +24,6 @@ from referral_bus.contracts.ledger import (
     Meta,
     Received,
     ReferralCalled,
-    ReferralHeld,
     SubmissionRefused,
     SubmissionResumed,
     WindowClosed,
@@ -58,7 +57,7 @@ MOST_SHOWN: Final = 20
 _READ_AT_ONCE: Final = 1000
 _READ_SECONDS: Final = 2.0
 
-Outcome = Literal["same", "different", "erased", "no_key"]
+Outcome = Literal["same", "different", "erased", "no_key", "gave_up"]
 
 
 class Recorded(NamedTuple):
@@ -72,7 +71,8 @@ class Recorded(NamedTuple):
 @dataclass(slots=True)
 class Report:
     """What came of it. ``differences`` says where the first ones are, ``broken`` where a chain can't be followed further, ``unfinished``
-    where a region ends with somebody's turn not come yet: a ledger that was cut there is as true as one that goes on."""
+    where a region ends with somebody's turn not come yet: a ledger that was cut there is as true as one that goes on. ``gave_up`` says of
+    the first decisions that matching failed on where they are, and what they come to now."""
 
     events: int = 0
     regions: int = 0
@@ -83,6 +83,7 @@ class Report:
     differences: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    gave_up: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -151,9 +152,7 @@ class Verifier:
             return
         self.report.outcomes[outcome] += 1
         if outcome == "different" and len(self.report.differences) < MOST_SHOWN:
-            self.report.differences.append(
-                f"{group[0].where}: region {region}, sequence {group[0].entry.meta.sequence}"
-            )
+            self.report.differences.append(_place(group))
 
     async def _outcome(self, chain: Chain, group: Sequence[Recorded]) -> Outcome:
         state, first = chain.state, group[0].entry
@@ -161,6 +160,7 @@ class Verifier:
         now, decided_through = state.now, state.decided_through
         wanted: list[WantedFacts]
         again: Callable[[AllOpened], list[Event]]
+        failed: list[Event]
         if admitted is not None and awaited(state) is not None:
             # Somebody's turn was passed over: whoever was decided first may have had the place.
             return "different"
@@ -169,43 +169,38 @@ class Verifier:
             now, decided_through = max(state.now, admitted.append_time), admitted.offset
             wanted = wanted_facts(state, submission, now)
             supported = _supported_then(submission, event)
-            if isinstance(event, SubmissionRefused) and event.reason == "undecidable":
-                again = _always(gave_up_deciding())
-            elif (
-                isinstance(event, SubmissionRefused)
-                and event.reason == "too_large"
-                and len(admitted.value) > LARGEST_CONTENT
-            ):
-                again = _always(too_large())
-            else:
-                again = partial(_decided, state, submission, now, supported, event)
+            again = partial(_decided, state, submission, now, supported, event, len(admitted.value))
+            # Nobody waits for an answer to a tick: it comes again.
+            failed = [] if isinstance(submission.body, Tick) else gave_up_deciding()
         elif isinstance(event, SubmissionResumed) and list(state.ready)[:1] == [event.parked]:
             submission = admitted_again(state.parked[event.parked].admitted, self._codec)
             wanted = wanted_facts(state, submission, now)
             supported = _supported_then(submission, event)
-            if _gave_up(group, SubmissionRefused):
-                again = _always(gave_up_resuming(event.parked))
-            else:
-                again = partial(resume, state, event.parked, submission, now, supported=supported)
+            again = partial(resume, state, event.parked, submission, now, supported=supported)
+            failed = gave_up_resuming(event.parked)
         elif (
             isinstance(event, ReferralCalled)
             and not state.ready
             and (called := state.next_call()) is not None
         ):
             wanted = wanted_for(state, called)
-            gave_up = _gave_up(group, ReferralHeld)
-            again = _always(gave_up_calling(called, now)) if gave_up else partial(call, state, called, now)
+            again = partial(call, state, called, now)
+            failed = gave_up_calling(called, now)
         else:
             return "different"
         facts = await self._opener.open(wanted)
         encoded = partial(
             self._encoded, chain, group=group, admitted=admitted, decided_through=decided_through, now=now
         )
-        recorded = [one.value for one in group]
+        recorded, events = [one.value for one in group], [one.entry.event for one in group]
+        if events == failed and encoded(failed) == recorded:
+            if len(self.report.gave_up) < MOST_SHOWN:
+                self.report.gave_up.append(f"{_place(group)}: {_comes_to(again, facts)}")
+            return "gave_up"
         outcome: Outcome = "same" if encoded(again(facts)) == recorded else "different"
         gone = {opened for opened in facts.values() if isinstance(opened, str)}
         if outcome == "different" and gone:
-            known = in_part(state, now, facts, again, [one.entry.event for one in group])
+            known = in_part(state, now, facts, again, events)
             if known is not None and encoded(known.events) == recorded:
                 outcome = "same" if known.wholly else "erased" if "erased" in gone else "no_key"
         if wanted:
@@ -245,16 +240,31 @@ def _decided(
     now: int,
     supported: frozenset[int],
     recorded: Event,
+    size: int,
     facts: AllOpened,
 ) -> list[Event]:
+    if isinstance(recorded, SubmissionRefused) and recorded.reason == "too_large" and size > LARGEST_CONTENT:
+        return too_large()
     events = decide(state, submission, now, facts, supported)
     if isinstance(recorded, WindowClosed) and events and isinstance(events[0], WindowClosed):
         return _proved(state, recorded, now, facts)
     return events
 
 
-def _always(events: list[Event]) -> Callable[[AllOpened], list[Event]]:
-    return lambda _: events
+def _comes_to(again: Callable[[AllOpened], list[Event]], facts: AllOpened) -> str:
+    """What a decision that matching failed on comes to now, in words."""
+    if any(isinstance(opened, str) for opened in facts.values()):
+        return "its facts can't be opened now"
+    try:
+        events = again(facts)
+    except Exception as error:  # whatever it is, it is what was told of then
+        return f"it fails now too ({type(error).__name__})"
+    return f"it comes to {', '.join(type(event).__name__ for event in events)} now"
+
+
+def _place(group: Sequence[Recorded]) -> str:
+    meta = group[0].entry.meta
+    return f"{group[0].where}: region {meta.region}, sequence {meta.sequence}"
 
 
 def _proved(state: Region, recorded: WindowClosed, now: int, facts: AllOpened) -> list[Event]:
@@ -274,12 +284,6 @@ def awaited(state: Region) -> str | None:
 def begins(entry: Entry) -> bool:
     """Whether a decision begins with this event."""
     return entry.meta.submission is not None or isinstance(entry.event, SubmissionResumed | ReferralCalled)
-
-
-def _gave_up(group: Sequence[Recorded], by: type[SubmissionRefused] | type[ReferralHeld]) -> bool:
-    """Whether matching failed then: that it did can't be decided again, only that it said so rightly."""
-    event = group[1].entry.event if len(group) > 1 else None
-    return isinstance(event, by) and (isinstance(event, ReferralHeld) or event.reason == "undecidable")
 
 
 def _hash_before(group: Sequence[Recorded], number: int) -> bytes:

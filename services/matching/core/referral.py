@@ -115,20 +115,20 @@ class Report(NamedTuple):
 
 
 class Served(NamedTuple):
-    """An attempt that is over with an outcome, of which something may still be said: late, or as a correction."""
+    """An attempt that was accepted and is over, of which something may still be said: late, or as a correction."""
 
     attempt: int
     provider: str
     opened_at: int
     """When its referral was opened, or reopened, before it."""
-    outcome_at: int
-    """The sequence of the outcome that counts."""
+    outcome_at: int | None
+    """The sequence of the outcome that counts; None where the person was given back, or another service took them over."""
     start: Started | None
     confirmed: frozenset[str]
     """The parties that confirmed the warm handoff."""
     ended_at: int
     """When the service ended, from which follow-ups count."""
-    result: OutcomeResult
+    result: OutcomeResult | None
     reports: tuple[Report, ...] = ()
 
 
@@ -180,6 +180,8 @@ class Referral:
     """What else was reported of the service that has accepted it."""
     served: Served | None = None
     """The attempt that is over with an outcome: until its referral ends with it, or of before the referral was reopened."""
+    former: tuple[Served, ...] = ()
+    """Attempts that are over without one, the last of each provider."""
 
     @classmethod
     def opened(cls, event: ReferralOpened, protocol: Protocol, now: int) -> Referral:
@@ -305,6 +307,22 @@ class Referral:
         all was not asked; and that its agency let it rest, or that the person is not ready yet, is no provider's no."""
         return sum(task.business not in _NO_SAY and not task.not_ready for task in self.tasks)
 
+    def ends_without_outcome(self, number: int, now: int) -> None:
+        """The attempt that was accepted is over, and somebody else is to say what comes of the person. What was done is still reported."""
+        provider = self.attempt(number).provider
+        over = Served(
+            attempt=number,
+            provider=provider,
+            opened_at=self.opened_at,
+            outcome_at=None,
+            start=self.start,
+            confirmed=self.confirmed,
+            ended_at=now,
+            result=None,
+            reports=self.reports,
+        )
+        self.former = (*(one for one in self.former if one.provider != provider), over)
+
     def with_task(self, number: int, task: Task) -> Referral:
         """The referral with a task of this attempt instead of its own."""
         return replace(self, tasks=self.tasks_with(number, task))
@@ -371,6 +389,8 @@ class Closed(NamedTuple):
     """The sequence of the event that says what came of it: that which closed it, or corrected the joined outcome since."""
     target: str | None = None
     """The service its agency named."""
+    former: tuple[Served, ...] = ()
+    """Attempts that are over without an outcome, the last of each provider."""
 
     @property
     def attempts(self) -> int:
@@ -413,4 +433,5 @@ class Closed(NamedTuple):
             never=self.never,
             part_of=self.part_of,
             served=self.served,
+            former=self.former,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final, Literal, NamedTuple
 
-from referral_bus.contracts.ledger import Entry, OfferAccepted, OfferMade, ReferralOpened
+from referral_bus.contracts.ledger import Entry, OfferAccepted, OfferMade, ReferralOpened, ReferralSplit
 
 FEW: Final = 5
 """Groups of fewer people are told together, and the median of fewer waits is not told: it could be somebody's."""
@@ -22,8 +22,9 @@ NOT_SAID: Final = "not said"
 
 @dataclass(slots=True)
 class Person:
-    """What a referral is counted under."""
+    """What a referral is counted under, and whose it is: one person may have several, as the parts of one that was split."""
 
+    subject: str
     urgency: str
     language: str = NOT_SAID
     area: str = NOT_SAID
@@ -39,11 +40,14 @@ class Acceptance(NamedTuple):
 
 @dataclass(slots=True)
 class Course:
-    """What became of the referrals of a stretch: when each was opened, and when and where it was accepted."""
+    """What became of the referrals of a stretch: when each was opened, and when and where it was accepted. One that was split is its
+    parts from then on."""
 
     opened: dict[str, int] = field(default_factory=dict)
     accepted: dict[str, Acceptance] = field(default_factory=dict)
     offers: Counter[str] = field(default_factory=Counter)
+    split: dict[str, list[str]] = field(default_factory=dict)
+    """The parts of each that was split."""
     _asked: dict[str, str] = field(default_factory=dict)
     """The service of each task."""
 
@@ -54,6 +58,9 @@ class Course:
             match event:
                 case ReferralOpened() if event.referral in people:
                     self.opened.setdefault(event.referral, now)
+                case ReferralSplit():
+                    self.split[event.referral] = event.parts
+                    self.leave_out([event.referral])
                 case OfferMade():
                     self.offers[event.service] += 1
                     self._asked[event.task] = event.service
@@ -65,9 +72,11 @@ class Course:
         """From opening to acceptance, in milliseconds, of those of these referrals that were accepted."""
         return [self.accepted[name].at - self.opened[name] for name in names if name in self.accepted]
 
-    def median_wait(self) -> int | None:
-        """Of all that were accepted, in milliseconds; None where they are few."""
-        return _median(self.waits(self.opened))
+    def leave_out(self, names: Iterable[str]) -> None:
+        """These are not compared."""
+        for name in names:
+            self.opened.pop(name, None)
+            self.accepted.pop(name, None)
 
 
 class Group(NamedTuple):
@@ -92,6 +101,8 @@ class Comparison:
     """By referral: those that are compared."""
     erased: int = 0
     """Referrals whose facts can't be opened any more: they can't be matched again, and are left out of both lives."""
+    split_once: int = 0
+    """Referrals that were split in one of the lives alone: there is nothing in the other to compare their parts with."""
     assumed: int = 0
     """Answers that had to be assumed, of services and regions that were never asked, or could not come to answer."""
 
@@ -100,6 +111,20 @@ class Comparison:
         """How many would have been accepted by another provider than they were."""
         was, would = self.was.accepted, self.would.accepted
         return sum(was[name].provider != would[name].provider for name in was.keys() & would.keys())
+
+    def leave_out_split_once(self) -> None:
+        """Leave what was split in one of the lives alone, and its parts, out of both."""
+        once = {**self.was.split, **self.would.split}
+        for name in self.was.split.keys() & self.would.split.keys():
+            del once[name]
+        for name, parts in once.items():
+            self.split_once += not self.people.keys().isdisjoint({name, *parts})
+            for course in (self.was, self.would):
+                course.leave_out([name, *parts])
+
+    def median_wait(self, course: Course) -> int | None:
+        """Of all that were accepted in one of the lives, in milliseconds; None where they are few."""
+        return self._median(course, course.opened)
 
     def groups(self, by: By) -> list[Group]:
         """The referrals by what they have in common. Small groups are told as one, or not at all; where what is left untold would be
@@ -112,11 +137,11 @@ class Comparison:
         large = sorted(members, key=lambda value: (-len(members[value]), value))
         small: set[str] = set()
         rest: set[str] = set()
-        while large and (len(members[large[-1]]) < FEW or 0 < len(rest) < FEW):
+        while large and (self._persons(members[large[-1]]) < FEW or 0 < self._persons(rest) < FEW):
             small.add(large.pop())
             rest = {name for value in small for name in members[value]}
         shown = [self._group(value, members[value], {value}, by) for value in sorted(large)]
-        if len(rest) >= FEW:
+        if self._persons(rest) >= FEW:
             shown.append(self._group(TOGETHER, rest, small, by))
         return shown
 
@@ -128,11 +153,16 @@ class Comparison:
 
     def _group(self, called: str, names: set[str], values: set[str], by: By) -> Group:
         was, would = (
-            course.waits(name for name in names if self._value(course, name, by) in values)
+            [name for name in names if name in course.accepted and self._value(course, name, by) in values]
             for course in (self.was, self.would)
         )
-        return Group(called, len(names), len(was), len(would), _median(was), _median(would))
+        waits = self._median(self.was, was), self._median(self.would, would)
+        return Group(called, len(names), len(was), len(would), *waits)
 
+    def _median(self, course: Course, names: Iterable[str]) -> int | None:
+        accepted = [name for name in names if name in course.accepted]
+        return int(median(course.waits(accepted))) if self._persons(accepted) >= FEW else None
 
-def _median(waits: Sequence[int]) -> int | None:
-    return int(median(waits)) if len(waits) >= FEW else None
+    def _persons(self, names: Iterable[str]) -> int:
+        """How many people they are of."""
+        return len({self.people[name].subject for name in names})

@@ -35,9 +35,10 @@ def comparison_as_json(compared: Comparison) -> dict[str, object]:
     return {
         "referrals": len(was.opened),
         "erased": compared.erased,
+        "split_once": compared.split_once,
         "answers_assumed": compared.assumed,
         "accepted": {"was": len(was.accepted), "would": len(would.accepted)},
-        "median_wait_ms": {"was": was.median_wait(), "would": would.median_wait()},
+        "median_wait_ms": {"was": compared.median_wait(was), "would": compared.median_wait(would)},
         "only_was": len(was.accepted.keys() - would.accepted.keys()),
         "only_would": len(would.accepted.keys() - was.accepted.keys()),
         "elsewhere": compared.elsewhere,
@@ -48,16 +49,17 @@ def comparison_as_json(compared: Comparison) -> dict[str, object]:
 def comparison_lines(region: str, compared: Comparison) -> list[str]:
     """The comparison in sentences."""
     was, would = compared.was, compared.would
-    erased = (
-        [f"  left out: {compared.erased} whose facts can't be opened any more"] if compared.erased else []
+    left_out = (
+        (compared.erased, "whose facts can't be opened any more"),
+        (compared.split_once, "that were split in one of the lives alone"),
     )
     return [
         f"Region {region}: {len(was.opened)} referrals. {compared.assumed} answers of services and regions are assumed.",
-        *erased,
+        *(f"  left out: {count} {why}" for count, why in left_out if count),
         f"  accepted: {len(was.accepted)} as it was, {len(would.accepted)} as it would have been"
         f" ({len(would.accepted.keys() - was.accepted.keys())} gained, {len(was.accepted.keys() - would.accepted.keys())} lost,"
         f" {compared.elsewhere} by another provider)",
-        f"  median wait: {_minutes(was.median_wait())} as it was, {_minutes(would.median_wait())} as it would have been",
+        f"  median wait: {_minutes(compared.median_wait(was))} as it was, {_minutes(compared.median_wait(would))} as it would have been",
         *(f"  {by} {_in_words(group)}" for by in BYS for group in compared.groups(by)),
     ]
 

@@ -40,6 +40,7 @@ from referral_bus.contracts.ledger import (
     OfferMade,
     Received,
     ReferralOpened,
+    ReferralSplit,
     ServiceProposed,
 )
 from referral_bus.contracts.reference import Policy
@@ -125,15 +126,22 @@ class Stretch:
                     await self._say(group.received)
         if self._groups:
             await self._until(max(entry.meta.now for group in self._groups for entry in group.entries))
+        self.comparison.leave_out_split_once()
         return self.comparison
 
     async def _meet(self) -> None:
         """Whose referrals were opened. Who was forgotten since can't be matched again."""
+        split = {
+            entry.event.referral
+            for group in self._groups
+            for entry in group.entries
+            if isinstance(entry.event, ReferralSplit)
+        }
         opened = {
             entry.event.referral: entry.event
             for group in self._groups
             for entry in group.entries
-            if isinstance(entry.event, ReferralOpened) and entry.event.part_of is None
+            if isinstance(entry.event, ReferralOpened)
         }
         facts = await self._opened(
             [WantedFacts(name, event.subject, event.sealed_facts) for name, event in opened.items()]
@@ -142,8 +150,8 @@ class Stretch:
             known = facts.get(name)
             if isinstance(known, Facts):
                 language, area = (known.languages.values or [NOT_SAID])[0], known.area.value or NOT_SAID
-                self.comparison.people[name] = Person(event.urgency, language, area)
-            else:
+                self.comparison.people[name] = Person(event.subject, event.urgency, language, area)
+            elif name not in split:
                 self.comparison.erased += 1
 
     def _says_the_same(self, received: Received) -> bool:

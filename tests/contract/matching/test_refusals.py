@@ -171,6 +171,12 @@ def follow_up(referral: str) -> ReportFollowUp:
     return ReportFollowUp(referral=referral, days=30, result="need_met")
 
 
+def _outcome_of_who_was_given_back(world: World) -> list[Event]:
+    referral = accepted(world)
+    world.send(give_back(referral), "shelter")
+    return world.send(outcome(referral), "shelter")
+
+
 def _missed_twice(world: World) -> list[Event]:
     body = missed(accepted(world), world.now)
     world.send(body, "shelter")
@@ -836,6 +842,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ),
     ("date_not_wanted", "declined for good until a date", _declined_until),
     ("no_handoff", "not in the protocol", lambda w: w.send(handoff(accepted(w), w.now), "police")),
+    ("ended_without_outcome", "given back", _outcome_of_who_was_given_back),
     ("already_reported", "a no-show missed twice", _missed_twice),
     ("already_reported", "a contact tried twice", _tried_twice),
     ("too_many_reports", "contacts of one service", lambda w: _reported_too_often(w, tried)),

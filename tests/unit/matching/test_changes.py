@@ -39,6 +39,7 @@ from tests.support.deciding import (
     offers,
     offers_in,
     outcome,
+    picture,
     propose,
     refused,
     service_of,
@@ -151,18 +152,33 @@ def test_a_transferred_referral_is_followed_by_the_other_agency_and_keeps_its_of
     assert kinds(world.send(withdraw(referral), "hospital")) == ["ReferralWithdrawn", "ReferralClosed"]
 
 
-def test_a_split_referral_is_transferred_with_its_open_parts(world: World) -> None:
+def test_a_split_referral_is_transferred_with_its_parts_the_closed_ones_too(world: World) -> None:
     whole = split(world)
     served(world, FIRST, "need_met")
     assert world.send(transfer(whole), "police") == [
-        ReferralTransferred(referral=one, former="police", agency="hospital") for one in (whole, SECOND)
+        ReferralTransferred(referral=one, former="police", agency="hospital")
+        for one in (whole, *sorted([FIRST, SECOND]))
     ]
     assert kinds(world.send(withdraw(SECOND), "hospital"))[0] == "ReferralWithdrawn"
+    for body in (world.reopening(FIRST), withdraw(FIRST, "entered_in_error")):
+        assert refused(world.send(body, "police")) == "not_your_referral"
+    assert kinds(world.send(world.reopening(FIRST), "hospital"))[0] == "ReferralReopened"
+    assert picture(world.state) == picture(world.folded().state)
 
 
-def test_a_part_that_another_agency_follows_stays_with_it(world: World) -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_part_that_another_agency_follows_stays_with_it(world: World, closed: bool) -> None:
     whole = split(world)
     world.send(transfer(FIRST), "police")
+    if closed:
+        served(world, FIRST, "need_met")
+    events = world.send(transfer(whole), "police")
+    assert [one.referral for one in events if isinstance(one, ReferralTransferred)] == [whole, SECOND]
+
+
+def test_a_part_that_was_entered_in_error_is_nobodys_to_take_over(world: World) -> None:
+    whole = split(world)
+    world.send(withdraw(FIRST, "entered_in_error"), "police")
     events = world.send(transfer(whole), "police")
     assert [one.referral for one in events if isinstance(one, ReferralTransferred)] == [whole, SECOND]
 

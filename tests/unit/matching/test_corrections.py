@@ -20,7 +20,9 @@ from tests.support.deciding import (
     World,
     accept,
     contact,
+    decline,
     follow_up,
+    give_back,
     go_on,
     handoff,
     hold,
@@ -28,10 +30,13 @@ from tests.support.deciding import (
     no_show,
     offers,
     outcome,
+    picture,
+    propose,
     refused,
     retract,
     start,
     transfer,
+    withdraw,
 )
 
 HOURLY = {"crisis": HOUR, "urgent": HOUR, "routine": HOUR}
@@ -254,3 +259,107 @@ def test_what_was_reported_before_a_referral_was_reopened_is_taken_back_until_it
     world.send(accept(referral, 2), "shelter")
     assert world.state.referrals[referral].reports == ()
     assert refused(world.send(retract(referral, wrong), "shelter")) == "no_such_report"
+
+
+# Of a service that is over without an outcome
+
+
+def handed_on(world: World) -> str:
+    """The shelter began, and the clinic has taken the person over."""
+    world.follow(steps=[{"step": "handoff", "limits": HOURLY}], escalate_to="hospital")
+    world.publish_in_order("shelter:beds", "clinic:rooms")
+    referral = world.accepted()
+    world.send(start(referral, world.now), "shelter")
+    world.send(contact(referral, world.now), "shelter")
+    world.send(propose(referral, "rooms"), "shelter")
+    world.send(accept(referral, 2), "clinic")
+    return referral
+
+
+def late_reports(world: World, referral: str) -> list[Any]:
+    """What the shelter says of what it did, each of its first attempt."""
+    at = world.now - HOUR
+    said = [contact(referral, at), start(referral, at), no_show(referral, at), handoff(referral, at)]
+    events = [event for body in said for event in world.send(body, "shelter")]
+    events += world.send(retract(referral, world.state.sequence - 1), "shelter")
+    assert kinds(events) == [
+        "ContactReported",
+        "ServiceStarted",
+        "NoShowReported",
+        "HandoffConfirmed",
+        "ReportRetracted",
+    ]
+    return events
+
+
+def test_who_handed_the_person_over_reports_late_and_whoever_has_them_now_keeps_them(world: World) -> None:
+    referral = handed_on(world)
+    known = world.state.referrals[referral]
+    before = known.tasks, known.acceptance, known.start, known.reports, known.confirmed
+    events = late_reports(world, referral)
+    assert all(event.late and event.task == task_id(referral, 1) for event in events)
+    assert events[1].corrects is not None, "it began before the person was handed over"
+    known = world.state.referrals[referral]
+    assert (known.tasks, known.acceptance, known.start, known.reports, known.confirmed) == before
+    [begun] = world.send(start(referral, world.now), "clinic")
+    assert isinstance(begun, ServiceStarted)
+    assert (begun.task, begun.late, begun.corrects) == (task_id(referral, 2), False, None)
+    assert picture(world.state) == picture(world.folded().state)
+
+
+def test_who_handed_the_person_over_reports_also_once_the_referral_is_closed_and_reopened(
+    world: World,
+) -> None:
+    referral = handed_on(world)
+    world.send(outcome(referral), "clinic")
+    late_reports(world, referral)
+    world.send(world.reopening(referral), "police")
+    world.now += HOUR
+    world.send(decline(referral, 3), world.task(referral, 3).provider)
+    world.now += 2 * HOUR
+    late = [world.send(contact(referral, world.now), provider)[0] for provider in ("shelter", "clinic")]
+    assert [(event.late, event.task) for event in late] == [
+        (True, task_id(referral, 1)),
+        (True, task_id(referral, 2)),
+    ]
+
+
+def test_what_comes_of_who_was_handed_over_or_given_back_is_not_the_former_providers_to_say(
+    world: World,
+) -> None:
+    referral = handed_on(world)
+    assert refused(world.send(outcome(referral), "shelter")) == "ended_without_outcome"
+    world.send(outcome(referral), "clinic")
+    assert refused(world.send(outcome(referral), "shelter")) == "ended_without_outcome"
+    assert kinds(world.send(outcome(referral, "partly_met"), "clinic")) == ["OutcomeReported"]
+
+
+def test_who_gave_the_person_back_reports_late(world: World) -> None:
+    world.publish_in_order("shelter:beds", "clinic:rooms")
+    referral = world.accepted()
+    world.send(give_back(referral, 1, "could_not_reach"), "shelter")
+    offered = world.state.referrals[referral].tasks
+    for body in (no_show(referral, world.now), contact(referral, world.now), start(referral, world.now)):
+        [event] = world.send(body, "shelter")
+        assert event.late and event.task == task_id(referral, 1)
+    assert world.state.referrals[referral].tasks == offered
+    assert refused(world.send(contact(referral, world.now), "pantry")) == "not_accepted"
+
+
+def test_what_a_provider_that_has_the_person_on_offer_again_reports_waits_for_its_acceptance(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(give_back(referral), "shelter")
+    world.send(world.reopening(referral), "police")
+    assert kinds(world.send(start(referral, world.now), "shelter")) == ["SubmissionParked"]
+    [*_, begun] = world.send(accept(referral, 2), "shelter")
+    assert isinstance(begun, ServiceStarted)
+    assert (begun.task, begun.late) == (task_id(referral, 2), False)
+
+
+def test_of_what_was_entered_in_error_the_former_provider_reports_no_more(world: World) -> None:
+    referral = handed_on(world)
+    world.send(withdraw(referral, "entered_in_error"), "police")
+    assert refused(world.send(contact(referral, world.now), "shelter")) == "entered_in_error"

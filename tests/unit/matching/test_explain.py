@@ -16,7 +16,15 @@ from referral_bus.contracts.vocabulary import CancelReason, CloseReason
 from referral_bus.wire.codec import Codec
 from referral_bus.wording.certificates import _why_not, match_in_words
 from referral_bus.wording.steps import OUTCOMES, step
-from services.matching.explain import History, NotThere, region_in, sentences, table_lines
+from services.matching.explain import (
+    History,
+    NotThere,
+    full_table,
+    own_matches,
+    region_in,
+    sentences,
+    table_lines,
+)
 from tests.support.deciding import (
     HOUR,
     HOUSING,
@@ -36,10 +44,13 @@ from tests.support.deciding import (
     service_of,
     start,
     stated_age,
+    subject_of,
     transfer,
     withdraw,
 )
 from tests.support.lives import Lives
+from tests.support.regions import Between, lent_out
+from tests.unit.matching.test_recompute import made_again
 
 OF_A_REFERRAL = {
     event for event in ledger.EVENTS if "referral" in event.model_fields and event is not MatchDecided
@@ -194,31 +205,82 @@ def test_what_a_window_left_is_told_apart_from_the_best(world: World) -> None:
 def test_a_provider_reads_how_its_own_services_were_judged_and_no_others(world: World) -> None:
     world.publish(
         offers("beds"),
-        offers("rooms", "clinic", ages={"minimum": 60}),
-        offers("cots", "pantry", total=3, available=1),
+        offers("rooms", ages={"minimum": 60}),
+        offers("cots", "pantry", ages={"minimum": 60}),
     )
     referral = world.refer()
-    whole, own = told(world, referral, reader="police"), told(world, referral, reader="clinic")
+    whole, own = told(world, referral, reader="police"), told(world, referral, reader="shelter")
     assert all(f"Service {local}" in whole for local in ("beds", "rooms", "cots"))
-    assert "Near miss: Service rooms" in own
-    assert "1. Service" not in own and "67 %" not in own
+    assert "Match: Service beds: nothing is unknown" in own and "Near miss: Service rooms" in own
+    assert "1. Service" not in own and "cots" not in own
     history = history_of(world, referral)
     rows = [
         Judged(service=service_of(one), verdicts=["yes"] * 8, score=[]) for one in ("beds", "rooms", "cots")
     ]
-    assert [line[:13] for line in table_lines(history, rows, "clinic")[1:]] == ["Service rooms"]
+    assert [line[:12] for line in table_lines(history, rows, "shelter")[1:]] == [
+        "Service beds",
+        "Service room",
+    ]
     assert len(table_lines(history, rows)) == 4
 
 
 def test_a_provider_reads_nothing_of_who_else_was_asked(world: World) -> None:
-    world.publish_in_order("shelter:beds", "clinic:rooms")
+    world.publish_in_order("shelter:beds", "clinic:rooms", "pantry:cots")
     referral = world.refer()
     world.send(decline(referral), "shelter")
     own = told(world, referral, reader="clinic")
     assert "Offered to Service rooms (clinic)" in own and "Match: Service rooms: nothing is unknown" in own
     for others in ("shelter", "beds", "Declined", "Match 2", "services", "asked before"):
         assert others not in own
+    assert own.count("Match") == 1, "those that asked others before it are not its own"
+    world.send(decline(referral, 2), "clinic")
+    assert told(world, referral, reader="clinic").count("Match") == 1, "nor are those after it"
+    assert told(world, referral, reader="pantry").count("Match") == 1
     assert "Declined by shelter" in told(world, referral, reader="police")
+
+
+def test_each_provider_of_a_broadcast_reads_the_one_match_that_asked_it(world: World) -> None:
+    world.follow(broadcast_width=3)
+    world.publish_in_order("shelter:beds", "clinic:rooms", "pantry:cots")
+    referral = world.refer(mode="broadcast")
+    for provider in ("shelter", "clinic", "pantry"):
+        assert told(world, referral, reader=provider).count("Match") == 1
+    assert not own_matches(history_of(world, referral), "hospital")
+
+
+def test_a_provider_that_another_region_had_to_hold_a_place_for_reads_its_match_once_it_is_asked(
+    codec: Codec,
+) -> None:
+    regions = Between(codec)
+    regions.publish(lent_out("rooms", "south"))
+    referral = regions.refer("north")
+    world = regions["north"]
+    provider = world.task(referral).provider
+    assert not own_matches(history_of(world, referral), provider)
+    regions.flow()
+    assert told(world, referral, reader=provider).count("Match: ") == 1
+
+
+async def test_the_whole_table_tells_a_provider_nothing_of_others(world: World) -> None:
+    world.publish_in_order("shelter:beds", "clinic:rooms", "pantry:cots")
+    referral = world.refer()
+    world.send(decline(referral), "shelter")
+    history, again = history_of(world, referral), await made_again(world, referral)
+    agency, clinic = (
+        [line for made in again for line in full_table(history, made, reader)]
+        for reader in ("police", "clinic")
+    )
+    assert [line for line in agency if "the table" in line] == [
+        "Match 1: the table of 3 services is the one that was decided by:",
+        "Match 2: the table of 2 services is the one that was decided by:",
+    ]
+    assert clinic[0] == "Match: the table is the one that was decided by:"
+    assert len(clinic) == 3 and clinic[2].startswith("Service rooms")
+    world.destroyed[subject_of(1)] = 0
+    gone = [
+        line for made in await made_again(world, referral) for line in full_table(history, made, "clinic")
+    ]
+    assert gone == ["Match: the table can't be made anew, since the facts can't be opened (erased)."]
 
 
 def test_of_a_referral_that_is_a_part_only_its_agency_reads_so(world: World) -> None:

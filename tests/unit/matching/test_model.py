@@ -271,8 +271,8 @@ class Anybody(RuleBasedStateMachine):
     @rule(chosen=st.integers(0, 99), saying=st.sampled_from(list(OF_SERVICE.values())))
     def a_provider_says_something_of_what_is_over(self, chosen: int, saying: Saying) -> None:
         state = self.world.state
-        over = [(name, one.served) for known in (state.referrals, state.closed) for name, one in known.items()
-                if one.served is not None]  # fmt: skip
+        over = [(name, served) for known in (state.referrals, state.closed) for name, one in known.items()
+                for served in (one.served, *one.former) if served is not None]  # fmt: skip
         if over:
             name, served = over[chosen % len(over)]
             self.send(saying(self.world, name, 1), served.provider)

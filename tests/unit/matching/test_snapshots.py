@@ -34,7 +34,9 @@ from tests.support.deciding import (
     REGION,
     Site,
     accept,
+    contact,
     forget,
+    give_back,
     of,
     offers,
     organisation,
@@ -81,6 +83,12 @@ async def lively(site: Site) -> None:
     await site.put(accept(of(number=2)), "shelter")
     await site.put(outcome(of(number=2)), "shelter")
     await site.put(withdraw(of(number=3)), "police")
+    for number, reason in ((5, "person_not_ready"), (6, "other")):
+        await site.put(await site.submission(facts, number=number), "police")
+        await site.put(accept(of(number=number)), "shelter")
+        await site.put(contact(of(number=number), site.clock.now()), "shelter")
+        until = site.clock.now() + DAY if number == 5 else None
+        await site.put(give_back(of(number=number), 1, reason, until), "shelter")
     await site.put(withdraw(of(number=88)), "police")
     await site.put(accept(of(number=88)), "clinic")
     await site.put(report("cots", 1, 1, site.clock.now()), "shelter")
@@ -117,6 +125,7 @@ async def reloaded(site: Site) -> int:
 async def test_a_state_that_was_kept_and_read_is_the_state(site: Site) -> None:
     await lively(site)
     lived, last = picture(site.chain.state), site.chain.prev_hash
+    assert site.chain.state.referrals[of(number=5)].former and site.chain.state.closed[of(number=6)].former
     await kept(site)
     assert await reloaded(site) == 0
     assert picture(site.chain.state) == lived

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
+from referral_bus.contracts.inbox import SubmitReferral, Tick
 from referral_bus.contracts.ledger import (
+    Admitted,
     Entry,
     Event,
     MatchDecided,
     OfferMade,
+    Received,
     ReferralOpened,
     ReferralWaitlisted,
     ServicePublished,
@@ -23,8 +27,18 @@ from referral_bus.log.port import Record
 from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
 from referral_bus.sealing.sections import Sealer
 from referral_bus.wire.codec import Codec
+from services.matching.commands import _as_json, _tell
 from services.matching.core.assignment import Assignment
-from services.matching.core.decide import AllOpened, WantedFacts, call, gathering, wanted_for
+from services.matching.core.decide import (
+    AllOpened,
+    WantedFacts,
+    call,
+    decide,
+    gathering,
+    gave_up_calling,
+    gave_up_deciding,
+    wanted_for,
+)
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.verify import Report, Verifier
@@ -399,3 +413,60 @@ async def test_a_ledger_of_which_no_match_can_be_decided_again_for_want_of_keys_
     world.destroyed[opened.subject] = 0
     checked = await verified(world)
     assert checked.no_match_checked and checked.good, "nobody can have those keys any more"
+
+
+async def test_what_matching_failed_on_is_not_called_the_same_and_is_decided_again(world: World) -> None:
+    """Each could have been decided: who was sent away or passed over because of a fault is to be known, whoever made it."""
+    served, waiting = waiting_for_beds(world)
+    said = world.received(outcome(served), "shelter")
+    write(world, decide(world.state, said, world.now, {}), said.admitted)
+    called = world.state.next_call()
+    assert called is not None and called.referral == waiting
+    write(world, gave_up_calling(called, world.now))
+    declined = world.received(withdraw(waiting), "police")
+    write(world, gave_up_deciding(), declined.admitted)
+    world.send(report("annex", 2, 1, world.now), "shelter")
+    write(world, gave_up_deciding(), world.received(Tick(region="north", due=1), "matching").admitted)
+    checked = await verified(world)
+    assert checked.outcomes["gave_up"] == 2 and not checked.broken
+    assert [line.split(": ", 2)[2] for line in checked.gave_up] == [
+        "it comes to ReferralCalled, MatchDecided, OfferMade now",
+        "it comes to ReferralWithdrawn, ReferralClosed now",
+    ]
+    assert all(line.startswith("ledger/0/") and "sequence" in line for line in checked.gave_up)
+    assert checked.outcomes["different"] == 1, "a tick is answered by nothing where matching fails on it"
+    shown = _as_json(checked)
+    assert (shown["gave_up"], shown["gave_up_at"]) == (2, checked.gave_up)
+
+
+async def test_a_mended_fault_does_not_fail_the_check_and_one_that_is_not_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.publish(offers("beds"))
+    said = world.received(world.submission(), "police")
+    write(world, gave_up_deciding(), said.admitted)
+    checked = await verified(world)
+    assert checked.good and checked.gave_up[0].endswith(
+        "it comes to ReferralOpened, MatchDecided, OfferMade now"
+    )
+    _tell(checked)
+    assert "1 came to nothing then" in (told := capsys.readouterr().out) and checked.gave_up[0] in told
+
+    def fails(state: Region, received: Received, *rest: Any) -> list[Event]:
+        if isinstance(received.body, SubmitReferral):
+            raise ZeroDivisionError
+        return decide(state, received, *rest)
+
+    with monkeypatch.context() as still:
+        still.setattr("services.matching.verify.decide", fails)
+        [line] = (await verified(world)).gave_up
+    assert line.endswith("it fails now too (ZeroDivisionError)")
+    world.destroyed[subject_of(1)] = 0
+    [line] = (await verified(world)).gave_up
+    assert line.endswith("its facts can't be opened now")
+
+
+def write(world: World, events: list[Event], admitted: Admitted | None = None) -> None:
+    """What a matching with a fault, or somebody else, would have written."""
+    at = world.state.decided_through if admitted is None else admitted.offset
+    world.entries += world.chain.append(world.codec, events, admitted, at, world.now)

@@ -246,7 +246,7 @@ async def test_a_service_that_was_full_until_a_day_is_so_in_the_other_life_and_a
     compared = await again(world, since, BY_LOAD)
     assert compared.would.offers == compared.was.offers
     assert compared.would.accepted == compared.was.accepted
-    assert compared.would.median_wait() == compared.was.median_wait()
+    assert compared.median_wait(compared.would) == compared.median_wait(compared.was)
     assert compared.assumed == 0
 
 
@@ -626,3 +626,64 @@ async def test_a_person_who_was_forgotten_since_is_left_out_of_both_lives_and_co
     assert len(compared.was.opened) == len(compared.would.opened) == 7
     assert compared.was.accepted.keys() == compared.would.accepted.keys()
     assert "  left out: 1 whose facts can't be opened any more" in comparison_lines(REGION, compared)
+
+
+# Who was split
+
+
+def split_in_two(world: World, number: int) -> list[str]:
+    """A referral is opened and split, and each of its parts accepted and over."""
+    whole = world.refer(number=number)
+    world.now += MINUTE
+    parts = [(10 * number + 1, HOUSING), (10 * number + 2, HOUSING)]
+    world.send(world.parts_of(whole, parts), "police")
+    for one, _ in parts:
+        task = world.task(of(number=one))
+        world.now += MINUTE
+        world.send(accept(of(number=one)), task.provider)
+        world.send(outcome(of(number=one)), task.provider)
+    return [of(number=one) for one, _ in parts]
+
+
+async def test_the_parts_of_who_was_split_are_the_referrals_they_are_in_both_lives(world: World) -> None:
+    since = lived(world).state.sequence
+    parts = split_in_two(world, 1)
+    for policy_, provider in ((BY_LOAD, "shelter"), (BY_FRESHNESS, "clinic")):
+        compared = await again(world, since, policy_)
+        assert set(compared.was.opened) == set(compared.would.opened) == set(parts)
+        assert set(compared.was.accepted) == set(compared.would.accepted) == set(parts)
+        assert {one.provider for one in compared.would.accepted.values()} == {provider}
+        assert compared.split_once == 0
+
+
+async def test_who_was_served_before_being_split_in_one_life_alone_is_left_out_of_both(world: World) -> None:
+    """In the other life it is offered to a service that accepts at once, so that there is nothing to split."""
+    since = lived(world).state.sequence
+    told(world, 2)
+    world.now += HOUR
+    world.publish(offers("fresh", "clinic", total=20, available=10))
+    whole = world.refer(number=3)
+    world.now += HOUR
+    world.send(world.parts_of(whole, [(31, HOUSING), (32, HOUSING)]), "police")
+    compared = await again(world, since, BY_FRESHNESS)
+    assert set(compared.was.opened) == set(compared.would.opened) == {of(number=1), of(number=2)}
+    assert compared.split_once == 1
+    assert "  left out: 1 that were split in one of the lives alone" in comparison_lines(REGION, compared)
+    assert comparison_as_json(compared)["split_once"] == 1
+
+
+async def test_the_parts_of_few_people_are_not_a_group(world: World) -> None:
+    since = lived(world).state.sequence
+    for number in range(1, FEW):
+        split_in_two(world, number)
+    compared = await again(world, since, BY_LOAD)
+    assert len(compared.was.accepted) == 2 * (FEW - 1)
+    assert compared.groups("urgency") == [] and compared.median_wait(compared.was) is None
+
+
+async def test_of_who_was_split_and_forgotten_the_parts_are_what_is_left_out(world: World) -> None:
+    since = lived(world).state.sequence
+    split_in_two(world, 1)
+    world.destroyed[subject_of(1)] = 0
+    compared = await again(world, since, BY_LOAD)
+    assert (compared.was.opened, compared.would.opened, compared.erased) == ({}, {}, 2)

@@ -325,6 +325,20 @@ async def test_a_transferred_referral_is_the_other_agencys(world: World) -> None
     assert world.referral(opened.referral)["agency"] == "police"
 
 
+async def test_a_closed_part_that_is_transferred_with_its_whole_is_the_other_agencys_and_stays_closed(
+    world: World,
+) -> None:
+    opened, offer = await world.offered()
+    reported = OutcomeReported(referral=opened.referral, task=offer.task, result="need_met", sealed_note=None)
+    closed = ReferralClosed(referral=opened.referral, status="completed", reason="outcome_reported")
+    await world.see(accepted(offer), reported, closed)
+    before = world.referral(opened.referral)
+    await world.see(ReferralTransferred(referral=opened.referral, former="hospital", agency="police"))
+    after = world.referral(opened.referral)
+    assert {name for name in after if after[name] != before[name]} <= {"agency", "changed_at", "sequence"}
+    assert after["agency"] == "police" and after["standing"] == "closed"
+
+
 @pytest.mark.parametrize("ended", ["started", "reached", "taken back", "held", "given back"])
 async def test_after_a_no_show_its_agency_is_to_find_out_until_the_service_goes_on_or_the_person_was_reached(
     world: World, ended: str

@@ -1,8 +1,8 @@
 """What is reported of the service a person was accepted for: handoff, contacts, start, outcome, and how it is afterwards.
 
-Reports come late and out of order. One that comes after the outcome changes only the record, and says that it does; also where the referral
-was reopened since. What can only be once (a start, an outcome, how it is after so many days) is corrected by saying it again; what may be
-several times (a no-show, a contact), and a confirmed handoff, is taken back.
+Reports come late and out of order. One that comes after the service was over, by its outcome or without one, changes only the record, and
+says that it does; also where the referral was reopened since. What can only be once (a start, an outcome, how it is after so many days) is
+corrected by saying it again; what may be several times (a no-show, a contact), and a confirmed handoff, is taken back.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def outcome(asked: Asked, body: ReportOutcome) -> list[Event]:
     found = own_service(asked, body.referral)
     if isinstance(found, list):
         return found
+    if found.over is not None and found.over.outcome_at is None:
+        return refused("ended_without_outcome", body.referral)
     wrong = None if body.ended_at is None else _wrong_time(asked, body.ended_at, found.opened_at)
     if wrong is not None:
         return refused(wrong, body.referral)

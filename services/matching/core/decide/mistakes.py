@@ -45,15 +45,18 @@ def part_withdrawn(name: str, known: Referral, status: ReferralStatus) -> list[E
 
 def parts_in_error(asked: Asked, name: str, agency: str) -> list[Event]:
     """The parts that are closed should never have been, but for those that another agency followed since a transfer."""
+    closed = asked.state.closed
+    parts = closed_parts(asked, name, agency)
+    return [event for part in parts for event in _in_error(part, closed[part].asked)]
+
+
+def closed_parts(asked: Asked, name: str, agency: str) -> list[str]:
+    """The parts that are closed and that the agency follows, but for those that were entered in error."""
     state = asked.state
     # Looked for among all that is remembered: this is asked for seldom, and what is closed is remembered for a while only.
     parts = sorted(part for part, one in state.closed.items() if one.part_of == name and one.agency == agency)
-    events: list[Event] = []
-    for part in parts:
-        closed = state.was_closed(part, asked.now)
-        if closed is not None and not closed.in_error:
-            events += _in_error(part, closed.asked)
-    return events
+    found = [(part, state.was_closed(part, asked.now)) for part in parts]
+    return [part for part, closed in found if closed is not None and not closed.in_error]
 
 
 def never_were(name: str, providers: Sequence[str], but: int | None = None) -> list[Event]:

@@ -33,7 +33,13 @@ from referral_bus.contracts.vocabulary import ReferralStatus
 from services.matching.core.closing import closing
 from services.matching.core.decide.answers import Asked, Opened, refused
 from services.matching.core.decide.gathering import window_for
-from services.matching.core.decide.mistakes import closed_in_error, never_were, part_withdrawn, parts_in_error
+from services.matching.core.decide.mistakes import (
+    closed_in_error,
+    closed_parts,
+    never_were,
+    part_withdrawn,
+    parts_in_error,
+)
 from services.matching.core.decide.offering import cancelled, new_round, next_offers
 from services.matching.core.referral import Referral
 from services.matching.core.state import GATHERED
@@ -152,7 +158,8 @@ def resume_referral(asked: Asked, body: ResumeReferral) -> list[Event]:
 
 
 def transfer(asked: Asked, body: TransferReferral) -> list[Event]:
-    """Another agency follows the referral from now on, and the parts of it that the former agency follows."""
+    """Another agency follows the referral from now on, and the parts of it that the former agency follows. Those that are closed go with
+    it: who follows the whole is to correct and reopen them, and nobody else."""
     known = _own(asked, body.referral)
     if isinstance(known, list):
         return known
@@ -160,10 +167,12 @@ def transfer(asked: Asked, body: TransferReferral) -> list[Event]:
     if organisation is None or "agency" not in organisation.roles or body.agency == known.agency:
         return refused("not_an_agency", body.agency)
     referrals = asked.state.referrals
-    parts = [part for part in sorted(known.parts or ()) if referrals[part].agency == known.agency]
+    parts = [part for part in known.parts or () if referrals[part].agency == known.agency]
+    if known.parts is not None:
+        parts += closed_parts(asked, body.referral, known.agency)
     return [
         ReferralTransferred(referral=name, former=known.agency, agency=body.agency)
-        for name in (body.referral, *parts)
+        for name in (body.referral, *sorted(parts))
     ]
 
 

@@ -1,4 +1,5 @@
-"""Which service a report is about: the one that has accepted the referral, or one that had and is over."""
+"""Which service a report is about: the one that has accepted the referral, or one that had and is over. Who served speaks of that until it
+has accepted anew, whoever has the referral now."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from services.matching.core.referral import Closed, Referral, Report, Served, St
 
 
 class Service(NamedTuple):
-    """The service that has accepted a referral; or that had, and is ``over`` with an outcome."""
+    """The service that has accepted a referral; or that had, and is ``over``, with an outcome or without."""
 
     task: str
     agency: str
@@ -37,13 +38,15 @@ def service_of(asked: Asked, name: str) -> Service | list[Event]:
         closed = state.was_closed(name, asked.now)
         if closed is not None and closed.in_error:
             return refused("entered_in_error", name)
-        if closed is None or closed.served is None:
+        over = None if closed is None else _own_of(closed, source) or closed.served
+        if closed is None or over is None:
             return refused("referral_closed", name)
-        return _over(name, closed, closed.served)
+        return _over(name, closed, over)
     number = known.acceptance
     serves = number is not None and known.attempt(number).provider == source
-    if known.served is not None and known.served.provider == source and not serves:
-        return _over(name, known, known.served)
+    over = _own_of(known, source)
+    if over is not None and not serves:
+        return _over(name, known, over)
     if number is None:
         return refused("not_accepted", name)
     return Service(
@@ -56,6 +59,12 @@ def service_of(asked: Asked, name: str) -> Service | list[Event]:
         confirmed=known.confirmed,
         reports=known.reports,
     )
+
+
+def _own_of(known: Referral | Closed, source: str) -> Served | None:
+    """The last attempt that is over and was the sender's."""
+    own = [one for one in (known.served, *known.former) if one is not None and one.provider == source]
+    return max(own, key=lambda one: one.attempt, default=None)
 
 
 def _over(name: str, known: Referral | Closed, served: Served) -> Service:

@@ -161,6 +161,10 @@ def called(state: Region, _: Meta, event: ReferralCalled) -> None:
 
 
 def transferred(state: Region, _: Meta, event: ReferralTransferred) -> None:
+    if event.referral in state.closed:
+        # A part that is closed, of a whole that is not.
+        state.closed[event.referral] = state.closed[event.referral]._replace(agency=event.agency)
+        return
     known = state.referrals[event.referral]
     number = known.acceptance
     parties = {known.agency} if number is None else {known.agency, known.attempt(number).provider}
@@ -204,6 +208,7 @@ def closed(state: Region, meta: Meta, event: ReferralClosed) -> None:
         joined=known.results if event.reason == "parts_closed" else {},
         closed_by=meta.sequence,
         target=known.target,
+        former=known.former,
     )
     state.closed[event.referral] = record
     follow_ups(state, event.referral)
@@ -227,7 +232,9 @@ def follow_ups(state: Region, name: str) -> None:
 def entered_in_error(state: Region, event: ReferralWithdrawn) -> None:
     """A closed referral is as if it had never been: it is not followed up, and counts for nothing in the one it was a part of."""
     record = state.closed[event.referral]
-    state.closed[event.referral] = record._replace(in_error=True, completed=False, served=None, joined={})
+    state.closed[event.referral] = record._replace(
+        in_error=True, completed=False, served=None, joined={}, former=()
+    )
     whole, closed = state.referrals.get(record.part_of or ""), state.closed.get(record.part_of or "")
     if whole is not None:
         whole.results = {part: came for part, came in whole.results.items() if part != event.referral}

@@ -29,7 +29,7 @@ def contacted(state: Region, meta: Meta, event: ContactReported) -> None:
 def handed_over(state: Region, meta: Meta, event: HandoffConfirmed) -> None:
     _reported(state, meta, event, "handoff", event.confirmed_at, by=event.by)
     if event.late:
-        served = served_of(state, event.referral)
+        served = served_of(state, event.task)
         put_served(state, event.referral, served._replace(confirmed=served.confirmed | {event.by}))
         return
     known = located(state, event.task)[0]
@@ -48,7 +48,7 @@ def handoff_retracted(state: Region, meta: Meta, event: HandoffRetracted) -> Non
     """A handoff that was done is not, and its time begins anew."""
     _taken_back(state, event)
     if event.late:
-        served = served_of(state, event.referral)
+        served = served_of(state, event.task)
         put_served(state, event.referral, served._replace(confirmed=served.confirmed - {event.by}))
         return
     known, number = located(state, event.task)
@@ -70,7 +70,7 @@ def _reported(
 ) -> None:
     """From now on it can be taken back: ``by`` its provider, if nobody else said it."""
     if event.late:
-        served = served_of(state, event.referral)
+        served = served_of(state, event.task)
         said = Report(meta.sequence, what, by or served.provider, at, channel)
         put_served(state, event.referral, served._replace(reports=(*served.reports, said)))
         return
@@ -81,7 +81,7 @@ def _reported(
 
 def _taken_back(state: Region, event: ReportRetracted | HandoffRetracted) -> None:
     if event.late:
-        served = served_of(state, event.referral)
+        served = served_of(state, event.task)
         left = _without(served.reports, event.corrects)
         put_served(state, event.referral, served._replace(reports=left))
         return

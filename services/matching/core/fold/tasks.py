@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from referral_bus.contracts.ids import referral_of
+from referral_bus.contracts.ids import referral_of, task_id
 from referral_bus.contracts.ledger import (
     Escalated,
     InformationAsked,
@@ -95,6 +95,10 @@ def answered(state: Region, _: Meta, event: InformationGiven) -> None:
 
 def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
     business: BusinessStatus = "accepted" if event.starts_at is None else "scheduled"
+    known, _ = located(state, event.task)
+    if (serving := known.acceptance) is not None:
+        # The service that kept the person so far ends with this, and what was said of it is not said of the new one.
+        known.ends_without_outcome(serving, meta.now)
     known, number = _change(state, event.task, "accepted", business)
     task = known.attempt(number)
     unit = state.units[task.unit]
@@ -142,6 +146,9 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 
 
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
+    if event.reason == "given_back":
+        known, number = located(state, event.task)
+        known.ends_without_outcome(number, meta.now)
     _end(state, event.task, CANCELLED_AS[event.reason], meta.now, refused=event.because in UNKEPT)
     if event.because is not None:
         known, number = located(state, event.task)
@@ -173,7 +180,7 @@ def never_was(state: Region, _: Meta, event: TaskEnteredInError) -> None:
 def started(state: Region, meta: Meta, event: ServiceStarted) -> None:
     start = Started(meta.sequence, event.started_at)
     if event.late:
-        put_served(state, event.referral, served_of(state, event.referral)._replace(start=start))
+        put_served(state, event.referral, served_of(state, event.task)._replace(start=start))
         return
     known, number = located(state, event.task)
     known.start = start
@@ -212,7 +219,7 @@ def resumed(state: Region, meta: Meta, event: TaskResumed) -> None:
 
 def ended(state: Region, meta: Meta, event: OutcomeReported) -> None:
     if event.corrects is not None:
-        former = served_of(state, event.referral)
+        former = served_of(state, event.task)
         ended_at = former.ended_at if event.ended_at is None else event.ended_at
         corrected = former._replace(outcome_at=meta.sequence, result=event.result, ended_at=ended_at)
         put_served(state, event.referral, corrected)
@@ -329,21 +336,28 @@ def further(state: Region, id: str, business: BusinessStatus) -> None:
     known.tasks = known.tasks_with(number, task.further(business))
 
 
-def served_of(state: Region, name: str) -> Served:
-    """The attempt that is over with an outcome, of a referral that is closed or reopened."""
-    known = state.referrals.get(name)
-    served = state.closed[name].served if known is None else known.served
-    if served is None:
-        raise LookupError(f"{name} has no outcome")
-    return served
+def served_of(state: Region, task: str) -> Served:
+    """The attempt that is over, of a referral that is open or closed."""
+    name = referral_of(task)
+    known = state.referrals.get(name) or state.closed[name]
+    for one in (known.served, *known.former):
+        if one is not None and task_id(name, one.attempt) == task:
+            return one
+    raise LookupError(f"{task} was not accepted, or is not over")
 
 
 def put_served(state: Region, name: str, served: Served) -> None:
     known = state.referrals.get(name)
-    if known is None:
-        state.closed[name] = state.closed[name]._replace(served=served)
+    of = known or state.closed[name]
+    outcome, former = of.served, of.former
+    if outcome is not None and outcome.attempt == served.attempt:
+        outcome = served
     else:
-        known.served = served
+        former = tuple(served if one.attempt == served.attempt else one for one in former)
+    if known is None:
+        state.closed[name] = state.closed[name]._replace(served=outcome, former=former)
+    else:
+        known.served, known.former = outcome, former
 
 
 def _corrected_in_whole(state: Region, event: OutcomeReported, part: Closed) -> None:
