@@ -41,6 +41,7 @@ from referral_bus.contracts.ledger import (
     JoinedOutcomeCorrected,
     NoShowReported,
     OfferAccepted,
+    OfferAcknowledged,
     OfferDeclined,
     OfferExpired,
     OfferMade,
@@ -150,6 +151,9 @@ PROTOCOLS: list[dict[str, Any]] = [
     },
 ]
 """What a next version of the protocol may be."""
+SAID_OF_OFFERS = (
+    OfferAcknowledged | OfferAccepted | OfferDeclined | InformationAsked | InformationGiven | ServiceProposed
+)
 
 parties = st.sampled_from(PARTIES)
 numbers = st.integers(1, 5)
@@ -452,10 +456,17 @@ class Anybody(RuleBasedStateMachine):
             if carried is not None:
                 self.carried[carried.offset] += 1
                 assert carried.offset == tick or self.carried[carried.offset] == 1, "answered twice"
+                self.said_in_time(entry.event, carried.append_time)
             self.count(entry.event, entry.meta.sequence)
             self.time(entry.event, entry.meta.now)
             self.nothing_leads_back(entry.event)
         self.seen = len(self.world.entries)
+
+    def said_in_time(self, event: Event, said_at: int) -> None:
+        """Whatever is said of an offer whose silence declines is said before its limit."""
+        if isinstance(event, SAID_OF_OFFERS) and event.task in self.open:
+            protocol = self.reader.state.referrals[event.referral].protocol
+            assert protocol.silence == "escalates" or said_at < self.open[event.task].expires_at
 
     def time(self, event: Event, now: int) -> None:
         """How long a referral waited for somebody to accept it: not while it is accepted, split, or rests at its agency's wish."""
