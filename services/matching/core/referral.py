@@ -150,7 +150,8 @@ class Referral:
     in_line_since: int = 0
     """Since when it has its place in line: when it was opened or reopened, and for a part when the whole was."""
     unaccepted_since: int | None = None
-    """Since when it could have been accepted and was not; None while it is accepted, rests at its agency's wish or is split."""
+    """Since when it could have been accepted and was not; None while it is accepted, or is said to be in another region that did not answer
+    yet, rests at its agency's wish or is split."""
     unaccepted_for: int = 0
     """For how long before that it could have been accepted and was not; for a part also the whole, before it was split."""
     tasks: tuple[Task, ...] = ()
@@ -239,6 +240,11 @@ class Referral:
         return None
 
     @property
+    def is_claimed(self) -> bool:
+        """Whether a provider has accepted it whose place another region must let be taken first."""
+        return any(task.business == "accepting" for task in self.tasks)
+
+    @property
     def live(self) -> list[int]:
         """The attempts that hold or take a place."""
         accepted = self.acceptance
@@ -268,10 +274,17 @@ class Referral:
         return [*over[-1:], *(one for one in moments if one[0] > now)]
 
     def stands_still(self, now: int) -> None:
-        """It can't be accepted from now on, and what is left of its time stays."""
+        """It can't be accepted from now on, or somebody says that they do, and what is left of its time stays."""
         if self.unaccepted_since is not None:
             self.unaccepted_for += now - self.unaccepted_since
             self.unaccepted_since = None
+
+    def goes_unaccepted(self, now: int) -> bool:
+        """Let what is left of its time pass from now on, unless somebody has accepted it or is about to. Whether that is new."""
+        if self.unaccepted_since is not None or self.acceptance is not None or self.is_claimed:
+            return False
+        self.unaccepted_since = now
+        return True
 
     def unconfirmed(self, number: int) -> list[str]:
         """The parties of the attempt's handoff that did not confirm it, the agency first."""

@@ -59,7 +59,7 @@ def accept(asked: Asked, body: AcceptOffer) -> list[Event]:
     longest = known.protocol.longest_hold_ms
     if body.starts_at is not None and not asked.now - CLOCK_SKEW_MS <= body.starts_at <= asked.now + longest:
         return refused("time_out_of_range", body.task)
-    if any(known.attempt(other).business == "accepting" for other in known.offers):
+    if known.is_claimed:
         return refused("acceptance_pending", body.task)
     if region_of(task.unit) == asked.state.region:
         return won(name, known, number, body.starts_at)

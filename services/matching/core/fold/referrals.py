@@ -97,8 +97,7 @@ def held(state: Region, meta: Meta, event: ReferralHeld) -> None:
 def resumed(state: Region, meta: Meta, event: ReferralResumed) -> None:
     known = state.referrals[event.referral]
     known.on_hold, known.held_until, known.round_from = False, None, len(known.tasks)
-    if known.unaccepted_since is None:
-        known.unaccepted_since = meta.now
+    if known.goes_unaccepted(meta.now):
         limited(state, event.referral, known, meta.now)
 
 

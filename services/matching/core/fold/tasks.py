@@ -143,14 +143,14 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
     _end(state, event.task, CANCELLED_AS[event.reason], meta.now, refused=event.because in UNKEPT)
+    known, number = located(state, event.task)
     if event.because is not None:
-        known, number = located(state, event.task)
         task = known.attempt(number)
         _after(known, task, event.because)
         if event.because in UNKEPT:
             _not_kept_after_all(state, task.service)
         known.tasks = known.tasks_with(number, task.refused(event.because, event.until))
-        known.unaccepted_since = meta.now
+    if known.goes_unaccepted(meta.now):
         limited(state, event.referral, known, meta.now)
 
 
