@@ -313,6 +313,11 @@ class Referral:
         return [one for one in tried if one not in self.never and self.target in (None, one)]
 
     @property
+    def may_wait(self) -> bool:
+        """Whether there is anybody to wait for: not where its agency named the one service that never takes them."""
+        return self.target is None or self.target not in self.never
+
+    @property
     def offered(self) -> int:
         """How often it was offered since it was opened or reopened, as far as a provider had the say. A service that had no place after
         all was not asked; and that its agency let it rest, or that the person is not ready yet, is no provider's no."""

@@ -68,7 +68,7 @@ def next_offers(
     if found.best:
         return offers(state, name, known, found, width, now)
     decided = _decided(name, known, found)
-    if known.mode == "waitlist":
+    if known.mode == "waitlist" and known.may_wait:
         review = now + known.protocol.waitlist_review_ms
         lacking = would_take(state, state.policy, known.lacking, person_of(opened, known.urgency), now)
         services = [*found.full, *lacking][:MOST_WAITED_FOR]
