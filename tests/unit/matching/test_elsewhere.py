@@ -161,6 +161,21 @@ def test_the_provider_has_all_its_time_from_when_it_is_asked(between: Between) -
     assert business(between, referral) == "offered"
 
 
+def test_a_place_is_asked_for_and_offered_for_no_longer_than_its_referral_may_go_unaccepted(
+    between: Between,
+) -> None:
+    day, hour = ({"crisis": time, "urgent": time, "routine": time} for time in (DAY, HOUR))
+    changes = {"version": 2, "offer_limits": day, "referral_limits": hour}
+    between.say("north", protocol(Protocol.model_validate({**PROTOCOL.model_dump(), **changes})), OPERATIONS)
+    referral = between.refer("north")
+    limit = between["north"].state.referrals[referral].limit
+    assert limit is not None
+    assert between.task(referral).expires_at == limit
+    between.flow()
+    assert business(between, referral) == "offered"
+    assert between.task(referral).expires_at == limit
+
+
 def test_an_acceptance_is_one_once_the_region_of_the_service_has_taken_the_place(between: Between) -> None:
     referral = between.refer("north")
     between.flow()
@@ -405,6 +420,7 @@ def test_what_is_left_of_a_referrals_time_goes_on_when_an_acceptance_elsewhere_c
     else:
         between.pass_time(MINUTE)
     assert business(between, referral, 2) == "offered"
+    assert between.task(referral, 2).expires_at == between["north"].state.now + MINUTE - 1
     left = MINUTE - 1 - (between.now - between["north"].state.now)
     between.pass_time(left - 1)
     assert referral in between["north"].state.referrals

@@ -542,6 +542,8 @@ class Anybody(RuleBasedStateMachine):
                 self.attempts[event.referral] += 1
                 assert event.task == task_id(event.referral, self.attempts[event.referral])
                 assert event.transfer == bool(self.among(event.referral, self.taken))
+                limit = self.reader.state.referrals[event.referral].limit
+                assert limit is None or event.expires_at <= limit, "promised more time than there is"
                 self.round[event.referral].add(event.service)
                 if event.unit in self.full:
                     assert self.full[event.unit] > 0, (

@@ -147,7 +147,7 @@ def resume_referral(asked: Asked, body: ResumeReferral) -> list[Event]:
         return refused("not_on_hold", body.referral)
     return [
         ReferralResumed(referral=body.referral),
-        *next_offers(state, body.referral, new_round(known), now, facts),
+        *next_offers(state, body.referral, new_round(known, now), now, facts),
     ]
 
 

@@ -42,7 +42,7 @@ from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.referral import Closed, Referral, Served, Started, Task
 from services.matching.core.state import Due, Region
-from services.matching.core.timing import reminders, step_dues
+from services.matching.core.timing import lasts, reminders, step_dues
 from services.matching.core.transitions import may_go
 
 
@@ -68,7 +68,7 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
     state.expects(due)
     protocol = known.protocol
     if protocol.offer_reminders:
-        limit = protocol.offer_limits.of(known.urgency)
+        limit = lasts(state, protocol, event.provider, meta.now, event.expires_at)
         _expect(
             state,
             reminders(state, protocol, protocol.offer_reminders, event.provider, due, meta.now, limit),
