@@ -11,6 +11,7 @@ from referral_bus.contracts.ledger import ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import (
     DECLINES,
+    OF_THE_NEED,
     SERVING,
     UNKEPT,
     BusinessStatus,
@@ -158,8 +159,8 @@ class Referral:
     asked_before: tuple[str, ...] = ()
     """The providers of the attempts that were made before it was reopened (see :attr:`asked`)."""
     round_from: int = 0
-    never: frozenset[str] = frozenset()
-    """Services it is not to be offered to again."""
+    never: Mapping[str, DeclineReason] = field(default_factory=dict)
+    """Services it is not to be offered to again, and why."""
     on_hold: bool = False
     held_until: int | None = None
     waits_for: tuple[str, ...] | None = None
@@ -303,7 +304,8 @@ class Referral:
     @property
     def tried(self) -> frozenset[str]:
         """The services it is not to be offered to in this round."""
-        return self.never.union(task.service for task in self.tasks[self.round_from :] if not task.again)
+        asked = (task.service for task in self.tasks[self.round_from :] if not task.again)
+        return frozenset(self.never).union(asked)
 
     @property
     def lacking(self) -> list[str]:
@@ -311,6 +313,11 @@ class Referral:
         tasks = (task for task in self.tasks[self.round_from :] if not task.again)
         tried = dict.fromkeys(task.service for task in tasks if task.lacked or task.business == "no-place")
         return [one for one in tried if one not in self.never and self.target in (None, one)]
+
+    @property
+    def never_a_part(self) -> dict[str, DeclineReason]:
+        """The services that a part of it is not to be offered to either."""
+        return {service: why for service, why in self.never.items() if why not in OF_THE_NEED}
 
     @property
     def may_wait(self) -> bool:
@@ -370,7 +377,7 @@ class Closed(NamedTuple):
     mode: Mode
     asked: tuple[str, ...]
     """The provider of each attempt (see :attr:`Referral.asked`)."""
-    never: frozenset[str]
+    never: Mapping[str, DeclineReason]
     served: Served | None = None
     """The attempt that was last over with an outcome."""
     completed: bool = False

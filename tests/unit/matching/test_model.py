@@ -202,7 +202,7 @@ class Anybody(RuleBasedStateMachine):
         self.escalated: set[str] = set()
         self.taken: dict[str, OfferMade] = {}
         self.attempts: Counter[str] = Counter()
-        self.never: dict[str, set[str]] = {}
+        self.never: dict[str, dict[str, DeclineReason]] = {}
         self.round: dict[str, set[str]] = {}
         self.asked: set[str] = set()
         """Offers whose agency owes an answer."""
@@ -512,6 +512,9 @@ class Anybody(RuleBasedStateMachine):
             case ReferralOpened():
                 assert event.referral not in self.round
                 self.begun(event.referral)
+                if event.part_of is not None:
+                    nos = self.never[event.part_of].items()
+                    self.never[event.referral] = {one: why for one, why in nos if why != "not_eligible"}
             case ReferralReopened():
                 self.begun(event.referral)
                 self.reopened.add(event.referral)
@@ -561,7 +564,7 @@ class Anybody(RuleBasedStateMachine):
                 if event.reason in UNKEPT:
                     self.lacked[event.referral, made.service] = sequence
                 if DECLINES[event.reason].then == "never":
-                    self.never[event.referral].add(made.service)
+                    self.never[event.referral][made.service] = event.reason
             case InformationAsked():
                 self.asked.add(event.task)
             case InformationGiven():
@@ -577,7 +580,7 @@ class Anybody(RuleBasedStateMachine):
                 made = self.open.pop(event.task, None) or self.taken.pop(event.task)
                 self.over(made, news=event.because not in UNKEPT)
                 if event.because is not None and DECLINES[event.because].then == "never":
-                    self.never[event.referral].add(made.service)
+                    self.never[event.referral][made.service] = event.because
                 if event.because in UNKEPT:
                     self.lacked[event.referral, made.service] = sequence
             case ReferralWithdrawn() if event.referral not in self.round:
@@ -641,7 +644,7 @@ class Anybody(RuleBasedStateMachine):
 
     def begun(self, referral: str) -> None:
         self.round[referral] = set()
-        self.never.setdefault(referral, set())
+        self.never.setdefault(referral, {})
         self.parts.pop(referral, None)
         self.outcomes.discard(referral)
         self.to_follow_up = {one for one in self.to_follow_up if one[0] != referral}

@@ -114,7 +114,7 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     )
     after = known.with_task(number, over.refused(body.reason, body.until))
     if meant.then == "never":
-        after.never |= {task.service}
+        after.never = {**after.never, task.service: body.reason}
     after.goes_unaccepted(now)
     return [ended, *next_offers(state, name, after, now, facts)]
 

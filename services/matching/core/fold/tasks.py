@@ -360,7 +360,7 @@ def _corrected_in_whole(state: Region, event: OutcomeReported, part: Closed) -> 
 def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
     """What a provider's no means for later."""
     if DECLINES[reason].then == "never":
-        known.never |= {task.service}
+        known.never = {**known.never, task.service: reason}
 
 
 def _next_step(state: Region, known: Referral, step: StepName, name: str, number: int, now: int) -> None:
