@@ -121,6 +121,9 @@ DECLINES: Final[dict[DeclineReason, Decline]] = {
     "safety_concern": Decline("client", "never"),
     "other": Decline("provider", "elsewhere"),
 }
+OF_THE_NEED: Final[frozenset[DeclineReason]] = frozenset({"not_eligible"})
+"""The declines for good that may be of what the person needs: a part of a referral, which needs something else, is offered there all the
+same. The others are of the person, who is the same in each part."""
 UNKEPT: Final[frozenset[DeclineReason]] = frozenset({"no_capacity", "full_until"})
 """The declines by which a service does not keep what it said of its places."""
 

@@ -35,7 +35,7 @@ from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 11
+STATE_VERSION: Final = 14
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000
@@ -266,7 +266,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 r.tasks,
                 r.asked_before,
                 r.round_from,
-                sorted(r.never),
+                dict(r.never),
                 r.on_hold,
                 r.held_until,
                 r.waits_for,
@@ -288,7 +288,7 @@ def _rows(state: Region) -> dict[str, list[Row]]:
                 name,
                 *c._replace(
                     protocol=number(c.protocol),  # type: ignore[arg-type]
-                    never=sorted(c.never),  # type: ignore[arg-type]
+                    never=dict(c.never),
                     served=_served_row(c.served),  # type: ignore[arg-type]
                     joined=dict(c.joined),
                     former=[_served_row(one) for one in c.former],  # type: ignore[arg-type]
@@ -386,7 +386,6 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
         state.closed[name] = closed._replace(
             protocol=protocols[row[_PROTOCOL_OF_CLOSED]],
             asked=tuple(closed.asked),
-            never=frozenset(closed.never),
             followed=tuple(Followed(*one) for one in closed.followed),
             to_ask=tuple(closed.to_ask),
             served=_served(closed.served),
@@ -440,7 +439,7 @@ def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol])
         tasks=tuple(Task(*task) for task in tasks),
         asked_before=tuple(asked_before),
         round_from=round_from,
-        never=frozenset(never),
+        never=never,
         on_hold=on_hold,
         held_until=held_until,
         review_at=review_at,

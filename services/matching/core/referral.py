@@ -11,6 +11,7 @@ from referral_bus.contracts.ledger import ReferralAmended, ReferralOpened
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import (
     DECLINES,
+    OF_THE_NEED,
     SERVING,
     UNKEPT,
     BusinessStatus,
@@ -150,15 +151,16 @@ class Referral:
     in_line_since: int = 0
     """Since when it has its place in line: when it was opened or reopened, and for a part when the whole was."""
     unaccepted_since: int | None = None
-    """Since when it could have been accepted and was not; None while it is accepted, rests at its agency's wish or is split."""
+    """Since when it could have been accepted and was not; None while it is accepted, or is said to be in another region that did not answer
+    yet, rests at its agency's wish or is split."""
     unaccepted_for: int = 0
     """For how long before that it could have been accepted and was not; for a part also the whole, before it was split."""
     tasks: tuple[Task, ...] = ()
     asked_before: tuple[str, ...] = ()
     """The providers of the attempts that were made before it was reopened (see :attr:`asked`)."""
     round_from: int = 0
-    never: frozenset[str] = frozenset()
-    """Services it is not to be offered to again."""
+    never: Mapping[str, DeclineReason] = field(default_factory=dict)
+    """Services it is not to be offered to again, and why."""
     on_hold: bool = False
     held_until: int | None = None
     waits_for: tuple[str, ...] | None = None
@@ -241,6 +243,11 @@ class Referral:
         return None
 
     @property
+    def is_claimed(self) -> bool:
+        """Whether a provider has accepted it whose place another region must let be taken first."""
+        return any(task.business == "accepting" for task in self.tasks)
+
+    @property
     def live(self) -> list[int]:
         """The attempts that hold or take a place."""
         accepted = self.acceptance
@@ -270,10 +277,17 @@ class Referral:
         return [*over[-1:], *(one for one in moments if one[0] > now)]
 
     def stands_still(self, now: int) -> None:
-        """It can't be accepted from now on, and what is left of its time stays."""
+        """It can't be accepted from now on, or somebody says that they do, and what is left of its time stays."""
         if self.unaccepted_since is not None:
             self.unaccepted_for += now - self.unaccepted_since
             self.unaccepted_since = None
+
+    def goes_unaccepted(self, now: int) -> bool:
+        """Let what is left of its time pass from now on, unless somebody has accepted it or is about to. Whether that is new."""
+        if self.unaccepted_since is not None or self.acceptance is not None or self.is_claimed:
+            return False
+        self.unaccepted_since = now
+        return True
 
     def unconfirmed(self, number: int) -> list[str]:
         """The parties of the attempt's handoff that did not confirm it, the agency first."""
@@ -292,7 +306,8 @@ class Referral:
     @property
     def tried(self) -> frozenset[str]:
         """The services it is not to be offered to in this round."""
-        return self.never.union(task.service for task in self.tasks[self.round_from :] if not task.again)
+        asked = (task.service for task in self.tasks[self.round_from :] if not task.again)
+        return frozenset(self.never).union(asked)
 
     @property
     def lacking(self) -> list[str]:
@@ -300,6 +315,16 @@ class Referral:
         tasks = (task for task in self.tasks[self.round_from :] if not task.again)
         tried = dict.fromkeys(task.service for task in tasks if task.lacked or task.business == "no-place")
         return [one for one in tried if one not in self.never and self.target in (None, one)]
+
+    @property
+    def never_a_part(self) -> dict[str, DeclineReason]:
+        """The services that a part of it is not to be offered to either."""
+        return {service: why for service, why in self.never.items() if why not in OF_THE_NEED}
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether there is anybody to wait for: not where its agency named the one service that never takes them."""
+        return self.target is None or self.target not in self.never
 
     @property
     def offered(self) -> int:
@@ -370,7 +395,7 @@ class Closed(NamedTuple):
     mode: Mode
     asked: tuple[str, ...]
     """The provider of each attempt (see :attr:`Referral.asked`)."""
-    never: frozenset[str]
+    never: Mapping[str, DeclineReason]
     served: Served | None = None
     """The attempt that was last over with an outcome."""
     completed: bool = False

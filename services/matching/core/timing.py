@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from referral_bus.contracts.reference import Protocol
 from referral_bus.contracts.vocabulary import StepName
-from services.matching.core.calendar import due
+from services.matching.core.calendar import BusinessTime, business_ms, due
 from services.matching.core.referral import Referral
 from services.matching.core.state import Due, Region
 
@@ -15,10 +15,26 @@ def ends(state: Region, protocol: Protocol, party: str, start: int, limit: int) 
     """When a limit that begins at ``start`` is over for the party that must act."""
     if not protocol.business_time:
         return start + limit
+    return due(start, limit, _hours(state, protocol, party))
+
+
+def lasts(state: Region, protocol: Protocol, party: str, start: int, end: int) -> int:
+    """How long a limit is that the party has from ``start`` until ``end``."""
+    if not protocol.business_time:
+        return end - start
+    return business_ms(start, end, _hours(state, protocol, party))
+
+
+def _hours(state: Region, protocol: Protocol, party: str) -> BusinessTime | None:
     organisation = state.organisations.get(party)
     own = None if organisation is None else organisation.calendar
-    hours = state.hours.get(own or "") or state.hours.get(protocol.calendar or "")
-    return due(start, limit, hours)
+    return state.hours.get(own or "") or state.hours.get(protocol.calendar or "")
+
+
+def offer_ends(state: Region, known: Referral, provider: str, start: int) -> int:
+    """When an offer is over that the provider has from ``start`` on: nobody is given time that the referral itself has no more."""
+    end = ends(state, known.protocol, provider, start, known.protocol.offer_limits.of(known.urgency))
+    return end if known.limit is None else min(end, known.limit)
 
 
 def step_dues(

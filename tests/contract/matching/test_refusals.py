@@ -448,6 +448,12 @@ def _answered_after_the_tick(world: World) -> list[Event]:
     return world.send(reply(_asked_and_expired(world)), "police")
 
 
+def _answered_before_the_tick(world: World) -> list[Event]:
+    referral = offered(world)
+    world.send(AskForInformation(task=task_id(referral, 1), sealed_question=b"sealed"), "shelter")
+    return world.send(reply(referral), "police", at=world.now + HOUR)
+
+
 def _proposed_after_the_tick(world: World) -> list[Event]:
     referral = _asked_and_expired(world)
     world.publish(offers("flats"))
@@ -732,6 +738,7 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
         lambda w: w.send(publish(offers("beds", "clinic")), "shelter"),
     ),
     ("offer_expired", "before the tick", _expired_before_the_tick),
+    ("offer_expired", "answered before the tick", _answered_before_the_tick),
     ("offer_expired", "after the tick", _expired_by_the_tick),
     ("offer_expired", "declined after the tick", _decline_after_the_tick),
     ("offer_expired", "answered after the tick", _answered_after_the_tick),

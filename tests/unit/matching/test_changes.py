@@ -15,6 +15,7 @@ from referral_bus.contracts.ledger import (
     ReferralAmended,
     ReferralCalled,
     ReferralClosed,
+    ReferralHeld,
     ReferralOpened,
     ReferralReopened,
     ReferralSplit,
@@ -23,7 +24,7 @@ from referral_bus.contracts.ledger import (
     TaskCancelled,
     TaskEnteredInError,
 )
-from referral_bus.contracts.vocabulary import OutcomeResult, WithdrawReason
+from referral_bus.contracts.vocabulary import DECLINES, DeclineReason, OutcomeResult, WithdrawReason
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -33,6 +34,8 @@ from tests.support.deciding import (
     World,
     accept,
     decline,
+    give_back,
+    go_on,
     hold,
     kinds,
     of,
@@ -353,6 +356,82 @@ def test_a_part_has_the_place_in_line_that_the_whole_had(world: World) -> None:
     world.send(world.parts_of(whole, PARTS), "police")
     line = [name for _, _, name in world.state.waitlist[service_of("beds")]]
     assert line == [*sorted([FIRST, SECOND]), later]
+
+
+@pytest.mark.parametrize("reason", [one for one, no in DECLINES.items() if no.then == "never"])
+@pytest.mark.parametrize("how", ["declined", "given back", "reopened"])
+def test_who_never_takes_the_person_is_not_asked_for_a_part_either_unless_it_is_for_what_they_need(
+    world: World, reason: DeclineReason, how: str
+) -> None:
+    world.publish_in_order("beds", "clinic:rooms")
+    whole = world.refer()
+    if how == "given back":
+        world.send(accept(whole), "shelter")
+        world.send(give_back(whole, 1, reason), "shelter")
+    else:
+        world.send(decline(whole, 1, reason), "shelter")
+    if how == "reopened":
+        world.send(withdraw(whole), "police")
+        world.send(world.reopening(whole), "police")
+    events = world.send(world.parts_of(whole, PARTS), "police")
+    first, _ = offers_in(events)
+    assert first.service == service_of("beds" if reason == "not_eligible" else "rooms")
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_who_never_takes_the_person_is_not_asked_for_a_part_that_is_reopened(world: World) -> None:
+    world.publish_in_order("beds", "clinic:rooms")
+    whole = world.refer()
+    world.send(decline(whole, 1, "safety_concern"), "shelter")
+    world.send(world.parts_of(whole, PARTS), "police")
+    world.send(withdraw(FIRST), "police")
+    [made] = offers_in(world.send(world.reopening(FIRST), "police"))
+    assert made.service == service_of("rooms")
+
+
+def test_a_service_is_asked_for_each_part_whatever_it_says_to_the_other(world: World) -> None:
+    split(world)
+    world.send(decline(FIRST, 1, "person_declined"), "shelter")
+    assert world.task(SECOND).is_open
+
+
+@pytest.mark.parametrize("waits", ["for the date", "for another's answer"])
+def test_the_parts_of_who_is_not_ready_before_a_date_are_offered_to_nobody_before(
+    world: World, waits: str
+) -> None:
+    world.follow(broadcast_width=2)
+    world.publish_in_order("beds", "clinic:rooms")
+    whole = world.refer(mode="broadcast" if waits == "for another's answer" else "match")
+    until = world.now + 10 * DAY
+    world.send(decline(whole, 1, "person_not_ready", until), "shelter")
+    events = world.send(world.parts_of(whole, PARTS), "police")
+    assert [one for one in events if isinstance(one, ReferralHeld)] == [
+        ReferralHeld(referral=name, reason="declined", until=until) for name in (FIRST, SECOND)
+    ]
+    assert offers_in(events) == []
+    assert world.tick(until - 1) == []
+    assert {made.referral for made in offers_in(world.tick(until))} == {FIRST, SECOND}
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_the_parts_of_who_is_ready_after_all_are_offered_at_once(world: World) -> None:
+    world.publish(offers("beds", total=9))
+    whole = world.refer()
+    world.send(decline(whole, 1, "person_not_ready", world.now + 10 * DAY), "shelter")
+    world.send(go_on(whole), "police")
+    events = world.send(world.parts_of(whole, PARTS), "police")
+    assert len(offers_in(events)) == 2
+
+
+def test_an_agency_lets_a_part_go_on_before_the_date_until_which_the_person_was_not_ready(
+    world: World,
+) -> None:
+    world.publish(offers("beds", total=9))
+    whole = world.refer()
+    world.send(decline(whole, 1, "person_not_ready", world.now + 10 * DAY), "shelter")
+    world.send(world.parts_of(whole, PARTS), "police")
+    [made] = offers_in(world.send(go_on(FIRST), "police"))
+    assert made.referral == FIRST
 
 
 def test_a_corrected_outcome_of_a_part_counts_in_the_whole(world: World) -> None:

@@ -30,6 +30,7 @@ from tests.support.deciding import (
     acknowledge,
     ask,
     decline,
+    give_back,
     go_on,
     hold,
     kinds,
@@ -38,6 +39,7 @@ from tests.support.deciding import (
     offers_in,
     organisation,
     outcome,
+    propose,
     refused,
     reply,
     start,
@@ -338,7 +340,76 @@ def test_a_more_urgent_referral_is_reminded_of_by_its_new_limit(world: World) ->
     assert kinds(world.tick(opened_at + 30 * DAY)) == ["ReferralClosed"]
 
 
+def test_an_offer_is_made_for_no_longer_than_its_referral_may_go_unaccepted(world: World) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(offer_limits=each(DAY), referral_limits=each(DAY + HOUR), offer_reminders=[50])
+    referral = world.refer()
+    closes = world.now + DAY + HOUR
+    assert world.task(referral).expires_at == world.now + DAY
+    world.tick(world.now + DAY)
+    assert world.task(referral, 2).expires_at == closes
+    [reminded] = world.tick(closes - HOUR // 2)
+    assert reminded == Reminded(
+        referral=referral, task=task_id(referral, 2), step="accept", party="clinic", percent=50, due=closes
+    )
+    assert refused(world.send(accept(referral, 2), "clinic", at=closes)) == "offer_expired"
+    assert world.tick(closes)[-1] == ReferralClosed(referral=referral, status="revoked", reason="time_over")
+    assert world.again() == [value for _, value in world.entries]
+
+
+@pytest.mark.parametrize("how", ["given back", "resumed"])
+def test_what_goes_unaccepted_again_is_on_offer_for_no_longer_than_is_left_of_its_time(
+    world: World, how: str
+) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(offer_limits=each(HOUR), referral_limits=each(HOUR))
+    referral = world.refer()
+    opened_at = world.now
+    if how == "given back":
+        world.send(accept(referral), "shelter", at=opened_at + 20 * MINUTE)
+        world.send(give_back(referral), "shelter", at=opened_at + 5 * HOUR)
+    else:
+        world.send(hold(referral), "police", at=opened_at + 20 * MINUTE)
+        world.send(go_on(referral), "police", at=opened_at + 5 * HOUR)
+    assert world.task(referral, 2).expires_at == opened_at + 5 * HOUR + 40 * MINUTE
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_nothing_is_offered_any_more_once_the_time_of_a_referral_is_over(world: World) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(offer_limits=each(HOUR), referral_limits=each(2 * HOUR))
+    referral = world.refer()
+    assert world.tick(world.now + DAY) == [
+        OfferExpired(referral=referral, task=task_id(referral, 1), provider="shelter"),
+        ReferralClosed(referral=referral, status="revoked", reason="time_over"),
+    ]
+
+
+def test_who_is_taken_over_has_no_limit_within_which_that_must_be(world: World) -> None:
+    world.publish_in_order("first", "clinic:second")
+    world.follow(offer_limits=each(HOUR), referral_limits=each(HOUR))
+    referral = world.refer()
+    world.send(accept(referral), "shelter", at=world.now + 59 * MINUTE)
+    world.send(propose(referral, "second"), "shelter")
+    assert world.task(referral, 2).expires_at == world.now + HOUR
+
+
 # Business time
+
+
+def test_reminders_of_an_offer_that_its_referrals_time_cuts_short_come_in_business_time(world: World) -> None:
+    world.send(office("office", 9, 17), OPERATIONS)
+    limits = {"offer_limits": each(16 * HOUR), "referral_limits": each(30 * HOUR)}
+    world.follow(business_time=True, calendar="office", offer_reminders=[50], **limits)
+    world.publish(offers("beds"))
+    world.now = MIDNIGHT + 5 * HOUR
+    referral = world.refer()
+    closes = world.now + 30 * HOUR
+    assert closes == MIDNIGHT + DAY + 11 * HOUR + 1
+    assert world.task(referral).expires_at == closes
+    # Eight hours on the first day, and two on the second.
+    [reminded] = world.tick(MIDNIGHT + 14 * HOUR)
+    assert isinstance(reminded, Reminded) and reminded.due == closes
 
 
 def test_time_limits_in_business_time_pass_while_who_must_act_is_open(world: World) -> None:

@@ -27,8 +27,9 @@ from referral_bus.contracts.ledger import (
     CapacityReturned,
     OfferAccepted,
     OfferMade,
+    ReferralClosed,
 )
-from referral_bus.contracts.reference import OfferLimits
+from referral_bus.contracts.reference import OfferLimits, Protocol
 from referral_bus.contracts.services import Unit
 from referral_bus.contracts.vocabulary import LendingAnswer
 from referral_bus.log import topics
@@ -71,7 +72,7 @@ from tests.support.deciding import (
     unit_of,
     withdraw,
 )
-from tests.support.regions import NAMES, Between, lent_out, told
+from tests.support.regions import NAMES, Between, answers, lent_out, told
 
 ELSEWHERE_MS = PROTOCOL.elsewhere_ms
 RANKED = POLICY.model_copy(update={"version": 2, "rank_by": ["load"]})
@@ -158,6 +159,21 @@ def test_the_provider_has_all_its_time_from_when_it_is_asked(between: Between) -
     [lent] = between["south"].state.lent.values()
     assert lent.until >= made.expires_at + GRACE_MS
     assert business(between, referral) == "offered"
+
+
+def test_a_place_is_asked_for_and_offered_for_no_longer_than_its_referral_may_go_unaccepted(
+    between: Between,
+) -> None:
+    day, hour = ({"crisis": time, "urgent": time, "routine": time} for time in (DAY, HOUR))
+    changes = {"version": 2, "offer_limits": day, "referral_limits": hour}
+    between.say("north", protocol(Protocol.model_validate({**PROTOCOL.model_dump(), **changes})), OPERATIONS)
+    referral = between.refer("north")
+    limit = between["north"].state.referrals[referral].limit
+    assert limit is not None
+    assert between.task(referral).expires_at == limit
+    between.flow()
+    assert business(between, referral) == "offered"
+    assert between.task(referral).expires_at == limit
 
 
 def test_an_acceptance_is_one_once_the_region_of_the_service_has_taken_the_place(between: Between) -> None:
@@ -363,6 +379,94 @@ def test_a_provider_that_was_not_in_time_can_accept_when_the_first_acceptance_fa
     between.down.clear()
     between.flow()
     assert places(between, "south") == (1, 0, 0)
+
+
+def accepted_a_minute_before_its_limit(between: Between) -> str:
+    """A referral of the north, which may go an hour without an acceptance. Its acceptance is on its way to the south."""
+    hour, day = ({"crisis": time, "urgent": time, "routine": time} for time in (HOUR, DAY))
+    changes = {"version": 2, "referral_limits": hour, "offer_limits": day, "elsewhere_ms": 5 * MINUTE}
+    between.say("north", protocol(Protocol.model_validate({**PROTOCOL.model_dump(), **changes})), OPERATIONS)
+    referral = between.refer("north")
+    limit = between["north"].state.referrals[referral].limit
+    assert limit is not None
+    between.flow()
+    between.pass_time(limit - MINUTE - between.now)
+    assert kinds(between.accepts(referral)) == ["AcceptanceClaimed"]
+    return referral
+
+
+def test_an_acceptance_in_time_counts_though_its_region_answers_after_the_referrals_limit(
+    between: Between,
+) -> None:
+    referral = accepted_a_minute_before_its_limit(between)
+    between.pass_time(2 * MINUTE)
+    between.flow()
+    assert business(between, referral) == "accepted"
+    assert places(between, "south") == (0, 0, 1)
+    between.pass_time(DAY)
+    assert business(between, referral) == "accepted"
+
+
+@pytest.mark.parametrize("answer", ["lost", "none"])
+def test_what_is_left_of_a_referrals_time_goes_on_when_an_acceptance_elsewhere_comes_to_nothing(
+    between: Between, answer: str
+) -> None:
+    between.publish(offers("own", "clinic", region="north", total=2, available=1))
+    between.say("north", policy(RANKED), OPERATIONS)
+    referral = accepted_a_minute_before_its_limit(between)
+    between.pass_time(4 * MINUTE)
+    if answer == "lost":
+        answers(between["north"], referral, "lost")
+    else:
+        between.pass_time(MINUTE)
+    assert business(between, referral, 2) == "offered"
+    assert between.task(referral, 2).expires_at == between["north"].state.now + MINUTE - 1
+    left = MINUTE - 1 - (between.now - between["north"].state.now)
+    between.pass_time(left - 1)
+    assert referral in between["north"].state.referrals
+    between.pass_time(1)
+    assert between["north"].events[-1] == ReferralClosed(
+        referral=referral, status="revoked", reason="time_over"
+    )
+
+
+def test_a_referral_that_is_held_while_an_acceptance_is_on_its_way_has_what_is_left_of_its_time_afterwards(
+    between: Between,
+) -> None:
+    referral = accepted_a_minute_before_its_limit(between)
+    between.say("north", hold(referral), "police")
+    between.pass_time(DAY)
+    between.say("north", go_on(referral), "police")
+    world = between["north"]
+    assert world.state.referrals[referral].limit == world.state.now + MINUTE - 1
+    between.pass_time(MINUTE)
+    assert referral not in world.state.referrals
+
+
+def test_who_is_given_back_while_another_region_is_to_take_them_over_goes_unaccepted_once_that_comes_to_nothing(
+    between: Between,
+) -> None:
+    limits = {"crisis": HOUR, "urgent": HOUR, "routine": HOUR}
+    changes = {"version": 2, "referral_limits": limits}
+    between.say("north", protocol(Protocol.model_validate({**PROTOCOL.model_dump(), **changes})), OPERATIONS)
+    between.say("north", policy(RANKED), OPERATIONS)
+    between.count("beds", 2, 1, "south")
+    between.publish(
+        offers("own", region="north"), offers("third", "clinic", region="north", total=4, available=1)
+    )
+    referral = between.refer("north")
+    between.accepts(referral)
+    body = propose(referral, "beds").model_copy(update={"service": service_of("beds", "south")})
+    between.say("north", body, "shelter")
+    between.flow()
+    between.accepts(referral, 2)
+    between.say("north", give_back(referral), "shelter")
+    world = between["north"]
+    assert world.state.referrals[referral].limit is None
+    between.pass_time(ELSEWHERE_MS)
+    assert business(between, referral, 3) == "offered"
+    waited = 1
+    assert world.state.referrals[referral].limit == world.state.now + HOUR - waited
 
 
 def test_when_ones_own_service_accepts_the_place_held_elsewhere_is_given_back(between: Between) -> None:

@@ -41,6 +41,7 @@ from referral_bus.contracts.ledger import (
     JoinedOutcomeCorrected,
     NoShowReported,
     OfferAccepted,
+    OfferAcknowledged,
     OfferDeclined,
     OfferExpired,
     OfferMade,
@@ -150,6 +151,9 @@ PROTOCOLS: list[dict[str, Any]] = [
     },
 ]
 """What a next version of the protocol may be."""
+SAID_OF_OFFERS = (
+    OfferAcknowledged | OfferAccepted | OfferDeclined | InformationAsked | InformationGiven | ServiceProposed
+)
 
 parties = st.sampled_from(PARTIES)
 numbers = st.integers(1, 5)
@@ -198,7 +202,7 @@ class Anybody(RuleBasedStateMachine):
         self.escalated: set[str] = set()
         self.taken: dict[str, OfferMade] = {}
         self.attempts: Counter[str] = Counter()
-        self.never: dict[str, set[str]] = {}
+        self.never: dict[str, dict[str, DeclineReason]] = {}
         self.round: dict[str, set[str]] = {}
         self.asked: set[str] = set()
         """Offers whose agency owes an answer."""
@@ -452,10 +456,17 @@ class Anybody(RuleBasedStateMachine):
             if carried is not None:
                 self.carried[carried.offset] += 1
                 assert carried.offset == tick or self.carried[carried.offset] == 1, "answered twice"
+                self.said_in_time(entry.event, carried.append_time)
             self.count(entry.event, entry.meta.sequence)
             self.time(entry.event, entry.meta.now)
             self.nothing_leads_back(entry.event)
         self.seen = len(self.world.entries)
+
+    def said_in_time(self, event: Event, said_at: int) -> None:
+        """Whatever is said of an offer whose silence declines is said before its limit."""
+        if isinstance(event, SAID_OF_OFFERS) and event.task in self.open:
+            protocol = self.reader.state.referrals[event.referral].protocol
+            assert protocol.silence == "escalates" or said_at < self.open[event.task].expires_at
 
     def time(self, event: Event, now: int) -> None:
         """How long a referral waited for somebody to accept it: not while it is accepted, split, or rests at its agency's wish."""
@@ -501,6 +512,9 @@ class Anybody(RuleBasedStateMachine):
             case ReferralOpened():
                 assert event.referral not in self.round
                 self.begun(event.referral)
+                if event.part_of is not None:
+                    nos = self.never[event.part_of].items()
+                    self.never[event.referral] = {one: why for one, why in nos if why != "not_eligible"}
             case ReferralReopened():
                 self.begun(event.referral)
                 self.reopened.add(event.referral)
@@ -531,6 +545,8 @@ class Anybody(RuleBasedStateMachine):
                 self.attempts[event.referral] += 1
                 assert event.task == task_id(event.referral, self.attempts[event.referral])
                 assert event.transfer == bool(self.among(event.referral, self.taken))
+                limit = self.reader.state.referrals[event.referral].limit
+                assert limit is None or event.expires_at <= limit, "promised more time than there is"
                 self.round[event.referral].add(event.service)
                 if event.unit in self.full:
                     assert self.full[event.unit] > 0, (
@@ -548,7 +564,7 @@ class Anybody(RuleBasedStateMachine):
                 if event.reason in UNKEPT:
                     self.lacked[event.referral, made.service] = sequence
                 if DECLINES[event.reason].then == "never":
-                    self.never[event.referral].add(made.service)
+                    self.never[event.referral][made.service] = event.reason
             case InformationAsked():
                 self.asked.add(event.task)
             case InformationGiven():
@@ -564,7 +580,7 @@ class Anybody(RuleBasedStateMachine):
                 made = self.open.pop(event.task, None) or self.taken.pop(event.task)
                 self.over(made, news=event.because not in UNKEPT)
                 if event.because is not None and DECLINES[event.because].then == "never":
-                    self.never[event.referral].add(made.service)
+                    self.never[event.referral][made.service] = event.because
                 if event.because in UNKEPT:
                     self.lacked[event.referral, made.service] = sequence
             case ReferralWithdrawn() if event.referral not in self.round:
@@ -628,7 +644,7 @@ class Anybody(RuleBasedStateMachine):
 
     def begun(self, referral: str) -> None:
         self.round[referral] = set()
-        self.never.setdefault(referral, set())
+        self.never.setdefault(referral, {})
         self.parts.pop(referral, None)
         self.outcomes.discard(referral)
         self.to_follow_up = {one for one in self.to_follow_up if one[0] != referral}

@@ -16,6 +16,7 @@ from referral_bus.contracts.ledger import (
     ReferralOpened,
     ReferralWithdrawn,
     ServiceStarted,
+    SubmissionRefused,
 )
 from referral_bus.contracts.vocabulary import Urgency
 from tests.support.deciding import (
@@ -25,14 +26,18 @@ from tests.support.deciding import (
     PROTOCOL,
     World,
     accept,
+    acknowledge,
+    ask,
     decline,
     kinds,
     of,
     offers,
     outcome,
     policy,
+    propose,
     protocol,
     refused,
+    reply,
     service_of,
     start,
     unit_of,
@@ -210,6 +215,35 @@ def test_an_acceptance_is_judged_by_when_it_was_admitted(world: World, late_by: 
     assert isinstance(events[0], OfferAccepted) is in_time
     if not in_time:
         assert refused(events) == "offer_expired"
+
+
+@pytest.mark.parametrize("silence", ["declines", "escalates"])
+@pytest.mark.parametrize("late_by", [-1, 0, 30 * MINUTE])
+@pytest.mark.parametrize("said", ["acknowledge", "accept", "decline", "ask", "propose", "reply"])
+def test_whatever_is_said_of_an_offer_after_its_limit_is_too_late_though_no_tick_came(
+    world: World, said: str, late_by: int, silence: str
+) -> None:
+    world.follow(silence=silence)
+    in_order(world, "beds", "rooms")
+    referral = world.refer()
+    if said == "reply":
+        world.send(ask(referral), "shelter")
+    task = world.task(referral)
+    body = {
+        "acknowledge": acknowledge(referral),
+        "accept": accept(referral),
+        "decline": decline(referral),
+        "ask": ask(referral),
+        "propose": propose(referral, "rooms"),
+        "reply": reply(referral),
+    }[said]
+    events = world.send(body, "police" if said == "reply" else "shelter", at=task.expires_at + late_by)
+    if late_by < 0 or silence == "escalates":
+        assert not isinstance(events[0], SubmissionRefused)
+    else:
+        assert refused(events) == "offer_expired"
+        assert world.task(referral) == task
+        assert kinds(world.tick(world.now))[0] == "OfferExpired"
 
 
 @pytest.mark.parametrize("ticked_first", [True, False])

@@ -122,14 +122,36 @@ def test_who_waited_for_a_named_service_alone_does_so_again_once_the_referral_is
     assert (made.referral, made.service) == (named, service_of("beds"))
 
 
+@pytest.mark.parametrize("gives_back", [False, True])
+def test_who_waits_for_a_named_service_alone_that_never_takes_them_waits_no_longer(
+    world: World, gives_back: bool
+) -> None:
+    world.publish(offers("beds"), offers("other", "clinic"))
+    named = world.refer(mode="waitlist", service=service_of("beds"))
+    if gives_back:
+        world.send(accept(named), "shelter")
+    no = give_back if gives_back else decline
+    assert world.send(no(named, 1, "conflict_of_interest"), "shelter")[-1] == ReferralClosed(
+        referral=named, status="revoked", reason="offers_exhausted"
+    )
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_who_is_never_taken_by_one_service_waits_on_for_the_others(world: World) -> None:
+    world.publish(offers("beds"))
+    referral = world.refer(mode="waitlist")
+    world.send(decline(referral, 1, "conflict_of_interest"), "shelter")
+    assert world.state.referrals[referral].waits_for == ()
+    [made] = offers_in(world.send(publish(offers("other", "clinic")), "clinic"))
+    assert made.referral == referral
+
+
 def test_a_reopened_referral_does_not_wait_for_a_named_service_that_it_is_never_to_be_offered_to_again(
     world: World,
 ) -> None:
     world.publish(offers("beds"), offers("other", "clinic"))
     named = world.refer(mode="waitlist", service=service_of("beds"))
     world.send(decline(named, 1, "not_eligible"), "shelter")
-    assert world.state.referrals[named].waits_for == ()
-    world.send(withdraw(named), "police")
     [made] = offers_in(world.send(world.reopening(named), "police"))
     assert made.service == service_of("other")
 

@@ -25,7 +25,7 @@ from services.matching.core.decide.lines import lined_up
 from services.matching.core.decide.offering import next_offers, won
 from services.matching.core.referral import Referral, Task
 from services.matching.core.state import Due, Region, Unit
-from services.matching.core.timing import ends
+from services.matching.core.timing import offer_ends
 
 
 def list_service(asked: Asked, body: ListService) -> list[Event]:
@@ -90,14 +90,13 @@ def give_up(state: Region, due: Due, now: int, facts: AllOpened) -> list[Event]:
 
 def _offer(state: Region, name: str, known: Referral, number: int, task: Task, now: int) -> OfferMade:
     """The provider has its time from now on, but no longer than the place was asked for."""
-    limit = known.protocol.offer_limits.of(known.urgency)
     return OfferMade(
         referral=name,
         task=task_id(name, number),
         service=task.service,
         unit=task.unit,
         provider=task.provider,
-        expires_at=min(task.expires_at, ends(state, known.protocol, task.provider, now, limit)),
+        expires_at=min(task.expires_at, offer_ends(state, known, task.provider, now)),
         transfer=task.transfer,
     )
 
@@ -111,11 +110,12 @@ def _without_place(
     return [ended, *_corrected(state, body), *_next(state, name, without, asked.now, asked.facts)]
 
 
-def _next(state: Region, name: str, known: Referral, now: int, facts: AllOpened) -> list[Event]:
+def _next(state: Region, name: str, over: Referral, now: int, facts: AllOpened) -> list[Event]:
     """Whom to ask after a task that came to nothing, unless somebody else was asked at the same time or keeps the person."""
-    if known.offers or known.acceptance is not None:
+    if over.offers or over.acceptance is not None:
         return []
-    return next_offers(state, name, known, now, facts)
+    over.goes_unaccepted(now)
+    return next_offers(state, name, over, now, facts)
 
 
 def _corrected(state: Region, body: AnswerCapacity, taken: int = 0) -> list[Event]:

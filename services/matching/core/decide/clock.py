@@ -43,12 +43,12 @@ def tick(state: Region, now: int, facts: AllOpened) -> list[Event]:
             known = state.referrals[name]
             return [
                 ReferralResumed(referral=name),
-                *next_offers(state, name, new_round(known), now, facts),
+                *next_offers(state, name, new_round(known, now), now, facts),
             ]
         case "review":
             return [
                 ReferralCalled(referral=name),
-                *next_offers(state, name, new_round(state.referrals[name]), now, facts),
+                *next_offers(state, name, new_round(state.referrals[name], now), now, facts),
             ]
         case "limit":
             known = state.referrals[name]

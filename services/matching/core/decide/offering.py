@@ -25,7 +25,7 @@ from services.matching.core.judging.eligibility import person_of
 from services.matching.core.judging.match import MOST_WAITED_FOR, Match, match
 from services.matching.core.referral import Referral
 from services.matching.core.state import Region
-from services.matching.core.timing import ends
+from services.matching.core.timing import offer_ends
 
 MOST_ATTEMPTS: Final = 9_000
 """To have one referral fulfilled, all in all: an attempt's number has four digits."""
@@ -41,7 +41,9 @@ def next_offers(
 ) -> list[Event]:
     """Offer the referral, as it stands, to whoever is best among those it was not offered to in this round, or to the service its window
     ``assigned`` it if that has a place still; put it on the waiting list; let it rest until a date somebody declined until, at once if the
-    person is not ready before; or close it, with the certificate that says why."""
+    person is not ready before; or close it, with the certificate that says why, or because its time is over."""
+    if known.limit is not None and known.limit <= now:
+        return closing(state, name, known, "revoked", "time_over")
     not_ready = known.not_ready_until(now)
     if not_ready is not None:
         return [ReferralHeld(referral=name, reason="declined", until=not_ready)]
@@ -68,7 +70,7 @@ def next_offers(
     if found.best:
         return offers(state, name, known, found, width, now)
     decided = _decided(name, known, found)
-    if known.mode == "waitlist":
+    if known.mode == "waitlist" and known.may_wait:
         review = now + known.protocol.waitlist_review_ms
         lacking = would_take(state, state.policy, known.lacking, person_of(opened, known.urgency), now)
         services = [*found.full, *lacking][:MOST_WAITED_FOR]
@@ -84,13 +86,12 @@ def offers(
     state: Region, name: str, known: Referral, found: Match, width: int, now: int, transfer: bool = False
 ) -> list[Event]:
     """Offer it to the best that were found, as many as ``width``."""
-    limit = known.protocol.offer_limits.of(known.urgency)
     first = known.before + len(known.tasks) + 1
     made: list[Event] = []
     for number, best in enumerate(found.best[:width]):
         task, service, provider = task_id(name, first + number), best.profile.service, best.profile.provider
         if region_of(service) == state.region:
-            expires_at = ends(state, known.protocol, provider, now, limit)
+            expires_at = offer_ends(state, known, provider, now)
             made.append(
                 OfferMade(
                     referral=name,
@@ -104,7 +105,7 @@ def offers(
             )
         else:
             # The provider is to have all its time once the place is held.
-            until = ends(state, known.protocol, provider, now + known.protocol.elsewhere_ms, limit)
+            until = offer_ends(state, known, provider, now + known.protocol.elsewhere_ms)
             made.append(
                 CapacityRequested(
                     referral=name,
@@ -144,9 +145,11 @@ def _decided(name: str, known: Referral, found: Match) -> MatchDecided:
     )
 
 
-def new_round(known: Referral) -> Referral:
+def new_round(known: Referral, now: int) -> Referral:
     """The referral, with who was asked before to be asked again."""
-    return replace(known, round_from=len(known.tasks), on_hold=False, held_until=None)
+    again = replace(known, round_from=len(known.tasks), on_hold=False, held_until=None)
+    again.goes_unaccepted(now)
+    return again
 
 
 def cancelled(name: str, known: Referral, numbers: list[int], reason: CancelReason) -> list[Event]:

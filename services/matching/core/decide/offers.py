@@ -56,12 +56,10 @@ def accept(asked: Asked, body: AcceptOffer) -> list[Event]:
     if isinstance(found, list):
         return found
     name, known, number, task = found
-    if asked.admitted.append_time >= task.expires_at and known.protocol.silence == "declines":
-        return refused("offer_expired", body.task)
     longest = known.protocol.longest_hold_ms
     if body.starts_at is not None and not asked.now - CLOCK_SKEW_MS <= body.starts_at <= asked.now + longest:
         return refused("time_out_of_range", body.task)
-    if any(known.attempt(other).business == "accepting" for other in known.offers):
+    if known.is_claimed:
         return refused("acceptance_pending", body.task)
     if region_of(task.unit) == asked.state.region:
         return won(name, known, number, body.starts_at)
@@ -116,7 +114,8 @@ def decline(asked: Asked, body: DeclineOffer) -> list[Event]:
     )
     after = known.with_task(number, over.refused(body.reason, body.until))
     if meant.then == "never":
-        after.never |= {task.service}
+        after.never = {**after.never, task.service: body.reason}
+    after.goes_unaccepted(now)
     return [ended, *next_offers(state, name, after, now, facts)]
 
 
@@ -151,6 +150,8 @@ def answer(asked: Asked, body: AnswerQuestion) -> list[Event]:
     if task.waits_for_region:
         # It was accepted without the answer.
         return refused("offer_not_open", body.task)
+    if _is_late(asked, known, task):
+        return refused("offer_expired", body.task)
     return [
         InformationGiven(
             referral=name, task=body.task, provider=task.provider, sealed_answer=body.sealed_answer
@@ -210,6 +211,8 @@ def _of_provider(asked: Asked, task: str) -> _Found | list[Event]:
         return refused("not_your_offer", task)
     if found.waits_for_region:
         return refused("offer_not_open", task)
+    if _is_late(asked, known, found):
+        return refused("offer_expired", task)
     return _Found(name, known, number, found)
 
 
@@ -219,6 +222,13 @@ def _offered(asked: Asked, task: str) -> _Found | list[Event]:
     if isinstance(found, list) or found.task.is_open:
         return found
     return _not_open(task, found.task)
+
+
+def _is_late(asked: Asked, known: Referral, task: Task) -> bool:
+    """Whether this is said of an open offer whose time was over when it was admitted: that the tick which ends the offer comes late gives
+    nobody more time. Where silence escalates the offer waits on."""
+    over = task.is_open and asked.admitted.append_time >= task.expires_at
+    return over and known.protocol.silence == "declines"
 
 
 def _not_open(id: str, task: Task) -> list[Event]:

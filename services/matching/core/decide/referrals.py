@@ -153,7 +153,7 @@ def resume_referral(asked: Asked, body: ResumeReferral) -> list[Event]:
         return refused("not_on_hold", body.referral)
     return [
         ReferralResumed(referral=body.referral),
-        *next_offers(state, body.referral, new_round(known), now, facts),
+        *next_offers(state, body.referral, new_round(known, now), now, facts),
     ]
 
 
@@ -177,7 +177,8 @@ def transfer(asked: Asked, body: TransferReferral) -> list[Event]:
 
 
 def split(asked: Asked, body: SplitReferral) -> list[Event]:
-    """Open a referral for each part. They are matched one after the other, each seeing the places the one before it holds."""
+    """Open a referral for each part. They are matched one after the other, each seeing the places the one before it holds; but while a date
+    is to come until which the person is not ready, all of them rest."""
     state, _, now, facts, _ = asked
     known = _own(asked, body.referral)
     if isinstance(known, list):
@@ -199,6 +200,7 @@ def split(asked: Asked, body: SplitReferral) -> list[Event]:
         unreadable = _unreadable(asked, body.referral, known.subject, facts.get(part.referral))
         if unreadable is not None:
             return [unreadable]
+    not_ready = known.not_ready_until(now)
     return [
         *cancelled(body.referral, known, known.offers, "split"),
         ReferralSplit(referral=body.referral, parts=names),
@@ -217,6 +219,11 @@ def split(asked: Asked, body: SplitReferral) -> list[Event]:
                 part_of=body.referral,
             )
             for part in body.parts
+        ),
+        *(
+            ReferralHeld(referral=name, reason="declined", until=not_ready)
+            for name in names
+            if not_ready is not None
         ),
     ]
 

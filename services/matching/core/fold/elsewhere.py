@@ -54,6 +54,8 @@ def claimed(state: Region, meta: Meta, event: AcceptanceClaimed) -> None:
     answer_by = meta.now + known.protocol.elsewhere_ms
     claiming = task._replace(business="accepting", answer_by=answer_by, starts_at=event.starts_at)
     known.tasks = known.tasks_with(number, claiming)
+    # It was accepted in time, however long its region takes.
+    known.stands_still(meta.now)
     state.expects(Due(answer_by, "reserve", name, number))
 
 

@@ -44,6 +44,7 @@ def opened(state: Region, meta: Meta, event: ReferralOpened) -> None:
     if event.part_of is not None:
         of = state.referrals[event.part_of]
         known.in_line_since, known.unaccepted_for = of.in_line_since, of.unaccepted_for
+        known.never = of.never_a_part
         state.split_off.append(event.referral)
     limited(state, event.referral, known, meta.now)
     wake(state, event.referral, but=OF_A_SERVICE)
@@ -97,8 +98,7 @@ def held(state: Region, meta: Meta, event: ReferralHeld) -> None:
 def resumed(state: Region, meta: Meta, event: ReferralResumed) -> None:
     known = state.referrals[event.referral]
     known.on_hold, known.held_until, known.round_from = False, None, len(known.tasks)
-    if known.unaccepted_since is None:
-        known.unaccepted_since = meta.now
+    if known.goes_unaccepted(meta.now):
         limited(state, event.referral, known, meta.now)
 
 

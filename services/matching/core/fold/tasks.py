@@ -42,7 +42,7 @@ from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.referral import Closed, Referral, Served, Started, Task
 from services.matching.core.state import Due, Region
-from services.matching.core.timing import reminders, step_dues
+from services.matching.core.timing import lasts, reminders, step_dues
 from services.matching.core.transitions import may_go
 
 
@@ -68,7 +68,7 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
     state.expects(due)
     protocol = known.protocol
     if protocol.offer_reminders:
-        limit = protocol.offer_limits.of(known.urgency)
+        limit = lasts(state, protocol, event.provider, meta.now, event.expires_at)
         _expect(
             state,
             reminders(state, protocol, protocol.offer_reminders, event.provider, due, meta.now, limit),
@@ -150,14 +150,14 @@ def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
         known, number = located(state, event.task)
         known.ends_without_outcome(number, meta.now)
     _end(state, event.task, CANCELLED_AS[event.reason], meta.now, refused=event.because in UNKEPT)
+    known, number = located(state, event.task)
     if event.because is not None:
-        known, number = located(state, event.task)
         task = known.attempt(number)
         _after(known, task, event.because)
         if event.because in UNKEPT:
             _not_kept_after_all(state, task.service)
         known.tasks = known.tasks_with(number, task.refused(event.because, event.until))
-        known.unaccepted_since = meta.now
+    if known.goes_unaccepted(meta.now):
         limited(state, event.referral, known, meta.now)
 
 
@@ -374,7 +374,7 @@ def _corrected_in_whole(state: Region, event: OutcomeReported, part: Closed) -> 
 def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
     """What a provider's no means for later."""
     if DECLINES[reason].then == "never":
-        known.never |= {task.service}
+        known.never = {**known.never, task.service: reason}
 
 
 def _next_step(state: Region, known: Referral, step: StepName, name: str, number: int, now: int) -> None:
