@@ -144,6 +144,8 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
             session_timeout_ms=int(SESSION_SECONDS * 1000),
             heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
             rebalance_timeout_ms=int(REBALANCE_SECONDS * 1000),
+            # As good as none: a member without partitions asks for nothing, and would be taken out of the group for good.
+            max_poll_interval_ms=2**31 - 1,
         )
 
 

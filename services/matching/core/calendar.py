@@ -1,4 +1,4 @@
-"""Business time: when a time limit counted in it is over, and whether it passes at a moment.
+"""Business time: how much of it passes between two moments, and when a time limit counted in it is over.
 
 All moments and lengths are whole milliseconds, moments since the epoch in UTC. Nothing here asks the machine for a clock, a time zone or a
 locale: what the wall clock shows is in the calendar (:class:`~referral_bus.contracts.calendar.Calendar`), so a due time comes out the
@@ -97,6 +97,13 @@ def due(start: int, limit: int, calendar: BusinessTime | None) -> int:
     opening = bisect_right(week.before, rest) - 1
     local = weeks * _WEEK - _MONDAY + week.opens[opening] + rest - week.before[opening] + 1
     return min(local - calendar.shifts[stretch], LATEST)
+
+
+def business_ms(start: int, end: int, calendar: BusinessTime | None) -> int:
+    """The business time from ``start`` to ``end``; negative if ``end`` is the earlier."""
+    if calendar is None:
+        return end - start
+    return _passed(end, calendar) - _passed(start, calendar)
 
 
 def is_open(at: int, calendar: BusinessTime | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import chain, combinations
@@ -18,7 +17,7 @@ from referral_bus.contracts.calendar import Calendar
 from referral_bus.contracts.localtime import UtcOffset
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.directory.zones import offsets
-from services.matching.core.calendar import LATEST, BusinessTime, due, is_open, prepare
+from services.matching.core.calendar import LATEST, BusinessTime, business_ms, due, is_open, prepare
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,11 +82,6 @@ def open_by_the_wall_clock(calendar: Calendar, moment: int) -> bool:
         ):
             return True
     return False
-
-
-def business_ms(start: int, end: int, calendar: BusinessTime) -> int:
-    """The business time from ``start`` to ``end``: the longest limit that is over by then."""
-    return bisect_right(range(1, end - start + 1), end, key=lambda limit: due(start, limit, calendar))
 
 
 def due_minute_by_minute(calendar: Calendar, start: int, minutes: int) -> int:
@@ -179,13 +173,17 @@ def test_nothing_is_due_while_it_is_closed_but_at_closing_time(
 
 
 @PLENTY
-@given(situations(), st.integers(0, 40 * DAY), st.integers(0, 40 * DAY))
-def test_business_time_adds_up(situation: tuple[Calendar, int], there: int, further: int) -> None:
+@given(situations(), st.integers(-40 * DAY, 40 * DAY), st.integers(-40 * DAY, 40 * DAY))
+def test_business_time_adds_up_and_never_exceeds_time(
+    situation: tuple[Calendar, int], there: int, further: int
+) -> None:
     calendar, start = situation
     counting = prepare(calendar)
     middle, end = start + there, start + there + further
     counted = business_ms(start, middle, counting)
     assert counted + business_ms(middle, end, counting) == business_ms(start, end, counting)
+    assert counted == -business_ms(middle, start, counting)
+    assert min(0, there) <= counted <= max(0, there)
 
 
 @PLENTY
@@ -358,6 +356,7 @@ def test_without_a_calendar_time_is_counted_round_the_clock() -> None:
     start = at("2026-05-09T23:30")
     assert due(start, 5 * DAY, None) == start + 5 * DAY
     assert due(start, 0, None) == start
+    assert business_ms(start, start + DAY, None) == DAY
     assert is_open(start, None)
 
 
