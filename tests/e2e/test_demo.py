@@ -125,7 +125,7 @@ def test_a_demo_that_is_stopped_stops_all_it_started_and_says_so_in_a_sentence(t
     home = tmp_path / "home"
     running = Running(["demo", "--home", home, "--referrals", "600"], tmp_path / "out")
     running.until_said("publishing 200 services")
-    assert running.stop(signal.SIGTERM, within=10.0) == 1
+    assert running.stop(signal.SIGTERM) == 1
     assert "The demo was stopped" in running.said and "Traceback" not in running.said
     assert processes_of(home) == []
     assert not home.exists()

@@ -314,7 +314,6 @@ def test_who_handed_the_person_over_reports_also_once_the_referral_is_closed_and
     world.send(outcome(referral), "clinic")
     late_reports(world, referral)
     world.send(world.reopening(referral), "police")
-    world.now += HOUR
     world.send(decline(referral, 3), world.task(referral, 3).provider)
     world.now += 2 * HOUR
     late = [world.send(contact(referral, world.now), provider)[0] for provider in ("shelter", "clinic")]
