@@ -32,6 +32,7 @@ from services.notifier import hearer, tables
 from services.notifier.addresses import AddressRules
 from services.notifier.api import Doors
 from services.notifier.bell import Bell
+from services.notifier.clock import DatabaseClock
 from services.notifier.deliveries import Deliveries
 from services.notifier.disclosing import Disclosing
 from services.notifier.dispatch import Dispatcher, Patience
@@ -64,7 +65,7 @@ async def build(
     settings: NotifierSettings, health: Health, clock: Clock | None = None
 ) -> AsyncIterator[list[Task]]:
     """The parts: the ledger's stream, the deliveries, the HTTP API, and housekeeping."""
-    clock, codec, bell = clock or SystemClock(), Codec.load(settings.write_schemas_up_to), Bell()
+    codec, bell = Codec.load(settings.write_schemas_up_to), Bell()
     master = read_key(settings.master_key.get_secret_value(), "REFBUS_MASTER_KEY")
     derived = Secrets.derive(master, settings.bus)
     health.starting(hearer.PART, "connects")
@@ -73,6 +74,8 @@ async def build(
         stack.push_async_callback(engine.dispose)
         await migrate(engine, "sealing", "referral_bus.sealing.migrations")
         await migrate(engine, tables.SCHEMA, "services.notifier.migrations")
+        shared = DatabaseClock(engine, clock or SystemClock())
+        await shared.ask()
         log = KafkaLog(settings.kafka)
         stack.push_async_callback(log.close)
         await replay_destroyed(log, topics.ledger(settings.bus), codec, engine)
@@ -82,7 +85,7 @@ async def build(
             appender, settings.bus, codec, await log.partitions(topics.disclosure(settings.bus))
         )
         words = Words(appender, settings.bus, codec, await log.partitions(topics.delivery(settings.bus)))
-        disclosing = Disclosing(engine, keys, Sealer(codec), releases, clock)
+        disclosing = Disclosing(engine, keys, Sealer(codec), releases, shared)
         rules = AddressRules(settings.webhook_allow_http_loopback, settings.webhook_allow_private)
         sender = WebhookSender(rules, settings.webhook_timeout_seconds)
         stack.push_async_callback(sender.close)
@@ -99,12 +102,14 @@ async def build(
             feeds=Feeds(appender, settings.bus, codec),
             words=words,
             codec=codec,
-            clock=clock,
+            clock=shared,
             health=health,
             bell=bell,
             patience=_patience(settings),
         )
-        handler = Hearer(log=log, fold=Fold(engine, bell), codec=codec, keys=keys, clock=clock, health=health)
+        handler = Hearer(
+            log=log, fold=Fold(engine, bell), codec=codec, keys=keys, clock=shared, health=health
+        )
         stream = LedgerStream(
             settings.kafka, f"refbus-{settings.bus}-notifier", topics.ledger(settings.bus), handler.handle
         )
@@ -119,17 +124,18 @@ async def build(
             streams=streams,
             secrets=secrets,
             rules=rules,
-            clock=clock,
+            clock=shared,
             resend_pause_ms=round(settings.resend_pause_seconds * 1000),
         ).install(app)
         yield [
             Task("ledger", stream.run()),
             Task("deliveries", dispatcher.run()),
-            Task("waiting", _count(deliveries, clock)),
+            Task("clock", shared.run()),
+            Task("waiting", _count(deliveries, shared)),
             Task("api", serve(app, settings.host, settings.port)),
             Task("streams", streams.end_with_service()),
             Task("lag", _watch(stream, topics.ledger(settings.bus), health)),
-            Task("housekeeping", _keep_house(notices, clock, settings.keep_days)),
+            Task("housekeeping", _keep_house(notices, shared, settings.keep_days)),
         ]
 
 

@@ -36,6 +36,7 @@ from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Appender, Outgoing, Record
 from referral_bus.log.reading import everything
+from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.jwe import EncryptionKeys, open_with
 from referral_bus.sealing.keys import KeyStore
@@ -241,11 +242,11 @@ class World:
             await producer.stop()
 
     @asynccontextmanager
-    async def running(self, **changed: Any) -> AsyncIterator[Health]:
+    async def running(self, clock: Clock | None = None, **changed: Any) -> AsyncIterator[Health]:
         """The notifier, until it is cancelled as a killed one would be: at once, wherever it is."""
         settings = self.settings.model_copy(update=changed)
         health = Health()
-        async with build(settings, health) as parts:
+        async with build(settings, health, clock) as parts:
             tasks = [asyncio.create_task(part.work, name=part.name) for part in parts]
             try:
                 await until(lambda: not health.problems() or any(task.done() for task in tasks))

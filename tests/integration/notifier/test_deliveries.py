@@ -17,6 +17,7 @@ from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.inbox import AcceptOffer
 from referral_bus.contracts.ledger import Admitted, KeyDestroyed, OfferExpired, SubmissionRefused
 from referral_bus.log import topics
+from referral_bus.runtime.clock import SystemClock
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.envelope import Envelope
 from services.notifier.deliveries import _CLAIM, FEED_BATCH, Deliveries
@@ -35,6 +36,30 @@ async def subscribe(world: World, organisation: str, **request: Any) -> dict[str
 
 def kind(notice: Notice) -> str:
     return notice.type.split(".")[-2]
+
+
+class Ahead(SystemClock):
+    """Ten minutes ahead of every other."""
+
+    def now(self) -> int:
+        return super().now() + 600_000
+
+
+async def test_a_notifier_whose_clock_was_ahead_leaves_nothing_that_waits_for_that_time(
+    world: World, receivers: Callable[[], Any]
+) -> None:
+    receiver: Receiver = await receivers()
+    receiver.otherwise = 503
+    async with world.running(clock=Ahead()):
+        await subscribe(world, "shelter", channel="webhook", role="provider", url=receiver.url)
+        await world.adopt()
+        opened = await world.opened()
+        await world.ledger.put(opened, world.offered(opened))
+        await world.reflected()
+        await until(lambda: len(receiver.received) >= 1)
+    receiver.otherwise, tried = 204, len(receiver.received)
+    async with world.running():
+        await until(lambda: len(receiver.received) > tried)
 
 
 async def test_a_webhook_is_signed_and_shows_facts_when_offered_and_identity_when_accepted(
