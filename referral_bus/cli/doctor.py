@@ -30,7 +30,7 @@ from referral_bus.embedded.ports import is_free
 from referral_bus.runtime.settings import SettingsError
 from referral_bus.sealing.jwe import JweError, public_part
 from referral_bus.sealing.secrets import read_key
-from referral_bus.store.engine import new_engine
+from referral_bus.store.engine import new_engine, time_of
 
 _SCHEMAS: Final = ("sealing", "intake", "notifier", "projections")
 _SECRETS: Final = ("master_key", "facts_key", "intake_key", "operations_key", "token_key", "jwks")
@@ -189,9 +189,7 @@ async def database(set_up: SetUp) -> list[Finding]:
     try:
         async with asyncio.timeout(SECONDS), engine.connect() as connection:
             before = time.time_ns() // 1_000_000
-            now = int(
-                await connection.scalar(text("select (extract(epoch from clock_timestamp()) * 1000)::bigint"))
-            )
+            now = await time_of(connection)
             migrated = set(
                 await connection.scalars(
                     text("select schemaname from pg_tables where tablename = 'alembic_version'")

@@ -35,6 +35,7 @@ from referral_bus.log.port import (
     Record,
     TopicSpec,
     Transactor,
+    check,
 )
 
 PRODUCER: Final[dict[str, Any]] = {
@@ -285,8 +286,7 @@ async def _partitions_of(producer: AIOKafkaProducer, topic: str) -> set[int] | N
 def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
     numbers: dict[str, set[int]] = defaultdict(set)
     for record in records:
-        if record.key is None and record.value is None:
-            raise LogError(f"a record for {record.topic} has neither key nor value: give it one")
+        check(record)
         numbers[record.topic].add(record.partition)
     return numbers
 
@@ -593,9 +593,6 @@ class KafkaTransactor(_Client):
 
 
 def _append(batch: Any, record: Outgoing) -> bool:
-    size = len(record.value or b"") + len(record.key or b"")
-    if size > LARGEST_RECORD - 1024:
-        raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
     added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return added is not None
 

@@ -21,7 +21,6 @@ from itertools import cycle
 from typing import Literal
 
 from referral_bus.log.port import (
-    LARGEST_RECORD,
     Fenced,
     LogError,
     LogUnavailable,
@@ -31,6 +30,7 @@ from referral_bus.log.port import (
     Rebalanced,
     Record,
     TopicSpec,
+    check,
 )
 
 Moment = Literal["before", "written", "committed"]
@@ -244,11 +244,7 @@ class MemoryLog:
 
     def write(self, record: Outgoing, transaction: _Transaction | None) -> Position:
         partition = Partition(record.topic, record.partition)
-        if record.key is None and record.value is None:
-            raise LogError(f"a record for {record.topic} has neither key nor value: give it one")
-        size = len(record.value or b"") + len(record.key or b"")
-        if size > LARGEST_RECORD - 1024:
-            raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
+        check(record)
         slots, now = self._at(partition), self._clock()
         stored = Record(
             record.topic, record.partition, len(slots), now, record.key, record.value, record.headers

@@ -64,6 +64,15 @@ class Outgoing:
     headers: Headers = ()
 
 
+def check(record: Outgoing) -> None:
+    """Refuse what no log takes. Raises LogError."""
+    if record.key is None and record.value is None:
+        raise LogError(f"a record for {record.topic} has neither key nor value: give it one")
+    size = len(record.value or b"") + len(record.key or b"")
+    if size > LARGEST_RECORD - 1024:
+        raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
+
+
 class Position(NamedTuple):
     """Where the broker put a record, and the append time it gave it."""
 

@@ -49,6 +49,3 @@ async def joined(
     except BaseException:
         health.silent(part)
         raise
-
-
-__all__ = ["joined"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 CONNECT_SECONDS = 5
 STATEMENT_MS = 30_000
+_NOW = text("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
 
 
 def new_engine(url: str, pool_size: int = 8) -> AsyncEngine:
@@ -23,3 +25,9 @@ def new_engine(url: str, pool_size: int = 8) -> AsyncEngine:
             "options": f"-c statement_timeout={STATEMENT_MS} -c timezone=UTC",
         },
     )
+
+
+async def time_of(connection: AsyncConnection) -> int:
+    """What time the database has, in epoch milliseconds."""
+    now: int = (await connection.execute(_NOW)).scalar_one()
+    return now

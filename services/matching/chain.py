@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from referral_bus.contracts.ledger import Admitted, Entry, Event, Meta
 from referral_bus.log.port import Outgoing
@@ -15,6 +16,14 @@ from services.matching.core.state import Region
 
 class LedgerDamaged(Exception):
     """The ledger is not what was written: an event is missing, out of place or changed. The message says where."""
+
+
+class Written(NamedTuple):
+    """An event as it is to stand on the ledger, and the hash that the next one names."""
+
+    entry: Entry
+    value: bytes
+    hash: bytes
 
 
 class Chain:
@@ -29,7 +38,7 @@ class Chain:
         return self.state.last_hash
 
     def take(self, entry: Entry, value: bytes) -> None:
-        """The region's next event, as read or written. Raises LedgerDamaged where it doesn't follow the one before."""
+        """The region's next event, as read. Raises LedgerDamaged where it doesn't follow the one before."""
         meta, state = entry.meta, self.state
         if meta.sequence != state.sequence + 1:
             raise LedgerDamaged(f"region {state.region}: sequence {meta.sequence} follows {state.sequence}")
@@ -42,10 +51,10 @@ class Chain:
 
     def written(
         self, codec: Codec, events: Sequence[Event], admitted: Admitted | None, decided_through: int, now: int
-    ) -> list[tuple[Entry, bytes]]:
+    ) -> list[Written]:
         """What was decided, stamped and encoded, and not folded yet: where one event can't be written, nothing of the decision is so.
         Only the first carries the submission. Raises WireError, and TooLarge."""
-        written: list[tuple[Entry, bytes]] = []
+        written: list[Written] = []
         state, last = self.state, self.prev_hash
         for sequence, event in enumerate(events, state.sequence + 1):
             meta = Meta(
@@ -60,7 +69,7 @@ class Chain:
             entry = Entry(meta, event)
             value = codec.encode_entry(entry)
             last = sha256(value).digest()
-            written.append((entry, value))
+            written.append(Written(entry, value, last))
             admitted = None
         return written
 
@@ -69,9 +78,14 @@ class Chain:
     ) -> list[tuple[Entry, bytes]]:
         """The same, folded."""
         written = self.written(codec, events, admitted, decided_through, now)
-        for entry, value in written:
-            self.take(entry, value)
-        return written
+        self.go_on(written)
+        return [(one.entry, one.value) for one in written]
+
+    def go_on(self, written: Sequence[Written]) -> None:
+        """Fold what was written here, next after what is folded."""
+        for one in written:
+            fold(self.state, one.entry)
+            self.state.last_hash = one.hash
 
 
 def ledger_record(

@@ -28,7 +28,7 @@ from referral_bus.wire.envelope import correlation_of
 from referral_bus.wire.errors import TooLarge, WireError
 from referral_bus.wire.inbox import LARGEST_CONTENT, admitted_again, received
 from services.matching.batch import Batch
-from services.matching.chain import Chain, LedgerDamaged, ledger_record
+from services.matching.chain import Chain, LedgerDamaged, Written, ledger_record
 from services.matching.core.decide import (
     AllOpened,
     call,
@@ -280,9 +280,7 @@ class PartitionWork:
         self._batch.decided(admitted.type, record.timestamp)
         return outcome
 
-    def _decided(
-        self, chain: Chain, submission: Received, now: int, facts: AllOpened
-    ) -> list[tuple[Entry, bytes]]:
+    def _decided(self, chain: Chain, submission: Received, now: int, facts: AllOpened) -> list[Written]:
         """What answers the submission, as it is written. Raises whatever keeps it from being answered."""
         admitted = submission.admitted
         events = decide(chain.state, submission, now, facts)
@@ -332,16 +330,15 @@ class PartitionWork:
     def _taken(
         self,
         chain: Chain,
-        written: Sequence[tuple[Entry, bytes]],
+        written: Sequence[Written],
         cause: Admitted,
         correlation: str | None,
         facts: AllOpened,
     ) -> list[Outgoing]:
-        for entry, value in written:
-            chain.take(entry, value)
-        for entry, _ in written:
-            self._batch.take(chain.state, entry, facts)
-        return [self._outgoing(entry, value, cause, correlation) for entry, value in written]
+        chain.go_on(written)
+        for one in written:
+            self._batch.take(chain.state, one.entry, facts)
+        return [self._outgoing(one.entry, one.value, cause, correlation) for one in written]
 
     def _outgoing(self, entry: Entry, value: bytes, cause: Admitted, correlation: str | None) -> Outgoing:
         if isinstance(entry.event, KeyDestroyed):

@@ -10,16 +10,15 @@ import asyncio
 import logging
 from typing import Final
 
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.runtime.clock import Clock
+from referral_bus.store.engine import time_of
 
 logger = logging.getLogger(__name__)
 
 _ASK_SECONDS: Final = 10.0
-_NOW = text("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
 
 
 class DatabaseClock:
@@ -41,7 +40,7 @@ class DatabaseClock:
         """Ask the database. To be done once before anybody wants to know the time. Raises what the database raises."""
         async with self._engine.connect() as connection:
             asked_at = self._own.elapsed()
-            now: int = (await connection.execute(_NOW)).scalar_one()
+            now = await time_of(connection)
         self._ahead = now - asked_at
 
     async def run(self) -> None:

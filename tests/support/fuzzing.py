@@ -48,7 +48,7 @@ def _tried(
     statuses: set[int],
     examples: int,
 ) -> Callable[[], None]:
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def try_it(case: Any) -> None:
         change(case)

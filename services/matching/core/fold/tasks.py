@@ -146,11 +146,10 @@ def proposed(state: Region, _: Meta, event: ServiceProposed) -> None:
 
 
 def cancelled(state: Region, meta: Meta, event: TaskCancelled) -> None:
+    known, number = located(state, event.task)
     if event.reason == "given_back":
-        known, number = located(state, event.task)
         known.ends_without_outcome(number, meta.now)
     _end(state, event.task, CANCELLED_AS[event.reason], meta.now, refused=event.because in UNKEPT)
-    known, number = located(state, event.task)
     if event.because is not None:
         task = known.attempt(number)
         _after(known, task, event.because)
