@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from referral_bus.log.port import GroupMember, Log, LogError, LogUnavailable, Partition, Record
 from referral_bus.runtime import metrics, tracing
+from referral_bus.runtime.by_partition import UnderWay
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.joining import joined
 from referral_bus.store.port import StoreError, StoreUnavailable, Superseded, ViewStore
@@ -76,7 +77,7 @@ class Projector(Generic[Change]):
         self._positions: dict[Partition, int] = {}
         self._fetched: dict[Partition, int] = {}
         self._behind: set[Partition] = set()
-        self._taking: dict[Partition, asyncio.Task[None]] = {}
+        self._taking = UnderWay()
         self._refused: dict[Partition, int] = {}
         self._is_in_group = False
         self._lag_at = 0.0
@@ -104,10 +105,9 @@ class Projector(Generic[Change]):
                     watching.result()
         finally:
             self._health.silent(self._part)
-            beside = [watching, *self._taking.values()]
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            watching.cancel()
+            await self._taking.give_up()
+            await asyncio.gather(watching, return_exceptions=True)
             await member.close()
 
     async def _step(self, member: GroupMember) -> None:
@@ -144,8 +144,7 @@ class Projector(Generic[Change]):
         for result in applied:
             if result is not None:
                 raise result
-        for task in [task for task in self._taking.values() if task.done()]:
-            task.result()
+        self._taking.raise_failures()
 
     def _is_current(self, member: GroupMember, partition: Partition, before: _Owned | None) -> bool:
         """Whether what was polled was fetched under the claim that holds now; else the position is set again."""
@@ -215,18 +214,14 @@ class Projector(Generic[Change]):
         self._owned.pop(partition, None)
         self._behind.add(partition)
         self._report(partition)
-        self._taking[partition] = asyncio.create_task(
-            self._take(member, partition, self._retry_seconds), name=f"claim-{partition.number}"
-        )
+        self._taking.start(partition, self._take(member, partition, self._retry_seconds))
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         self._is_in_group = True
         for partition in partitions:
             metrics.PROJECTION_CLAIMS.labels(reason="assigned").inc()
             self._behind.add(partition)
-            self._taking[partition] = asyncio.create_task(
-                self._take(member, partition, 0.0), name=f"claim-{partition.number}"
-            )
+            self._taking.start(partition, self._take(member, partition, 0.0))
         self._report(None)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
@@ -236,8 +231,7 @@ class Projector(Generic[Change]):
             self._positions.pop(partition, None)
             self._fetched.pop(partition, None)
             self._behind.discard(partition)
-            if task := self._taking.pop(partition, None):
-                task.cancel()
+            self._taking.cancel(partition)
             metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
         self._report(None)
 

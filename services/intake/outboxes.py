@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ from referral_bus.log.port import (
     Partition,
     Record,
 )
+from referral_bus.runtime.by_partition import UnderWay
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
@@ -109,7 +110,7 @@ class Outboxes:
         self._group = group
         self._intake_key = intake_key
         self._claims: dict[Partition, Claim] = {}
-        self._under_way: dict[Partition, asyncio.Task[None]] = {}
+        self._under_way = UnderWay()
         self._lag = OutboxLag()
 
     async def run(self) -> None:
@@ -160,11 +161,11 @@ class Outboxes:
                     if claim is before.get(partition):
                         member.pause([partition])
                         claim.read = records[-1].offset + 1
-                        self._start(partition, self._handle(member, partition, claim, records))
+                        self._under_way.start(partition, self._handle(member, partition, claim, records))
                     else:
                         # It may have been fetched before this claim sought its position.
                         member.seek({partition: claim.handled})
-                self._raise_failures()
+                self._under_way.raise_failures()
                 if telling.done():
                     await telling
         finally:
@@ -185,31 +186,17 @@ class Outboxes:
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
-            self._start(partition, self._take(member, partition))
+            self._under_way.start(partition, self._take(member, partition))
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             self._claims.pop(partition, None)
-            if task := self._under_way.pop(partition, None):
-                task.cancel()
+            self._under_way.cancel(partition)
 
     async def _give_up(self) -> None:
         """End what is under way."""
-        tasks = list(self._under_way.values())
-        self._under_way.clear()
         self._claims.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _start(self, partition: Partition, work: Coroutine[None, None, None]) -> None:
-        self._under_way[partition] = asyncio.create_task(work, name=partition.topic)
-
-    def _raise_failures(self) -> None:
-        for partition, task in list(self._under_way.items()):
-            if task.done():
-                del self._under_way[partition]
-                task.result()
+        await self._under_way.give_up()
 
     async def _take(self, member: GroupMember, partition: Partition) -> None:
         """Go on from what is stored."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -29,6 +29,7 @@ from referral_bus.log.port import (
     Record,
 )
 from referral_bus.runtime import metrics, tracing
+from referral_bus.runtime.by_partition import UnderWay
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.joining import joined
@@ -95,7 +96,7 @@ class Relay:
         self._positions: dict[Partition, int] = {}
         """The offset of the next event to be seen to; also while the partition rests and is not claimed."""
         self._fetched: dict[Partition, int] = {}
-        self._under_way: dict[Partition, asyncio.Task[None]] = {}
+        self._under_way = UnderWay()
         self._failures: Counter[Partition] = Counter()
         self._faults: Counter[Partition] = Counter()
 
@@ -125,22 +126,21 @@ class Relay:
                     if claim is before.get(partition):
                         self._fetched[partition] = records[-1].offset + 1
                         member.pause([partition])
-                        self._start(partition, self._relay(member, partition, claim, records))
+                        self._under_way.start(partition, self._relay(member, partition, claim, records))
                     else:
                         # It may have been fetched before this claim sought its position.
                         member.seek({partition: self._positions[partition]})
-                self._raise_failures()
+                self._under_way.raise_failures()
         finally:
             self._health.silent(PART)
-            beside = [watching, *self._under_way.values()]
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            watching.cancel()
+            await self._under_way.give_up()
+            await asyncio.gather(watching, return_exceptions=True)
             await member.close()
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
-            self._start(partition, self._take(member, partition, 0.0))
+            self._under_way.start(partition, self._take(member, partition, 0.0))
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
@@ -150,17 +150,7 @@ class Relay:
             self._failures.pop(partition, None)
             self._faults.pop(partition, None)
             metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
-            if task := self._under_way.pop(partition, None):
-                task.cancel()
-
-    def _start(self, partition: Partition, work: Coroutine[None, None, None]) -> None:
-        self._under_way[partition] = asyncio.create_task(work, name=f"relay-{partition.number}")
-
-    def _raise_failures(self) -> None:
-        for partition, task in list(self._under_way.items()):
-            if task.done():
-                del self._under_way[partition]
-                task.result()
+            self._under_way.cancel(partition)
 
     async def _take(self, member: GroupMember, partition: Partition, rest: float) -> None:
         """Go on from what is stored."""
