@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple
 
 import pytest
 from prometheus_client import REGISTRY
@@ -18,6 +18,7 @@ from referral_bus.runtime.projector import Projector
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Superseded
 from referral_bus.store.rows import Put
+from tests.support.hanging import hung
 
 TOPIC, GROUP = "refbus.main.ledger", "refbus-main-projections"
 ZERO, ONE = Partition(TOPIC, 0), Partition(TOPIC, 1)
@@ -364,18 +365,11 @@ async def test_it_waits_for_a_log_that_is_away_at_the_start(world: World) -> Non
 
 async def test_a_loop_that_hangs_breaks_its_promise_to_beat(world: World) -> None:
     """Nothing else tells of it: the group's heartbeats go on beside it."""
-    now, hangs = [0.0], asyncio.Event()
+    now = [0.0]
     health = Health(lambda: now[0])
-
-    async def hang(*_: object) -> NoReturn:
-        hangs.set()
-        await asyncio.Future()
-        raise AssertionError
-
     async with running(world.projector(health)):
         await until(lambda: health.problems() == {})
-        world.member().poll = hang  # type: ignore[method-assign]
-        await asyncio.wait_for(hangs.wait(), 5)
+        await hung(world.member())
         assert health.stuck() == []
         now[0] += 121.0
         assert health.stuck() == ["projector"]

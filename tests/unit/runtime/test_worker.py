@@ -7,7 +7,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import NoReturn
 
 import pytest
 
@@ -15,6 +14,7 @@ from referral_bus.log.memory import MemoryLog, MemoryMember, Moment
 from referral_bus.log.port import Log, LogError, LogUnavailable, Outgoing, Partition, Record, TopicSpec
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.worker import Limits, Worker
+from tests.support.hanging import hung
 from tests.support.simulated import SimulatedLoop
 
 IN, OUT, GROUP = "refbus.main.inbox", "refbus.main.ledger", "refbus-main-matching"
@@ -825,18 +825,11 @@ async def test_it_is_not_ready_while_the_group_has_not_said_what_is_its_own(worl
 
 async def test_a_loop_that_hangs_breaks_its_promise_to_beat(world: World) -> None:
     """Nothing else tells of it: the group's heartbeats go on beside it."""
-    now, hangs = [0.0], asyncio.Event()
+    now = [0.0]
     health = Health(lambda: now[0])
-
-    async def hang(*_: object) -> NoReturn:
-        hangs.set()
-        await asyncio.Future()
-        raise AssertionError
-
     async with running(world.worker(health)):
         await until(lambda: health.problems() == {})
-        world.member().poll = hang  # type: ignore[method-assign]
-        await asyncio.wait_for(hangs.wait(), 5)
+        await hung(world.member())
         assert health.stuck() == []
         now[0] += 121.0
         assert health.stuck() == ["worker"]
