@@ -25,6 +25,7 @@ from referral_bus.log.port import (
     Appender,
     Fenced,
     GroupMember,
+    Kept,
     LogError,
     LogUnavailable,
     Outgoing,
@@ -291,6 +292,12 @@ def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
     return numbers
 
 
+def _count(there: Mapping[str, int], topic: str) -> int:
+    if topic not in there:
+        raise LogError(f"there is no topic {topic}: create the topics of the bus first")
+    return there[topic]
+
+
 class KafkaLog:
     """A Kafka cluster, named by its bootstrap addresses (``HOST:PORT``, comma-separated). Nothing connects before it must."""
 
@@ -322,8 +329,9 @@ class KafkaLog:
         self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
     ) -> GroupMember:
         names = sorted(topics)
+        there = await self.topics()
         for name in names:
-            await self.partitions(name)
+            _count(there, name)
         members: list[KafkaMember] = []
 
         def make() -> AIOKafkaConsumer:
@@ -337,17 +345,21 @@ class KafkaLog:
         await _started(f"join the group {group}", make)
         return self._kept(members[-1])
 
-    async def partitions(self, topic: str) -> int:
+    async def topics(self) -> dict[str, int]:
         admin = await self._admin("look up topics")
         try:
             # All of them: to ask for one by its name makes it, on a broker that creates topics by itself.
             described = await _within(ASK_SECONDS, "look up topics", admin.describe_topics(None))
         finally:
             await _stopped("the admin client", _stop(admin))
-        for found in described:
-            if found["topic"] == topic and found["error_code"] == 0 and found["partitions"]:
-                return len(found["partitions"])
-        raise LogError(f"there is no topic {topic}: create the topics of the bus first")
+        return {
+            found["topic"]: len(found["partitions"])
+            for found in described
+            if found["error_code"] == 0 and found["partitions"]
+        }
+
+    async def partitions(self, topic: str) -> int:
+        return _count(await self.topics(), topic)
 
     async def ensure(self, topics: Iterable[TopicSpec]) -> None:
         wanted = {spec.name: spec for spec in topics}
@@ -711,6 +723,18 @@ class KafkaMember(_Client, ConsumerRebalanceListener):  # type: ignore[misc]
             return partition, await self._consumer.committed(TopicPartition(*partition)) or 0
 
         return dict(await _within(ASK_SECONDS, self._what, asyncio.gather(*map(one, partitions))))
+
+    async def kept(self, partitions: Iterable[Partition]) -> dict[Partition, Kept]:
+        asked = {partition: TopicPartition(*partition) for partition in partitions}
+        starts, ends = await _within(
+            ASK_SECONDS,
+            self._what,
+            asyncio.gather(
+                self._consumer.beginning_offsets([*asked.values()]),
+                self._consumer.end_offsets([*asked.values()]),
+            ),
+        )
+        return {partition: Kept(starts[tp], ends[tp]) for partition, tp in asked.items()}
 
     def seek(self, next_offsets: Mapping[Partition, int]) -> None:
         for partition, offset in next_offsets.items():

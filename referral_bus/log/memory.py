@@ -22,6 +22,7 @@ from typing import Literal
 
 from referral_bus.log.port import (
     Fenced,
+    Kept,
     LogError,
     LogUnavailable,
     Outgoing,
@@ -118,6 +119,10 @@ class MemoryLog:
             await member.close()  # who gives up joining is not in the group
             raise
         return member
+
+    async def topics(self) -> dict[str, int]:
+        self.reachable("look up topics")
+        return {name: spec.partitions for name, spec in self._topics.items()}
 
     async def partitions(self, topic: str) -> int:
         self.reachable("look up topics")
@@ -483,6 +488,12 @@ class MemoryMember:
     async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         self._log.reachable(f"committed offsets of {self.group.name}")
         return {partition: self.group.offsets.get(partition, 0) for partition in partitions}
+
+    async def kept(self, partitions: Iterable[Partition]) -> dict[Partition, Kept]:
+        self._log.reachable(f"what is kept for {self.group.name}")
+        return {
+            partition: Kept(self._log.start(partition), self._log.end(partition)) for partition in partitions
+        }
 
     def seek(self, next_offsets: Mapping[Partition, int]) -> None:
         for partition, offset in next_offsets.items():

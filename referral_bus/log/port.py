@@ -82,6 +82,13 @@ class Position(NamedTuple):
     timestamp: int
 
 
+class Kept(NamedTuple):
+    """The offsets of a partition that can be read: from ``start`` up to ``end``, which is after the last."""
+
+    start: int
+    end: int
+
+
 class Appender(Protocol):
     """Writes outside transactions: idempotent, acknowledged by all in-sync replicas (acks=all)."""
 
@@ -155,6 +162,9 @@ class GroupMember(Protocol):
     async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The group's stored next offset of each partition; 0 where there is none."""
 
+    async def kept(self, partitions: Iterable[Partition]) -> dict[Partition, Kept]:
+        """What the topic holds of each partition now: from nowhere else can it be read."""
+
     def seek(self, next_offsets: Mapping[Partition, int]) -> None:
         """Continue from the given offsets. Does not await, so nothing can come in between. What is no longer assigned is
         passed over."""
@@ -204,6 +214,9 @@ class Log(Protocol):
         called by a process that dies, nor for one thought dead. Members that read the same topics get as many partitions as each
         other, give or take one, however many topics they are of."""
 
+    async def topics(self) -> dict[str, int]:
+        """All topics there are, and how many partitions each has."""
+
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has. Raises :class:`LogError` where there is no such topic."""
 
@@ -218,6 +231,7 @@ __all__ = [
     "Fenced",
     "GroupMember",
     "Headers",
+    "Kept",
     "Log",
     "LogError",
     "LogUnavailable",

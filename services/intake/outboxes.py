@@ -5,7 +5,7 @@ recognised. What is refused comes back on the feed; what intake can't even open 
 a fault of ours: the others go on without it, until the guard of the dead letters says that it hits all. A refusal that its feed will not
 take goes there too.
 
-Outboxes go on side by side: one that can't be handled, or rests, holds up no other.
+Outboxes go on side by side: one that can't be handled, or rests, or is not there, holds up no other.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ _SETTLE_SECONDS: Final = 0.5
 """Organisations are published many at a time; the group is joined anew once no more have come for so long."""
 _LONGEST_SETTLE_SECONDS: Final = 5.0
 _LAG_SECONDS: Final = 5.0
+_MISSING_SECONDS: Final = 30.0
+"""Between two looks for the outboxes that were not there."""
 _BEAT_SECONDS: Final = 120.0
 
 
@@ -120,7 +122,7 @@ class Outboxes:
             while True:
                 organisations = await self._known()
                 try:
-                    await self._follow(organisations)
+                    await self._follow(organisations, await self._missing(organisations))
                 except LogError as error:
                     logger.warning("the outboxes can't be read now, trying again: %s", error)
                     await asyncio.sleep(_RETRY_SECONDS)
@@ -141,17 +143,38 @@ class Outboxes:
             if before and (not came or loop.time() > until):
                 return self._organisations()
 
-    async def _follow(self, organisations: frozenset[str]) -> None:
+    async def _missing(self, organisations: frozenset[str]) -> frozenset[str]:
+        """Those whose outbox is not there. Publishing an organisation makes it, so somebody took it away."""
+        there = await self._log.topics()
+        return frozenset(one for one in organisations if topics.outbox(one) not in there)
+
+    async def _made(self, missing: frozenset[str]) -> None:
+        """Returns once any of these outboxes is there."""
+        while missing:
+            logger.warning(
+                "these organisations have no outbox: publish each again, as its next version, to make it: %s",
+                ", ".join(sorted(missing)),
+            )
+            await asyncio.sleep(_MISSING_SECONDS)
+            try:
+                if await self._missing(missing) != missing:
+                    return
+            except LogError as error:
+                logger.warning("which outboxes there are is not known: %s", error)
+        await asyncio.Event().wait()
+
+    async def _follow(self, organisations: frozenset[str], missing: frozenset[str]) -> None:
         await self._give_up()  # what began in a group that was then not joined
         member = await self._log.join(
             self._group,
-            [topics.outbox(one) for one in organisations],
+            [topics.outbox(one) for one in organisations - missing],
             assigned=self._assigned,
             revoked=self._revoked,
         )
         telling = asyncio.create_task(self._tell_lag(member))
+        looking = asyncio.create_task(self._made(missing))
         try:
-            while self._organisations() == organisations:
+            while self._organisations() == organisations and not looking.done():
                 self._health.beat(PART, _BEAT_SECONDS)
                 before = dict(self._claims)
                 for partition, records in (await member.poll(_LIMIT, _POLL_SECONDS)).items():
@@ -170,7 +193,8 @@ class Outboxes:
                     await telling
         finally:
             telling.cancel()
-            await asyncio.wait([telling])
+            looking.cancel()
+            await asyncio.wait([telling, looking])
             await self._give_up()
             await member.close()
 
@@ -199,14 +223,31 @@ class Outboxes:
         await self._under_way.give_up()
 
     async def _take(self, member: GroupMember, partition: Partition) -> None:
-        """Go on from what is stored."""
+        """Go on from what is stored, or from what is kept where that begins later."""
         while True:
             try:
                 position = (await member.committed([partition]))[partition]
-                break
+                kept = (await member.kept([partition]))[partition]
+                if position <= kept.end:
+                    break
+                # Not yet again, where a broker that fell behind leads now; from elsewhere on, what was handled would be repeated.
+                logger.error(
+                    "%s ends at %d and was handled up to %d: it waits until it is there, or until the group's offset is reset",
+                    partition.topic,
+                    kept.end,
+                    position,
+                )
             except LogUnavailable as error:
                 logger.warning("%s can't be read yet: %s", partition.topic, error)
-                await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
+        if position < kept.start:
+            logger.error(
+                "%s keeps nothing before %d: what it held from %d on was deleted before it was read",
+                partition.topic,
+                kept.start,
+                position,
+            )
+            position = kept.start
         self._claims[partition] = Claim(position, position)
         member.seek({partition: position})
         member.resume([partition])

@@ -64,14 +64,9 @@ class Publishing:
         except ValidationError as error:
             raise invalid(faults_of(error), "content.") from None
         await self._check(message)
-        if (
-            isinstance(message, Organisation)
-            and message.organisation not in self._view.reference.organisations
-        ):
+        if isinstance(message, Organisation):
             # Before it is published: whoever hears of an organisation finds its topics.
-            await self._log.ensure(
-                topics.of_organisations(self._bus, self._replication, [message.organisation])
-            )
+            await self._make_topics(message.organisation)
         [position] = await self._appender.append([self._record(message, caller.organisation)])
         await self._seen(position.offset)
         current = self._view.reference.current[identity(message)]
@@ -79,6 +74,13 @@ class Publishing:
             # Another process published this version, or a later one, at the same time.
             raise Refused("version_not_risen", field="content.version")
         return message
+
+    async def _make_topics(self, organisation: str) -> None:
+        """Those that are not there, also of an organisation that has been known for long."""
+        there = await self._log.topics()
+        wanted = topics.of_organisations(self._bus, self._replication, [organisation])
+        if missing := [spec for spec in wanted if spec.name not in there]:
+            await self._log.ensure(missing)
 
     async def _check(self, message: Published) -> None:
         kind, id = identity(message)

@@ -15,6 +15,7 @@ from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import (
     Appender,
     GroupMember,
+    Kept,
     LogUnavailable,
     Outgoing,
     Partition,
@@ -232,6 +233,9 @@ class Wire:
             self.broker.told(told)
             self.broker.given_up.append(told)
 
+    async def topics(self) -> dict[str, int]:
+        return await self.ask("look up", self.log.topics)
+
     async def partitions(self, topic: str) -> int:
         return await self.ask("look up", lambda: self.log.partitions(topic))
 
@@ -347,6 +351,10 @@ class WireMember:
     async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         wanted = list(partitions)
         return await self._wire.ask("offsets", lambda: self._inner.committed(wanted))
+
+    async def kept(self, partitions: Iterable[Partition]) -> dict[Partition, Kept]:
+        wanted = list(partitions)
+        return await self._wire.ask("what is kept", lambda: self._inner.kept(wanted))
 
     async def lag(self) -> dict[Partition, int]:
         return await self._wire.ask("lag", self._inner.lag)

@@ -266,6 +266,12 @@ async def test_a_partition_that_is_not_there_is_named_in_the_error(cluster: Clus
         await cluster.log.reader(Partition(cluster.topic, 7))
 
 
+async def test_the_topics_that_are_there_are_told_with_their_partitions(cluster: Cluster) -> None:
+    there = await cluster.log.topics()
+    assert there[cluster.topic] == 2
+    assert f"{cluster.topic}.missing" not in there
+
+
 async def test_a_topic_that_is_not_there_is_named_in_the_error(cluster: Cluster) -> None:
     missing = f"{cluster.topic}.missing"
     for ask in (
@@ -633,6 +639,13 @@ async def test_a_seek_beyond_the_end_is_an_error(cluster: Cluster) -> None:
     member.resume([cluster.zero])
     with pytest.raises(LogError, match="retention"):
         await polled(member, 1)
+
+
+async def test_a_member_knows_what_is_kept_of_its_partitions(cluster: Cluster) -> None:
+    await cluster.append("a", "b", "c")
+    member = await cluster.join()
+    await cluster.expire(before=2)
+    assert await member.kept([cluster.zero, cluster.one]) == {cluster.zero: (2, 3), cluster.one: (0, 0)}
 
 
 async def test_committed_offsets_are_nought_until_something_is_committed(cluster: Cluster) -> None:

@@ -362,3 +362,46 @@ async def test_what_was_fetched_before_an_outbox_was_assigned_anew_moves_no_offs
     assert await doors.opened() == {
         referral_id("north", "main", "clinic-a", f"k-{number}") for number in range(3)
     }
+
+
+async def test_an_outbox_that_was_not_read_for_too_long_goes_on_from_what_is_kept(
+    doors: Doors, caplog: pytest.LogCaptureFixture
+) -> None:
+    await doors.put("clinic-a", *((f"k-{number}", "one") for number in range(3)))
+    await doors.put("clinic-b", ("k-0", "two"))
+    doors.border.log.expire(Partition(topics.outbox("clinic-a"), 0), 2)
+    async with doors.read():
+        await until(lambda: (doors.handled("clinic-a"), doors.handled("clinic-b")) == (3, 1))
+    assert await doors.opened() == {
+        referral_id("north", "main", *told) for told in (("clinic-a", "k-2"), ("clinic-b", "k-0"))
+    }
+    assert "agency.clinic-a.outbox keeps nothing before 2: what it held from 0 on was deleted" in caplog.text
+
+
+async def test_an_outbox_that_ends_before_what_was_handled_waits_alone(
+    doors: Doors, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, at = doors.border.log, Partition(topics.outbox("clinic-a"), 0)
+    log.store("intake", {at: 2})
+    await doors.put("clinic-a", ("k-0", "zero"))
+    await doors.put("clinic-b", ("k-0", "other"))
+    async with doors.read():
+        await until(lambda: doors.handled("clinic-b") == 1)
+        assert "agency.clinic-a.outbox ends at 1 and was handled up to 2" in caplog.text
+        await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
+        await until(lambda: doors.handled("clinic-a") == 3)
+    assert referral_id("north", "main", "clinic-a", "k-0") not in await doors.opened()
+
+
+async def test_an_outbox_that_is_not_there_holds_up_no_other_and_is_read_once_it_is(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outboxes, "_MISSING_SECONDS", 0.01)
+    await doors.border.publish(organisation("clinic-c", roles=["agency"]))
+    await doors.put("clinic-a", ("k-0", "one"))
+    async with doors.read():
+        await until(lambda: doors.handled("clinic-a") == 1)
+        assert "to make it: clinic-c" in caplog.text
+        await doors.border.log.ensure(topics.of_organisations("main", 1, ["clinic-c"]))
+        await doors.put("clinic-c", ("k-0", "two"))
+        await until(lambda: doors.handled("clinic-c") == 1)

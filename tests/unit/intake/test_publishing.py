@@ -1,4 +1,5 @@
-"""What operations publish, on a log in memory: what no region could adopt is told to them, and is not published."""
+"""What operations publish, on a log in memory: what no region could adopt is told to them and is not published, and an organisation
+finds its topics made."""
 
 from __future__ import annotations
 
@@ -8,14 +9,27 @@ import pytest
 
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
+from referral_bus.log import topics
 from referral_bus.wire.inbox import LARGEST_CONTENT, can_be_taken
 from services.intake.publishing import Publishing
 from services.intake.reference import adoption
 from services.intake.refusals import Refused
-from tests.support.admitting import OPERATIONS
+from tests.support.admitting import OPERATIONS, organisation
 from tests.unit.intake.test_admission import CODEC, Border
 
 CALLER = Caller(OPERATIONS, frozenset({"operations"}))
+
+
+async def publishing_of(border: Border) -> Publishing:
+    return Publishing(
+        log=border.log,
+        appender=await border.log.appender(),
+        view=border.view,
+        codec=CODEC,
+        clock=border.clock,
+        bus="main",
+        replication=1,
+    )
 
 
 def vocabulary(terms: int, kind: str = "taxonomy") -> dict[str, Any]:
@@ -31,15 +45,7 @@ def vocabulary(terms: int, kind: str = "taxonomy") -> dict[str, Any]:
 async def test_a_vocabulary_that_no_region_could_adopt_is_refused_and_not_published(kind: Any) -> None:
     async with Border() as border:
         await border.open()
-        publishing = Publishing(
-            log=border.log,
-            appender=await border.log.appender(),
-            view=border.view,
-            codec=CODEC,
-            clock=border.clock,
-            bus="main",
-            replication=1,
-        )
+        publishing = await publishing_of(border)
         before = border.view.next
         with pytest.raises(Refused) as caught:
             await publishing.publish(kind, vocabulary(8_000, kind), CALLER)
@@ -57,3 +63,15 @@ def test_as_many_terms_as_the_contract_allows_fit_where_they_are_short() -> None
     ]
     body = adoption(Taxonomy(taxonomy="short", terms=terms))
     assert body is not None and can_be_taken(body, CODEC)
+
+
+async def test_an_organisation_that_is_known_and_has_no_topics_is_given_them_when_it_is_published_again() -> (
+    None
+):
+    async with Border() as border:
+        await border.open()
+        await border.publish(organisation("clinic"))
+        assert topics.outbox("clinic") not in await border.log.topics()
+        publishing = await publishing_of(border)
+        await publishing.publish("organisation", organisation("clinic", 2).model_dump(mode="json"), CALLER)
+        assert {topics.outbox("clinic"), topics.feed("main", "clinic")} <= (await border.log.topics()).keys()
