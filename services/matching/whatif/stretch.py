@@ -42,6 +42,7 @@ from referral_bus.contracts.ledger import (
     ReferralOpened,
     ReferralSplit,
     ServiceProposed,
+    SubmissionRefused,
 )
 from referral_bus.contracts.reference import Policy
 from referral_bus.log.port import Log
@@ -54,6 +55,7 @@ from services.matching.core.decide import (
     call,
     decide,
     resume,
+    too_large,
     wanted_facts,
     wanted_for,
 )
@@ -122,7 +124,10 @@ class Stretch:
         for group in self._groups:
             if group.received is not None:
                 await self._until(group.received.admitted.append_time)
-                if self._says_the_same(group.received):
+                if _was_too_large(group):
+                    admitted = group.received.admitted
+                    self._take(too_large(), admitted, max(self._state.now, admitted.append_time))
+                elif self._says_the_same(group.received):
                     await self._say(group.received)
         if self._groups:
             await self._until(max(entry.meta.now for group in self._groups for entry in group.entries))
@@ -278,6 +283,12 @@ class Stretch:
             value=b"",
         )
         return Received(admitted, body)
+
+
+def _was_too_large(group: Recorded) -> bool:
+    """Whether it was refused for its size, which deciding does not look at: under any policy it would have been."""
+    first = group.entries[0].event
+    return isinstance(first, SubmissionRefused) and first.reason == "too_large"
 
 
 def _begun(start: Region) -> frozenset[str]:

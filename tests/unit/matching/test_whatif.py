@@ -21,7 +21,7 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import admitted_again
 from services.matching import commands
 from services.matching.chain import Chain
-from services.matching.core.decide import AllOpened, WantedFacts
+from services.matching.core.decide import AllOpened, WantedFacts, too_large
 from services.matching.core.judging import match as judging
 from services.matching.core.judging.ranking import lottery
 from services.matching.core.referral import Referral
@@ -58,6 +58,7 @@ from tests.support.deciding import (
     outcome,
     policy,
     propose,
+    publish,
     service_of,
     spoken,
     stated_area,
@@ -144,6 +145,16 @@ async def test_places_are_those_of_the_life_that_is_lived(world: World) -> None:
     compared = await again(world, since, BY_FRESHNESS)
     assert compared.would.offers["sv-north-fresh"] >= 10
     assert sum(compared.would.offers.values()) >= len(compared.would.accepted)
+
+
+async def test_what_was_refused_for_its_size_is_not_taken_for_said(world: World) -> None:
+    since = lived(world).state.sequence
+    larger = world.received(publish(offers("freshest", "clinic", total=40)), "clinic")
+    refused = world.chain.append(world.codec, too_large(), larger.admitted, larger.admitted.offset, world.now)
+    world.entries += refused
+    told(world)
+    compared = await again(world, since, BY_FRESHNESS)
+    assert compared.would.offers.keys() == {"sv-north-fresh"}
 
 
 async def test_groups_of_few_people_are_not_shown(world: World) -> None:
