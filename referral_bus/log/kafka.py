@@ -47,7 +47,7 @@ PRODUCER: Final[dict[str, Any]] = {
     "compression_type": "zstd",
     "linger_ms": 0,  # what waits while a request is under way makes the next batch: no latency when idle
     "max_batch_size": 512
-    * 1024,  # a transaction's records go out in one request; half the broker's 1 MiB limit
+    * 1024,  # a transaction's records go out in one request; of what a broker takes by itself, half
     "max_request_size": LARGEST_RECORD,  # a larger one is refused here before it is by the broker
     # A broker that hangs is noticed by this alone. It may happen twice in a transaction's time: by the request, and by the question who
     # leads now, which goes to any broker, also to the one that hangs.
@@ -468,6 +468,7 @@ def configs_of(spec: TopicSpec) -> dict[str, str]:
     """The settings of a topic, as Kafka names them."""
     return {
         "retention.ms": str(spec.retention_ms),
+        "max.message.bytes": str(LARGEST_RECORD),
         "message.timestamp.type": "LogAppendTime" if spec.append_time else "CreateTime",
     }
 

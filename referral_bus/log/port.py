@@ -15,8 +15,9 @@ from typing import Final, NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
-LARGEST_RECORD: Final = 1_048_576
-"""Bytes that a record may have at most with all that belongs to it: a broker's own limit, unless somebody raised it."""
+LARGEST_RECORD: Final = 2_097_152
+"""Bytes that a record may have at most with all that belongs to it. Topics are made to take as many, twice what a broker takes by itself:
+the terms of a whole county's vocabulary stand in one event, once as they were said and once as they are in force."""
 LARGEST_VALUE: Final = LARGEST_RECORD - 2_048
 """Bytes that a value may have, which leaves room for key, headers and framing."""
 

@@ -131,7 +131,12 @@ def long_definition(areas: int) -> ServiceDefinition:
     nodes: list[dict[str, Any]] = [
         {"op": "test", "test": {"kind": "area", "one_of": names[at : at + 68]}} for at in range(0, areas, 68)
     ]
-    return definition(eligibility={"service": {"nodes": [*nodes, {"op": "any", "of": len(nodes)}]}})
+    levels = {"service": nodes[:63], "program": nodes[63:]}
+    return definition(
+        eligibility={
+            level: {"nodes": [*tests, {"op": "any", "of": len(tests)}]} for level, tests in levels.items()
+        }
+    )
 
 
 FACTS = Facts(age=NumberFact(status="stated", value=35), needs=[Need(code="grief-support")])

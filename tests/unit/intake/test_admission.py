@@ -468,12 +468,12 @@ async def test_a_service_too_large_to_be_published_is_refused_at_every_door_and_
         return Presented("s-1", "shelter", border.clock.now(), request, door)
 
     speaker = Speaker("shelter", frozenset(PARTIES["shelter"][1]))
-    [refused] = await border.admission.admit([asked(4_000)], speaker, [None])
+    [refused] = await border.admission.admit([asked(8_000)], speaker, [None])
     assert isinstance(refused, Refused)
     assert (refused.status, refused.reason, refused.field) == (413, "too_large", field)
     assert f"at most {LARGEST_CONTENT} bytes" in refused.detail
     assert await border.inbox() == []
-    assert reasons(await border.admission.admit([asked(3_900)], speaker, [None])) == [None]
+    assert reasons(await border.admission.admit([asked(7_800)], speaker, [None])) == [None]
 
 
 async def test_before_the_reference_data_is_read_nobody_is_turned_away_as_unknown() -> None:

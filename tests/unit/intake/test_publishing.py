@@ -48,12 +48,12 @@ async def test_a_vocabulary_that_no_region_could_adopt_is_refused_and_not_publis
         publishing = await publishing_of(border)
         before = border.view.next
         with pytest.raises(Refused) as caught:
-            await publishing.publish(kind, vocabulary(8_000, kind), CALLER)
+            await publishing.publish(kind, vocabulary(16_000, kind), CALLER)
         refused = caught.value
         assert (refused.status, refused.reason, refused.field) == (413, "too_large", "content")
         assert f"at most {LARGEST_CONTENT} bytes" in refused.detail
         assert border.view.next == before
-        assert await publishing.publish(kind, vocabulary(5_000, kind), CALLER)
+        assert await publishing.publish(kind, vocabulary(9_000, kind), CALLER)
 
 
 def test_as_many_terms_as_the_contract_allows_fit_where_they_are_short() -> None:

@@ -276,7 +276,8 @@ async def test_what_older_code_beside_could_not_read_is_refused_before_anything_
 def long_vocabulary(terms: int) -> AdoptReference:
     named = [
         TaxonomyTerm(
-            code=f"B{number:05d}", name=f"{number} is a term of the county's own vocabulary, of some length"
+            code=f"B{number:05d}",
+            name=f"{number} is a term of the county's own vocabulary, " + "of some length" * 4,
         )
         for number in range(terms)
     ]
@@ -288,7 +289,7 @@ async def test_what_is_too_large_to_be_answered_is_refused_and_stops_nothing(cod
     site = await Site.opened(codec, limit=2)
     before = picture(site.chain.state)["vocabularies"]
     for number in range(4):
-        at = await site.put(long_vocabulary(8_000), OPERATIONS, id=f"county-{number}")
+        at = await site.put(long_vocabulary(16_000), OPERATIONS, id=f"county-{number}")
     await site.put(publish(offers("beds")), "shelter")
     outcome = await site.decide()
     assert kinds(events_of(outcome, codec)) == ["SubmissionRefused"] * 4 + ["ServicePublished"]
@@ -297,7 +298,7 @@ async def test_what_is_too_large_to_be_answered_is_refused_and_stops_nothing(cod
     }
     assert picture(site.chain.state)["vocabularies"] == before
     assert await site.letters() == []
-    await site.put(long_vocabulary(8_000), OPERATIONS, id="county-0")
+    await site.put(long_vocabulary(16_000), OPERATIONS, id="county-0")
     assert kinds(events_of(await site.decide(), codec)) == ["SubmissionRepeated"]
     lived = picture(site.chain.state)
     await site.restarted()
@@ -317,7 +318,7 @@ async def test_nobody_is_refused_as_too_large_who_said_little(site: Site) -> Non
 async def test_a_tick_whose_events_are_too_large_is_dead_lettered_and_refuses_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopted = long_vocabulary(16_000)
+    adopted = long_vocabulary(20_000)
     large = ReferenceAdopted.model_validate(adopted.model_dump())
     await site.put(Tick(region=REGION, due=site.clock.now()), "matching")
     monkeypatch.setattr(partitioning, "decide", lambda *_: [large])

@@ -119,7 +119,7 @@ def test_what_no_record_can_hold_is_not_written_either() -> None:
     large = fits.model_copy(update={"value": bytes(LARGEST_VALUE)})
     with pytest.raises(TooLarge, match=f"at most {LARGEST_VALUE}"):
         CODEC.encode_entry(Entry(META.model_copy(update={"submission": large}), event))
-    terms = [TaxonomyTerm(code=f"{number:0128}") for number in range(10_000)]
+    terms = [TaxonomyTerm(code=f"{number:0128}") for number in range(20_000)]
     with pytest.raises(TooLarge, match="Taxonomy"):
         CODEC.encode(Taxonomy(taxonomy="large", terms=terms))
 
