@@ -110,7 +110,8 @@ class Protocol(Message):
     """The procedure a referral follows. The version in force is stamped on the referral and stays.
 
     ``offer_limits`` is how long a provider has to answer; when that is over, silence declines (the next service is asked) or escalates (the
-    offer stays open, and ``escalate_to`` is told; None is operations). Limits count round the clock, or the hours of whoever must act.
+    offer stays open and holds its place until ``referral_limits`` are over, which it needs then, and ``escalate_to`` is told; None is
+    operations). Limits count round the clock, or the hours of whoever must act.
     """
 
     folder = "reference"
@@ -165,6 +166,10 @@ class Protocol(Message):
         if self.referral_reminders and self.referral_limits is None:
             raise ValueError(
                 "referral_reminders: they are shares of referral_limits, which the protocol lacks"
+            )
+        if self.silence == "escalates" and self.referral_limits is None:
+            raise ValueError(
+                "referral_limits: where silence escalates, an offer holds its place until they are over, so the protocol needs them"
             )
         if self.business_time and self.calendar is None:
             raise ValueError(

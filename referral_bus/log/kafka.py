@@ -104,6 +104,7 @@ RETRY_SECONDS: Final = 0.2
 
 _CREATE_TIME: Final = 0
 """Kafka's timestamp type of a record whose time its producer set."""
+_LARGEST: Final = "max.message.bytes"
 _NOTHING: Final = TopicPartition("", 0)
 """For a poll of no partition: aiokafka takes an empty list for all there are."""
 _Got = TypeVar("_Got")
@@ -292,6 +293,12 @@ def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
     return numbers
 
 
+def _named(group: str, topics: Iterable[str]) -> list[str]:
+    if not (names := sorted(topics)):
+        raise LogError(f"join the group {group}: it is to read no topic; name one at least")
+    return names
+
+
 def _count(there: Mapping[str, int], topic: str) -> int:
     if topic not in there:
         raise LogError(f"there is no topic {topic}: create the topics of the bus first")
@@ -328,7 +335,7 @@ class KafkaLog:
     async def join(
         self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
     ) -> GroupMember:
-        names = sorted(topics)
+        names = _named(group, topics)
         there = await self.topics()
         for name in names:
             _count(there, name)
@@ -450,13 +457,14 @@ class KafkaLog:
         for answer in await admin.describe_configs(resources):
             for _code, _message, _kind, name, entries in answer.resources:
                 found[name] = {entry[0]: entry[1] for entry in entries}
-        for spec in existing:
-            for key, value in configs_of(spec).items():
-                if found.get(spec.name, {}).get(key) != value:
-                    raise LogError(
-                        f"topic {spec.name} has {key}={found.get(spec.name, {}).get(key)} where {value} is wanted: "
-                        "change the topic's setting, or use another bus id"
-                    )
+        otherwise = [
+            f"topic {spec.name} has {key}={found.get(spec.name, {}).get(key)} where {value} is wanted"
+            for spec in existing
+            for key, value in configs_of(spec).items()
+            if not _does(key, found.get(spec.name, {}).get(key), value)
+        ]
+        if otherwise:
+            raise LogError(f"{'; '.join(otherwise)}: change the topic's setting, or use another bus id")
 
     def _kept(self, client: _ClientKind) -> _ClientKind:
         self._open.add(client)
@@ -468,9 +476,15 @@ def configs_of(spec: TopicSpec) -> dict[str, str]:
     """The settings of a topic, as Kafka names them."""
     return {
         "retention.ms": str(spec.retention_ms),
-        "max.message.bytes": str(LARGEST_RECORD),
+        _LARGEST: str(LARGEST_RECORD),
         "message.timestamp.type": "LogAppendTime" if spec.append_time else "CreateTime",
     }
+
+
+def _does(key: str, found: str | None, wanted: str) -> bool:
+    if key == _LARGEST and found is not None:
+        return int(found) >= int(wanted)
+    return found == wanted
 
 
 class _Client:

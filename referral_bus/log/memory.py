@@ -107,7 +107,8 @@ class MemoryLog:
         self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
     ) -> MemoryMember:
         self.reachable(f"join the group {group}")
-        names = frozenset(topics)
+        if not (names := frozenset(topics)):
+            raise LogError(f"join the group {group}: it is to read no topic; name one at least")
         for name in names:
             await self.partitions(name)
         joined = self._group(group)

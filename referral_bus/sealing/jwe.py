@@ -14,7 +14,7 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey
 
-MAXIMUM_CLEAR: Final = 1_048_576
+MAXIMUM_CLEAR: Final = 1_500_000
 """The most bytes that are sealed in one message."""
 MAXIMUM_SEALED: Final = MAXIMUM_CLEAR * 4 // 3 + 4096
 """The longest message that is opened: base64, header and encrypted key included."""

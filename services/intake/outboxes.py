@@ -66,8 +66,12 @@ _SETTLE_SECONDS: Final = 0.5
 """Organisations are published many at a time; the group is joined anew once no more have come for so long."""
 _LONGEST_SETTLE_SECONDS: Final = 5.0
 _LAG_SECONDS: Final = 5.0
-_MISSING_SECONDS: Final = 30.0
-"""Between two looks for the outboxes that were not there."""
+_LOOK_SECONDS: Final = 30.0
+"""Between two looks which outboxes there are."""
+_FIRST_LOOK_SECONDS: Final = 2.0
+"""A topic that was just made is not known to every broker at once."""
+_BEHIND_SECONDS: Final = 60.0
+"""So long a broker may lead that has not yet again all of an outbox that was handled."""
 _BEAT_SECONDS: Final = 120.0
 
 
@@ -122,7 +126,11 @@ class Outboxes:
             while True:
                 organisations = await self._known()
                 try:
-                    await self._follow(organisations, await self._missing(organisations))
+                    missing = await self._missing(organisations)
+                    if missing == organisations:
+                        await self._until_others(organisations, missing)
+                    else:
+                        await self._follow(organisations, missing)
                 except LogError as error:
                     logger.warning("the outboxes can't be read now, trying again: %s", error)
                     await asyncio.sleep(_RETRY_SECONDS)
@@ -148,20 +156,23 @@ class Outboxes:
         there = await self._log.topics()
         return frozenset(one for one in organisations if topics.outbox(one) not in there)
 
-    async def _made(self, missing: frozenset[str]) -> None:
-        """Returns once any of these outboxes is there."""
-        while missing:
-            logger.warning(
-                "these organisations have no outbox: publish each again, as its next version, to make it: %s",
-                ", ".join(sorted(missing)),
-            )
-            await asyncio.sleep(_MISSING_SECONDS)
+    async def _until_others(self, organisations: frozenset[str], missing: frozenset[str]) -> None:
+        """Returns once other outboxes are missing, or there are other organisations."""
+        pause = _FIRST_LOOK_SECONDS
+        while self._organisations() == organisations:
+            await asyncio.sleep(pause)
+            pause = _LOOK_SECONDS
             try:
-                if await self._missing(missing) != missing:
+                if await self._missing(organisations) != missing:
                     return
             except LogError as error:
                 logger.warning("which outboxes there are is not known: %s", error)
-        await asyncio.Event().wait()
+                continue
+            if missing:
+                logger.warning(
+                    "these organisations have no outbox: publish each again, as its next version, to make it: %s",
+                    ", ".join(sorted(missing)),
+                )
 
     async def _follow(self, organisations: frozenset[str], missing: frozenset[str]) -> None:
         await self._give_up()  # what began in a group that was then not joined
@@ -172,7 +183,7 @@ class Outboxes:
             revoked=self._revoked,
         )
         telling = asyncio.create_task(self._tell_lag(member))
-        looking = asyncio.create_task(self._made(missing))
+        looking = asyncio.create_task(self._until_others(organisations, missing))
         try:
             while self._organisations() == organisations and not looking.done():
                 self._health.beat(PART, _BEAT_SECONDS)
@@ -223,29 +234,27 @@ class Outboxes:
         await self._under_way.give_up()
 
     async def _take(self, member: GroupMember, partition: Partition) -> None:
-        """Go on from what is stored, or from what is kept where that begins later."""
+        """Go on from what is stored; from the start of what is kept where that is not there."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
             try:
                 position = (await member.committed([partition]))[partition]
                 kept = (await member.kept([partition]))[partition]
-                if position <= kept.end:
+                if position <= kept.end or loop.time() > began + _BEHIND_SECONDS:
                     break
-                # Not yet again, where a broker that fell behind leads now; from elsewhere on, what was handled would be repeated.
-                logger.error(
-                    "%s ends at %d and was handled up to %d: it waits until it is there, or until the group's offset is reset",
-                    partition.topic,
-                    kept.end,
-                    position,
-                )
             except LogUnavailable as error:
                 logger.warning("%s can't be read yet: %s", partition.topic, error)
             await asyncio.sleep(_RETRY_SECONDS)
-        if position < kept.start:
+        if not kept.start <= position <= kept.end:
+            # Where it was made anew all in it is new, and where a broker lost its end what was handled is recognised.
             logger.error(
-                "%s keeps nothing before %d: what it held from %d on was deleted before it was read",
+                "%s was handled up to %d and keeps %d to %d: what is missing was deleted or lost, and it goes on from %d",
                 partition.topic,
-                kept.start,
                 position,
+                kept.start,
+                kept.end,
+                kept.start,
             )
             position = kept.start
         self._claims[partition] = Claim(position, position)

@@ -76,11 +76,13 @@ class Publishing:
         return message
 
     async def _make_topics(self, organisation: str) -> None:
-        """Those that are not there, also of an organisation that has been known for long."""
-        there = await self._log.topics()
         wanted = topics.of_organisations(self._bus, self._replication, [organisation])
-        if missing := [spec for spec in wanted if spec.name not in there]:
-            await self._log.ensure(missing)
+        if organisation in self._view.reference.organisations:
+            # Operators may have changed the settings of its topics since; those that somebody took away are made again.
+            there = await self._log.topics()
+            wanted = [spec for spec in wanted if spec.name not in there]
+        if wanted:
+            await self._log.ensure(wanted)
 
     async def _check(self, message: Published) -> None:
         kind, id = identity(message)

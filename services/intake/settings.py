@@ -24,7 +24,7 @@ class IntakeSettings(Settings):
     """Path of the JWKS that bearer tokens are verified with, or its address: by https, or on this machine."""
     replication: Annotated[int, Field(ge=1, le=10)] = 1
     """Replicas of the topics that are made for a new organisation."""
-    maximum_body: Annotated[int, Field(ge=1024, le=16_777_216)] = 2_097_152
+    maximum_body: Annotated[int, Field(ge=1024, le=16_777_216)] = 3_145_728
     """Bytes of one HTTP request's body."""
     maximum_batch: Annotated[int, Field(ge=1, le=5000)] = 500
     """CloudEvents in one HTTP batch."""

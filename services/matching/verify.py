@@ -31,7 +31,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.log.port import Log, Partition, Record
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
-from referral_bus.wire.inbox import LARGEST_CONTENT, admitted_again
+from referral_bus.wire.inbox import admitted_again
 from services.matching.chain import Chain, LedgerDamaged
 from services.matching.core.decide import (
     AllOpened,
@@ -56,6 +56,8 @@ from services.matching.in_part import in_part
 MOST_SHOWN: Final = 20
 _READ_AT_ONCE: Final = 1000
 _READ_SECONDS: Final = 2.0
+_TOO_LARGE: Final = 515_072
+"""Bytes above which something was ever refused for its size: what fits now did not always."""
 
 Outcome = Literal["same", "different", "erased", "no_key", "gave_up"]
 
@@ -243,7 +245,7 @@ def _decided(
     size: int,
     facts: AllOpened,
 ) -> list[Event]:
-    if isinstance(recorded, SubmissionRefused) and recorded.reason == "too_large" and size > LARGEST_CONTENT:
+    if isinstance(recorded, SubmissionRefused) and recorded.reason == "too_large" and size > _TOO_LARGE:
         return too_large()
     events = decide(state, submission, now, facts, supported)
     if isinstance(recorded, WindowClosed) and events and isinstance(events[0], WindowClosed):

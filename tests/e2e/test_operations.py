@@ -214,6 +214,7 @@ PROMPT: Final = Protocol(
     parking_ms=2_000,
     usual_for=[],
     silence="escalates",
+    referral_limits=OfferLimits(crisis=86_400_000, urgent=86_400_000, routine=86_400_000),
 )
 """A crisis offer that nobody answers is overdue after a second, and stays open."""
 

@@ -11,6 +11,7 @@ from referral_bus.contracts.vocabulary import Role
 from referral_bus.wire.codec import Codec
 from services.notifier.fold import Located
 from tests.support.deciding import (
+    DAY,
     HOUR,
     OPERATIONS,
     REGION,
@@ -43,7 +44,7 @@ def lively_ledger(codec: Codec) -> list[Located]:
     _serve(north)
     _change_their_minds(north)
     _say_what_is_refused(north)
-    south.follow(silence="escalates")
+    south.follow(silence="escalates", referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY})
     south.publish(offers("cots", "pantry", region="south"))
     for number in (1, 2):
         south.refer(agency="hospital", number=number)

@@ -101,6 +101,7 @@ PROTOCOLS: Final = (
         maximum_offers=9,
         parking_ms=5 * MINUTE,
         silence="escalates",
+        referral_limits=OfferLimits(crisis=20 * DAY, urgent=40 * DAY, routine=60 * DAY),
         steps=_STEPS,
         waitlist_review_ms=3 * DAY,
         follow_up_days=[30],

@@ -283,6 +283,11 @@ async def test_a_topic_that_is_not_there_is_named_in_the_error(cluster: Cluster)
             await ask()
 
 
+async def test_nobody_joins_a_group_to_read_nothing(cluster: Cluster) -> None:
+    with pytest.raises(LogError, match="no topic"):
+        await cluster.log.join(cluster.group, [], assigned=ignore, revoked=ignore)
+
+
 async def test_appending_to_a_topic_that_is_not_there_is_an_error(cluster: Cluster) -> None:
     appender = await cluster.log.appender()
     with pytest.raises(LogError, match="create the topics") as caught:

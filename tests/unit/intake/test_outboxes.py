@@ -375,33 +375,75 @@ async def test_an_outbox_that_was_not_read_for_too_long_goes_on_from_what_is_kep
     assert await doors.opened() == {
         referral_id("north", "main", *told) for told in (("clinic-a", "k-2"), ("clinic-b", "k-0"))
     }
-    assert "agency.clinic-a.outbox keeps nothing before 2: what it held from 0 on was deleted" in caplog.text
+    assert "agency.clinic-a.outbox was handled up to 0 and keeps 2 to 3" in caplog.text
 
 
-async def test_an_outbox_that_ends_before_what_was_handled_waits_alone(
-    doors: Doors, caplog: pytest.LogCaptureFixture
+async def test_an_outbox_that_ends_before_what_was_handled_waits_alone_for_a_while_and_then_begins_anew(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log, at = doors.border.log, Partition(topics.outbox("clinic-a"), 0)
-    log.store("intake", {at: 2})
+    monkeypatch.setattr(outboxes, "_BEHIND_SECONDS", 0.5)
+    doors.border.log.store("intake", {Partition(topics.outbox("clinic-a"), 0): 2})
     await doors.put("clinic-a", ("k-0", "zero"))
     await doors.put("clinic-b", ("k-0", "other"))
     async with doors.read():
         await until(lambda: doors.handled("clinic-b") == 1)
-        assert "agency.clinic-a.outbox ends at 1 and was handled up to 2" in caplog.text
+        assert doors.handled("clinic-a") == 2
+        await until(lambda: doors.handled("clinic-a") == 1)
+    assert "agency.clinic-a.outbox was handled up to 2 and keeps 0 to 1" in caplog.text
+    assert referral_id("north", "main", "clinic-a", "k-0") in await doors.opened()
+
+
+async def test_an_outbox_that_has_its_end_again_in_time_goes_on_where_it_was(doors: Doors) -> None:
+    at = Partition(topics.outbox("clinic-a"), 0)
+    doors.border.log.store("intake", {at: 2})
+    await doors.put("clinic-a", ("k-0", "zero"))
+    await doors.put("clinic-b", ("k-0", "other"))
+    async with doors.read():
+        await until(lambda: doors.handled("clinic-b") == 1)
         await doors.put("clinic-a", ("k-1", "one"), ("k-2", "two"))
         await until(lambda: doors.handled("clinic-a") == 3)
     assert referral_id("north", "main", "clinic-a", "k-0") not in await doors.opened()
 
 
+async def test_where_no_outbox_is_there_intake_waits_for_one(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
+    there = doors.border.log._topics
+    taken = {name: there.pop(name) for name in list(there) if name.endswith(".outbox")}
+    async with doors.read() as reading:
+        await until(lambda: "have no outbox" in caplog.text)
+        assert not reading.done()
+        there.update(taken)
+        await doors.put("clinic-a", ("k-0", "zero"))
+        await until(lambda: doors.handled("clinic-a") == 1)
+
+
+async def test_an_outbox_that_is_taken_away_meanwhile_is_told_of(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
+    await doors.put("clinic-b", ("k-0", "zero"))
+    async with doors.read():
+        await until(lambda: doors.handled("clinic-b") == 1)
+        del doors.border.log._topics[topics.outbox("clinic-a")]
+        await until(lambda: "to make it: clinic-a" in caplog.text)
+        await doors.put("clinic-b", ("k-1", "one"))
+        await until(lambda: doors.handled("clinic-b") == 2)
+
+
 async def test_an_outbox_that_is_not_there_holds_up_no_other_and_is_read_once_it_is(
     doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outboxes, "_MISSING_SECONDS", 0.01)
+    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
     await doors.border.publish(organisation("clinic-c", roles=["agency"]))
     await doors.put("clinic-a", ("k-0", "one"))
     async with doors.read():
         await until(lambda: doors.handled("clinic-a") == 1)
-        assert "to make it: clinic-c" in caplog.text
+        await until(lambda: "to make it: clinic-c" in caplog.text)
         await doors.border.log.ensure(topics.of_organisations("main", 1, ["clinic-c"]))
         await doors.put("clinic-c", ("k-0", "two"))
         await until(lambda: doors.handled("clinic-c") == 1)

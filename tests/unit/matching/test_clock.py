@@ -57,6 +57,10 @@ def each(limit: int) -> dict[str, int]:
     return {"crisis": limit, "urgent": limit, "routine": limit}
 
 
+OPEN_ON: Any = {"silence": "escalates", "referral_limits": each(30 * DAY)}
+"""An offer that nobody answers stays open."""
+
+
 def step(name: str, limit: int, *reminders: int) -> dict[str, Any]:
     return {"step": name, "limits": each(limit), "reminders": reminders}
 
@@ -135,7 +139,7 @@ def test_each_offer_of_a_broadcast_is_reminded_of(world: World) -> None:
 
 
 def test_where_silence_escalates_the_offer_stays_open_and_is_escalated_once(world: World) -> None:
-    referral = offered(world, silence="escalates", escalate_to="hospital")
+    referral = offered(world, **OPEN_ON, escalate_to="hospital")
     due = world.now + 10 * MINUTE
     assert world.tick(due) == [
         Escalated(referral=referral, task=task_id(referral, 1), step="accept", to="hospital", due=due)
@@ -153,7 +157,7 @@ def test_a_step_escalates_to_whom_it_names_itself_and_all_else_to_whom_the_proto
         "limits": {"crisis": MINUTE // 2, "urgent": MINUTE, "routine": MINUTE},
         "escalate_to": "clinic",
     }
-    offered(world, silence="escalates", escalate_to="hospital", steps=[acknowledge])
+    offered(world, **OPEN_ON, escalate_to="hospital", steps=[acknowledge])
     at = world.now
     told = [
         (one.step, one.to)
@@ -165,7 +169,7 @@ def test_a_step_escalates_to_whom_it_names_itself_and_all_else_to_whom_the_proto
 
 
 def test_an_offer_that_was_escalated_can_still_be_accepted(world: World) -> None:
-    referral = offered(world, silence="escalates")
+    referral = offered(world, **OPEN_ON)
     [escalated] = world.tick(world.now + 10 * MINUTE)
     assert isinstance(escalated, Escalated)
     assert escalated.to is None
@@ -175,7 +179,7 @@ def test_an_offer_that_was_escalated_can_still_be_accepted(world: World) -> None
 def test_an_acceptance_after_the_limit_and_before_the_tick_counts_where_silence_escalates(
     world: World,
 ) -> None:
-    referral = offered(world, silence="escalates")
+    referral = offered(world, **OPEN_ON)
     events = world.send(accept(referral), "shelter", at=world.now + HOUR)
     assert isinstance(events[0], OfferAccepted)
     assert world.tick(world.now) == []
@@ -183,7 +187,7 @@ def test_an_acceptance_after_the_limit_and_before_the_tick_counts_where_silence_
 
 def test_an_offer_that_was_escalated_can_still_be_declined(world: World) -> None:
     world.publish(offers("rooms", "clinic"))
-    referral = offered(world, silence="escalates")
+    referral = offered(world, **OPEN_ON)
     world.tick(world.now + 10 * MINUTE)
     [made] = offers_in(world.send(decline(referral), world.task(referral).provider))
     assert made.expires_at == world.now + 10 * MINUTE

@@ -653,7 +653,8 @@ def test_a_hold_that_is_over_before_the_acceptance_arrives_is_lost_and_the_next_
 
 
 def test_an_offer_whose_hold_its_region_ended_is_over_even_where_silence_escalates(between: Between) -> None:
-    limits = {"version": 2, "silence": "escalates"}
+    day = OfferLimits(crisis=DAY, urgent=DAY, routine=DAY)
+    limits = {"version": 2, "silence": "escalates", "referral_limits": day}
     between.say("north", protocol(PROTOCOL.model_copy(update=limits)), OPERATIONS)
     referral = between.refer("north")
     between.flow()

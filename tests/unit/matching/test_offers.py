@@ -20,6 +20,7 @@ from referral_bus.contracts.ledger import (
 )
 from referral_bus.contracts.vocabulary import Urgency
 from tests.support.deciding import (
+    DAY,
     HOUR,
     MINUTE,
     POLICY,
@@ -223,7 +224,7 @@ def test_an_acceptance_is_judged_by_when_it_was_admitted(world: World, late_by: 
 def test_whatever_is_said_of_an_offer_after_its_limit_is_too_late_though_no_tick_came(
     world: World, said: str, late_by: int, silence: str
 ) -> None:
-    world.follow(silence=silence)
+    world.follow(silence=silence, referral_limits={"crisis": DAY, "urgent": DAY, "routine": DAY})
     in_order(world, "beds", "rooms")
     referral = world.refer()
     if said == "reply":

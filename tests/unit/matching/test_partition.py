@@ -315,6 +315,14 @@ async def test_nobody_is_refused_as_too_large_who_said_little(site: Site) -> Non
     assert not (await verified(site)).good
 
 
+async def test_what_did_not_fit_when_records_were_smaller_was_rightly_refused(site: Site) -> None:
+    await site.put(long_vocabulary(6_000), OPERATIONS)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(partitioning, "decide", lambda *_: partitioning.too_large())
+        assert refused(events_of(await site.decide(), site.codec)) == "too_large"
+    assert (await verified(site)).good
+
+
 async def test_a_tick_whose_events_are_too_large_is_dead_lettered_and_refuses_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,14 +90,13 @@ def test_a_routine_referral_is_answered_within_two_business_days(world: World) -
     assert later.expires_at - world.now == 4 * DAY, "Friday noon, and the weekend does not count"
 
 
-def test_a_community_referral_ends_after_fourteen_days(world: World) -> None:
-    _, made = opened(world, urgency="routine")
-    events = world.tick(world.now + 14 * DAY)
-    closed = [event for event in events if isinstance(event, ReferralClosed)]
-    assert [(event.referral, event.reason) for event in closed] in (
-        [(made.referral, "time_over")],
-        [(made.referral, "offers_exhausted")],
-    )
+def test_a_community_referral_ends_after_fourteen_days_and_not_a_moment_before(world: World) -> None:
+    body = world.submission(urgency="routine", protocol="community-referral", mode="waitlist", number=9)
+    world.send(body, "police")
+    ends = world.now + 14 * DAY
+    assert not any(isinstance(event, ReferralClosed) for event in world.tick(ends - 1))
+    closed = [event for event in world.tick(ends) if isinstance(event, ReferralClosed)]
+    assert [(event.referral, event.reason) for event in closed] == [(body.referral, "time_over")]
 
 
 def test_who_waits_for_a_place_is_spoken_of_before_their_time_is_over(world: World) -> None:
@@ -137,6 +136,10 @@ def test_coordinated_entry_holds_no_place_for_ever(world: World) -> None:
         ({"offer_reminders": [80, 50]}, "must rise"),
         ({"calendar": None}, "need one"),
         ({"referral_limits": None}, "shares of referral_limits"),
+        (
+            {"silence": "escalates", "referral_limits": None, "referral_reminders": []},
+            "an offer holds its place",
+        ),
         ({"maximum_offers": 0}, "greater than or equal to 1"),
     ],
 )
