@@ -18,7 +18,7 @@ from typing import Final, get_args
 from benchmarks.report import OURS, Figure, Measure
 from benchmarks.stage import Scale, Stage
 from benchmarks.world import POLICY, PROTOCOL, Case, Said, World, cases, wide
-from referral_bus.contracts.facts import Facts, PlaceFact, TravelFact
+from referral_bus.contracts.facts import Facts, NumberFact, PlaceFact, TextFact, TravelFact
 from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, Event, MatchDecided, Meta, Received
 from referral_bus.contracts.places import Place, Travel
 from referral_bus.contracts.reference import Policy
@@ -57,6 +57,7 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
             ),
             Measure("match, 10,000 services beside 100", "times", "less", 100),
             *(Measure(f"match on the ledger, {size:,} services", "bytes") for size in SIZES),
+            *(Measure(f"no match on the ledger, {size:,} services", "bytes") for size in SIZES),
             Measure(f"find what is due of {timers:,}", "ms", "less", 1),
             Measure("the longest", "ms"),
         ],
@@ -88,6 +89,9 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
                     beside[name] = _row_by_row(state, these[: max(50, people // 20)])
                 of[f"decide and fold, {size:,} services"] = _decide(state, these)
                 of[f"match on the ledger, {size:,} services"] = fmean(_sizes(state, policy, these, codec))
+                of[f"no match on the ledger, {size:,} services"] = fmean(
+                    _sizes(state, policy, _minors_elsewhere(these), codec, matched=False)
+                )
         for one in (taken, standard, beside):
             times = [one[f"match among {size:,} services"] for size in SIZES]
             one["match, 10,000 services beside 100"] = times[-1] / times[0]
@@ -227,12 +231,31 @@ def _decide(state: Region, among: Sequence[Case]) -> float:
     return len(among) / took
 
 
-def _sizes(state: Region, policy: Policy, among: Sequence[Case], codec: Codec) -> Iterator[int]:
-    """Bytes of each match's event on the ledger."""
+def _minors_elsewhere(among: Sequence[Case]) -> list[Case]:
+    """The same people too young, and in an area that few services are for: nearly nobody can take them."""
+    changed = {
+        "age": NumberFact(status="stated", value=3),
+        "area": TextFact(status="stated", value="elsewhere"),
+    }
+    return [
+        replace(
+            case,
+            request=case.request.model_copy(update={"facts": case.request.facts.model_copy(update=changed)}),
+        )
+        for case in among
+    ]
+
+
+def _sizes(
+    state: Region, policy: Policy, among: Sequence[Case], codec: Codec, matched: bool = True
+) -> Iterator[int]:
+    """Bytes of each match's event on the ledger, or of each that found nothing."""
     for case in among:
         request = case.request
         found = match(state, policy, case.id, request.facts, frozenset(), NOW, urgency=request.urgency)
         service = found.best[0].profile.service if found.best else None
+        if (service is not None) != matched:
+            continue
         event = MatchDecided(
             referral=case.referral, attempt=1, service=service, certificate=found.certificate
         )
