@@ -24,7 +24,7 @@ from referral_bus.log import topics
 from tests.support.next_version import NEWEST_SCHEMA, NEXT_RULES, NextVersion
 from tests.support.whole_bus import REGIONS, WholeBus, bus_of, new_need, plan_of, request, until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 HELD = {"REFBUS_WRITE_SCHEMAS_UP_TO": str(NEWEST_SCHEMA)}
 REFBUS = ("-c", "from referral_bus.cli import main; main()")
