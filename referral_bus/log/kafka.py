@@ -37,6 +37,8 @@ from referral_bus.log.port import (
     TopicSpec,
     Transactor,
     check,
+    count_of,
+    to_read,
 )
 
 PRODUCER: Final[dict[str, Any]] = {
@@ -47,7 +49,7 @@ PRODUCER: Final[dict[str, Any]] = {
     "compression_type": "zstd",
     "linger_ms": 0,  # what waits while a request is under way makes the next batch: no latency when idle
     "max_batch_size": 512
-    * 1024,  # a transaction's records go out in one request; of what a broker takes by itself, half
+    * 1024,  # a transaction's records go out in one request; half of what a broker takes by itself
     "max_request_size": LARGEST_RECORD,  # a larger one is refused here before it is by the broker
     # A broker that hangs is noticed by this alone. It may happen twice in a transaction's time: by the request, and by the question who
     # leads now, which goes to any broker, also to the one that hangs.
@@ -293,18 +295,6 @@ def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
     return numbers
 
 
-def _named(group: str, topics: Iterable[str]) -> list[str]:
-    if not (names := sorted(topics)):
-        raise LogError(f"join the group {group}: it is to read no topic; name one at least")
-    return names
-
-
-def _count(there: Mapping[str, int], topic: str) -> int:
-    if topic not in there:
-        raise LogError(f"there is no topic {topic}: create the topics of the bus first")
-    return there[topic]
-
-
 class KafkaLog:
     """A Kafka cluster, named by its bootstrap addresses (``HOST:PORT``, comma-separated). Nothing connects before it must."""
 
@@ -335,10 +325,7 @@ class KafkaLog:
     async def join(
         self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
     ) -> GroupMember:
-        names = _named(group, topics)
-        there = await self.topics()
-        for name in names:
-            _count(there, name)
+        names = to_read(group, topics, await self.topics())
         members: list[KafkaMember] = []
 
         def make() -> AIOKafkaConsumer:
@@ -366,7 +353,7 @@ class KafkaLog:
         }
 
     async def partitions(self, topic: str) -> int:
-        return _count(await self.topics(), topic)
+        return count_of(await self.topics(), topic)
 
     async def ensure(self, topics: Iterable[TopicSpec]) -> None:
         wanted = {spec.name: spec for spec in topics}

@@ -32,6 +32,8 @@ from referral_bus.log.port import (
     Record,
     TopicSpec,
     check,
+    count_of,
+    to_read,
 )
 
 Moment = Literal["before", "written", "committed"]
@@ -107,10 +109,7 @@ class MemoryLog:
         self, group: str, topics: Iterable[str], *, assigned: Rebalanced, revoked: Rebalanced
     ) -> MemoryMember:
         self.reachable(f"join the group {group}")
-        if not (names := frozenset(topics)):
-            raise LogError(f"join the group {group}: it is to read no topic; name one at least")
-        for name in names:
-            await self.partitions(name)
+        names = frozenset(to_read(group, topics, await self.topics()))
         joined = self._group(group)
         member = MemoryMember(self, joined, names, assigned, revoked)
         joined.members.append(member)
@@ -126,10 +125,7 @@ class MemoryLog:
         return {name: spec.partitions for name, spec in self._topics.items()}
 
     async def partitions(self, topic: str) -> int:
-        self.reachable("look up topics")
-        if topic not in self._topics:
-            raise LogError(f"there is no topic {topic}: create the topics of the bus first")
-        return self._topics[topic].partitions
+        return count_of(await self.topics(), topic)
 
     async def ensure(self, topics: Iterable[TopicSpec]) -> None:
         self.reachable("create the topics")

@@ -74,6 +74,22 @@ def check(record: Outgoing) -> None:
         raise LogError(f"a record of {size} bytes for {record.topic} is larger than the log takes")
 
 
+def count_of(there: Mapping[str, int], topic: str) -> int:
+    """How many partitions the topic has, of those that are there. Raises LogError where it is not one of them."""
+    if topic not in there:
+        raise LogError(f"there is no topic {topic}: create the topics of the bus first")
+    return there[topic]
+
+
+def to_read(group: str, topics: Iterable[str], there: Mapping[str, int]) -> list[str]:
+    """What a member of the group is to read, in order. Raises LogError where that is nothing, or is not there."""
+    if not (names := sorted(topics)):
+        raise LogError(f"join the group {group}: it is to read no topic; name one at least")
+    for name in names:
+        count_of(there, name)
+    return names
+
+
 class Position(NamedTuple):
     """Where the broker put a record, and the append time it gave it."""
 

@@ -105,6 +105,8 @@ class Doors:
 async def doors(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Doors]:
     monkeypatch.setattr(outboxes, "_SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(outboxes, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
     async with Border() as border:
         await border.open()
         await border.publish(*(organisation(name, roles=["agency"]) for name in CLINICS))
@@ -406,10 +408,8 @@ async def test_an_outbox_that_has_its_end_again_in_time_goes_on_where_it_was(doo
 
 
 async def test_where_no_outbox_is_there_intake_waits_for_one(
-    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    doors: Doors, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
     there = doors.border.log._topics
     taken = {name: there.pop(name) for name in list(there) if name.endswith(".outbox")}
     async with doors.read() as reading:
@@ -421,10 +421,8 @@ async def test_where_no_outbox_is_there_intake_waits_for_one(
 
 
 async def test_an_outbox_that_is_taken_away_meanwhile_is_told_of(
-    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    doors: Doors, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
     await doors.put("clinic-b", ("k-0", "zero"))
     async with doors.read():
         await until(lambda: doors.handled("clinic-b") == 1)
@@ -435,10 +433,8 @@ async def test_an_outbox_that_is_taken_away_meanwhile_is_told_of(
 
 
 async def test_an_outbox_that_is_not_there_holds_up_no_other_and_is_read_once_it_is(
-    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    doors: Doors, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outboxes, "_FIRST_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(outboxes, "_LOOK_SECONDS", 0.05)
     await doors.border.publish(organisation("clinic-c", roles=["agency"]))
     await doors.put("clinic-a", ("k-0", "one"))
     async with doors.read():
