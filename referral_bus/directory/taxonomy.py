@@ -1,5 +1,5 @@
 """The Open Eligibility terms that needs are named by: codes, names and parents only (their licence stands in the data file), and how
-needs coded by the Gravity Project are read in them."""
+needs coded by the Gravity Project or by HUD's project types are read in them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ OPEN_ELIGIBILITY = "openeligibility"
 
 GRAVITY = "gravity"
 """The bus's name of the vocabulary of the Gravity Project's domains of social need."""
+
+HUD = "hud"
+"""The bus's name of the vocabulary of HUD's project types (HMIS Data Standards, element 2.02.6), by their numbers."""
+
+_READ_IN_IT: Final = {
+    GRAVITY: "codes of the HL7 SDOH Clinical Care guide (Gravity Project)",
+    HUD: "project types of HUD's HMIS Data Standards (public domain)",
+}
+"""The vocabularies that a shipped crosswalk leads from, and what their codes are."""
 
 _FIRST_SITUATION: Final = 20_000
 """From this code on, a term is a human situation and not a kind of help."""
@@ -105,8 +114,8 @@ def codes_by_name() -> Mapping[str, str]:
 
 @cache
 def categories() -> Mapping[tuple[str, str], str]:
-    """The widest kind of help that each code is of, by vocabulary and code, in lower case: there are eleven. A domain of the Gravity
-    Project is of the kind that most surely meets it; a human situation is of none."""
+    """The widest kind of help that each code is of, by vocabulary and code, in lower case: there are eleven. What a crosswalk leads from is
+    of the kind that most surely meets it; a human situation is of none."""
     found: dict[tuple[str, str], str] = {}
     for code, term in terms().items():
         widest = term
@@ -114,9 +123,10 @@ def categories() -> Mapping[tuple[str, str], str]:
             widest = terms()[widest.parent]
         if int(widest.code) < _FIRST_SITUATION:
             found[OPEN_ELIGIBILITY, code] = widest.name.lower()
-    for mapping in sorted(gravity_crosswalk().mappings, key=lambda one: one.confidence):
-        if (OPEN_ELIGIBILITY, mapping.target) in found:
-            found[GRAVITY, mapping.source] = found[OPEN_ELIGIBILITY, mapping.target]
+    for crosswalk in crosswalks():
+        for mapping in sorted(crosswalk.mappings, key=lambda one: one.confidence):
+            if (OPEN_ELIGIBILITY, mapping.target) in found:
+                found[crosswalk.source, mapping.source] = found[OPEN_ELIGIBILITY, mapping.target]
     return found
 
 
@@ -147,18 +157,21 @@ def open_eligibility() -> Taxonomy:
     )
 
 
-def gravity_crosswalk() -> Crosswalk:
-    """How needs coded by the Gravity Project are met by services coded in Open Eligibility: an example of the bus's own."""
-    return Crosswalk(
-        crosswalk=f"{GRAVITY}-{OPEN_ELIGIBILITY}",
-        version=1,
-        source=GRAVITY,
-        target=OPEN_ELIGIBILITY,
-        attribution=(
-            "The referral bus's own judgement, an example; of codes of the HL7 SDOH Clinical Care guide (Gravity Project) and"
-            " Open Eligibility (Aunt Bertha, Inc., CC BY-SA 3.0)"
-        ),
-        mappings=[TermMapping.model_validate(row) for row in _data("gravity_open_eligibility.csv")],
+@cache
+def crosswalks() -> tuple[Crosswalk, ...]:
+    """How needs coded in other vocabularies are met by services coded in Open Eligibility: examples of the bus's own."""
+    return tuple(
+        Crosswalk(
+            crosswalk=f"{source}-{OPEN_ELIGIBILITY}",
+            version=1,
+            source=source,
+            target=OPEN_ELIGIBILITY,
+            attribution=(
+                f"The referral bus's own judgement, an example; of {codes} and Open Eligibility (Aunt Bertha, Inc., CC BY-SA 3.0)"
+            ),
+            mappings=[TermMapping.model_validate(row) for row in _data(f"{source}_open_eligibility.csv")],
+        )
+        for source, codes in _READ_IN_IT.items()
     )
 
 

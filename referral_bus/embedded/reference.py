@@ -11,7 +11,7 @@ from referral_bus.client.errors import Conflict
 from referral_bus.contracts.places import ReachLimit, Travel
 from referral_bus.contracts.reference import Bands, OfferLimits, Organisation, Policy, RegionTable, TrustStep
 from referral_bus.contracts.vocabulary import URGENCIES
-from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility
+from referral_bus.directory.taxonomy import crosswalks, open_eligibility
 from referral_bus.embedded.bus import LocalBus
 from referral_bus.protocols import OFFICE_HOURS, shipped
 
@@ -98,7 +98,7 @@ async def publish_defaults(bus: LocalBus, regions: list[str]) -> None:
             OFFICE_HOURS,
             *shipped(),
             open_eligibility(),
-            gravity_crosswalk(),
+            *crosswalks(),
             STANDARD_POLICY,
         ):
             try:

@@ -20,7 +20,7 @@ from referral_bus.client.sync import SyncBus
 from referral_bus.contracts.facts import Need
 from referral_bus.contracts.reference import Agreement, Organisation, Policy, RegionTable, Rules
 from referral_bus.contracts.services import ServiceDefinition, Unit
-from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility
+from referral_bus.directory.taxonomy import crosswalks, open_eligibility
 from referral_bus.embedded.reference import STANDARD_POLICY
 from referral_bus.protocols import OFFICE_HOURS, shipped
 
@@ -53,7 +53,7 @@ ALL: dict[str, BaseModel] = {
     "policy": STANDARD_POLICY,
     "calendar": OFFICE_HOURS,
     "taxonomy": open_eligibility(),
-    "crosswalk": gravity_crosswalk(),
+    "crosswalk": crosswalks()[0],
     "rules": Rules(rules="matching", version=1),
     "regions": RegionTable(version=2, partitions={"north": 0}),
     "service": SERVICE,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import get_args
 
+import pytest
+
 from referral_bus.contracts.criteria import Trait
-from referral_bus.directory.taxonomy import categories, gravity_crosswalk, open_eligibility, terms, trait_of
+from referral_bus.contracts.vocabularies import Crosswalk
+from referral_bus.directory.taxonomy import categories, crosswalks, open_eligibility, terms, trait_of
 from services.matching.core.judging.vocabularies import Found, Vocabularies
 
 
 def adopted() -> Vocabularies:
     found = Vocabularies()
     found.put_taxonomy(open_eligibility())
-    found.put_crosswalk(gravity_crosswalk())
+    for crosswalk in crosswalks():
+        found.put_crosswalk(crosswalk)
     return found
 
 
@@ -51,8 +55,26 @@ def test_a_need_coded_by_gravity_finds_services_coded_by_open_eligibility() -> N
     assert homeless["openeligibility 1141"].confidence == 500
 
 
-def test_the_crosswalk_leads_to_terms_that_there_are_and_says_whose_it_is() -> None:
-    crosswalk = gravity_crosswalk()
+def test_a_need_coded_by_huds_project_type_finds_services_coded_by_open_eligibility() -> None:
+    found = {one.term: one for one in adopted().finds("hud", "1")}
+    mapping = "hud-openeligibility@1"
+    assert found["openeligibility 1121"] == Found("openeligibility 1121", mapping, 900)
+    assert found["openeligibility 1135"] == Found("openeligibility 1135", mapping, 900)
+    rehousing = {one.term: one.confidence for one in adopted().finds("hud", "13")}
+    assert (rehousing["openeligibility 1140"], rehousing["openeligibility 1136"]) == (650, 500)
+    refuge = {one.term for one in adopted().finds("hud", "8")}
+    assert "openeligibility 1125" not in refuge and "openeligibility 1151" not in refuge
+
+
+def test_of_huds_project_types_those_without_a_term_are_left_out() -> None:
+    [hud] = [one for one in crosswalks() if one.source == "hud"]
+    left_out = {"4", "5", "6", "7", "11"}
+    assert {mapping.source for mapping in hud.mappings} == {str(one) for one in range(15)} - left_out
+    assert not any(one.mapping for code in left_out for one in adopted().finds("hud", code))
+
+
+@pytest.mark.parametrize("crosswalk", crosswalks(), ids=lambda one: one.crosswalk)
+def test_a_crosswalk_leads_to_terms_that_there_are_and_says_whose_it_is(crosswalk: Crosswalk) -> None:
     assert all(mapping.target in terms() for mapping in crosswalk.mappings)
     assert crosswalk.attribution is not None and "own judgement" in crosswalk.attribution
 
@@ -73,9 +95,11 @@ def test_a_code_is_of_one_of_eleven_kinds_of_help_and_a_situation_of_none() -> N
         found["gravity", "homelessness"] == "emergency" and found["gravity", "material-hardship"] == "goods"
     )
     assert ("openeligibility", "20058") not in found
-    assert {code for vocabulary, code in found if vocabulary == "gravity"} == {
-        one.source for one in gravity_crosswalk().mappings
-    }
+    assert (found["hud", "1"], found["hud", "13"]) == ("emergency", "housing")
+    for crosswalk in crosswalks():
+        assert {code for vocabulary, code in found if vocabulary == crosswalk.source} == {
+            one.source for one in crosswalk.mappings
+        }
 
 
 def _widest(code: str) -> str:

@@ -19,7 +19,7 @@ from referral_bus.contracts.places import Travel
 from referral_bus.contracts.reference import Organisation, Policy, Protocol, RankBy, RegionTable
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import URGENCIES
-from referral_bus.directory.taxonomy import gravity_crosswalk, open_eligibility
+from referral_bus.directory.taxonomy import crosswalks, open_eligibility
 from referral_bus.embedded import reference
 from referral_bus.embedded.bus import Addresses, LocalBus, Plan
 from referral_bus.embedded.secrets import Secrets
@@ -82,9 +82,11 @@ async def test_a_new_bus_gets_regions_operations_calendar_protocols_vocabularies
 ) -> None:
     there = intake(taken)
     await reference.publish_defaults(bus, ["north", "central", "south"])
-    kinds = ["regions", "organisation", "calendar", *["protocol"] * 3, "taxonomy", "crosswalk", "policy"]
+    kinds = [
+        "regions", "organisation", "calendar", *["protocol"] * 3, "taxonomy", *["crosswalk"] * 2, "policy"
+    ]  # fmt: skip
     assert [body["kind"] for body in there.published] == kinds
-    table, operations, calendar, *protocols, taxonomy, crosswalk, policy = (
+    table, operations, calendar, *protocols, taxonomy, gravity, hud, policy = (
         body["content"] for body in there.published
     )
     assert RegionTable.model_validate(table).partitions == {"north": 0, "central": 1, "south": 2}
@@ -94,7 +96,7 @@ async def test_a_new_bus_gets_regions_operations_calendar_protocols_vocabularies
     assert Calendar.model_validate(calendar) == OFFICE_HOURS
     assert [Protocol.model_validate(protocol) for protocol in protocols] == shipped()
     assert Taxonomy.model_validate(taxonomy) == open_eligibility()
-    assert Crosswalk.model_validate(crosswalk) == gravity_crosswalk()
+    assert tuple(map(Crosswalk.model_validate, (gravity, hud))) == crosswalks()
     assert Policy.model_validate(policy) == reference.STANDARD_POLICY
 
 
@@ -115,7 +117,7 @@ def test_the_standard_policy_ranks_by_all_there_is_and_limits_the_way_and_the_wa
 
 def test_the_shipped_vocabularies_fit_into_a_request_to_intake_and_a_record() -> None:
     codec = Codec.load()
-    for message in (open_eligibility(), gravity_crosswalk()):
+    for message in (open_eligibility(), *crosswalks()):
         assert len(message.model_dump_json()) < IntakeSettings.model_fields["maximum_body"].default / 8
         assert len(codec.encode(message)) < 1024 * 1024 / 16
 

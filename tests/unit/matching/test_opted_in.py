@@ -31,6 +31,7 @@ from referral_bus.contracts.reference import OfferLimits, TrustStep
 from referral_bus.contracts.services import OpeningHours
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.contracts.vocabulary import Urgency, Verdict
+from referral_bus.directory.taxonomy import crosswalks, open_eligibility
 from referral_bus.embedded.reference import STANDARD_POLICY
 from tests.support.deciding import (
     DAY,
@@ -317,6 +318,25 @@ def test_a_need_finds_a_service_of_another_vocabulary_and_the_certificate_says_b
         (service_of("theirs"), "oe-211@3", 850),
     ]
     assert [one.score[0] for one in certificate.best] == [0, 150]
+
+
+@pytest.mark.parametrize(
+    ("need", "term", "found_by"),
+    [
+        (Need(vocabulary="gravity", code="food-insecurity"), "1130", ("gravity-openeligibility@1", 950)),
+        (Need(vocabulary="hud", code="1"), "1135", ("hud-openeligibility@1", 900)),
+        (Need(vocabulary="hud", code="13"), "1140", ("hud-openeligibility@1", 650)),
+    ],
+    ids=lambda one: one.code if isinstance(one, Need) else "",
+)
+def test_a_need_of_another_vocabulary_is_offered_to_a_service_of_open_eligibility_by_a_shipped_crosswalk(
+    world: World, need: Need, term: str, found_by: tuple[str, int]
+) -> None:
+    for content in (open_eligibility(), *crosswalks()):
+        adopt(world, content)
+    world.publish(offers("other", needs=["1375"]), offers("meets", needs=[term]))
+    [one] = certified(world, known(needs=[need])).best
+    assert (one.service, (one.mapping, one.confidence)) == (service_of("meets"), found_by)
 
 
 def test_the_least_sure_of_several_needs_counts(world: World) -> None:
