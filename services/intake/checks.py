@@ -43,7 +43,7 @@ Door = Literal["api", "events", "outbox"]
 HORIZON_MS: Final = 90 * 24 * 3_600_000
 """How long a repeat is recognised: 90 days."""
 
-_ROLES: Final[dict[type[Part], tuple[Role, ...]]] = {
+ROLES: Final[dict[type[Part], tuple[Role, ...]]] = {
     ReferralRequest: ("agency",),
     AmendRequest: ("agency",),
     HoldRequest: ("agency", "provider"),
@@ -130,7 +130,7 @@ def _speaks_for_itself(
     organisation = reference.organisations.get(speaker)
     if organisation is None:
         raise Refused("unknown_organisation", field=presented.speaker_field)
-    wanted = _ROLES[type(presented.request)]
+    wanted = ROLES[type(presented.request)]
     if not any(role in roles and role in organisation.roles for role in wanted):
         raise Refused(
             "role_missing", f"It takes the role {' or '.join(wanted)}.", field=presented.speaker_field

@@ -139,6 +139,32 @@ def long_definition(areas: int) -> ServiceDefinition:
     )
 
 
+ROUTES = {
+    "ReferralRequest": "POST /referrals",
+    "AmendRequest": "POST /referrals/{}/amend",
+    "HoldRequest": "POST /referrals/{}/hold",
+    "ResumeRequest": "POST /referrals/{}/resume",
+    "TransferRequest": "POST /referrals/{}/transfer",
+    "SplitRequest": "POST /referrals/{}/split",
+    "ReopenRequest": "POST /referrals/{}/reopen",
+    "WithdrawRequest": "POST /referrals/{}/withdraw",
+    "AnswerRequest": "POST /offers/{}/answer",
+    "AcknowledgeRequest": "POST /offers/{}/acknowledge",
+    "AskRequest": "POST /offers/{}/ask",
+    "AcceptRequest": "POST /offers/{}/accept",
+    "DeclineRequest": "POST /offers/{}/decline",
+    "ProposeRequest": "POST /offers/{}/propose",
+    "StartRequest": "POST /referrals/{}/start",
+    "NoShowRequest": "POST /referrals/{}/no-show",
+    "ContactRequest": "POST /referrals/{}/contacts",
+    "HandoffRequest": "POST /referrals/{}/handoff",
+    "OutcomeRequest": "POST /referrals/{}/outcome",
+    "FollowUpRequest": "POST /referrals/{}/follow-up",
+    "RetractRequest": "POST /referrals/{}/retract",
+    "CapacityRequest": "PUT /capacity/{}",
+    "ServiceRequest": "PUT /services/{}",
+}
+"""The typed route of each request."""
 FACTS = Facts(age=NumberFact(status="stated", value=35), needs=[Need(code="grief-support")])
 SAID: list[tuple[str, str, Part]] = [
     ("hospital", REFERRAL, AmendRequest(referral=REFERRAL, facts=FACTS, identity=Identity(name=NAME))),

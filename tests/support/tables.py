@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from referral_bus.contracts import inbox
@@ -20,6 +21,7 @@ from referral_bus.contracts.reference import Step
 from referral_bus.contracts.vocabulary import DECLINES, REFUSALS
 from referral_bus.wire.codec import Codec
 from services.intake.refusals import REASONS
+from services.matching import chain
 from services.matching.chain import Chain
 from services.matching.core.referral import Task
 from services.matching.core.state import Region
@@ -53,11 +55,14 @@ from tests.support.deciding import (
     reply,
     report,
     retract,
+    rules,
     start,
     subject_of,
     transfer,
     withdraw,
 )
+from tests.support.situations import ELSEWHERE, PARTIES, Elsewhere
+from tests.support.standings import Stood, stood
 from tests.support.talking import SAYINGS, Saying
 
 REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
@@ -243,7 +248,17 @@ ODD: Final[list[Saying]] = [
 """Reports of times that can't be."""
 SENDERS: Final = ("police", "hospital", "shelter", "clinic")
 
-Seen = list[tuple[World, Received, list[Event]]]
+
+class Take(NamedTuple):
+    """A submission that was put to a region, how what it is about stood, and what came of it."""
+
+    world: World
+    received: Received
+    stood: Stood
+    events: list[Event]
+
+
+Seen = list[Take]
 
 
 @contextmanager
@@ -253,8 +268,9 @@ def watched() -> Iterator[Seen]:
     take = World.take
 
     def taken(self: World, received: Received) -> list[Event]:
+        met = stood(self.state, received)
         events = take(self, received)
-        seen.append((self, received, events))
+        seen.append(Take(self, received, met, events))
         return events
 
     with patch.object(World, "take", taken):
@@ -272,6 +288,11 @@ def _brought(codec: Codec, situation: Situation) -> tuple[World, str]:
     world.publish(offers("b", "clinic"), offers("c", "pantry"))
     situation(world, referral)
     return world, referral
+
+
+def _brought_elsewhere(codec: Codec, elsewhere: Elsewhere) -> tuple[World, str]:
+    world, _ = _brought(codec, lambda _, __: None)
+    return world, elsewhere(world)
 
 
 def _come_so_far(
@@ -303,16 +324,32 @@ def _however_far_a_service_has_come(codec: Codec) -> None:
                 world.send(body, who)
 
 
+def _say_all(said: Iterable[tuple[Saying, int, str]], world: World, referral: str) -> None:
+    """Each is said where nothing of the others was."""
+    there: World | None = None
+    for saying, attempt, sender in said:
+        there = there or deepcopy(world, {id(world.codec): world.codec})
+        events = there.send(saying(there, referral, attempt), sender)
+        # A refusal leaves everything as it was.
+        there = there if isinstance(events[0], SubmissionRefused) else None
+
+
+def _newer_rules(codec: Codec) -> None:
+    """A matching that knows them is told to go by them."""
+    both = frozenset({1, 2})
+    with patch.object(chain, "fold", partial(chain.fold, supported=both)):
+        World(codec, supported=both).send(rules(2), OPERATIONS)
+
+
 def everything_said_everywhere(codec: Codec) -> None:
     """In each situation everybody says each thing once."""
     _however_far_a_service_has_come(codec)
+    everybody = [(saying, 1, sender) for saying, sender in product([*SAYINGS, *ODD], SENDERS)]
     for situation in SITUATIONS:
-        there: tuple[World, str] | None = None
-        for saying, sender in product([*SAYINGS, *ODD], SENDERS):
-            world, referral = there or _brought(codec, situation)
-            events = world.send(saying(world, referral, 1), sender)
-            # A refusal leaves everything as it was.
-            there = (world, referral) if isinstance(events[0], SubmissionRefused) else None
+        _say_all(everybody, *_brought(codec, situation))
+    for elsewhere in ELSEWHERE:
+        _say_all(PARTIES, *_brought_elsewhere(codec, elsewhere))
+    _newer_rules(codec)
     for parking in (PROTOCOL.parking_ms, 0):
         world = World(codec)
         world.follow(parking_ms=parking)
@@ -327,7 +364,7 @@ def refusals_seen(seen: Seen) -> dict[str, set[type[Submission]]]:
     """Which submissions were refused for each reason."""
     found: dict[str, set[type[Submission]]] = {reason: set() for reason in REFUSALS}
     by_type = {one.event_type(): one for one in SUBMISSIONS}
-    for world, received, events in seen:
+    for world, received, _, events in seen:
         for event in events:
             if isinstance(event, SubmissionRefused):
                 refused = type(received.body)
@@ -342,13 +379,15 @@ def refusals_seen(seen: Seen) -> dict[str, set[type[Submission]]]:
 def moves_seen(seen: Seen) -> dict[type[Event], set[tuple[str, str]]]:
     """To which statuses each event brought a task."""
     found: dict[type[Event], set[tuple[str, str]]] = {}
-    for world in {id(world): world for world, _, _ in seen}.values():
-        chain = Chain(Region(REGION))
+    for world in {id(one.world): one.world for one in seen}.values():
+        if not world.state.referrals and not world.state.closed:
+            continue
+        read = Chain(Region(REGION))
         for entry, value in world.entries:
             name = getattr(entry.event, "referral", None)
-            before = _tasks(chain.state, name)
-            chain.take(entry, value)
-            after = _tasks(chain.state, name)
+            before = _tasks(read.state, name)
+            read.take(entry, value)
+            after = _tasks(read.state, name)
             for number, task in after.items():
                 former = before.get(number)
                 if former is None or (former.status, former.business) != (task.status, task.business):
@@ -437,6 +476,7 @@ def rewritten(page: str, wanted: Iterable[list[str]]) -> str:
 
 def main() -> None:
     from tests.contract.matching.test_refusals import SCENARIOS
+    from tests.support import actions
 
     codec = Codec.load()
     with watched() as seen:
@@ -446,6 +486,8 @@ def main() -> None:
     for name, wanted in tables(seen).items():
         path = REFERENCE / name
         path.write_text(rewritten(path.read_text(), wanted))
+    page = REFERENCE / "actions.md"
+    page.write_text(actions.rewritten(page.read_text(), seen, refusals(seen)))
 
 
 if __name__ == "__main__":

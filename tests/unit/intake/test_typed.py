@@ -15,33 +15,7 @@ from referral_bus.contracts.requests import REQUESTS, ServiceRequest
 from referral_bus.web import problems
 from referral_bus.web.caller import caller_of
 from services.intake.typed import Typed
-from tests.support.admitting import SAID, SERVICE, TASK, definition, referral
-
-ROUTES = {
-    "ReferralRequest": "POST /referrals",
-    "AmendRequest": "POST /referrals/{}/amend",
-    "HoldRequest": "POST /referrals/{}/hold",
-    "ResumeRequest": "POST /referrals/{}/resume",
-    "TransferRequest": "POST /referrals/{}/transfer",
-    "SplitRequest": "POST /referrals/{}/split",
-    "ReopenRequest": "POST /referrals/{}/reopen",
-    "WithdrawRequest": "POST /referrals/{}/withdraw",
-    "AnswerRequest": "POST /offers/{}/answer",
-    "AcknowledgeRequest": "POST /offers/{}/acknowledge",
-    "AskRequest": "POST /offers/{}/ask",
-    "AcceptRequest": "POST /offers/{}/accept",
-    "DeclineRequest": "POST /offers/{}/decline",
-    "ProposeRequest": "POST /offers/{}/propose",
-    "StartRequest": "POST /referrals/{}/start",
-    "NoShowRequest": "POST /referrals/{}/no-show",
-    "ContactRequest": "POST /referrals/{}/contacts",
-    "HandoffRequest": "POST /referrals/{}/handoff",
-    "OutcomeRequest": "POST /referrals/{}/outcome",
-    "FollowUpRequest": "POST /referrals/{}/follow-up",
-    "RetractRequest": "POST /referrals/{}/retract",
-    "CapacityRequest": "PUT /capacity/{}",
-    "ServiceRequest": "PUT /services/{}",
-}
+from tests.support.admitting import ROUTES, SAID, SERVICE, TASK, definition, referral
 
 
 class Doors:
