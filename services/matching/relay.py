@@ -32,7 +32,7 @@ from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.by_partition import UnderWay
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import joined
+from referral_bus.runtime.joining import Membership
 from referral_bus.sealing.digest import canonical
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
@@ -83,15 +83,16 @@ class Relay:
         *,
         bus: str,
     ) -> None:
-        self._log = log
         self._appender = appender
         self._regions = regions
         self._codec = codec
         self._clock = clock
         self._health = health
-        self._group = f"refbus-{bus}-relay"
         self._ledger = topics.ledger(bus)
         self._inbox = topics.inbox(bus)
+        self._membership = Membership(
+            log, f"refbus-{bus}-relay", self._ledger, assigned=self._assigned, revoked=self._revoked
+        )
         self._claims: dict[Partition, _Claim] = {}
         self._positions: dict[Partition, int] = {}
         """The offset of the next event to be seen to; also while the partition rests and is not claimed."""
@@ -104,15 +105,7 @@ class Relay:
         """Until cancelled; outages of the log are waited out. Raises LogError where the membership is lost for good or the log refused
         the same ``_FAULTS`` times in a row, and WireError for an event this version does not know: it must not pass over one."""
         self._health.starting(PART, "joins the ledger's readers")
-        member = await joined(
-            self._log,
-            self._group,
-            self._ledger,
-            assigned=self._assigned,
-            revoked=self._revoked,
-            health=self._health,
-            part=PART,
-        )
+        member = await self._membership.join([self._ledger], self._health, PART)
         watching = asyncio.create_task(self._watch(member), name="relay-lag")
         try:
             self._health.ready(PART)
