@@ -70,7 +70,8 @@ class _Claim:
 
 
 class Relay:
-    """Relays as a member of the group ``refbus-<bus>-relay``, beside the other processes of matching."""
+    """Relays as a member of the group ``refbus-<bus>-relay``, beside the other processes of matching. It is not ready while the group has
+    not said what it is given."""
 
     def __init__(
         self,
@@ -108,7 +109,6 @@ class Relay:
         member = await self._membership.join([self._ledger], self._health, PART)
         watching = asyncio.create_task(self._watch(member), name="relay-lag")
         try:
-            self._health.ready(PART)
             while True:
                 self._health.beat(PART, _BEAT_SECONDS)
                 before = dict(self._claims)
@@ -134,6 +134,7 @@ class Relay:
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             self._under_way.start(partition, self._take(member, partition, 0.0))
+        self._health.ready(PART)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
@@ -144,6 +145,7 @@ class Relay:
             self._faults.pop(partition, None)
             metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
             self._under_way.cancel(partition)
+        self._health.starting(PART, self._membership.waits)
 
     async def _take(self, member: GroupMember, partition: Partition, rest: float) -> None:
         """Go on from what is stored."""
