@@ -33,6 +33,7 @@ from referral_bus.runtime.by_partition import UnderWay
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import Membership
 from referral_bus.sealing.jwe import JweError, open_with
 from referral_bus.wire.cloudevents import CloudEvent, from_structured
 from referral_bus.wire.codec import Codec
@@ -85,7 +86,11 @@ class _Read:
 
 
 class Outboxes:
-    """Reads the outboxes of all organisations there are, in the consumer group ``group``. ``intake_key`` is intake's private JWK."""
+    """Reads the outboxes of all organisations there are, in the consumer group ``group``. ``intake_key`` is intake's private JWK.
+
+    While the group has not said what it is given it is hindered, and intake ready all the same: whoever routes HTTP would else shut that
+    door too, at all processes at once, whenever the group deals out its outboxes anew.
+    """
 
     def __init__(
         self,
@@ -113,8 +118,10 @@ class Outboxes:
         self._clock = clock
         self._health = health
         self._bus = bus
-        self._group = group
         self._intake_key = intake_key
+        self._membership = Membership(
+            log, group, "the outboxes", assigned=self._assigned, revoked=self._revoked
+        )
         self._claims: dict[Partition, Claim] = {}
         self._under_way = UnderWay()
         self._lag = OutboxLag()
@@ -128,6 +135,7 @@ class Outboxes:
                 try:
                     missing = await self._missing(organisations)
                     if missing == organisations:
+                        self._health.ready(PART)  # there is nothing to have a share of
                         await self._until_others(organisations, missing)
                     else:
                         await self._follow(organisations, missing)
@@ -147,6 +155,8 @@ class Outboxes:
         while True:
             self._health.silent(PART)
             before, seen = self._organisations(), self._view.next
+            if before:
+                self._health.hindered(PART, self._membership.waits)
             came = await self._view.beyond(seen, _SETTLE_SECONDS)
             if before and (not came or loop.time() > until):
                 return self._organisations()
@@ -175,13 +185,7 @@ class Outboxes:
                 )
 
     async def _follow(self, organisations: frozenset[str], missing: frozenset[str]) -> None:
-        await self._give_up()  # what began in a group that was then not joined
-        member = await self._log.join(
-            self._group,
-            [topics.outbox(one) for one in organisations - missing],
-            assigned=self._assigned,
-            revoked=self._revoked,
-        )
+        member = await self._membership.try_to_join(topics.outbox(one) for one in organisations - missing)
         telling = asyncio.create_task(self._tell_lag(member))
         looking = asyncio.create_task(self._until_others(organisations, missing))
         try:
@@ -207,7 +211,7 @@ class Outboxes:
             looking.cancel()
             await asyncio.wait([telling, looking])
             await self._give_up()
-            await member.close()
+            await self._membership.leave(member)
 
     async def _tell_lag(self, member: GroupMember) -> None:
         while True:
@@ -222,11 +226,13 @@ class Outboxes:
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             self._under_way.start(partition, self._take(member, partition))
+        self._health.ready(PART)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             self._claims.pop(partition, None)
             self._under_way.cancel(partition)
+        self._health.hindered(PART, self._membership.waits)
 
     async def _give_up(self) -> None:
         """End what is under way."""
