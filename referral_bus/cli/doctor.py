@@ -234,11 +234,20 @@ async def services(set_up: SetUp) -> list[Finding]:
                 findings.append(Finding(name, found, f"Look at the end of {log} and start the bus again."))
                 continue
             if response.status_code == 200:
-                findings.append(Finding(name, f"ready{await _behind(http, address)}"))
+                findings.append(Finding(name, f"ready{_in_part(response)}{await _behind(http, address)}"))
             else:
                 advice = f"Wait if it is rebuilding; otherwise look at {log}."
                 findings.append(Finding(name, f"not ready: {response.text[:300]}", advice))
     return findings
+
+
+def _in_part(response: httpx.Response) -> str:
+    """What waits though the service is ready. It says so of a moment, in which a group may be dealing out what it reads: no advice."""
+    try:
+        waiting = response.json()["waiting"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return "".join(f", but {part} {why}" for part, why in waiting.items())
 
 
 async def _behind(http: httpx.AsyncClient, address: str) -> str:

@@ -12,14 +12,20 @@ class Health:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._waiting: dict[str, str | None] = {}
+        self._hindered: dict[str, str] = {}
         self._beats: dict[str, float] = {}
 
     def starting(self, part: str, why: str) -> None:
         """The part can't serve yet, or not now; ``why`` is shown on ``/readyz``."""
         self._waiting[part] = why
 
+    def hindered(self, part: str, why: str) -> None:
+        """The part can't serve now, and the service may be sent work all the same; ``why`` is shown on ``/readyz``."""
+        self._hindered[part] = why
+
     def ready(self, part: str) -> None:
         """The part serves."""
+        self._hindered.pop(part, None)
         self._waiting[part] = None
 
     def beat(self, part: str, within: float) -> None:
@@ -35,6 +41,10 @@ class Health:
         if not self._waiting:
             return {"service": "is starting"}
         return {part: why for part, why in self._waiting.items() if why is not None}
+
+    def hindrances(self) -> dict[str, str]:
+        """Why parts can't serve that the service is ready without."""
+        return dict(self._hindered)
 
     def stuck(self) -> list[str]:
         """The parts that broke their promise to beat; a service with any should be restarted."""

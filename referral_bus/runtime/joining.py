@@ -1,9 +1,10 @@
-"""How a part of a service comes into its group: it waits for a log that is away, as it does later on."""
+"""How a part of a service comes into its group, and whether it is in: it waits for a log that is away, as it does later on."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from referral_bus.log.port import GroupMember, Log, LogUnavailable, Partition, Rebalanced
@@ -17,35 +18,57 @@ BEAT_SECONDS: Final = 120.0
 """Far above what one try may take, with giving up what it was given."""
 
 
-async def joined(
-    log: Log, group: str, topic: str, *, assigned: Rebalanced, revoked: Rebalanced, health: Health, part: str
-) -> GroupMember:
-    """A member of the group, once the log is there. Raises LogError where waiting does not help. What was assigned on the way to a
-    join that failed is revoked."""
-    given: tuple[GroupMember, frozenset[Partition]] | None = None
+class Membership:
+    """A part's place in a group. ``read`` names what the group reads."""
 
-    async def come(member: GroupMember, partitions: frozenset[Partition]) -> None:
-        nonlocal given
-        given = member, partitions
-        await assigned(member, partitions)
+    def __init__(self, log: Log, group: str, read: str, *, assigned: Rebalanced, revoked: Rebalanced) -> None:
+        self.waits: Final = f"waits for its share of {read}"
+        """Why the part can't serve while the place is not held."""
+        self._log = log
+        self._group = group
+        self._assigned = assigned
+        self._revoked = revoked
+        self._given: tuple[GroupMember, frozenset[Partition]] | None = None
 
-    async def gone(member: GroupMember, partitions: frozenset[Partition]) -> None:
-        nonlocal given
-        given = None
-        await revoked(member, partitions)
+    @property
+    def is_held(self) -> bool:
+        """Whether the group has said what is this member's own, which may be nothing, and has not taken it back since."""
+        return self._given is not None
 
-    try:
-        while True:
-            health.beat(part, BEAT_SECONDS)
-            try:
-                return await log.join(group, [topic], assigned=come, revoked=gone)
-            except BaseException as error:
-                if given is not None:
-                    await gone(*given)
-                if not isinstance(error, LogUnavailable):
-                    raise
-                logger.warning("the group %s is joined again in %.1f s: %s", group, REST_SECONDS, error)
-            await asyncio.sleep(REST_SECONDS)
-    except BaseException:
-        health.silent(part)
-        raise
+    async def join(self, topics: Iterable[str], health: Health, part: str) -> GroupMember:
+        """A member of the group, once the log is there. Raises LogError where waiting does not help."""
+        try:
+            while True:
+                health.beat(part, BEAT_SECONDS)
+                try:
+                    return await self.try_to_join(topics)
+                except LogUnavailable as error:
+                    logger.warning(
+                        "the group %s is joined again in %.1f s: %s", self._group, REST_SECONDS, error
+                    )
+                await asyncio.sleep(REST_SECONDS)
+        except BaseException:
+            health.silent(part)
+            raise
+
+    async def try_to_join(self, topics: Iterable[str]) -> GroupMember:
+        """A member of the group. Raises LogError; what was assigned on the way to a join that failed is revoked."""
+        try:
+            return await self._log.join(self._group, topics, assigned=self._come, revoked=self._gone)
+        except BaseException:
+            if self._given is not None:
+                await self._gone(*self._given)
+            raise
+
+    async def leave(self, member: GroupMember) -> None:
+        """Give the place up. ``revoked`` is told nothing; the group can be joined again."""
+        self._given = None
+        await member.close()
+
+    async def _come(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._given = member, partitions
+        await self._assigned(member, partitions)
+
+    async def _gone(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._given = None
+        await self._revoked(member, partitions)

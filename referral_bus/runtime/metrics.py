@@ -16,6 +16,10 @@ _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600)
 _DAYS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800, 2592000)
 
 READY = Gauge("refbus_ready", "1 where the service may be sent work, else 0: as /readyz says")
+HINDERED = Gauge(
+    "refbus_hindered",
+    "1 where a part can't serve that the service is ready without, else 0: /readyz says which, and why",
+)
 EXPIRES = Gauge(
     "refbus_expires_timestamp_seconds",
     "When what the service is given ends to be valid: certificate files by name, and token_keys, the last of the key set",

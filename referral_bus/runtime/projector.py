@@ -18,7 +18,7 @@ from referral_bus.log.port import GroupMember, Log, LogError, LogUnavailable, Pa
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.by_partition import UnderWay
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import joined
+from referral_bus.runtime.joining import Membership
 from referral_bus.store.port import StoreError, StoreUnavailable, Superseded, ViewStore
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Projector(Generic[Change]):
         self._behind: set[Partition] = set()
         self._taking = UnderWay()
         self._refused: dict[Partition, int] = {}
-        self._is_in_group = False
+        self._membership = Membership(log, group, topic, assigned=self._assigned, revoked=self._revoked)
         self._lag_at = 0.0
         self._applying = False
 
@@ -87,15 +87,7 @@ class Projector(Generic[Change]):
         """Until cancelled. Raises what the fold raises, LogError where the membership is lost, and StoreError where the store
         refuses the same records twice."""
         self._health.starting(self._part, "joins the ledger's readers")
-        member = await joined(
-            self._log,
-            self._group,
-            self._topic,
-            assigned=self._assigned,
-            revoked=self._revoked,
-            health=self._health,
-            part=self._part,
-        )
+        member = await self._membership.join([self._topic], self._health, self._part)
         watching = asyncio.create_task(self._watch(member), name="watch-the-lag")
         try:
             while True:
@@ -217,7 +209,6 @@ class Projector(Generic[Change]):
         self._taking.start(partition, self._take(member, partition, self._retry_seconds))
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
-        self._is_in_group = True
         for partition in partitions:
             metrics.PROJECTION_CLAIMS.labels(reason="assigned").inc()
             self._behind.add(partition)
@@ -225,7 +216,6 @@ class Projector(Generic[Change]):
         self._report(None)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
-        self._is_in_group = False
         for partition in partitions:
             self._owned.pop(partition, None)
             self._positions.pop(partition, None)
@@ -291,8 +281,8 @@ class Projector(Generic[Change]):
             left, span = owned.target - position, max(1, owned.target - owned.start)
             done = 1.0 if partition not in self._behind else max(0.0, 1.0 - left / span)
             metrics.REBUILD_PROGRESS.labels(str(partition.number)).set(done)
-        if not self._is_in_group:
-            self._health.starting(self._part, f"waits for its share of {self._topic}")
+        if not self._membership.is_held:
+            self._health.starting(self._part, self._membership.waits)
         elif self._behind:
             self._health.starting(
                 self._part, f"{len(self._behind)} partitions have not caught up with the ledger"

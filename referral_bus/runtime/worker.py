@@ -31,7 +31,7 @@ from referral_bus.log.port import (
 )
 from referral_bus.runtime import metrics
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import joined
+from referral_bus.runtime.joining import Membership
 
 logger = logging.getLogger(__name__)
 
@@ -131,22 +131,14 @@ class Worker(Generic[_Work]):
         self._batch = batch
         self._limits = limits or Limits()
         self._owners: dict[Partition, _Owner[_Work]] = {}
-        self._is_in_group = False
+        self._membership = Membership(log, group, topic, assigned=self._assigned, revoked=self._revoked)
         self._lag_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled; then batches under way are committed and the group is left. Raises LogError where the membership is
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
         self._health.starting(PART, "joins the group")
-        member = await joined(
-            self._log,
-            self._group,
-            self._topic,
-            assigned=self._assigned,
-            revoked=self._revoked,
-            health=self._health,
-            part=PART,
-        )
+        member = await self._membership.join([self._topic], self._health, PART)
         watching = asyncio.create_task(self._watch(member), name="watch-worker")
         try:
             while True:
@@ -190,7 +182,6 @@ class Worker(Generic[_Work]):
                 owner.task.result()
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
-        self._is_in_group = True
         # A cold load takes longer than a rebalance may, and so may fencing: both are left to the owner's task.
         for partition in sorted(partitions):
             self._owners[partition] = _Owner(
@@ -207,7 +198,6 @@ class Worker(Generic[_Work]):
         self._report()
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
-        self._is_in_group = False
         await self._release(partitions)
         self._report()
 
@@ -242,8 +232,8 @@ class Worker(Generic[_Work]):
 
     def _report(self) -> None:
         behind = sum(owner.turn is None or not owner.turn.has_caught_up for owner in self._owners.values())
-        if not self._is_in_group:
-            self._health.starting(PART, f"waits for its share of {self._topic}")
+        if not self._membership.is_held:
+            self._health.starting(PART, self._membership.waits)
         elif behind:
             self._health.starting(
                 PART,

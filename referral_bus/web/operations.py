@@ -1,4 +1,4 @@
-"""The operations listener of every service: ``/metrics`` (Prometheus), ``/livez`` and ``/readyz`` (200, or 503 with the reason)."""
+"""The operations listener of every service: ``/metrics`` (Prometheus), ``/livez`` and ``/readyz`` (200 or 503, and what waits)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.metrics import READY, Shown
+from referral_bus.runtime.metrics import HINDERED, READY, Shown
 
 
 def operations_app(health: Health, service: str) -> Starlette:
@@ -18,6 +18,7 @@ def operations_app(health: Health, service: str) -> Starlette:
 
     async def metrics(_: Request) -> Response:
         READY.set(not health.problems())
+        HINDERED.set(bool(health.hindrances()))
         return Response(generate_latest(shown), media_type=CONTENT_TYPE_LATEST)
 
     async def livez(_: Request) -> Response:
@@ -26,6 +27,7 @@ def operations_app(health: Health, service: str) -> Starlette:
 
     async def readyz(_: Request) -> Response:
         problems = health.problems()
-        return JSONResponse({"ready": not problems, "waiting": problems}, 503 if problems else 200)
+        waiting = health.hindrances() | problems
+        return JSONResponse({"ready": not problems, "waiting": waiting}, 503 if problems else 200)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/livez", livez), Route("/readyz", readyz)])

@@ -10,6 +10,7 @@ from typing import Final
 
 from referral_bus.log.port import Partition
 from referral_bus.runtime import metrics
+from referral_bus.runtime.claims import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +18,9 @@ _NAMED_SECONDS: Final = 300.0
 
 
 @dataclass(slots=True, eq=False)
-class Claim:
-    """One ownership of one outbox, and how far it is. A new one is a new object: what was polled under a former one is recognised by it."""
+class OutboxClaim(Claim):
+    """Of one outbox. It is handled up to where all is settled, and stored to be."""
 
-    handled: int
-    """The offset up to which all is settled, and stored to be."""
-    read: int
-    """The offset up to which it was polled."""
     rests: bool = False
     """Its organisation sent more than its quota, so it waits by right."""
 
@@ -38,7 +35,7 @@ class OutboxLag:
         """Of each outbox on which records wait: up to where it is handled, and since when."""
         self._named: set[Partition] = set()
 
-    def tell(self, lags: Mapping[Partition, int] | None, claims: Mapping[Partition, Claim]) -> None:
+    def tell(self, lags: Mapping[Partition, int] | None, claims: Mapping[Partition, OutboxClaim]) -> None:
         """``lags`` are offsets from what was read to the end, or None where they are not known: what waited is taken to do so still."""
         now = self._monotonic()
         known = lags or {}

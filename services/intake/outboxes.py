@@ -29,10 +29,11 @@ from referral_bus.log.port import (
     Partition,
     Record,
 )
-from referral_bus.runtime.by_partition import UnderWay
+from referral_bus.runtime.claims import Claims
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
+from referral_bus.runtime.joining import Membership
 from referral_bus.sealing.jwe import JweError, open_with
 from referral_bus.wire.cloudevents import CloudEvent, from_structured
 from referral_bus.wire.codec import Codec
@@ -42,7 +43,7 @@ from services.intake.admission import Admission, Speaker
 from services.intake.answers import Admitted
 from services.intake.checks import Presented
 from services.intake.counting import count
-from services.intake.outbox_lag import Claim, OutboxLag
+from services.intake.outbox_lag import OutboxClaim, OutboxLag
 from services.intake.presenting import correlation_of, presented, unreadable
 from services.intake.quotas import Quotas
 from services.intake.reference import ReferenceView
@@ -85,7 +86,11 @@ class _Read:
 
 
 class Outboxes:
-    """Reads the outboxes of all organisations there are, in the consumer group ``group``. ``intake_key`` is intake's private JWK."""
+    """Reads the outboxes of all organisations there are, in the consumer group ``group``. ``intake_key`` is intake's private JWK.
+
+    While the group has not said what it is given it is hindered, and intake ready all the same: whoever routes HTTP would else shut that
+    door too, at all processes at once, whenever the group deals out its outboxes anew.
+    """
 
     def __init__(
         self,
@@ -113,10 +118,11 @@ class Outboxes:
         self._clock = clock
         self._health = health
         self._bus = bus
-        self._group = group
         self._intake_key = intake_key
-        self._claims: dict[Partition, Claim] = {}
-        self._under_way = UnderWay()
+        self._membership = Membership(
+            log, group, "the outboxes", assigned=self._assigned, revoked=self._revoked
+        )
+        self._claims = Claims(self._take, self._handle)
         self._lag = OutboxLag()
 
     async def run(self) -> None:
@@ -128,6 +134,7 @@ class Outboxes:
                 try:
                     missing = await self._missing(organisations)
                     if missing == organisations:
+                        self._health.ready(PART)  # there is nothing to have a share of
                         await self._until_others(organisations, missing)
                     else:
                         await self._follow(organisations, missing)
@@ -147,6 +154,8 @@ class Outboxes:
         while True:
             self._health.silent(PART)
             before, seen = self._organisations(), self._view.next
+            if before:
+                self._health.hindered(PART, self._membership.waits)
             came = await self._view.beyond(seen, _SETTLE_SECONDS)
             if before and (not came or loop.time() > until):
                 return self._organisations()
@@ -175,39 +184,21 @@ class Outboxes:
                 )
 
     async def _follow(self, organisations: frozenset[str], missing: frozenset[str]) -> None:
-        await self._give_up()  # what began in a group that was then not joined
-        member = await self._log.join(
-            self._group,
-            [topics.outbox(one) for one in organisations - missing],
-            assigned=self._assigned,
-            revoked=self._revoked,
-        )
+        member = await self._membership.try_to_join(topics.outbox(one) for one in organisations - missing)
         telling = asyncio.create_task(self._tell_lag(member))
         looking = asyncio.create_task(self._until_others(organisations, missing))
         try:
             while self._organisations() == organisations and not looking.done():
                 self._health.beat(PART, _BEAT_SECONDS)
-                before = dict(self._claims)
-                for partition, records in (await member.poll(_LIMIT, _POLL_SECONDS)).items():
-                    claim = self._claims.get(partition)
-                    if claim is None or not records:
-                        continue
-                    if claim is before.get(partition):
-                        member.pause([partition])
-                        claim.read = records[-1].offset + 1
-                        self._under_way.start(partition, self._handle(member, partition, claim, records))
-                    else:
-                        # It may have been fetched before this claim sought its position.
-                        member.seek({partition: claim.handled})
-                self._under_way.raise_failures()
+                await self._claims.poll(member, _LIMIT, _POLL_SECONDS)
                 if telling.done():
                     await telling
         finally:
             telling.cancel()
             looking.cancel()
             await asyncio.wait([telling, looking])
-            await self._give_up()
-            await member.close()
+            await self._claims.give_up()
+            await self._membership.leave(member)
 
     async def _tell_lag(self, member: GroupMember) -> None:
         while True:
@@ -216,24 +207,18 @@ class Outboxes:
             except LogError as error:
                 logger.warning("the lag is not known: %s", error)
                 lags = None
-            self._lag.tell(lags, self._claims)
+            self._lag.tell(lags, self._claims.held)
             await asyncio.sleep(_LAG_SECONDS)
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
-        for partition in partitions:
-            self._under_way.start(partition, self._take(member, partition))
+        self._claims.begin(member, partitions)
+        self._health.ready(PART)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
-        for partition in partitions:
-            self._claims.pop(partition, None)
-            self._under_way.cancel(partition)
+        self._claims.end(partitions)
+        self._health.hindered(PART, self._membership.waits)
 
-    async def _give_up(self) -> None:
-        """End what is under way."""
-        self._claims.clear()
-        await self._under_way.give_up()
-
-    async def _take(self, member: GroupMember, partition: Partition) -> None:
+    async def _take(self, member: GroupMember, partition: Partition) -> OutboxClaim:
         """Go on from what is stored; from the start of what is kept where that is not there."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -257,12 +242,10 @@ class Outboxes:
                 kept.start,
             )
             position = kept.start
-        self._claims[partition] = Claim(position, position)
-        member.seek({partition: position})
-        member.resume([partition])
+        return OutboxClaim(position, position)
 
     async def _handle(
-        self, member: GroupMember, partition: Partition, claim: Claim, records: Sequence[Record]
+        self, member: GroupMember, partition: Partition, claim: OutboxClaim, records: Sequence[Record]
     ) -> None:
         """All that was polled of one outbox; where its organisation sends more than its quota, it rests for a while."""
         await self._outbox(records)
@@ -280,7 +263,6 @@ class Outboxes:
             claim.rests = True
             await asyncio.sleep(seconds)
             claim.rests = False
-        member.resume([partition])
 
     async def _outbox(self, records: Sequence[Record]) -> None:
         """Returns once each record is on the inbox, or its refusal on the feed or among the dead letters."""

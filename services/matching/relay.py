@@ -29,10 +29,10 @@ from referral_bus.log.port import (
     Record,
 )
 from referral_bus.runtime import metrics, tracing
-from referral_bus.runtime.by_partition import UnderWay
+from referral_bus.runtime.claims import Claim, Claims
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import joined
+from referral_bus.runtime.joining import Membership
 from referral_bus.sealing.digest import canonical
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
@@ -63,14 +63,13 @@ _TYPE: Final = "ce_type"
 
 
 @dataclass(slots=True, eq=False)
-class _Claim:
-    """One ownership of one partition. A new one is a new object, so that what was polled under a former one is recognised."""
-
+class _Claim(Claim):
     stored_at: float = 0.0
 
 
 class Relay:
-    """Relays as a member of the group ``refbus-<bus>-relay``, beside the other processes of matching."""
+    """Relays as a member of the group ``refbus-<bus>-relay``, beside the other processes of matching. It is not ready while the group has
+    not said what it is given."""
 
     def __init__(
         self,
@@ -83,20 +82,17 @@ class Relay:
         *,
         bus: str,
     ) -> None:
-        self._log = log
         self._appender = appender
         self._regions = regions
         self._codec = codec
         self._clock = clock
         self._health = health
-        self._group = f"refbus-{bus}-relay"
         self._ledger = topics.ledger(bus)
         self._inbox = topics.inbox(bus)
-        self._claims: dict[Partition, _Claim] = {}
-        self._positions: dict[Partition, int] = {}
-        """The offset of the next event to be seen to; also while the partition rests and is not claimed."""
-        self._fetched: dict[Partition, int] = {}
-        self._under_way = UnderWay()
+        self._membership = Membership(
+            log, f"refbus-{bus}-relay", self._ledger, assigned=self._assigned, revoked=self._revoked
+        )
+        self._claims = Claims(self._take, self._relay)
         self._failures: Counter[Partition] = Counter()
         self._faults: Counter[Partition] = Counter()
 
@@ -104,67 +100,39 @@ class Relay:
         """Until cancelled; outages of the log are waited out. Raises LogError where the membership is lost for good or the log refused
         the same ``_FAULTS`` times in a row, and WireError for an event this version does not know: it must not pass over one."""
         self._health.starting(PART, "joins the ledger's readers")
-        member = await joined(
-            self._log,
-            self._group,
-            self._ledger,
-            assigned=self._assigned,
-            revoked=self._revoked,
-            health=self._health,
-            part=PART,
-        )
+        member = await self._membership.join([self._ledger], self._health, PART)
         watching = asyncio.create_task(self._watch(member), name="relay-lag")
         try:
-            self._health.ready(PART)
             while True:
                 self._health.beat(PART, _BEAT_SECONDS)
-                before = dict(self._claims)
-                for partition, records in (await member.poll(BATCH, _POLL_SECONDS)).items():
-                    claim = self._claims.get(partition)
-                    if claim is None or not records:
-                        continue
-                    if claim is before.get(partition):
-                        self._fetched[partition] = records[-1].offset + 1
-                        member.pause([partition])
-                        self._under_way.start(partition, self._relay(member, partition, claim, records))
-                    else:
-                        # It may have been fetched before this claim sought its position.
-                        member.seek({partition: self._positions[partition]})
-                self._under_way.raise_failures()
+                await self._claims.poll(member, BATCH, _POLL_SECONDS)
         finally:
             self._health.silent(PART)
             watching.cancel()
-            await self._under_way.give_up()
+            await self._claims.give_up()
             await asyncio.gather(watching, return_exceptions=True)
             await member.close()
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
-        for partition in partitions:
-            self._under_way.start(partition, self._take(member, partition, 0.0))
+        self._claims.begin(member, partitions)
+        self._health.ready(PART)
 
     async def _revoked(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
+        self._claims.end(partitions)
         for partition in partitions:
-            self._claims.pop(partition, None)
-            self._positions.pop(partition, None)
-            self._fetched.pop(partition, None)
             self._failures.pop(partition, None)
             self._faults.pop(partition, None)
             metrics.LAG.labels(partition.topic, str(partition.number)).set(0)
-            self._under_way.cancel(partition)
+        self._health.starting(PART, self._membership.waits)
 
-    async def _take(self, member: GroupMember, partition: Partition, rest: float) -> None:
+    async def _take(self, member: GroupMember, partition: Partition) -> _Claim:
         """Go on from what is stored."""
         while True:
-            await asyncio.sleep(rest)
             try:
                 position = (await member.committed([partition]))[partition]
-                break
+                return _Claim(position, position)
             except LogError as error:
-                rest = self._rest(partition, error)
-        self._claims[partition] = _Claim()
-        self._positions[partition] = self._fetched[partition] = position
-        member.seek({partition: position})
-        member.resume([partition])
+                await self._rest(partition, error)
 
     async def _relay(
         self, member: GroupMember, partition: Partition, claim: _Claim, records: Sequence[Record]
@@ -173,20 +141,18 @@ class Relay:
         try:
             said = await self._put(records)
             if said or time.monotonic() >= claim.stored_at + _STORE_SECONDS:
-                await member.commit({partition: records[-1].offset + 1})
+                await member.commit({partition: claim.read})
                 claim.stored_at = time.monotonic()
-            self._positions[partition] = records[-1].offset + 1
+            claim.handled = claim.read
         except LogError as error:
-            rest = self._rest(partition, error)
-            self._claims.pop(partition, None)
-            await self._take(member, partition, rest)
+            await self._rest(partition, error)
+            await self._claims.take(member, partition)
             return
         self._failures.pop(partition, None)
         self._faults.pop(partition, None)
-        member.resume([partition])
 
-    def _rest(self, partition: Partition, error: LogError) -> float:
-        """How long to rest after the error. Raises it where that would not mend it."""
+    async def _rest(self, partition: Partition, error: LogError) -> None:
+        """Rest after the error. Raises it where that would not mend it."""
         if not isinstance(error, LogUnavailable):
             self._faults[partition] += 1
             if self._faults[partition] >= _FAULTS:
@@ -194,7 +160,7 @@ class Relay:
         rest: float = min(_LONGEST_REST_SECONDS, _REST_SECONDS * 2 ** min(10, self._failures[partition]))
         self._failures[partition] += 1
         logger.warning("%s/%d is relayed again in %.1f s: %s", partition.topic, partition.number, rest, error)
-        return rest
+        await asyncio.sleep(rest)
 
     async def _put(self, records: Sequence[Record]) -> int:
         """Append what is to be said, in the order of the events; returns how many messages that were."""
@@ -256,12 +222,11 @@ class Relay:
                 logger.warning("the relay's lag is not known: %s", error)
                 continue
             for partition, lag in lags.items():
-                position = self._positions.get(partition)
-                if position is not None:
+                if (claim := self._claims.held.get(partition)) is not None:
                     # What was fetched is not put yet: an inbox that takes nothing must not hide it.
-                    not_put = lag + max(0, self._fetched[partition] - position)
+                    not_put = lag + claim.read - claim.handled
                     metrics.LAG.labels(partition.topic, str(partition.number)).set(not_put)
-                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(position)
+                    metrics.POSITION.labels(partition.topic, str(partition.number)).set(claim.handled)
 
 
 def digest_of(message: Message) -> bytes:

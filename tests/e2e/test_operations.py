@@ -276,6 +276,7 @@ def _value(ask: Ask, expression: str) -> float | None:
 
 def test_every_rule_is_evaluated_and_a_bus_that_is_well_is_said_to_be(place: Place) -> None:
     waited_for(lambda: _value(place.ask, 'sum(refbus_ready{job="refbus"})') == 4)
+    waited_for(lambda: _value(place.ask, 'sum(refbus_hindered{job="refbus"})') == 0)
     _served(place, place.refer())
     referral = place.refer()
     waited_for(lambda: _value(place.ask, 'sum(refbus_matching_unaccepted{urgency="urgent"})') == 1)

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +22,8 @@ from referral_bus.embedded.secrets import Secrets
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
 from referral_bus.log.topics import inbox, ledger, reference, topics
+from referral_bus.runtime.health import Health
+from referral_bus.web.operations import operations_app
 from referral_bus.wire.codec import Codec
 from tests.support.commands import write_addresses
 
@@ -310,3 +314,33 @@ async def test_the_latest_published_version_of_a_calendar_counts() -> None:
     await appender.append([Outgoing(reference("main"), 0, None, b"none of ours")])
     [found] = await calendars.published(log, "main")
     assert found.version == 3
+
+
+async def test_a_service_that_is_ready_but_for_a_part_is_told_of_without_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health, opened = Health(), httpx.AsyncClient
+    there: Any = httpx.ASGITransport(operations_app(health, "intake"))
+    monkeypatch.setattr(doctor.httpx, "AsyncClient", lambda **_: opened(transport=there))
+    asked = doctor.SetUp(tmp_path, "main", "kafka:9092", None, {"intake-1": "http://intake:9100"})
+    health.ready("api")
+    health.hindered("outboxes", "waits for its share of the outboxes")
+    [finding] = await doctor.services(asked)
+    assert finding.found.startswith("ready, but outboxes waits for its share of the outboxes")
+    assert finding.advice == ""
+    health.ready("outboxes")
+    [finding] = await doctor.services(asked)
+    assert "but" not in finding.found
+    health.starting("kafka", "Kafka does not answer.")
+    [finding] = await doctor.services(asked)
+    assert "Kafka does not answer." in finding.found and finding.advice
+
+
+async def test_what_answers_and_is_no_service_of_the_bus_waits_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = httpx.AsyncClient
+    other = httpx.MockTransport(lambda _: httpx.Response(200, text="ok"))
+    monkeypatch.setattr(doctor.httpx, "AsyncClient", lambda **_: opened(transport=other))
+    asked = doctor.SetUp(tmp_path, "main", "kafka:9092", None, {"intake-1": "http://intake:9100"})
+    assert await doctor.services(asked) == [doctor.Finding("intake-1", "ready")]

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from referral_bus.log.port import Partition
 from services.intake import outboxes
-from services.intake.outbox_lag import Claim, OutboxLag
+from services.intake.outbox_lag import OutboxClaim, OutboxLag
 from tests.support.admitting import until
 from tests.unit.intake.test_outboxes import Doors, doors
 
@@ -28,15 +28,15 @@ class Door:
         self._lag = OutboxLag(lambda: self._now)
 
     def after(
-        self, seconds: float, lags: Mapping[Partition, int] | None, claims: Mapping[Partition, Claim]
+        self, seconds: float, lags: Mapping[Partition, int] | None, claims: Mapping[Partition, OutboxClaim]
     ) -> float | None:
         self._now += seconds
         self._lag.tell(lags, claims)
         return still()
 
 
-def at(handled: int, read: int | None = None, rests: bool = False) -> Claim:
-    return Claim(handled, handled if read is None else read, rests)
+def at(handled: int, read: int | None = None, rests: bool = False) -> OutboxClaim:
+    return OutboxClaim(handled, handled if read is None else read, rests)
 
 
 def still() -> float | None:

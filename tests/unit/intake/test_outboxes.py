@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.inbox import SubmitReferral
 from referral_bus.log import topics
-from referral_bus.log.memory import MemoryAppender
+from referral_bus.log.memory import MemoryAppender, MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position, Record
 from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
 from referral_bus.runtime.health import Health
@@ -40,6 +40,16 @@ class Doors:
 
     def __init__(self, border: Border) -> None:
         self.border = border
+        self.health = Health()
+        self.health.ready("api")
+
+    def is_well(self) -> bool:
+        return not self.health.hindrances()
+
+    def is_out(self) -> bool:
+        """Whether it is told that it is out of the group, and intake is ready all the same."""
+        assert self.health.problems() == {}
+        return self.health.hindrances() == {"outboxes": "waits for its share of the outboxes"}
 
     async def put(self, name: str, *submissions: tuple[str, str]) -> None:
         """Ids and subjects of referrals, sealed to intake."""
@@ -88,7 +98,7 @@ class Doors:
             quotas=quotas or Quotas(1_000.0, 1_000),
             codec=CODEC,
             clock=border.clock,
-            health=Health(),
+            health=self.health,
             bus="main",
             group="intake",
             intake_key=INTAKE.private,
@@ -443,3 +453,83 @@ async def test_an_outbox_that_is_not_there_holds_up_no_other_and_is_read_once_it
         await doors.border.log.ensure(topics.of_organisations("main", 1, ["clinic-c"]))
         await doors.put("clinic-c", ("k-0", "two"))
         await until(lambda: doors.handled("clinic-c") == 1)
+
+
+# What it says of itself
+
+
+async def test_while_the_group_has_not_said_what_is_its_own_it_is_told_of_and_intake_is_ready(
+    doors: Doors,
+) -> None:
+    async with doors.read():
+        await until(lambda: bool(doors.border.log._group("intake").members) and doors.is_well())
+        [member] = doors.border.log._group("intake").members
+        await member.lose()
+        assert doors.is_out()
+        await doors.border.log.rebalance("intake")
+        assert doors.is_well()
+
+
+async def test_who_is_given_no_outbox_by_the_group_is_in_it(doors: Doors) -> None:
+    others = [Doors(doors.border) for _ in range(len({*PARTIES, *CLINICS}) + 1)]
+    async with AsyncExitStack() as reading:
+        for one in others:
+            await reading.enter_async_context(one.read())
+        await until(lambda: len(doors.border.log._group("intake").members) == len(others))
+        await until(lambda: all(one.is_well() for one in others))
+        for member in doors.border.log._group("intake").members:
+            await member.lose()
+        assert all(one.is_out() for one in others)
+
+
+async def test_a_group_that_is_never_joined_is_told_of(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = MemoryLog.join
+
+    async def let_in_and_out(self: MemoryLog, *group: Any, **told: Any) -> MemoryMember:
+        await (await right(self, *group, **told)).close()
+        raise LogError("there is no such group")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryLog, "join", let_in_and_out)
+        async with doors.read():
+            await until(doors.is_out)
+            await asyncio.sleep(0.3)
+            assert doors.is_out()
+            patched.undo()
+            await until(doors.is_well)
+
+
+async def test_the_group_that_was_left_for_a_new_organisation_is_waited_for_anew(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with doors.read():
+        await until(lambda: bool(doors.border.log._group("intake").members) and doors.is_well())
+        monkeypatch.setattr(outboxes, "_SETTLE_SECONDS", 0.2)
+        await doors.border.publish(organisation("clinic-c", roles=["agency"]))
+        await until(doors.is_out)
+        await doors.border.log.ensure(topics.of_organisations("main", 1, ["clinic-c"]))
+        await until(doors.is_well)
+
+
+async def test_where_there_is_no_outbox_to_have_a_share_of_nothing_is_waited_for(
+    doors: Doors, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = doors.border.log._topics
+    taken = {name: there.pop(name) for name in list(there) if name.endswith(".outbox")}
+    async with doors.read():
+        await until(lambda: "have no outbox" in caplog.text)
+        assert (doors.health.problems(), doors.health.hindrances()) == ({}, {})
+        there.update(taken)
+        await until(lambda: bool(doors.border.log._group("intake").members) and doors.is_well())
+
+
+async def test_where_there_is_no_organisation_yet_nothing_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outboxes, "_SETTLE_SECONDS", 0.01)
+    async with Border() as border:
+        doors = Doors(border)
+        assert not border.view.reference.organisations
+        async with doors.read():
+            await asyncio.sleep(0.2)
+            assert (doors.health.problems(), doors.health.hindrances()) == ({}, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from prometheus_client import REGISTRY
@@ -241,6 +241,25 @@ def test_a_relay_waits_for_a_log_that_is_away_at_the_start(codec: Codec) -> None
             assert "relay" in health.problems()
             wire.log.away = False
             await wire.all_is_put()
+
+    run(test, codec)
+
+
+def test_it_is_not_ready_while_the_group_has_not_said_what_is_its_own(codec: Codec) -> None:
+    """It may have been taken out of the group and not have come in again; who is given none of it by the group is ready."""
+
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        async with AsyncExitStack() as relays:
+            healths = [await relays.enter_async_context(wire.relaying()) for _ in range(4)]
+            group = wire.log._group(GROUP)
+            await wire.until(lambda: len(group.members) == 4 and not any(one.problems() for one in healths))
+            for member in group.members:
+                await member.lose()
+            for health in healths:
+                assert health.problems() == {"relay": f"waits for its share of {topics.ledger(BUS)}"}
+            await wire.log.rebalance(GROUP)
+            await wire.until(lambda: not any(one.problems() for one in healths))
 
     run(test, codec)
 

@@ -34,6 +34,16 @@ def test_a_service_is_ready_when_every_part_is_and_says_which_is_not() -> None:
     assert health.problems() == {"views": "lost its partitions"}
 
 
+def test_a_service_is_ready_without_a_part_that_is_hindered_and_says_so() -> None:
+    health = Health()
+    health.hindered("outboxes", "waits")
+    assert (health.problems(), health.hindrances()) == ({"service": "is starting"}, {"outboxes": "waits"})
+    health.ready("api")
+    assert (health.problems(), health.hindrances()) == ({}, {"outboxes": "waits"})
+    health.ready("outboxes")
+    assert (health.problems(), health.hindrances()) == ({}, {})
+
+
 def test_a_part_that_breaks_its_promise_is_stuck_until_it_beats_again_or_ends() -> None:
     seconds = Seconds()
     health = Health(seconds)
@@ -73,6 +83,15 @@ def test_the_operations_listener_answers_by_what_health_says() -> None:
         assert "refbus_ready 0.0" in http.get("/metrics").text
         health.ready("views")
         assert "refbus_ready 1.0" in http.get("/metrics").text
+        assert "refbus_hindered 0.0" in http.get("/metrics").text
+        health.hindered("outboxes", "waits")
+        answer = http.get("/readyz")
+        assert (answer.status_code, answer.json()) == (200, {"ready": True, "waiting": {"outboxes": "waits"}})
+        health.starting("views", "rebuilds")
+        answer = http.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "waiting": {"outboxes": "waits", "views": "rebuilds"}}
+        assert "refbus_hindered 1.0" in http.get("/metrics").text
         metrics = http.get("/metrics")
         assert metrics.status_code == 200
         assert "refbus_dead_letters_total" in metrics.text
@@ -85,7 +104,7 @@ def test_a_service_shows_its_own_metrics_and_the_shared_ones_and_no_other_servic
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert {"refbus_lag_records", "refbus_dead_letters_total", "refbus_rebuild_progress_ratio"} <= shown
     named = {name.split("_")[1] for name in shown if name.startswith("refbus_")}
-    assert named == {service, "ready", "expires", "lag", "position", "dead", "refused", "rebuild"}
+    assert named == {service, "ready", "hindered", "expires", "lag", "position", "dead", "refused", "rebuild"}
     every = {metric.name for metric in REGISTRY.collect()}
     own = {name for name in every if name.startswith(f"refbus_{service}_")}
     assert own

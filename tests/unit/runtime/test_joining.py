@@ -1,4 +1,4 @@
-"""How a part comes into its group: it waits for a log that is away, and keeps nothing of a join that failed."""
+"""How a part comes into its group and whether it is in: it waits for a log that is away, and keeps nothing of a join that failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import GroupMember, LogError, LogUnavailable, Partition, TopicSpec
 from referral_bus.runtime import joining
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import BEAT_SECONDS, joined
+from referral_bus.runtime.joining import BEAT_SECONDS, Membership
 
 TOPIC = "refbus.main.ledger"
 
@@ -31,10 +31,12 @@ class Unsteady(MemoryLog):
 
 
 class Part:
-    def __init__(self) -> None:
+    def __init__(self, log: MemoryLog) -> None:
         self.told: list[tuple[str, int]] = []
         self.now = 0.0
         self.health = Health(lambda: self.now)
+        self.log = log
+        self.place = Membership(log, "group", TOPIC, assigned=self.assigned, revoked=self.revoked)
 
     async def assigned(self, _: GroupMember, partitions: frozenset[Partition]) -> None:
         self.told.append(("assigned", len(partitions)))
@@ -43,17 +45,13 @@ class Part:
         if partitions:
             self.told.append(("revoked", len(partitions)))
 
-    async def join(self, log: MemoryLog) -> GroupMember:
-        await log.ensure([TopicSpec(TOPIC, 2)])
-        return await joined(
-            log,
-            "group",
-            TOPIC,
-            assigned=self.assigned,
-            revoked=self.revoked,
-            health=self.health,
-            part="part",
-        )
+    async def join(self) -> GroupMember:
+        await self.log.ensure([TopicSpec(TOPIC, 2)])
+        return await self.place.join([TOPIC], self.health, "part")
+
+    async def try_to_join(self) -> GroupMember:
+        await self.log.ensure([TopicSpec(TOPIC, 2)])
+        return await self.place.try_to_join([TOPIC])
 
     def is_watched(self) -> bool:
         self.now += BEAT_SECONDS + 1
@@ -64,15 +62,58 @@ async def test_what_was_assigned_by_a_join_that_failed_is_revoked_before_the_nex
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(joining, "REST_SECONDS", 0.01)
-    part = Part()
-    await part.join(Unsteady(LogUnavailable("away")))
+    part = Part(Unsteady(LogUnavailable("away")))
+    await part.join()
     assert part.told == [("assigned", 2), ("revoked", 2), ("assigned", 2)]
     assert part.is_watched()
 
 
 async def test_where_waiting_does_not_help_it_ends_and_beats_no_more() -> None:
-    part = Part()
+    part = Part(Unsteady(LogError("no such group")))
     with pytest.raises(LogError, match="no such group"):
-        await part.join(Unsteady(LogError("no such group")))
+        await part.join()
     assert part.told == [("assigned", 2), ("revoked", 2)]
     assert not part.is_watched()
+
+
+async def test_one_try_waits_for_nothing_and_keeps_nothing_of_a_former_membership() -> None:
+    part = Part(Unsteady(LogUnavailable("away"), LogError("no such group")))
+    with pytest.raises(LogUnavailable):
+        await part.try_to_join()
+    assert part.told == [("assigned", 2), ("revoked", 2)]
+    part.told.clear()
+    with pytest.raises(LogError, match="no such group"):
+        await part.try_to_join()
+    assert part.told == [("assigned", 2), ("revoked", 2)]
+    part.told.clear()
+    await part.place.leave(await part.try_to_join())
+    assert not part.place.is_held
+    part.log.away = True
+    with pytest.raises(LogUnavailable):
+        await part.try_to_join()
+    assert part.told == [("assigned", 2)]
+
+
+async def test_the_place_is_held_from_when_the_group_says_what_is_its_own_until_that_is_taken_back() -> None:
+    part = Part(Unsteady(LogError("no such group")))
+    assert not part.place.is_held
+    with pytest.raises(LogError):
+        await part.join()
+    assert not part.place.is_held
+    await part.join()
+    other = Part(part.log)
+    third = Part(part.log)
+    for one in (other, third):
+        await one.join()
+    assert [one.told[-1] for one in (part, other, third)] == [
+        ("assigned", 1),
+        ("assigned", 1),
+        ("assigned", 0),
+    ]
+    assert all(one.place.is_held for one in (part, other, third)), "who is given nothing is in the group too"
+    for member in part.log._group("group").members:
+        await member.lose()
+    assert not any(one.place.is_held for one in (part, other, third))
+    await part.log.rebalance("group")
+    assert all(one.place.is_held for one in (part, other, third))
+    assert part.place.waits == f"waits for its share of {TOPIC}"
