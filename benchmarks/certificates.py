@@ -19,7 +19,18 @@ from benchmarks.report import OURS, Figure, Measure
 from benchmarks.stage import Scale, Stage
 from benchmarks.world import POLICY, PROTOCOL, Case, Said, World, cases, wide
 from referral_bus.contracts.facts import Facts, NumberFact, PlaceFact, TextFact, TravelFact
-from referral_bus.contracts.ledger import GENESIS_HASH, Admitted, Entry, Event, MatchDecided, Meta, Received
+from referral_bus.contracts.inbox import AcceptOffer, AcknowledgeOffer, ReportOutcome, ReportServiceStart
+from referral_bus.contracts.ledger import (
+    GENESIS_HASH,
+    Admitted,
+    Entry,
+    Event,
+    MatchDecided,
+    Meta,
+    OfferMade,
+    Received,
+    ReferralClosed,
+)
 from referral_bus.contracts.places import Place, Travel
 from referral_bus.contracts.reference import Policy
 from referral_bus.demo.county import County
@@ -55,6 +66,10 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
                 Measure(f"decide and fold, {size:,} services", "/s", "more", _TARGETS.get(size))
                 for size in SIZES
             ),
+            *(
+                Measure(f"the same of whole lives, {size:,} services", "/s", "more", _TARGETS.get(size))
+                for size in SIZES
+            ),
             Measure("match, 10,000 services beside 100", "times", "less", 100),
             *(Measure(f"match on the ledger, {size:,} services", "bytes") for size in SIZES),
             *(Measure(f"no match on the ledger, {size:,} services", "bytes") for size in SIZES),
@@ -88,6 +103,8 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
                 if of is taken:
                     beside[name] = _row_by_row(state, these[: max(50, people // 20)])
                 of[f"decide and fold, {size:,} services"] = _decide(state, these)
+                lived = _region(world if of is taken else _placed(world))
+                of[f"the same of whole lives, {size:,} services"] = _live(lived, these)
                 of[f"match on the ledger, {size:,} services"] = fmean(_sizes(state, policy, these, codec))
                 of[f"no match on the ledger, {size:,} services"] = fmean(
                     _sizes(state, policy, _minors_elsewhere(these), codec, matched=False)
@@ -229,6 +246,38 @@ def _decide(state: Region, among: Sequence[Case]) -> float:
     if matched != len(among):
         raise AssertionError("a referral was not matched: the region is not set up as it should be")
     return len(among) / took
+
+
+def _live(state: Region, among: Sequence[Case]) -> float:
+    """The same where each is followed by what its provider says: acknowledged, accepted, begun, its need met. Who nobody could take says
+    nothing more."""
+    took, said = 0.0, 0
+
+    def take(what: Said, facts: dict[str, Facts]) -> Sequence[Event]:
+        nonlocal took, said
+        received = _received(what, state.decided_through + 1)
+        before = process_time()
+        events = decide(state, received, received.admitted.append_time, facts)
+        _fold(state, received, events)
+        took, said = took + process_time() - before, said + 1
+        return events
+
+    for case in among:
+        events = take(case.submission(b"facts", None), {case.referral: case.request.facts})
+        offer = next((event for event in events if isinstance(event, OfferMade)), None)
+        if offer is None:
+            continue
+        for body in (
+            AcknowledgeOffer(task=offer.task),
+            AcceptOffer(task=offer.task),
+            ReportServiceStart(referral=case.referral, started_at=NOW + state.decided_through),
+            ReportOutcome(referral=case.referral, result="need_met"),
+        ):
+            by = Said(body, offer.provider, f"{body.event_type()}.{case.id}", case.referral, REGION, 0)
+            events = take(by, {})
+        if not isinstance(events[-1], ReferralClosed):
+            raise AssertionError("a life did not end: the region is not set up as it should be")
+    return said / took
 
 
 def _minors_elsewhere(among: Sequence[Case]) -> list[Case]:

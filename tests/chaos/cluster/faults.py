@@ -9,7 +9,9 @@ from typing import Final, Literal
 
 from tests.chaos.cluster.parts import Kind
 
-How = Literal["killed", "killed in turn", "paused", "cut off", "set apart", "disk filled", "clock set wrong"]
+How = Literal[
+    "killed", "killed in turn", "paused", "hung", "cut off", "set apart", "disk filled", "clock set wrong"
+]
 
 NEEDS_NAMESPACES: Final[frozenset[How]] = frozenset({"cut off", "set apart", "disk filled"})
 _MINUTE_MS: Final = 60_000
@@ -46,6 +48,7 @@ _ROUND: Final[tuple[tuple[How, str, int], ...]] = (
     ("paused", "matching", 2),
     ("paused", "notifier", 1),
     ("paused", "projections", 1),
+    ("hung", "kafka", 1),
     ("cut off", "kafka", 3),
     ("cut off", "database", 1),
     ("cut off", "matching", 1),
@@ -59,6 +62,8 @@ _ROUND: Final[tuple[tuple[How, str, int], ...]] = (
     ("clock set wrong", "intake", 1),
     ("clock set wrong", "notifier", 1),
 )
+_HUNG_SECONDS: Final = 45.0
+"""Longer than a client of Kafka waits for an answer by its own settings (40 s)."""
 ROUND: Final = sum(times for _, _, times in _ROUND)
 """So many are a round: with fewer some blow may not be struck."""
 _SKEWS: Final = (
@@ -100,7 +105,7 @@ def _fault(chance: random.Random, how: How, whom: str) -> Fault:
     if how == "killed in turn":
         victims = chance.sample(_all("kafka"), 3)
     longest = {"killed": 3.0, "killed in turn": 1.0, "clock set wrong": 12.0}.get(how, 10.0)
-    seconds = round(chance.uniform(longest / 3, longest), 1)
+    seconds = _HUNG_SECONDS if how == "hung" else round(chance.uniform(longest / 3, longest), 1)
     skew = chance.choice(_SKEWS) if how == "clock set wrong" else 0
     return Fault(how, tuple(victims), seconds, skew)
 

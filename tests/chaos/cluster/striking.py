@@ -121,7 +121,7 @@ class Striker:
                     await asyncio.sleep(fault.seconds)
                     part.held = False
                     await self._up(part.name)
-            case "paused":
+            case "paused" | "hung":
                 for part in parts:
                     part.pause()
                 await asyncio.sleep(fault.seconds)

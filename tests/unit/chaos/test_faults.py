@@ -40,7 +40,16 @@ def _blow(fault: Fault) -> tuple[str, ...]:
 
 def test_a_run_has_every_kind_of_fault_and_strikes_at_every_kind_of_part() -> None:
     faults = chosen("a", ROUND, namespaces=True)
-    kinds = {"killed", "killed in turn", "paused", "cut off", "set apart", "disk filled", "clock set wrong"}
+    kinds = {
+        "killed",
+        "killed in turn",
+        "paused",
+        "hung",
+        "cut off",
+        "set apart",
+        "disk filled",
+        "clock set wrong",
+    }
     assert {fault.how for fault in faults} == kinds
     assert {fault.kind for fault in faults} == {
         "broker",

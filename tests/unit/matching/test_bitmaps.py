@@ -23,13 +23,18 @@ def test_a_set_has_the_members_it_was_made_of(slots: set[int]) -> None:
     each=EACH,
     other=NUMBERS,
     starts=st.lists(st.integers(1, 1_000_000), min_size=1, max_size=6, unique=True).map(sorted),
+    among=st.sets(SLOTS, min_size=1),
+    most=st.integers(1, 12),
 )
-def test_each_number_has_its_band(each: dict[int, int], other: int, starts: list[int]) -> None:
+def test_in_bands_the_least_are_those_in_the_least_bands(
+    each: dict[int, int], other: int, starts: list[int], among: set[int], most: int
+) -> None:
     numbers = Numbers(each, other)
-    bands = numbers.in_bands(starts)
-    for slot in range(202):
-        assert numbers.of(slot) == each.get(slot, other)
-        assert bands.of(slot) == bisect_right(starts, numbers.of(slot))
+    banded = numbers.in_bands(starts)
+    planes = planes_of([(1 << slot, bisect_right(starts, each.get(slot, other))) for slot in among])
+    these = made_of(sorted(among))
+    assert least([banded], these, most) == least([planes], these, most)
+    assert all(banded.of(slot) == numbers.of(slot) == each.get(slot, other) for slot in range(202))
 
 
 @given(

@@ -91,6 +91,17 @@ def test_distances_are_these_on_every_machine() -> None:
     assert point(*CHICAGO) == (16_531_494, -399_394_167, 358_387_200)
 
 
+@given(PLACES)
+@example((90_000_000, 180_000_000))
+@example((-90_000_000, -90_000_000))
+@example((89_999_999, 90_000_001))
+def test_a_point_is_as_floating_point_has_it(place: tuple[int, int]) -> None:
+    north, east = (math.radians(value / 1e6) for value in place)
+    expected = (math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north))
+    for got, wanted in zip(point(*place), expected, strict=True):
+        assert abs(got - wanted * 2**29) <= 0.5 + 1e-6
+
+
 def a_service(*places: tuple[int, int], **more: object) -> ServiceDefinition:
     return ServiceDefinition.model_validate(
         {

@@ -8,19 +8,28 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, NamedTuple, TypeAlias
 
 Planes: TypeAlias = Sequence[int]
+
+_FEW: Final = 16
+"""So many members are found sooner one by one."""
 
 
 def members(of: int) -> list[int]:
     """The slots of a set, ascending."""
-    slots, at = [], -1
-    # Whoever is between two members is passed over at once.
-    for others in bin(of)[:1:-1].split("1")[:-1]:
-        at += len(others) + 1
-        slots.append(at)
-    return slots
+    if of.bit_count() <= _FEW:
+        slots = []
+        while of:
+            lowest = of & -of
+            slots.append(lowest.bit_length() - 1)
+            of ^= lowest
+        return slots
+    # Whoever is between two members is passed over at once: so many zeros before each one.
+    between = map(len, bin(of)[:1:-1].split("1")[:-1])
+    return [before + zeros for before, zeros in enumerate(accumulate(between))]
 
 
 def made_of(slots: Sequence[int]) -> int:
@@ -58,11 +67,15 @@ def planes_of(numbers: Iterable[tuple[int, int]]) -> list[int]:
     for members_, number in numbers:
         while len(planes) < number.bit_length():
             planes.append(0)
-        while number:
-            lowest = number & -number
-            planes[lowest.bit_length() - 1] |= members_
-            number ^= lowest
+        for place in _ones_of(number):
+            planes[place] |= members_
     return planes
+
+
+@lru_cache(maxsize=4096)
+def _ones_of(number: int) -> Sequence[int]:
+    """The places of its bits."""
+    return members(number)
 
 
 class Least(NamedTuple):
@@ -74,28 +87,28 @@ class Least(NamedTuple):
 
 class Numbers(NamedTuple):
     """A number of each service where nearly everyone's is another, so that planes would be dearer than they are worth: of ``each`` by its
-    slot, and ``other`` of the rest."""
+    slot, and ``other`` of the rest. Where there are ``starts`` of bands, only the bands are compared."""
 
     each: Mapping[int, int]
     other: int
+    starts: Sequence[int] = ()
 
     def of(self, slot: int) -> int:
         """The number of the one in a slot."""
         return self.each.get(slot, self.other)
 
     def in_bands(self, starts: Sequence[int]) -> Numbers:
-        """Each number's band: how many of the ``starts`` are no larger."""
-        return Numbers(
-            {slot: bisect_right(starts, number) for slot, number in self.each.items()},
-            bisect_right(starts, self.other),
-        )
+        """The same, compared by how many of the ``starts`` are no larger."""
+        return self._replace(starts=starts)
 
     def least(self, among: int, most: int) -> Least:
-        """The ``most`` members with the least numbers, of more than so many."""
+        """The ``most`` members with the least numbers, or in the least bands, of more than so many."""
         if not self.each:
             return Least(0, among)
-        slots = members(among)
-        numbers = [self.of(slot) for slot in slots]
+        slots, each, other, starts = members(among), self.each, self.other, self.starts
+        numbers = [each.get(slot, other) for slot in slots]
+        if starts:
+            numbers = [bisect_right(starts, number) for number in numbers]
         bound = sorted(numbers)[most - 1]
         return Least(
             made_of([slot for slot, number in zip(slots, numbers, strict=True) if number < bound]),

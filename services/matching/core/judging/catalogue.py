@@ -14,6 +14,7 @@ from referral_bus.contracts.services import ANY, ServiceDefinition
 from services.matching.core.judging.areas import Border, borders, either, judge_borders
 from services.matching.core.judging.bitmaps import made_of, members, without
 from services.matching.core.judging.criteria import Circumstances, Program, Tested, evaluate, prepared, tested
+from services.matching.core.judging.distances import Whereabouts
 from services.matching.core.judging.letters import Letter, is_variety
 from services.matching.core.judging.opening import Opening, opening, opens_at
 from services.matching.core.judging.reach import Reaching, reaching
@@ -85,13 +86,11 @@ class Catalogue:
         "active",
         "asking",
         "definitions",
-        "placed",
-        "reached",
-        "remote",
         "renewed",
         "screening",
         "services",
         "telling",
+        "whereabouts",
     )
 
     def __init__(self) -> None:
@@ -104,10 +103,7 @@ class Catalogue:
         self.active = 0
         self.screening = 0
         """Those that screen people themselves."""
-        self.remote = self.placed = 0
-        """Those that are given from afar; and of the others those of which it is known where they are."""
-        self.reached: dict[int, Reaching] = {}
-        """How the service in each slot is reached."""
+        self.whereabouts = Whereabouts()
         self.telling = 0
         """Those whose hours are known."""
         self._slots: dict[str, int] = {}
@@ -154,9 +150,9 @@ class Catalogue:
         self._criteria.clear()
         if definition.active:
             profile = self._profiles[service] = profile_of(definition, slot)
-            self.reached[slot] = profile.reaching
             self._turn(profile)
             self._tested = self._tested.joined(tested(definition))
+        self.whereabouts.put(slot, self._profiles[service].reaching if definition.active else None)
 
     def _turn(self, profile: Profile) -> None:
         """Put the service into each set it belongs to, or take it out."""
@@ -165,10 +161,6 @@ class Catalogue:
         self.screening ^= bit if profile.screens else 0
         self.asking ^= bit if profile.criteria is not None else 0
         self._bordered ^= bit if profile.borders else 0
-        if profile.reaching.remote:
-            self.remote ^= bit
-        elif profile.reaching.points:
-            self.placed ^= bit
         if profile.opening is not None:
             self.telling ^= bit
             _turn_each(self._hours, [profile.opening], bit)

@@ -13,19 +13,11 @@ from referral_bus.contracts.facts import Facts, Need
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency
-from services.matching.core.judging.bitmaps import made_of, members, tally, without
+from services.matching.core.judging.bitmaps import made_of, tally, without
 from services.matching.core.judging.catalogue import Answer, Catalogue
 from services.matching.core.judging.criteria import circumstances_of
-from services.matching.core.judging.reach import (
-    FARTHEST_M,
-    WAYS,
-    Travelling,
-    distance,
-    limits,
-    straight,
-    straight_of,
-    travelling,
-)
+from services.matching.core.judging.distances import Distances
+from services.matching.core.judging.reach import FARTHEST_M, WAYS, limits, straight_of
 from services.matching.core.judging.vocabularies import Vocabularies
 
 MINUTE_MS: Final = 60_000
@@ -51,54 +43,6 @@ class Way(NamedTuple):
     confidence: int
     mapping: str | None
     services: int
-
-
-class Distances:
-    """How far it is from the person to services. Each is reckoned once, when it is asked for."""
-
-    __slots__ = ("_catalogue", "_facts", "_lines", "_person", "_reckoned")
-
-    def __init__(self, catalogue: Catalogue, facts: Facts) -> None:
-        self._catalogue = catalogue
-        self._facts = facts
-        self._person: Travelling | None = None
-        self._lines: dict[int, int] = {}
-        self._reckoned = 0
-
-    @property
-    def person(self) -> Travelling:
-        if self._person is None:
-            self._person = travelling(self._facts)
-        return self._person
-
-    def known(self, among: int) -> int:
-        """Those of which it is known how far away they are."""
-        remote = among & self._catalogue.remote
-        return remote if self.person.point is None else remote | among & self._catalogue.placed
-
-    def lines(self, among: int) -> dict[int, int]:
-        """The square of the straight line to the nearest place of each, which all have places; none where the person's is not known."""
-        at, lines = self.person.point, self._lines
-        if at is None:
-            return {}
-        new = without(among, self._reckoned)
-        self._reckoned |= new
-        reached = self._catalogue.reached
-        x, y, z = at
-        for slot in members(new):
-            points = reached[slot].points
-            # As :func:`straight` does, without the call: there are some sixty to a match.
-            a, b, c = points[0]
-            a, b, c = a - x, b - y, c - z
-            line = a * a + b * b + c * c
-            if len(points) > 1:
-                line = min([line, *[straight(at, other) for other in points[1:]]])
-            lines[slot] = line
-        return lines if among == self._reckoned else {slot: lines[slot] for slot in members(among)}
-
-    def to(self, slot: int) -> int | None:
-        """Metres; None where that is not known."""
-        return distance(self.person, self._catalogue.reached[slot])
 
 
 class Judgement(NamedTuple):
@@ -144,7 +88,7 @@ def judge(
         for way in of_need:
             met |= way.services
             by_mapping = by_mapping or way.mapping is not None
-    facts, distances = person.facts, Distances(catalogue, person.facts)
+    facts, distances = person.facts, Distances(catalogue.whereabouts, person.facts)
     answers = (
         catalogue.on_area(met, person.area, facts.place.latitude, facts.place.longitude),
         catalogue.on_age(met, person.age),
@@ -193,9 +137,10 @@ def _on_reach(
     if not furthest:
         return _NOBODY
     travel = distances.person.travel
+    reached = catalogue.whereabouts.reached
     known = distances.known(among)
     unknown = without(among, known)
-    far = without(known, catalogue.remote)
+    far = without(known, catalogue.whereabouts.remote)
     ways = WAYS if travel is None else (travel,)
     surely = [furthest[way] for way in ways if way in furthest]
     if not surely:
@@ -204,10 +149,11 @@ def _on_reach(
     # Who travels how nobody knows goes as far as the least of these for sure, and perhaps as far as the most.
     least = straight_of(min(surely))
     most = straight_of(max(surely)) if len(surely) == len(ways) else None
+    slots, lines = distances.lines(far)
     no: list[int] = []
     perhaps: list[int] = []
-    for slot, line in [one for one in distances.lines(far).items() if one[1] > least]:
-        comes = catalogue.reached[slot].comes
+    for slot, line in [(slot, line) for slot, line in zip(slots, lines, strict=True) if line > least]:
+        comes = reached[slot].comes
         if comes is None or (comes < FARTHEST_M and line > straight_of(comes)):
             (perhaps if most is None or line <= most else no).append(slot)
     return Answer(made_of(no), unknown | made_of(perhaps))

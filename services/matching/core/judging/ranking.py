@@ -142,23 +142,28 @@ def _wait(ranked: Ranked) -> Part:
     numbers = [(without(candidates, catalogue.telling), UNKNOWN)]
     for services, opens in catalogue.opens(candidates, minute):
         numbers.append((services, NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS))
-    planes = planes_of(numbers)
-    return Part(planes, numbering(planes), by_person=True, banded=partial(_banded, numbers))
+
+    def of(slot: int) -> int:
+        return next((number for services, number in numbers if services >> slot & 1), 0)
+
+    return Part(planes_of(numbers), of, by_person=True, banded=partial(_banded, numbers))
 
 
 def _reach(ranked: Ranked) -> Part:
     """How far away it is, in hundreds of metres."""
     distances, candidates = ranked.judgement.distances, ranked.candidates
     known = distances.known(candidates)
-    remote = known & ranked.catalogue.remote
-    as_far = dict.fromkeys(members(remote), 0)
+    remote = known & ranked.catalogue.whereabouts.remote
     steps = _steps()
-    for slot, line in distances.lines(known ^ remote).items():
-        hundreds = bisect_right(steps, line)
-        if hundreds == len(steps):
-            metres = distances.to(slot)
-            hundreds = UNKNOWN if metres is None else metres // FAR_M
-        as_far[slot] = hundreds
+    slots, lines = distances.lines(known ^ remote)
+    hundreds = [bisect_right(steps, line) for line in lines]
+    if lines and max(hundreds) == len(steps):
+        for place, slot in enumerate(slots):
+            if hundreds[place] == len(steps):
+                metres = distances.to(slot)
+                hundreds[place] = UNKNOWN if metres is None else metres // FAR_M
+    as_far = dict.fromkeys(members(remote), 0)
+    as_far.update(zip(slots, hundreds, strict=True))
     numbers = Numbers(as_far, UNKNOWN)
     return Part(numbers, numbers.of, by_person=True, banded=numbers.in_bands)
 
