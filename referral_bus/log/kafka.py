@@ -102,6 +102,9 @@ GRACE_SECONDS: Final = 1.0
 POLL_GRACE_SECONDS: Final = 1.0
 """aiokafka's poll waits for a rebalance beyond its timeout; the loop that polls has to show that it lives."""
 RETRY_SECONDS: Final = 0.2
+_BROKERS_SECONDS: Final = 10.0
+"""How long a topic is asked for again that fewer brokers can hold than it wants: they may be starting, or were away for a moment."""
+_CREATED: Final = (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError)
 """Between two tries to reach a broker at all."""
 
 _CREATE_TIME: Final = 0
@@ -405,15 +408,19 @@ class KafkaLog:
             )
 
     async def _create(self, admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec]) -> None:
-        if not missing:
-            return
-        answer = await admin.create_topics(
-            [NewTopic(s.name, s.partitions, s.replication, topic_configs=configs_of(s)) for s in missing]
-        )
-        for topic, code, *_ in answer.topic_errors:
-            error = kafka_errors.for_code(code)
-            if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
-                raise LogError(f"topic {topic} could not be created: {error.__name__}")
+        deadline = time.monotonic() + _BROKERS_SECONDS
+        while missing:
+            answer = await admin.create_topics(
+                [NewTopic(s.name, s.partitions, s.replication, topic_configs=configs_of(s)) for s in missing]
+            )
+            failed = {topic: kafka_errors.for_code(code) for topic, code, *_ in answer.topic_errors}
+            missing = [spec for spec in missing if failed.get(spec.name) not in _CREATED]
+            for spec in missing:
+                error = failed.get(spec.name, kafka_errors.UnknownError)
+                if error is not kafka_errors.InvalidReplicationFactorError or time.monotonic() >= deadline:
+                    raise LogError(f"topic {spec.name} could not be created: {error.__name__}")
+            if missing:
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _all_led(self, admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSpec]) -> None:
         """A topic is created some time before each of its partitions has a leader."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from referral_bus.embedded import kafka
 from referral_bus.embedded.kafka import EmbeddedKafka
@@ -53,5 +54,40 @@ async def test_to_look_for_a_topic_does_not_make_it_and_one_that_is_deleted_stay
         assert await _there(creating) == []
         with pytest.raises(LogError, match="there is no topic mine"):
             await log.partitions("mine")
+    finally:
+        await log.close()
+
+
+async def test_a_topic_that_too_few_brokers_are_up_for_is_asked_for_again(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    create = AIOKafkaAdminClient.create_topics
+
+    async def starved(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> Any:
+        asked.append([topic.name for topic in topics])
+        few = [topic for topic in topics if len(asked) == 1 and topic.name == "starved-b"]
+        for topic in few:
+            topic.replication_factor = 2
+        return await create(admin, topics)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "create_topics", starved)
+    log = KafkaLog(kafka)
+    try:
+        await log.ensure([TopicSpec("starved-a", 1), TopicSpec("starved-b", 1)])
+        assert asked == [["starved-a", "starved-b"], ["starved-b"]]
+        assert await log.partitions("starved-b") == 1
+    finally:
+        await log.close()
+
+
+async def test_a_topic_that_wants_more_brokers_than_there_are_is_refused_in_the_end(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("referral_bus.log.kafka._BROKERS_SECONDS", 0.5)
+    log = KafkaLog(kafka)
+    try:
+        with pytest.raises(LogError, match="topic many could not be created: InvalidReplicationFactorError"):
+            await log.ensure([TopicSpec("many", 1, replication=3)])
     finally:
         await log.close()
