@@ -73,6 +73,9 @@ _FIRST_LOOK_SECONDS: Final = 2.0
 """A topic that was just made is not known to every broker at once."""
 _BEHIND_SECONDS: Final = 60.0
 """So long a broker may lead that has not yet again all of an outbox that was handled."""
+_UNANSWERED_SECONDS: Final = 45.0
+"""After so long without an answer about an outbox the group is joined anew, by a client of its own: after a broker was cut off, one went
+without answers for minutes that others had at once."""
 _BEAT_SECONDS: Final = 120.0
 
 
@@ -229,6 +232,8 @@ class Outboxes:
                 if position <= kept.end or loop.time() > began + _BEHIND_SECONDS:
                     break
             except LogUnavailable as error:
+                if loop.time() > began + _UNANSWERED_SECONDS:
+                    raise
                 logger.warning("%s can't be read yet: %s", partition.topic, error)
             await asyncio.sleep(_RETRY_SECONDS)
         if not kept.start <= position <= kept.end:
@@ -249,11 +254,15 @@ class Outboxes:
     ) -> None:
         """All that was polled of one outbox; where its organisation sends more than its quota, it rests for a while."""
         await self._outbox(records)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
             try:
                 await member.commit({partition: claim.read})
                 break
             except LogUnavailable as error:
+                if loop.time() > began + _UNANSWERED_SECONDS:
+                    raise
                 logger.warning("how far %s is handled is not stored yet: %s", partition.topic, error)
                 await asyncio.sleep(_RETRY_SECONDS)
         claim.handled = claim.read

@@ -417,6 +417,30 @@ async def test_an_outbox_that_has_its_end_again_in_time_goes_on_where_it_was(doo
     assert referral_id("north", "main", "clinic-a", "k-0") not in await doors.opened()
 
 
+@pytest.mark.parametrize("call", ["committed", "kept", "commit"])
+async def test_a_member_that_is_left_without_answers_for_too_long_makes_room_for_a_new_one(
+    doors: Doors, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "_UNANSWERED_SECONDS", 0.2)
+    deaf: list[MemoryMember] = []
+    answered = getattr(MemoryMember, call)
+
+    async def asked(member: MemoryMember, *about: Any) -> Any:
+        if not deaf:
+            deaf.append(member)
+        if member is deaf[0]:
+            raise LogUnavailable("no answer")
+        return await answered(member, *about)
+
+    monkeypatch.setattr(MemoryMember, call, asked)
+    for name in CLINICS:
+        await doors.put(name, ("k-0", "one"))
+    async with doors.read() as task:
+        await until(lambda: [doors.handled(name) for name in CLINICS] == [1, 1])
+        assert not task.done()
+    assert deaf[0].left
+
+
 async def test_where_no_outbox_is_there_intake_waits_for_one(
     doors: Doors, caplog: pytest.LogCaptureFixture
 ) -> None:
