@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Awaitable, Iterable
+from typing import Final, TypeVar
 
 from referral_bus.log.port import GroupMember, Log, LogUnavailable, Partition, Rebalanced
 from referral_bus.runtime.health import Health
@@ -16,6 +16,14 @@ REST_SECONDS: Final = 0.5
 """Between two tries, each of which already waits for a broker as long as the log allows."""
 BEAT_SECONDS: Final = 120.0
 """Far above what one try may take, with giving up what it was given."""
+UNANSWERED_SECONDS: Final = 45.0
+"""So long a member may go without an answer: a broker that hangs is waited out in less, by one client as by another."""
+_Got = TypeVar("_Got")
+
+
+class Unanswered(Exception):
+    """The log has long answered this member nothing. It may answer another client: after a broker was cut off, one went without answers
+    for minutes that others had at once. So who catches it leaves, and joins anew."""
 
 
 class Membership:
@@ -29,6 +37,7 @@ class Membership:
         self._assigned = assigned
         self._revoked = revoked
         self._given: tuple[GroupMember, frozenset[Partition]] | None = None
+        self._silent_since: dict[str, float] = {}
 
     @property
     def is_held(self) -> bool:
@@ -60,9 +69,23 @@ class Membership:
                 await self._gone(*self._given)
             raise
 
+    async def answered(self, asked: str, question: Awaitable[_Got]) -> _Got:
+        """The answer to what only the member itself can ask. Raises LogError, and Unanswered once what is ``asked`` has long had none."""
+        now = asyncio.get_running_loop().time
+        try:
+            answer = await question
+        except LogUnavailable as error:
+            if now() < self._silent_since.setdefault(asked, now()) + UNANSWERED_SECONDS:
+                raise
+            logger.warning("the group %s is left, to be joined by another client: %s", self._group, error)
+            raise Unanswered(str(error)) from error
+        self._silent_since.pop(asked, None)
+        return answer
+
     async def leave(self, member: GroupMember) -> None:
         """Give the place up. ``revoked`` is told nothing; the group can be joined again."""
         self._given = None
+        self._silent_since.clear()
         await member.close()
 
     async def _come(self, member: GroupMember, partitions: frozenset[Partition]) -> None:

@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -31,7 +32,7 @@ from referral_bus.log.port import (
 )
 from referral_bus.runtime import metrics
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import Membership
+from referral_bus.runtime.joining import Membership, Unanswered
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +138,12 @@ class Worker(Generic[_Work]):
     async def run(self) -> None:
         """Until cancelled; then batches under way are committed and the group is left. Raises LogError where the membership is
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
+        while True:
+            with suppress(Unanswered):
+                await self._follow()
+
+    async def _follow(self) -> None:
+        """Until cancelled, or raises what ``run`` does, and Unanswered."""
         self._health.starting(PART, "joins the group")
         member = await self._membership.join([self._topic], self._health, PART)
         watching = asyncio.create_task(self._watch(member), name="watch-worker")
@@ -152,7 +159,7 @@ class Worker(Generic[_Work]):
             await asyncio.wait([watching])
             # Batches end before the group hears of it, so that who comes next need not fence anyone.
             await self._release(list(self._owners))
-            await member.close()
+            await self._membership.leave(member)
             await self._release(list(self._owners))
             self._health.starting(PART, "has stopped")
 
@@ -187,6 +194,7 @@ class Worker(Generic[_Work]):
             self._owners[partition] = _Owner(
                 partition,
                 member,
+                self._membership,
                 self._log,
                 self._make,
                 self._report,
@@ -335,6 +343,7 @@ class _Owner(Generic[_Work]):
         self,
         partition: Partition,
         member: GroupMember,
+        membership: Membership,
         log: Log,
         make: Callable[[Partition], _Work],
         report: Callable[[], None],
@@ -348,6 +357,7 @@ class _Owner(Generic[_Work]):
         self._partition = partition
         self._name = f"{partition.topic}/{partition.number}"
         self._member = member
+        self._membership = membership
         self._log = log
         self._make = make
         self._report = report
@@ -386,6 +396,8 @@ class _Owner(Generic[_Work]):
                 await self._take_turn()
             except _Unmendable as error:
                 raise error.cause from None
+            except Unanswered:
+                raise
             except Exception as error:
                 rest = self._rest(error)
                 logger.warning(
@@ -434,7 +446,8 @@ class _Owner(Generic[_Work]):
     async def _loaded(self, work: _Work, writer: Transactor) -> _Turn[_Work]:
         proven = await self._load(work)
         target = await self._asked(self._end())
-        committed = (await self._asked(self._member.committed([self._partition])))[self._partition]
+        question = self._asked(self._member.committed([self._partition]))
+        committed = (await self._membership.answered("position", question))[self._partition]
         self._progress.set(1.0)
         start = max(committed, proven or 0)
         # From here to the return nothing awaits: position and generation change together.

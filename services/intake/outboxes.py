@@ -33,7 +33,7 @@ from referral_bus.runtime.claims import Claims
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import Membership
+from referral_bus.runtime.joining import Membership, Unanswered
 from referral_bus.sealing.jwe import JweError, open_with
 from referral_bus.wire.cloudevents import CloudEvent, from_structured
 from referral_bus.wire.codec import Codec
@@ -73,9 +73,6 @@ _FIRST_LOOK_SECONDS: Final = 2.0
 """A topic that was just made is not known to every broker at once."""
 _BEHIND_SECONDS: Final = 60.0
 """So long a broker may lead that has not yet again all of an outbox that was handled."""
-_UNANSWERED_SECONDS: Final = 45.0
-"""After so long without an answer about an outbox the group is joined anew, by a client of its own: after a broker was cut off, one went
-without answers for minutes that others had at once."""
 _BEAT_SECONDS: Final = 120.0
 
 
@@ -141,7 +138,7 @@ class Outboxes:
                         await self._until_others(organisations, missing)
                     else:
                         await self._follow(organisations, missing)
-                except LogError as error:
+                except (LogError, Unanswered) as error:
                     logger.warning("the outboxes can't be read now, trying again: %s", error)
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
@@ -227,13 +224,13 @@ class Outboxes:
         began = loop.time()
         while True:
             try:
-                position = (await member.committed([partition]))[partition]
-                kept = (await member.kept([partition]))[partition]
+                position = (await self._membership.answered("position", member.committed([partition])))[
+                    partition
+                ]
+                kept = (await self._membership.answered("kept", member.kept([partition])))[partition]
                 if position <= kept.end or loop.time() > began + _BEHIND_SECONDS:
                     break
             except LogUnavailable as error:
-                if loop.time() > began + _UNANSWERED_SECONDS:
-                    raise
                 logger.warning("%s can't be read yet: %s", partition.topic, error)
             await asyncio.sleep(_RETRY_SECONDS)
         if not kept.start <= position <= kept.end:
@@ -254,15 +251,11 @@ class Outboxes:
     ) -> None:
         """All that was polled of one outbox; where its organisation sends more than its quota, it rests for a while."""
         await self._outbox(records)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         while True:
             try:
-                await member.commit({partition: claim.read})
+                await self._membership.answered("commit", member.commit({partition: claim.read}))
                 break
             except LogUnavailable as error:
-                if loop.time() > began + _UNANSWERED_SECONDS:
-                    raise
                 logger.warning("how far %s is handled is not stored yet: %s", partition.topic, error)
                 await asyncio.sleep(_RETRY_SECONDS)
         claim.handled = claim.read

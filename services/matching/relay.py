@@ -13,6 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -32,7 +33,7 @@ from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.claims import Claim, Claims
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import Membership
+from referral_bus.runtime.joining import Membership, Unanswered
 from referral_bus.sealing.digest import canonical
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
@@ -99,6 +100,12 @@ class Relay:
     async def run(self) -> None:
         """Until cancelled; outages of the log are waited out. Raises LogError where the membership is lost for good or the log refused
         the same ``_FAULTS`` times in a row, and WireError for an event this version does not know: it must not pass over one."""
+        while True:
+            with suppress(Unanswered):
+                await self._follow()
+
+    async def _follow(self) -> None:
+        """Until cancelled, or raises what ``run`` does, and Unanswered."""
         self._health.starting(PART, "joins the ledger's readers")
         member = await self._membership.join([self._ledger], self._health, PART)
         watching = asyncio.create_task(self._watch(member), name="relay-lag")
@@ -111,7 +118,7 @@ class Relay:
             watching.cancel()
             await self._claims.give_up()
             await asyncio.gather(watching, return_exceptions=True)
-            await member.close()
+            await self._membership.leave(member)
 
     async def _assigned(self, member: GroupMember, partitions: frozenset[Partition]) -> None:
         self._claims.begin(member, partitions)
@@ -129,7 +136,9 @@ class Relay:
         """Go on from what is stored."""
         while True:
             try:
-                position = (await member.committed([partition]))[partition]
+                position = (await self._membership.answered("position", member.committed([partition])))[
+                    partition
+                ]
                 return _Claim(position, position)
             except LogError as error:
                 await self._rest(partition, error)
@@ -141,7 +150,7 @@ class Relay:
         try:
             said = await self._put(records)
             if said or time.monotonic() >= claim.stored_at + _STORE_SECONDS:
-                await member.commit({partition: claim.read})
+                await self._membership.answered("commit", member.commit({partition: claim.read}))
                 claim.stored_at = time.monotonic()
             claim.handled = claim.read
         except LogError as error:

@@ -19,6 +19,7 @@ from referral_bus.contracts.inbox import SubmitReferral
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryAppender, MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, Partition, Position, Record
+from referral_bus.runtime import joining
 from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.jwe import new_encryption_keys, open_with, seal_to
@@ -28,6 +29,7 @@ from services.intake.outboxes import Outboxes
 from services.intake.quotas import Quotas
 from tests.support.admitting import NAME, PARTIES, organisation, referral, until
 from tests.support.attributes import faults, in_headers
+from tests.support.deaf import deafen_the_first
 from tests.unit.intake.test_admission import CODEC, Border
 
 INTAKE, OPERATIONS_KEYS = new_encryption_keys(), new_encryption_keys()
@@ -421,18 +423,8 @@ async def test_an_outbox_that_has_its_end_again_in_time_goes_on_where_it_was(doo
 async def test_a_member_that_is_left_without_answers_for_too_long_makes_room_for_a_new_one(
     doors: Doors, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outboxes, "_UNANSWERED_SECONDS", 0.2)
-    deaf: list[MemoryMember] = []
-    answered = getattr(MemoryMember, call)
-
-    async def asked(member: MemoryMember, *about: Any) -> Any:
-        if not deaf:
-            deaf.append(member)
-        if member is deaf[0]:
-            raise LogUnavailable("no answer")
-        return await answered(member, *about)
-
-    monkeypatch.setattr(MemoryMember, call, asked)
+    monkeypatch.setattr(joining, "UNANSWERED_SECONDS", 0.2)
+    deaf = deafen_the_first(monkeypatch, call)
     for name in CLINICS:
         await doors.put(name, ("k-0", "one"))
     async with doors.read() as task:

@@ -26,6 +26,7 @@ from services.matching.messages import CONCERNING, messages
 from services.matching.regions import Regions
 from services.matching.relay import Relay
 from tests.support.clocks import ManualClock
+from tests.support.deaf import deafen_the_first
 from tests.support.deciding import BUS, START, withdraw
 from tests.support.regions import Between, lent_out
 from tests.support.simulated import SimulatedLoop
@@ -380,6 +381,23 @@ def test_a_position_that_the_log_refuses_to_tell_again_and_again_stops_the_relay
     refuses_to_tell_positions(monkeypatch, 100)
     with pytest.raises(LogError, match="refused"):
         run(test, codec)
+
+
+@pytest.mark.parametrize("call", ["committed", "commit"])
+def test_a_member_that_is_left_without_answers_for_long_makes_room_for_a_new_one(
+    codec: Codec, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(wire: Wire) -> None:
+        await wire.open()
+        wire.between.publish(lent_out("beds", "south"))
+        await wire.write()
+        async with wire.relaying() as health:
+            await wire.all_is_put()
+            await wire.until(lambda: len(wire.log.committed(GROUP)) == 3 and not health.problems())
+
+    deaf = deafen_the_first(monkeypatch, call)
+    run(test, codec)
+    assert deaf[0].left
 
 
 def test_a_region_that_no_table_names_is_passed_over(codec: Codec, caplog: pytest.LogCaptureFixture) -> None:

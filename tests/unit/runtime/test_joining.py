@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import GroupMember, LogError, LogUnavailable, Partition, TopicSpec
 from referral_bus.runtime import joining
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import BEAT_SECONDS, Membership
+from referral_bus.runtime.joining import BEAT_SECONDS, Membership, Unanswered
 
 TOPIC = "refbus.main.ledger"
 
@@ -117,3 +118,42 @@ async def test_the_place_is_held_from_when_the_group_says_what_is_its_own_until_
     await part.log.rebalance("group")
     assert all(one.place.is_held for one in (part, other, third))
     assert part.place.waits == f"waits for its share of {TOPIC}"
+
+
+async def test_a_member_is_left_to_wait_for_an_answer_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted from the first question without one, and anew after each answer to the same."""
+    monkeypatch.setattr(joining, "UNANSWERED_SECONDS", 0.1)
+    part = Part(MemoryLog())
+    member = await part.join()
+
+    async def no_answer() -> None:
+        raise LogUnavailable("no answer")
+
+    async def asked() -> None:
+        with pytest.raises(LogUnavailable):
+            await part.place.answered("one", no_answer())
+
+    await asked()
+    await part.place.answered("one", member.committed([Partition(TOPIC, 0)]))
+    await asyncio.sleep(0.11)
+    await asked()
+    await part.place.answered("another", member.committed([Partition(TOPIC, 0)]))
+    await asked()
+    await asyncio.sleep(0.11)
+    with pytest.raises(Unanswered, match="no answer"):
+        await part.place.answered("one", no_answer())
+    await part.place.leave(member)
+    await asked()
+
+
+async def test_what_the_log_refuses_to_answer_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "UNANSWERED_SECONDS", 0.0)
+
+    async def refused() -> None:
+        raise LogError("refused")
+
+    part = Part(MemoryLog())
+    await part.join()
+    for _ in range(3):
+        with pytest.raises(LogError, match="refused"):
+            await part.place.answered("one", refused())

@@ -12,8 +12,10 @@ import pytest
 
 from referral_bus.log.memory import MemoryLog, MemoryMember, Moment
 from referral_bus.log.port import Log, LogError, LogUnavailable, Outgoing, Partition, Record, TopicSpec
+from referral_bus.runtime import joining
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.worker import Limits, Worker
+from tests.support.deaf import deafen_the_first
 from tests.support.hanging import hung
 from tests.support.simulated import SimulatedLoop
 
@@ -623,6 +625,18 @@ async def test_it_waits_for_a_broker_that_is_away_at_the_start(world: World) -> 
         assert not task.done()
         world.log.away = False
         await world.until_copied()
+
+
+async def test_a_member_that_is_left_without_answers_for_long_makes_room_for_a_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "UNANSWERED_SECONDS", 0.05)
+    deaf = deafen_the_first(monkeypatch, "committed")
+    await world.write(0, 5)
+    await world.write(1, 5)
+    async with running(world.worker()):
+        await world.until_copied()
+    assert deaf[0].left
 
 
 async def test_a_membership_that_is_lost_stops_it(world: World) -> None:
