@@ -1,8 +1,8 @@
 """Time without progress, reckoned from a history: how long, after each fault, the slowest lane stood still.
 
-A lane is what must go on by itself: the decisions of each partition of the ledger, the acknowledgements of each client, the views and what
-is told of each partition. It stands still from one mark of progress to the next; of that only what lies between the fault and the next
-fault counts.
+A lane is what must go on by itself: the decisions of each partition of the ledger, the acknowledgements of each client, what each puts on
+its outbox and intake on the inbox, the views and what is told of each partition. It stands still from one mark of progress to the next;
+of that only what lies between the fault and the next fault counts.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from referral_bus.log.topics import ledger
+from referral_bus.log.port import Record
+from referral_bus.log.topics import inbox, ledger
+from referral_bus.wire.envelope import source_of
 from tests.chaos.cluster.history import History
+from tests.support.checking import Line
 
 
 def lanes(history: History) -> dict[str, list[float]]:
@@ -20,8 +23,14 @@ def lanes(history: History) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for record in history.records[ledger(history.run["bus"])]:
         found.setdefault(f"decisions {record.partition}", []).append(history.monotonic(record.timestamp))
+    admitted = [
+        (_of_record(record), history.monotonic(record.timestamp))
+        for record in history.records[inbox(history.run["bus"])]
+    ]
     for client, lines in history.lines.items():
         found[f"acknowledgements {client}"] = [line["at"] for line in lines if line["what"] == "acknowledged"]
+        if sealed := {_of_line(line) for line in lines if line.get("door") == "outbox"}:
+            found[f"outboxes {client}"] = [at for one, at in admitted if one in sealed]
     for what in ("views", "told"):
         before: Mapping[str, int] = {}
         for line in history.positions:
@@ -30,6 +39,15 @@ def lanes(history: History) -> dict[str, list[float]]:
                     found.setdefault(f"{what} {number}", []).append(line["at"])
             before = line[what]
     return {name: sorted(marks) for name, marks in found.items()}
+
+
+def _of_line(line: Line) -> tuple[str, str]:
+    return source_of(line["organisation"]), line["id"]
+
+
+def _of_record(record: Record) -> tuple[str, str]:
+    headers = dict(record.headers)
+    return headers["ce_source"].decode(), headers["ce_id"].decode()
 
 
 def longest(marks: Sequence[float], start: float, end: float) -> float:
@@ -43,9 +61,9 @@ def standstills(history: History) -> list[tuple[float, str]]:
     """Of each fault: the longest standstill after it, in seconds, and the lane that stood still."""
     all_lanes = lanes(history)
     starts = [fault["at"] for fault in history.faults]
-    last = max(
-        (marks[-1] for name, marks in all_lanes.items() if name.startswith("acknow") and marks), default=0.0
-    )
+    marks = [marks[-1] for name, marks in all_lanes.items() if name.startswith("acknow") and marks]
+    # Whoever has said all goes on being answered, but puts nothing on its outbox.
+    last = min((line["at"] for line in history.noted("finished")), default=max(marks, default=0.0))
     ends = [*starts[1:], last]
     return [
         max(

@@ -16,7 +16,7 @@ from referral_bus.log.topics import deadletter, feed, inbox, ledger
 from referral_bus.wire.inbox import received, submission_record
 from tests.chaos.cluster.checker import check, findings, report
 from tests.chaos.cluster.history import History, Unfinished, Writer, packed, read
-from tests.chaos.cluster.standstill import longest, percentile, standstills
+from tests.chaos.cluster.standstill import lanes, longest, percentile, standstills
 from tests.support.checking import Seen, heard_of
 from tests.support.viewing import CODEC, START, Region, accepted, completed
 
@@ -337,6 +337,26 @@ def test_the_slowest_lane_is_the_one_that_stood_still(good: History) -> None:
     ]
     [(seconds, lane)] = standstills(good)
     assert (seconds, lane) == (4.5, "told 0")
+
+
+def test_what_rests_on_an_outbox_makes_a_lane_of_it_stand_still() -> None:
+    story = Story()
+    for number in range(3):
+        story.asks("hospital", f"sealed-{number}", OTHER, "SubmitReferral")
+        story.asks("hospital", f"typed-{number}", OTHER, "SubmitReferral")
+        story.seconds += 1
+    story.seconds += 6
+    story.asks("hospital", "sealed-3", OTHER, "SubmitReferral")
+    history = story.ended()
+    for line in history.noted("acknowledged"):
+        line["door"] = "outbox" if line["id"].startswith("sealed") else "http"
+    assert lanes(history)["outboxes client-1"] == [BEGAN, BEGAN + 1, BEGAN + 2, BEGAN + 9]
+
+
+def test_only_the_time_in_which_all_clients_spoke_counts(good: History) -> None:
+    before = standstills(good)
+    good.lines["client-1"].append({"at": BEGAN + 2.0, "what": "finished"})
+    assert before[0][0] > standstills(good)[0][0] == 1.5
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2.0), (0.51, 3.0), (1.0, 4.0), (0.0, 1.0)])
