@@ -102,10 +102,11 @@ GRACE_SECONDS: Final = 1.0
 POLL_GRACE_SECONDS: Final = 1.0
 """aiokafka's poll waits for a rebalance beyond its timeout; the loop that polls has to show that it lives."""
 RETRY_SECONDS: Final = 0.2
+"""Between two tries to reach a broker at all."""
 _BROKERS_SECONDS: Final = 10.0
 """How long a topic is asked for again that fewer brokers can hold than it wants: they may be starting, or were away for a moment."""
+
 _CREATED: Final = (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError)
-"""Between two tries to reach a broker at all."""
 
 _CREATE_TIME: Final = 0
 """Kafka's timestamp type of a record whose time its producer set."""
