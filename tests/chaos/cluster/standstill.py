@@ -28,8 +28,13 @@ def lanes(history: History) -> dict[str, list[float]]:
         for record in history.records[inbox(history.run["bus"])]
     ]
     for client, lines in history.lines.items():
-        found[f"acknowledgements {client}"] = [line["at"] for line in lines if line["what"] == "acknowledged"]
-        if sealed := {_of_line(line) for line in lines if line.get("door") == "outbox"}:
+        acknowledged = [line for line in lines if line["what"] == "acknowledged"]
+        # Of what is on an outbox its own append is acknowledged, which is not intake's doing.
+        sealed = {_of_line(line) for line in acknowledged if line.get("door") == "outbox"}
+        found[f"acknowledgements {client}"] = [
+            line["at"] for line in acknowledged if _of_line(line) not in sealed
+        ]
+        if sealed:
             found[f"outboxes {client}"] = [at for one, at in admitted if one in sealed]
     for what in ("views", "told"):
         before: Mapping[str, int] = {}

@@ -351,6 +351,7 @@ def test_what_rests_on_an_outbox_makes_a_lane_of_it_stand_still() -> None:
     for line in history.noted("acknowledged"):
         line["door"] = "outbox" if line["id"].startswith("sealed") else "http"
     assert lanes(history)["outboxes client-1"] == [BEGAN, BEGAN + 1, BEGAN + 2, BEGAN + 9]
+    assert lanes(history)["acknowledgements client-1"] == [BEGAN, BEGAN + 1, BEGAN + 2]
 
 
 def test_only_the_time_in_which_all_clients_spoke_counts(good: History) -> None:
