@@ -111,6 +111,10 @@ class Audit:
     refusals: Counter[str] = field(default_factory=Counter)
     closed: Counter[str] = field(default_factory=Counter)
     latencies: list[int] = field(default_factory=list)
+    places: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Of each unit, in the end: how many places it has, how many of them are taken, and how many held."""
+    ends: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    """Of each region: the sequence of its last event, and that event's hash."""
 
     def percentile(self, share: float) -> float:
         """The latency below which ``share`` (0 to 1) of the decisions lie; 0.0 where there are none."""
@@ -125,10 +129,9 @@ def audit(inbox: Iterable[Record], ledger: Iterable[Record], codec: Codec) -> Au
     answered: Counter[tuple[int, int]] = Counter()
     decided: Counter[tuple[str, str]] = Counter()
     regions: dict[str, _Places] = {}
-    chains: dict[str, tuple[int, bytes]] = {}
     for record in ledger:
         entry = codec.decode_entry(record.value)
-        _check_chain(chains, entry, record.value or b"", found)
+        _check_chain(entry, record.value or b"", found)
         found.events[type(entry.event).__name__] += 1
         _count(entry.event, found)
         region = entry.meta.region
@@ -141,6 +144,11 @@ def audit(inbox: Iterable[Record], ledger: Iterable[Record], codec: Codec) -> Au
             decided[submission.source, submission.id] += 1
         if isinstance(entry.event, ReferralOpened):
             found.latencies.append(record.timestamp - submission.append_time)
+    found.places = {
+        name: (unit.total, unit.taken, unit.held)
+        for region in regions.values()
+        for name, unit in region.units.items()
+    }
     found.submitted = len(asked)
     found.decided = sum(1 for position in asked if answered[position])
     found.lost = found.submitted - found.decided
@@ -163,11 +171,11 @@ def _asked(inbox: Iterable[Record], codec: Codec, found: Audit) -> set[tuple[int
     return asked
 
 
-def _check_chain(chains: dict[str, tuple[int, bytes]], entry: Entry, value: bytes, found: Audit) -> None:
-    sequence, previous = chains.get(entry.meta.region, (0, GENESIS_HASH))
+def _check_chain(entry: Entry, value: bytes, found: Audit) -> None:
+    sequence, previous = found.ends.get(entry.meta.region, (0, GENESIS_HASH))
     if entry.meta.sequence != sequence + 1 or entry.meta.prev_hash != previous:
         found.broken_chain += 1
-    chains[entry.meta.region] = (entry.meta.sequence, sha256(value).digest())
+    found.ends[entry.meta.region] = (entry.meta.sequence, sha256(value).digest())
 
 
 def _count(event: Event, found: Audit) -> None:

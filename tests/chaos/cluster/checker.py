@@ -17,7 +17,7 @@ from referral_bus.contracts.ledger import (
     ReferralClosed,
     SubmissionRepeated,
 )
-from referral_bus.demo.audit import audit
+from referral_bus.demo.audit import Audit, audit
 from referral_bus.log.topics import deadletter, feed, inbox, ledger
 from referral_bus.wire.codec import Codec
 from tests.chaos.cluster.history import History, Unfinished, read
@@ -81,10 +81,11 @@ def findings(history: History, codec: Codec) -> Findings:
     )
     _answers(found, acknowledged, seen)
     _ends(found, acknowledged, seen)
-    _audit(found, seen)
+    counted = audit(seen.inbox, seen.ledger, codec)
+    _audit(found, counted)
     found.add("reordered", _out_of_order(seen))
     _feeds(found, history, seen)
-    found.add("views different", _views(history, seen))
+    found.add("views different", _views(history, seen, counted))
     found.add("lost", (f"a dead letter at {record.offset}" for record in history.records[deadletter(bus)]))
     found.add(
         "refused",
@@ -118,8 +119,7 @@ def _ends(found: Findings, acknowledged: list[dict[str, object]], seen: Seen) ->
             found.add("unanswered" if sentence.endswith(" 0 times") else "duplicated", [sentence])
 
 
-def _audit(found: Findings, seen: Seen) -> None:
-    counted = audit(seen.inbox, seen.ledger, seen.codec)
+def _audit(found: Findings, counted: Audit) -> None:
     found.add(
         "unanswered", [f"{counted.lost} submissions on the inbox have no answer"] if counted.lost else []
     )
@@ -156,13 +156,11 @@ def _feeds(found: Findings, history: History, seen: Seen) -> None:
             found.add("reordered", in_order(organisation, came, seen))
 
 
-def _views(history: History, seen: Seen) -> Iterable[str]:
+def _views(history: History, seen: Seen, counted: Audit) -> Iterable[str]:
     """Some of what the views must say, told from the ledger anew; and what the bus's own comparisons said."""
     closed: dict[str, str] = {}
     accepted: set[str] = set()
-    regions: dict[str, int] = {}
     for entry in seen.entries:
-        regions[entry.meta.region] = entry.meta.sequence
         match entry.event:
             case ReferralClosed():
                 closed[entry.event.referral] = entry.event.reason
@@ -179,10 +177,14 @@ def _views(history: History, seen: Seen) -> Iterable[str]:
     shown = {row["task"] for row in history.rows["tasks"] if row["accepted"]}
     for task in shown ^ accepted:
         yield f"{task} is accepted {'in the views' if task in shown else 'on the ledger'} alone"
-    for region, sequence in regions.items():
-        stands = {row["region"]: row["sequence"] for row in history.rows["regions"]}.get(region)
-        if stands != sequence:
-            yield f"{region} is at {sequence} and the views are at {stands}"
+    stands = {row["region"]: (row["sequence"], row["hash"]) for row in history.rows["regions"]}
+    for region, (sequence, digest) in counted.ends.items():
+        if stands.get(region) != (sequence, digest.hex()):
+            yield f"{region} is at {sequence} {digest.hex()} and the views are at {stands.get(region)}"
+    board = {row["unit"]: (row["total"], row["taken"], row["held"]) for row in history.rows["units"]}
+    for unit in board.keys() | counted.places.keys():
+        if board.get(unit) != counted.places.get(unit):
+            yield f"{unit} has {counted.places.get(unit)} (places, taken, held) and in the views {board.get(unit)}"
     if history.views is None:
         yield "what refbus check-views said was not kept"
     elif not history.views["equal"]:

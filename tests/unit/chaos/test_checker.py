@@ -11,6 +11,7 @@ import pytest
 from referral_bus.contracts.ids import inbox_token
 from referral_bus.contracts.inbox import WithdrawReferral
 from referral_bus.contracts.ledger import Event
+from referral_bus.demo.audit import audit
 from referral_bus.log.port import Outgoing, Record
 from referral_bus.log.topics import deadletter, feed, inbox, ledger
 from referral_bus.wire.inbox import received, submission_record
@@ -120,7 +121,11 @@ class Story:
         for entry in seen.entries:
             if type(entry.event).__name__ == "OfferAccepted":
                 history.rows["tasks"].append({"task": entry.event.task, "accepted": True})
-        history.rows["regions"].append({"region": "north", "sequence": len(seen.entries)})
+        counted = audit(seen.inbox, seen.ledger, CODEC)
+        for region, (sequence, digest) in counted.ends.items():
+            history.rows["regions"].append({"region": region, "sequence": sequence, "hash": digest.hex()})
+        for unit, (total, taken, held) in counted.places.items():
+            history.rows["units"].append({"unit": unit, "total": total, "taken": taken, "held": held})
         history.views = {"equal": True, "different": 0}
         history.verified = {"good": True, "decisions": 4, "same": 4}
         history.faults.append(
@@ -260,6 +265,18 @@ def _region_is_behind(history: History) -> None:
     history.rows["regions"][0]["sequence"] -= 1
 
 
+def _region_ends_otherwise(history: History) -> None:
+    history.rows["regions"][0]["hash"] = bytes(32).hex()
+
+
+def _unit_is_missing(history: History) -> None:
+    history.rows["units"].pop()
+
+
+def _place_is_held_in_the_views_alone(history: History) -> None:
+    history.rows["units"][0]["held"] += 1
+
+
 def _own_comparison_differs(history: History) -> None:
     history.views = {"equal": False, "different": 1}
 
@@ -283,6 +300,9 @@ def _decided_anew_is_missing(history: History) -> None:
         _row_is_old,
         _acceptance_is_missing,
         _region_is_behind,
+        _region_ends_otherwise,
+        _unit_is_missing,
+        _place_is_held_in_the_views_alone,
         _own_comparison_differs,
         _decided_otherwise,
         _own_comparison_is_missing,
