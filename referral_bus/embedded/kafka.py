@@ -35,7 +35,8 @@ _AMONG_SEVERAL = ("-Xmx384m", "-XX:-UseG1GC", "-XX:+UseSerialGC", "-XX:TieredSto
 """Several share the machine's cores, and one that was killed is to be back soon: a start is mostly compiling."""
 
 # The session timeout is how long a broker that was killed keeps its successor out, the replica's lag how long one that its leader can't
-# reach, though the controllers can, holds up whoever waits for all replicas.
+# reach, though the controllers can, holds up whoever waits for all replicas, and the request timeout how long a coordinator waits for a
+# leader that hangs to write the end of a transaction, before whoever has another to begin is let go on.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id={number}
@@ -61,6 +62,7 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 replica.lag.time.max.ms=5000
+request.timeout.ms=5000
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216

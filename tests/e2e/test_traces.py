@@ -39,6 +39,7 @@ async def test_one_referral_is_one_trace_from_the_door_to_the_webhook(
             assert {span.service for span in spans} == SERVICES
             _holds_together(spans, one)
             _tells_of_each_step(spans)
+            _hangs_from_what_caused_it(spans)
         spans = _of(taken, referral)
         _goes_on_at_the_provider(receiver, referral)
         _tells_of_its_caller(taken, spans)
@@ -103,6 +104,20 @@ def _tells_of_each_step(spans: list[Told]) -> None:
         assert (f"refbus-{service}", name) in names
     asked = {span.service for span in spans if span.attributes.get("db.system.name") == "postgresql"}
     assert asked >= SERVICES - {"refbus-matching"}
+
+
+def _hangs_from_what_caused_it(spans: list[Told]) -> None:
+    """Which a header of the record in between says: without one each would hang from the span in which the referral was opened."""
+    by_id = {span.id: span for span in spans}
+    for service, name, cause in (
+        ("matching", "decide AcceptOffer", ("refbus-intake", "admit AcceptOffer")),
+        ("projections", "project OfferAccepted", ("refbus-matching", "decide AcceptOffer")),
+        ("notifier", "hear OfferAccepted", ("refbus-matching", "decide AcceptOffer")),
+    ):
+        causes = [
+            by_id[span.parent] for span in spans if (span.service, span.name) == (f"refbus-{service}", name)
+        ]
+        assert [(span.service, span.name) for span in causes] == [cause]
 
 
 def _goes_on_at_the_provider(receiver: Receiver, referral: str) -> None:
