@@ -525,7 +525,8 @@ async def test_a_crash_in_a_transaction_is_undone_by_who_takes_over(world: World
 
 async def test_a_zombie_writes_nothing_and_leaves_the_partition_to_its_owner(world: World) -> None:
     await world.write(0, 5)
-    zombie, owner = world.worker(limits=replace(LIMITS, fenced_rest_seconds=30.0)), world.worker()
+    long = replace(LIMITS, fenced_rest_seconds=30.0, longest_rest_seconds=30.0)
+    zombie, owner = world.worker(limits=long), world.worker()
     async with running(zombie):
         await world.until_copied()
         member = world.member()
