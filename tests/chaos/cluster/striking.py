@@ -38,7 +38,7 @@ class Striker:
 
     async def strike(self, number: int, fault: Fault) -> float | None:
         """Do it, undo it, and wait until everything goes on. Returns after how many seconds that was; None where it wasn't in time."""
-        stopped, backlog = await self._busy(fault)
+        stopped, backlog = await self._busy(fault, in_flight=number % 2 == 0)
         at = time.monotonic()
         for part in stopped:
             asyncio.get_running_loop().call_later(_STRUCK_SECONDS, part.go_on)
@@ -61,15 +61,16 @@ class Striker:
         await asyncio.sleep(_CALM_SECONDS)
         return took
 
-    async def _busy(self, fault: Fault) -> tuple[list[Part], dict[str, int]]:
+    async def _busy(self, fault: Fault, in_flight: bool) -> tuple[list[Part], dict[str, int]]:
         """Wait for a moment when the victims have work before them. A service that is to be killed or paused stands still from then on; and
         of what leaves decisions undone, matching does until it has struck: what is read of the ledger comes late, so that without it all
-        might have been decided. Returns who is to go on once it has struck, and what is left undone."""
+        might have been decided. What is to strike transactions ``in_flight`` strikes while matching works. Returns who is to go on once it
+        has struck, and what is left undone."""
         doomed = fault.kind not in ("broker", "database") and fault.how in ("killed", "paused")
         matching = [part for name, part in self._place.parts.items() if name.startswith("matching")]
         undecided = next(iter(self._backlog(fault))) == "undecided"
         victims = [self._place.parts[name] for name in fault.victims]
-        parts = victims if doomed else matching if undecided else []
+        parts = victims if doomed else matching if undecided and not in_flight else []
         async with asyncio.timeout(_BUSY_SECONDS):
             while True:
                 for client in self._place.clients.values():
