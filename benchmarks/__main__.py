@@ -19,6 +19,7 @@ from benchmarks.stage import Scale, Stage, staged
 FIGURES: Final = (
     "latency",
     "throughput",
+    "batches",
     "beside",
     "intake",
     "projections",

@@ -62,9 +62,9 @@ class Backlog:
     _codec: Codec
 
     @classmethod
-    async def make(cls, stage: Stage, count: int, places: int) -> Self:
-        """``count`` referrals over all regions; ``places`` multiplies the places of each unit."""
-        codec, made = Codec.load(), worlds(PARTITIONS, places)
+    async def make(cls, stage: Stage, count: int, places: int, partitions: int = PARTITIONS) -> Self:
+        """``count`` referrals over all regions, one on each partition; ``places`` multiplies the places of each unit."""
+        codec, made = Codec.load(), worlds(partitions, places)
         among = cases(made, count)
         engine = new_engine(await stage.database(DATABASE))
         try:
@@ -113,12 +113,15 @@ class Backlog:
         return [one.record(contender.input, self._codec) for one in said]
 
 
-async def contender(stage: Stage, backlog: Backlog, name: str, *, at_once: bool) -> Contender:
-    """A contender on a bus of its own. ``at_once``: peers are set to commit as soon as they can, not in their own time."""
-    bus = await stage.bus()
+async def contender(
+    stage: Stage, backlog: Backlog, name: str, *, at_once: bool, **settings: str | int | float
+) -> Contender:
+    """A contender on a bus of its own. ``at_once``: peers are set to commit as soon as they can, not in their own time. ``settings`` are
+    ours."""
+    bus = await stage.bus(len(backlog.worlds))
     source, target = topics.inbox(bus), topics.ledger(bus)
     if name == OURS:
-        service = stage.service("matching", bus, await stage.database(DATABASE))
+        service = stage.service("matching", bus, await stage.database(DATABASE), **settings)
         return Contender(name, service.program, source, target, f"refbus-{bus}-matching")
     words: list[str | Path] = [
         stage.bootstrap,

@@ -17,7 +17,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from benchmarks.processes import Program
-from benchmarks.stage import PARTITIONS
 from referral_bus.log.port import Log, Outgoing
 from referral_bus.wire.schemas import registered
 
@@ -74,6 +73,7 @@ async def reading(
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of committed data on all partitions of a topic, from its beginning on, in no group."""
     consumer = AIOKafkaConsumer(
+        topic,
         bootstrap_servers=bootstrap,
         isolation_level=isolation,
         enable_auto_commit=False,
@@ -82,9 +82,7 @@ async def reading(
     )
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        consumer.assign(partitions)
-        for partition in partitions:
+        for partition in consumer.assignment():
             consumer.seek(partition, 0)
         yield consumer
     finally:

@@ -58,9 +58,9 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     return figure
 
 
-async def taken(stage: Stage, backlog: Backlog, name: str) -> dict[str, float]:
-    """One run of a contender over the whole backlog."""
-    under_test = await contender(stage, backlog, name, at_once=False)
+async def taken(stage: Stage, backlog: Backlog, name: str, **settings: str | int | float) -> dict[str, float]:
+    """One run of a contender over the whole backlog; ``settings`` are ours."""
+    under_test = await contender(stage, backlog, name, at_once=False, **settings)
     program, broker = under_test.program, stage.kafka.pid
     records = backlog.beginning(under_test) + backlog.records(under_test)
     await append(stage.log, records)
