@@ -125,6 +125,9 @@ def numbering(planes: Planes) -> Callable[[int], int]:
     if len(planes) == 1:
         [plane] = planes
         return lambda slot: plane >> slot & 1
+    if len(planes) == 2:
+        low, high = planes
+        return lambda slot: (low >> slot & 1) + 2 * (high >> slot & 1)
     return lambda slot: sum([(plane >> slot & 1) << place for place, plane in enumerate(planes)])
 
 

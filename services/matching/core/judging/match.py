@@ -302,28 +302,30 @@ class Table:
                 letters[place] = "u"
         if not self._state.places.free >> slot & 1:
             letters[-1] = "n"
-        profile = self._state.catalogue.profile(slot)
-        ruled_out = None
-        score: tuple[int, ...] = ()
-        rank: tuple[int, ...] = ()
-        unit = None
+        profile, verdicts = self._state.catalogue.profile(slot), "".join(letters)
         if self._candidates >> slot & 1:
-            score = rank = tuple([part.of(slot) for part in self._parts])
+            parts = self._parts
+            score = rank = tuple([part.of(slot) for part in parts])
             if self._policy.bands:
                 rank = tuple(
                     [
                         bisect_right(part.starts, number) if part.starts else number
-                        for part, number in zip(self._parts, score, strict=True)
+                        for part, number in zip(parts, score, strict=True)
                     ]
                 )
-            unit = freest(self._state, profile)
+            row = Row(profile, verdicts, None, score, rank, freest(self._state, profile))
         else:
-            ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)
-        row = Row(profile, "".join(letters), ruled_out, score, rank, unit)
+            row = Row(profile, verdicts, self._ruled_out_by(slot), (), (), None)
         if letters[1 + _CRITERIA_AT] != "y":
             circumstances = circumstances_of(self._person.facts)
             row = row._replace(because=self._state.catalogue.because(slot, circumstances))
         return self._with_mapping(row) if self._judgement.by_mapping else row
+
+    def _ruled_out_by(self, slot: int) -> str:
+        for name, services in self._ruled_out:
+            if services >> slot & 1:
+                return name
+        raise LookupError(f"nothing rules out the service in slot {slot}")
 
     def _with_mapping(self, row: Row) -> Row:
         """The row with how it was found: of several needs the one counts whose mapping is the least sure."""

@@ -179,10 +179,12 @@ def _load(ranked: Ranked, starts: Sequence[int]) -> Part:
 
 def _freshness(ranked: Ranked, _: Sequence[int]) -> Part:
     """How little its count of places is trusted, in thousandths; without a curve of trust, how many hours ago it was made."""
-    places, now = ranked.places, ranked.now
-    if ranked.policy.trust:
-        return _part(places.distrust(ranked.policy.trust, now))
+    places, now, trust = ranked.places, ranked.now, ranked.policy.trust
     numbers, newest = places.counted.numbers, number_counted(now)
+    if trust:
+        hours, by_step = [step.hours for step in trust], [0, *[SURE - step.thousandths for step in trust]]
+        planes = places.distrust(trust, now)
+        return Part(planes, lambda slot: by_step[bisect_right(hours, numbers[slot] - newest)], planes)
     planes = places.counted.planes
     return Part(planes, lambda slot: numbers[slot] - newest, planes)
 
