@@ -167,7 +167,7 @@ def _anywhere(chance: random.Random) -> dict[str, int]:
 def _region(world: World) -> Region:
     state = Region(world.region)
     for number, said in enumerate(world.beginning()):
-        _take(state, said, number, {})
+        _take(state, _received(said, number), {})
     return state
 
 
@@ -187,26 +187,36 @@ def _received(said: Said, number: int) -> Received:
     return Received(admitted, said.body)
 
 
-def _take(state: Region, said: Said, number: int, facts: dict[str, Facts]) -> None:
-    received = _received(said, number)
-    _fold(state, received, decide(state, received, received.admitted.append_time, facts))
+def _take(state: Region, received: Received, facts: dict[str, Facts]) -> tuple[Sequence[Event], float]:
+    """Decide and fold it; the events, and how many seconds that took."""
+    before = process_time()
+    events = decide(state, received, received.admitted.append_time, facts)
+    took = process_time() - before
+    entries = _entries(state, received, events)
+    before = process_time()
+    for entry in entries:
+        fold(state, entry)
+    return events, took + process_time() - before
 
 
-def _fold(state: Region, received: Received, events: Sequence[Event]) -> None:
-    """As they stand on the ledger: only the first carries the submission. The hash chain is not the core's."""
-    admitted: Admitted | None = received.admitted
-    for event in events:
-        meta = Meta.model_construct(
-            region=state.region,
-            sequence=state.sequence + 1,
-            prev_hash=state.last_hash,
-            decided_through=received.admitted.offset,
-            now=received.admitted.append_time,
-            rules=state.rules,
-            submission=admitted,
+def _entries(state: Region, received: Received, events: Sequence[Event]) -> list[Entry]:
+    """The events as they stand on the ledger: only the first carries the submission. What they are written with is not the core's, and is
+    made outside of the time that is taken; the hash chain is left out."""
+    return [
+        Entry(
+            Meta.model_construct(
+                region=state.region,
+                sequence=state.sequence + place,
+                prev_hash=state.last_hash,
+                decided_through=received.admitted.offset,
+                now=received.admitted.append_time,
+                rules=state.rules,
+                submission=received.admitted if place == 1 else None,
+            ),
+            event,
         )
-        fold(state, Entry(meta, event))
-        admitted = None
+        for place, event in enumerate(events, 1)
+    ]
 
 
 def _match(state: Region, policy: Policy, among: Sequence[Case]) -> float:
@@ -237,12 +247,11 @@ def _decide(state: Region, among: Sequence[Case]) -> float:
         (_received(case.submission(b"facts", None), number), {case.referral: case.request.facts})
         for number, case in enumerate(among, first)
     ]
-    before, matched = process_time(), 0
+    took, matched = 0.0, 0
     for received, facts in coming:
-        events = decide(state, received, received.admitted.append_time, facts)
-        _fold(state, received, events)
+        events, seconds = _take(state, received, facts)
+        took += seconds
         matched += isinstance(events[1], MatchDecided)
-    took = process_time() - before
     if matched != len(among):
         raise AssertionError("a referral was not matched: the region is not set up as it should be")
     return len(among) / took
@@ -255,11 +264,8 @@ def _live(state: Region, among: Sequence[Case]) -> float:
 
     def take(what: Said, facts: dict[str, Facts]) -> Sequence[Event]:
         nonlocal took, said
-        received = _received(what, state.decided_through + 1)
-        before = process_time()
-        events = decide(state, received, received.admitted.append_time, facts)
-        _fold(state, received, events)
-        took, said = took + process_time() - before, said + 1
+        events, seconds = _take(state, _received(what, state.decided_through + 1), facts)
+        took, said = took + seconds, said + 1
         return events
 
     for case in among:

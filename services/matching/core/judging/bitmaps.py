@@ -65,6 +65,8 @@ def planes_of(numbers: Iterable[tuple[int, int]]) -> list[int]:
     """The planes of each set's number; the sets have no member in common."""
     planes: list[int] = []
     for members_, number in numbers:
+        if not members_:
+            continue
         while len(planes) < number.bit_length():
             planes.append(0)
         for place in _ones_of(number):
@@ -99,7 +101,7 @@ class Numbers(NamedTuple):
 
     def in_bands(self, starts: Sequence[int]) -> Numbers:
         """The same, compared by how many of the ``starts`` are no larger."""
-        return self._replace(starts=starts)
+        return Numbers(self.each, self.other, starts)
 
     def least(self, among: int, most: int) -> Least:
         """The ``most`` members with the least numbers, or in the least bands, of more than so many."""
@@ -123,6 +125,9 @@ def numbering(planes: Planes) -> Callable[[int], int]:
     if len(planes) == 1:
         [plane] = planes
         return lambda slot: plane >> slot & 1
+    if len(planes) == 2:
+        low, high = planes
+        return lambda slot: (low >> slot & 1) + 2 * (high >> slot & 1)
     return lambda slot: sum([(plane >> slot & 1) << place for place, plane in enumerate(planes)])
 
 
@@ -137,14 +142,17 @@ def least(columns: Iterable[Planes | Numbers], among: int, most: int) -> Least:
             sure, left, open_ = sure | nearer, left - nearer.bit_count(), tied.bit_count()
             continue
         for plane in reversed(column):
-            if open_ <= left:
-                return Least(sure | tied, 0)
-            low = tied ^ (tied & plane)
+            high = tied & plane
+            if not high:
+                continue
+            low = tied ^ high
             count = low.bit_count()
-            if count >= left:
+            if count > left:
                 tied, open_ = low, count
+            elif count == left:
+                return Least(sure | low, 0)
             elif count:
-                sure, tied, left, open_ = sure | low, tied ^ low, left - count, open_ - count
+                sure, tied, left, open_ = sure | low, high, left - count, open_ - count
     return Least(sure | tied, 0) if open_ <= left else Least(sure, tied)
 
 

@@ -1,20 +1,20 @@
 """How far it is from a person to services: the straight lines to all of them at once.
 
-Where services are is kept as long whole numbers with a number of 64 bits for each slot. The square of the line from a place ``p`` to
-another ``a`` is ``a.a + p.p - 2 a.p``: one long number has what is known of it without ``p``, three have what each coordinate of ``p`` is
-multiplied with, and their sum has the lines to all services. None of its numbers is below zero or longer than its 64 bits, so that it
-can be taken apart again.
+Where services are that are asked for together is kept as long whole numbers with a number of 64 bits for each of them. The square of the
+line from a place ``p`` to another ``a`` is ``a.a + p.p - 2 a.p``: one long number has what is known of it without ``p``, three have what
+each coordinate of ``p`` is multiplied with, and their sum has the lines to all of them. None of its numbers is below zero or longer than
+its 64 bits, so that it can be taken apart again.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from referral_bus.contracts.facts import Facts
-from services.matching.core.judging.bitmaps import members
+from services.matching.core.judging.bitmaps import made_of, members, without
 from services.matching.core.judging.reach import (
     Point,
     Reaching,
@@ -24,74 +24,99 @@ from services.matching.core.judging.reach import (
     travelling,
 )
 
-_LANE: Final = 64
-"""Bits for each slot."""
+_LANE: Final = 8
+"""Bytes for each service."""
 _MORE: Final = 1 << 61
 """What each number is larger by, so that none is below zero: twice the square of a radius of 2^29, and to spare."""
+_REMEMBERED: Final = 256
+"""Sets of services whose long numbers are kept."""
+
+
+class Lanes(NamedTuple):
+    """The first places of the services in these slots as long numbers."""
+
+    slots: Sequence[int]
+    without: int
+    x: int
+    y: int
+    z: int
 
 
 class Whereabouts:
     """Where services are, by slot."""
 
-    __slots__ = ("_lanes", "_without", "_x", "_y", "_z", "placed", "reached", "remote", "several")
+    __slots__ = ("_lanes", "coming", "placed", "reached", "remote", "several")
 
     def __init__(self) -> None:
         self.reached: dict[int, Reaching] = {}
         """How the service in each slot is reached."""
-        self.remote = self.placed = self.several = 0
+        self.remote = self.placed = self.several = self.coming = 0
         """Those that are given from afar; of the others those of which it is known where they are; of these those that have several
-        places."""
-        self._without = self._x = self._y = self._z = 0
-        self._lanes = 0
+        places, and those that say how far they come."""
+        self._lanes: dict[int, Lanes] = {}
 
     def put(self, slot: int, reaching: Reaching | None) -> None:
         """Take in how a service is reached from now on; None for one that is active no longer."""
         former = self.reached.pop(slot, None)
         if former is not None:
-            self._turn(slot, former, -1)
+            self._turn(slot, former)
         if reaching is not None:
             self.reached[slot] = reaching
-            self._turn(slot, reaching, 1)
+            self._turn(slot, reaching)
+        for services in [services for services in self._lanes if services >> slot & 1]:
+            del self._lanes[services]
 
-    def _turn(self, slot: int, reaching: Reaching, sign: int) -> None:
+    def _turn(self, slot: int, reaching: Reaching) -> None:
         bit = 1 << slot
         if reaching.remote:
             self.remote ^= bit
-            return
-        if not reaching.points:
-            return
-        self.placed ^= bit
-        if len(reaching.points) > 1:
-            self.several ^= bit
-        self._lanes = max(self._lanes, slot + 1)
-        x, y, z = reaching.points[0]
-        at = _LANE * slot
-        self._without += sign * (x * x + y * y + z * z + _MORE) << at
-        self._x -= sign * 2 * x << at
-        self._y -= sign * 2 * y << at
-        self._z -= sign * 2 * z << at
+        elif reaching.points:
+            self.placed ^= bit
+            self.several ^= bit if len(reaching.points) > 1 else 0
+            self.coming ^= bit if reaching.comes is not None else 0
 
-    def lines_from(self, person: Point) -> tuple[Sequence[int], int]:
-        """The square of the straight line to the first place of the service in each slot, of those that are placed: the number of each,
-        and what is to be added to it."""
+    def lines_from(self, person: Point, services: int) -> Iterable[tuple[int, int]]:
+        """The slots of services that are placed, and the square of the straight line to the nearest place of each."""
+        lanes = self._lanes.get(services)
+        if lanes is None:
+            if len(self._lanes) >= _REMEMBERED:
+                self._lanes.clear()
+            lanes = self._lanes[services] = self._made_of(members(services))
         x, y, z = person
-        lines = self._without + self._x * x + self._y * y + self._z * z
-        each = array("Q", lines.to_bytes(_LANE // 8 * self._lanes, "little"))
+        long = lanes.without + lanes.x * x + lanes.y * y + lanes.z * z
+        each = array("Q", long.to_bytes(_LANE * len(lanes.slots), "little"))
         if sys.byteorder == "big":
             each.byteswap()
-        return each, x * x + y * y + z * z - _MORE
+        more = x * x + y * y + z * z - _MORE
+        lines = [line + more for line in each]
+        if services & self.several:
+            for place, slot in enumerate(lanes.slots):
+                if self.several >> slot & 1:
+                    lines[place] = min([straight(person, there) for there in self.reached[slot].points])
+        return zip(lanes.slots, lines, strict=True)
+
+    def _made_of(self, slots: Sequence[int]) -> Lanes:
+        points = [self.reached[slot].points[0] for slot in slots]
+        return Lanes(
+            slots,
+            _long([x * x + y * y + z * z + _MORE for x, y, z in points]),
+            *[-2 * _long(numbers) for numbers in zip(*points, strict=True)],
+        )
 
 
 class Distances:
-    """How far it is from the person to services. Reckoned once, when it is asked for."""
+    """How far it is from the person to services. Reckoned once, when it is asked for, and then of all that were asked for ``together``."""
 
-    __slots__ = ("_facts", "_lines", "_person", "_whereabouts")
+    __slots__ = ("_facts", "_lines", "_person", "_reckoned", "_together", "_whereabouts")
 
-    def __init__(self, whereabouts: Whereabouts, facts: Facts) -> None:
+    def __init__(self, whereabouts: Whereabouts, facts: Facts, together: Iterable[int] = ()) -> None:
         self._whereabouts = whereabouts
         self._facts = facts
+        self._together = together
         self._person: Travelling | None = None
-        self._lines: tuple[Sequence[int], int] | None = None
+        self._lines: dict[int, int] = {}
+        self._reckoned = 0
+        """Those whose lines are known."""
 
     @property
     def person(self) -> Travelling:
@@ -107,20 +132,35 @@ class Distances:
     def lines(self, among: int) -> tuple[list[int], list[int]]:
         """The slots of those that have places, ascending, and the square of the straight line to the nearest place of each; none where the
         person's is not known."""
-        at = self.person.point
-        if at is None or not among:
+        lines = self._lines_to(among)
+        if not lines:
             return [], []
-        if self._lines is None:
-            self._lines = self._whereabouts.lines_from(at)
-        first, more = self._lines
         slots = members(among)
-        lines = [first[slot] + more for slot in slots]
-        if among & self._whereabouts.several:
-            for place, slot in enumerate(slots):
-                points = self._whereabouts.reached[slot].points
-                lines[place] = min([lines[place], *[straight(at, other) for other in points[1:]]])
-        return slots, lines
+        return slots, [lines[slot] for slot in slots]
+
+    def beyond(self, among: int, line: int) -> int:
+        """Those of them to whose nearest place the straight line is longer than one with this square."""
+        return among & made_of([slot for slot, own in self._lines_to(among).items() if own > line])
+
+    def _lines_to(self, among: int) -> dict[int, int]:
+        """The lines to at least these."""
+        at = self.person.point
+        if at is not None and without(among, self._reckoned):
+            for services in (*self._together, among):
+                placed = services & self._whereabouts.placed
+                if without(placed, self._reckoned):
+                    self._lines.update(self._whereabouts.lines_from(at, placed))
+                    self._reckoned |= placed
+        return self._lines
 
     def to(self, slot: int) -> int | None:
         """Metres; None where that is not known."""
         return distance(self.person, self._whereabouts.reached[slot])
+
+
+def _long(numbers: Sequence[int]) -> int:
+    return _joined([max(0, one) for one in numbers]) - _joined([max(0, -one) for one in numbers])
+
+
+def _joined(numbers: Iterable[int]) -> int:
+    return int.from_bytes(b"".join([number.to_bytes(_LANE, "little") for number in numbers]), "little")

@@ -13,12 +13,12 @@ from referral_bus.contracts.facts import Facts, Need
 from referral_bus.contracts.reference import Policy
 from referral_bus.contracts.vocabularies import SURE
 from referral_bus.contracts.vocabulary import Urgency
-from services.matching.core.judging.bitmaps import made_of, tally, without
+from services.matching.core.judging.bitmaps import tally, without
 from services.matching.core.judging.catalogue import Answer, Catalogue
 from services.matching.core.judging.criteria import circumstances_of
 from services.matching.core.judging.distances import Distances
 from services.matching.core.judging.reach import FARTHEST_M, WAYS, limits, straight_of
-from services.matching.core.judging.vocabularies import Vocabularies
+from services.matching.core.judging.vocabularies import Found, Vocabularies
 
 MINUTE_MS: Final = 60_000
 
@@ -82,13 +82,16 @@ def judge(
     among: int,
 ) -> Judgement:
     """Judge those among these services that meet one of the needs."""
-    ways = tuple([_ways(catalogue, vocabularies, need, among) for need in person.needs])
+    found = [vocabularies.finds(need.vocabulary, need.code) for need in person.needs]
+    ways = tuple([_ways(catalogue, codes, among) for codes in found])
     met, by_mapping = 0, False
     for of_need in ways:
         for way in of_need:
             met |= way.services
             by_mapping = by_mapping or way.mapping is not None
-    facts, distances = person.facts, Distances(catalogue.whereabouts, person.facts)
+    facts = person.facts
+    # All that are coded so, and not only those that are left: the same are asked for by everybody with the need.
+    distances = Distances(catalogue.whereabouts, facts, [_coded(catalogue, codes) for codes in found])
     answers = (
         catalogue.on_area(met, person.area, facts.place.latitude, facts.place.longitude),
         catalogue.on_age(met, person.age),
@@ -112,8 +115,14 @@ def _each_once(needs: Iterable[Need]) -> tuple[Need, ...]:
     return tuple({(need.vocabulary, need.code): need for need in needs}.values())
 
 
-def _ways(catalogue: Catalogue, vocabularies: Vocabularies, need: Need, among: int) -> tuple[Way, ...]:
-    found = vocabularies.finds(need.vocabulary, need.code)
+def _coded(catalogue: Catalogue, found: Iterable[Found]) -> int:
+    services = 0
+    for code in found:
+        services |= catalogue.coded(code.term)
+    return services
+
+
+def _ways(catalogue: Catalogue, found: Sequence[Found], among: int) -> tuple[Way, ...]:
     if len(found) == 1:
         return (Way(SURE, None, catalogue.coded(found[0].term) & among),)
     by_mapping: dict[tuple[int, str | None], int] = {}
@@ -137,26 +146,26 @@ def _on_reach(
     if not furthest:
         return _NOBODY
     travel = distances.person.travel
-    reached = catalogue.whereabouts.reached
+    whereabouts = catalogue.whereabouts
     known = distances.known(among)
     unknown = without(among, known)
-    far = without(known, catalogue.whereabouts.remote)
+    far = without(known, whereabouts.remote)
     ways = WAYS if travel is None else (travel,)
     surely = [furthest[way] for way in ways if way in furthest]
     if not surely:
         # Who goes any distance gets there, wherever the two are.
         return _NOBODY
     # Who travels how nobody knows goes as far as the least of these for sure, and perhaps as far as the most.
-    least = straight_of(min(surely))
-    most = straight_of(max(surely)) if len(surely) == len(ways) else None
-    slots, lines = distances.lines(far)
-    no: list[int] = []
-    perhaps: list[int] = []
-    for slot, line in [(slot, line) for slot, line in zip(slots, lines, strict=True) if line > least]:
-        comes = reached[slot].comes
-        if comes is None or (comes < FARTHEST_M and line > straight_of(comes)):
-            (perhaps if most is None or line <= most else no).append(slot)
-    return Answer(made_of(no), unknown | made_of(perhaps))
+    least, most = min(surely), max(surely)
+    beyond = distances.beyond(far, straight_of(least))
+    for slot, line in zip(*distances.lines(beyond & whereabouts.coming), strict=True):
+        comes = whereabouts.reached[slot].comes
+        if comes is not None and (comes >= FARTHEST_M or line <= straight_of(comes)):
+            beyond ^= 1 << slot
+    if len(surely) < len(ways):
+        return Answer(0, unknown | beyond)
+    no = beyond if most == least else distances.beyond(beyond, straight_of(most))
+    return Answer(no, unknown | (beyond ^ no))
 
 
 def _on_hours(catalogue: Catalogue, policy: Policy, urgency: Urgency, now: int, among: int) -> Answer:

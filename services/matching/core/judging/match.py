@@ -6,6 +6,7 @@ No service is looked at by itself but for those that the certificate shows: what
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
 from itertools import chain, islice
@@ -193,18 +194,20 @@ class Table:
         if not self._candidates:
             return []
         sure, tied = least([part.compared for part in self._parts], self._candidates, most)
-        drawn = [self._drawn(slot, draw) for slot in members(sure)]
+        services = self._state.catalogue.services
+        drawn = [self._drawn(slot, draw(services[slot])) for slot in members(sure)]
         if tied:
-            services = self._state.catalogue.services
             lots = sorted([(draw(services[slot]), slot) for slot in members(tied)])
-            drawn += [self._drawn(slot, draw) for _, slot in lots[: most - len(drawn)]]
+            drawn += [self._drawn(slot, lot) for lot, slot in lots[: most - len(drawn)]]
         drawn.sort(key=itemgetter(0, 1))
         return drawn
 
     def candidate(self, service: str | None, draw: Callable[[str], int]) -> Drawn | None:
         """The service with its lot, if it could take the person."""
-        found = self._candidates & self._state.catalogue.set_of([service] if service is not None else [])
-        return self._drawn(found.bit_length() - 1, draw) if found else None
+        if service is None:
+            return None
+        found = self._candidates & self._state.catalogue.set_of([service])
+        return self._drawn(found.bit_length() - 1, draw(service)) if found else None
 
     def nearest_misses(self) -> list[Row]:
         """Those that the fewest criteria rule out, then those with the least unknown, then those published first."""
@@ -248,17 +251,16 @@ class Table:
         width = len(catalogue.services) // 8 + 1
         said = [self._state.places.digest(), judgement.met.to_bytes(width, "little")]
 
-        def say(name: str, services: int) -> None:
-            if services:
-                said.append(name.encode())
-                said.append(services.to_bytes(width, "little"))
-
         for place, no, unknown in self._said:
-            say(f"{CRITERIA[place]} no", no)
-            say(f"{CRITERIA[place]} unknown", unknown)
+            if no:
+                said += (f"{CRITERIA[place]} no".encode(), no.to_bytes(width, "little"))
+            if unknown:
+                said += (f"{CRITERIA[place]} unknown".encode(), unknown.to_bytes(width, "little"))
         for number, ways in enumerate(judgement.ways):
             for way in ways:
-                say(f"need {number} {way.confidence} {way.mapping}", way.services)
+                if way.services:
+                    name = f"need {number} {way.confidence} {way.mapping}"
+                    said += (name.encode(), way.services.to_bytes(width, "little"))
         for number, part in enumerate(self._parts):
             if not part.by_person:
                 continue
@@ -268,7 +270,8 @@ class Table:
                 said.append(pack(f"<{2 * len(each)}I", *chain.from_iterable(each.items())))
                 continue
             for place, plane in enumerate(part.numbers):
-                say(f"part {number} {place}", plane)
+                if plane:
+                    said += (f"part {number} {place}".encode(), plane.to_bytes(width, "little"))
         return hashlib.sha256(b"".join(said)).digest()
 
     @cached_property
@@ -286,9 +289,9 @@ class Table:
             )
         )
 
-    def _drawn(self, slot: int, draw: Callable[[str], int]) -> Drawn:
+    def _drawn(self, slot: int, lot: int) -> Drawn:
         row = self._row(slot)
-        return Drawn(row.rank, draw(row.profile.service), row)
+        return Drawn(row.rank, lot, row)
 
     def _row(self, slot: int) -> Row:
         letters = ["y"] * len(CRITERIA)
@@ -299,23 +302,30 @@ class Table:
                 letters[place] = "u"
         if not self._state.places.free >> slot & 1:
             letters[-1] = "n"
-        profile = self._state.catalogue.profile(slot)
-        ruled_out = None
-        score: tuple[int, ...] = ()
-        rank: tuple[int, ...] = ()
-        unit = None
+        profile, verdicts = self._state.catalogue.profile(slot), "".join(letters)
         if self._candidates >> slot & 1:
-            score = rank = tuple([part.of(slot) for part in self._parts])
+            parts = self._parts
+            score = rank = tuple([part.of(slot) for part in parts])
             if self._policy.bands:
-                rank = tuple([part.rank(number) for part, number in zip(self._parts, score, strict=True)])
-            unit = freest(self._state, profile)
+                rank = tuple(
+                    [
+                        bisect_right(part.starts, number) if part.starts else number
+                        for part, number in zip(parts, score, strict=True)
+                    ]
+                )
+            row = Row(profile, verdicts, None, score, rank, freest(self._state, profile))
         else:
-            ruled_out = next(name for name, services in self._ruled_out if services >> slot & 1)
-        row = Row(profile, "".join(letters), ruled_out, score, rank, unit)
+            row = Row(profile, verdicts, self._ruled_out_by(slot), (), (), None)
         if letters[1 + _CRITERIA_AT] != "y":
             circumstances = circumstances_of(self._person.facts)
             row = row._replace(because=self._state.catalogue.because(slot, circumstances))
         return self._with_mapping(row) if self._judgement.by_mapping else row
+
+    def _ruled_out_by(self, slot: int) -> str:
+        for name, services in self._ruled_out:
+            if services >> slot & 1:
+                return name
+        raise LookupError(f"nothing rules out the service in slot {slot}")
 
     def _with_mapping(self, row: Row) -> Row:
         """The row with how it was found: of several needs the one counts whose mapping is the least sure."""

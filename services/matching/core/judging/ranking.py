@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 from referral_bus.contracts.certificates import JUDGED, NOT_IN_SIGHT, UNKNOWN
@@ -38,27 +38,16 @@ _LOTTERY_BYTES: Final = 6
 
 
 class Part(NamedTuple):
-    """What services are compared by: a number of each, and what of it stands in the score of the one in a slot."""
+    """What services are compared by: a number of each, what of it stands in the score of the one in a slot, and the numbers that decide who
+    comes first, which are its bands where the policy has some."""
 
     numbers: Planes | Numbers
     of: Callable[[int], int]
-    by_person: bool = False
-    """Whether it says something of services and person that neither verdicts nor places do."""
-    banded: Callable[[Sequence[int]], Planes | Numbers] | None = None
-    """Each number's band, by where the bands begin, of what can be compared in bands."""
-    bands: Planes | Numbers | None = None
-    """The same, where it is compared in bands."""
+    compared: Planes | Numbers
     starts: Sequence[int] = ()
     """Where its bands begin."""
-
-    @property
-    def compared(self) -> Planes | Numbers:
-        """The numbers that decide who comes first."""
-        return self.numbers if self.bands is None else self.bands
-
-    def rank(self, number: int) -> int:
-        """The number by which the one whose score has this number is compared."""
-        return number if self.bands is None else bisect_right(self.starts, number)
+    by_person: bool = False
+    """Whether it says something of services and person that neither verdicts nor places do."""
 
 
 class Ranked(NamedTuple):
@@ -76,13 +65,7 @@ class Ranked(NamedTuple):
 def parts(ranked: Ranked) -> list[Part]:
     """The policy's parts, in its order. What it names behind the lottery can't matter."""
     starts = starts_of(ranked.policy)
-    return [_in_bands(_PARTS[by](ranked), starts.get(by)) for by in named(tuple(ranked.policy.rank_by))]
-
-
-def _in_bands(part: Part, starts: Sequence[int] | None) -> Part:
-    if starts is None or part.banded is None:
-        return part
-    return part._replace(bands=part.banded(starts), starts=starts)
+    return [_PARTS[by](ranked, starts.get(by, ())) for by in named(tuple(ranked.policy.rank_by))]
 
 
 def starts_of(policy: Policy) -> dict[str, Sequence[int]]:
@@ -109,21 +92,23 @@ def lottery(seed: str, last_hash: bytes, referral: str) -> Callable[[str], int]:
     return draw
 
 
-def _certainty(ranked: Ranked) -> Part:
+def _certainty(ranked: Ranked, _: Sequence[int]) -> Part:
     """Verdicts that are unknown."""
     return _part(ranked.judgement.unknowns)
 
 
-def _needs_covered(ranked: Ranked) -> Part:
+def _needs_covered(ranked: Ranked, _: Sequence[int]) -> Part:
     """Needs it does not meet."""
     ways, candidates = ranked.judgement.ways, ranked.candidates
     if len(ways) == 1:
-        return _part(())
+        return _ALIKE
     return _part(tally([without(candidates, _met_by(way)) for way in ways]))
 
 
-def _mapping(ranked: Ranked) -> Part:
+def _mapping(ranked: Ranked, _: Sequence[int]) -> Part:
     """How far the mappings are from sure by which it was found, in thousandths: the least sure counts."""
+    if not ranked.judgement.by_mapping:
+        return _ALIKE
     by_confidence: dict[int, int] = {}
     for of_need in ranked.judgement.ways:
         for way in of_need:
@@ -136,7 +121,7 @@ def _mapping(ranked: Ranked) -> Part:
     return _part(planes_of(numbers))
 
 
-def _wait(ranked: Ranked) -> Part:
+def _wait(ranked: Ranked, starts: Sequence[int]) -> Part:
     """Minutes until it opens."""
     catalogue, candidates, minute = ranked.catalogue, ranked.candidates, minute_of(ranked.now)
     numbers = [(without(candidates, catalogue.telling), UNKNOWN)]
@@ -144,12 +129,18 @@ def _wait(ranked: Ranked) -> Part:
         numbers.append((services, NOT_IN_SIGHT if opens is None else (opens - minute) // MINUTE_MS))
 
     def of(slot: int) -> int:
-        return next((number for services, number in numbers if services >> slot & 1), 0)
+        for services, number in numbers:
+            if services >> slot & 1:
+                return number
+        return 0
 
-    return Part(planes_of(numbers), of, by_person=True, banded=partial(_banded, numbers))
+    planes = compared = planes_of(numbers)
+    if starts:
+        compared = planes_of([(services, bisect_right(starts, number)) for services, number in numbers])
+    return Part(planes, of, compared, starts, by_person=True)
 
 
-def _reach(ranked: Ranked) -> Part:
+def _reach(ranked: Ranked, starts: Sequence[int]) -> Part:
     """How far away it is, in hundreds of metres."""
     distances, candidates = ranked.judgement.distances, ranked.candidates
     known = distances.known(candidates)
@@ -165,7 +156,8 @@ def _reach(ranked: Ranked) -> Part:
     as_far = dict.fromkeys(members(remote), 0)
     as_far.update(zip(slots, hundreds, strict=True))
     numbers = Numbers(as_far, UNKNOWN)
-    return Part(numbers, numbers.of, by_person=True, banded=numbers.in_bands)
+    compared = numbers.in_bands(starts) if starts else numbers
+    return Part(numbers, numbers.of, compared, starts, by_person=True)
 
 
 @cache
@@ -174,43 +166,45 @@ def _steps() -> list[int]:
     return [straight_of(step * FAR_M - 1) + 1 for step in range(1, 501)]
 
 
-def _language(ranked: Ranked) -> Part:
+def _language(ranked: Ranked, _: Sequence[int]) -> Part:
     """0 where it names a language of the person's, 1 where it serves one otherwise, 2 where that is unknown."""
     named_ones = ranked.catalogue.naming(ranked.person.languages or ())
     unknown = ranked.judgement.answers[_LANGUAGE].unknown
     return _part((without(ranked.candidates, named_ones | unknown), unknown), by_person=True)
 
 
-def _load(ranked: Ranked) -> Part:
-    return _part_of(ranked.places.load)
+def _load(ranked: Ranked, starts: Sequence[int]) -> Part:
+    return _part_of(ranked.places.load, starts)
 
 
-def _freshness(ranked: Ranked) -> Part:
+def _freshness(ranked: Ranked, _: Sequence[int]) -> Part:
     """How little its count of places is trusted, in thousandths; without a curve of trust, how many hours ago it was made."""
-    places, now = ranked.places, ranked.now
-    if ranked.policy.trust:
-        return _part(places.distrust(ranked.policy.trust, now))
+    places, now, trust = ranked.places, ranked.now, ranked.policy.trust
     numbers, newest = places.counted.numbers, number_counted(now)
-    return Part(places.counted.planes, lambda slot: numbers[slot] - newest)
+    if trust:
+        hours, by_step = [step.hours for step in trust], [0, *[SURE - step.thousandths for step in trust]]
+        planes = places.distrust(trust, now)
+        return Part(planes, lambda slot: by_step[bisect_right(hours, numbers[slot] - newest)], planes)
+    planes = places.counted.planes
+    return Part(planes, lambda slot: numbers[slot] - newest, planes)
 
 
-def _reliability(ranked: Ranked) -> Part:
-    return _part_of(ranked.places.unreliability)
+def _reliability(ranked: Ranked, starts: Sequence[int]) -> Part:
+    return _part_of(ranked.places.unreliability, starts)
 
 
 def _part(planes: Planes, by_person: bool = False) -> Part:
-    return Part(planes, numbering(planes), by_person=by_person)
+    return Part(planes, numbering(planes), planes, (), by_person)
 
 
-def _part_of(column: Column) -> Part:
-    return Part(column.planes, column.numbers.__getitem__, banded=column.in_bands)
+def _part_of(column: Column, starts: Sequence[int]) -> Part:
+    compared = column.in_bands(starts) if starts else column.planes
+    return Part(column.planes, column.numbers.__getitem__, compared, starts)
 
 
-def _banded(numbers: Sequence[tuple[int, int]], starts: Sequence[int]) -> Planes:
-    return planes_of([(services, bisect_right(starts, number)) for services, number in numbers])
-
-
-_PARTS: Final[dict[RankBy, Callable[[Ranked], Part]]] = {
+_ALIKE: Final = _part(())
+"""Where the number of each is 0."""
+_PARTS: Final[dict[RankBy, Callable[[Ranked, Sequence[int]], Part]]] = {
     "certainty": _certainty,
     "needs_covered": _needs_covered,
     "mapping": _mapping,
