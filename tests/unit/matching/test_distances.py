@@ -57,3 +57,17 @@ def test_of_a_person_who_is_nowhere_only_what_is_given_from_afar_is_known() -> N
     assert members(distances.known(0b11)) == [1]
     assert distances.lines(0b01) == ([], [])
     assert distances.to(1) == distance(distances.person, whereabouts.reached[1]) == 0
+
+
+def test_who_moved_since_it_was_asked_for_is_where_it_is_now() -> None:
+    whereabouts = Whereabouts()
+    somewhere, elsewhere, here = point(41_900_000, -87_700_000), point(41_800_000, -87_600_000), point(0, 0)
+    for slot in (0, 1):
+        whereabouts.put(slot, Reaching((somewhere,), None, False))
+    before = Distances(whereabouts, person_at(0, 0)).lines(0b11)
+    whereabouts.put(1, Reaching((elsewhere,), None, False))
+    assert before == ([0, 1], [straight(here, somewhere)] * 2)
+    assert Distances(whereabouts, person_at(0, 0)).lines(0b11) == (
+        [0, 1],
+        [straight(here, somewhere), straight(here, elsewhere)],
+    )
