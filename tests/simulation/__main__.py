@@ -1,4 +1,5 @@
-"""``python -m tests.simulation``: run many seeds, or one with its history; with a known fault put back, or look for each known fault."""
+"""``python -m tests.simulation``: run many seeds, or one with its history; with a known fault put back; look for each known fault; or kill
+a process at every await."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.simulation.campaign import many, one, table, tell
+from tests.simulation.campaign import everywhere, many, one, table, tell
 from tests.simulation.faults import FAULTS
 
 
@@ -17,6 +18,9 @@ def main() -> int:
     asked.add_argument("--seeds", type=int, default=200, help="run so many")
     asked.add_argument("--first", type=int, default=1, help="the first of them")
     asked.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many processes at once")
+    asked.add_argument(
+        "--awaits", action="store_true", help="kill a process wherever one waits, one seed after the other"
+    )
     asked.add_argument("--fault", choices=FAULTS, help="with this known fault put back")
     asked.add_argument("--faults", action="store_true", help="look for each known fault and print a table")
     asked.add_argument(
@@ -31,7 +35,10 @@ def main() -> int:
         return tell(one(given.seed, given.fault), given.fault)
     if given.faults:
         return table(given.jobs, given.known)
-    return many(range(given.first, given.first + given.seeds), given.fault, given.jobs)
+    seeds = range(given.first, given.first + given.seeds)
+    if given.awaits:
+        return everywhere(seeds)
+    return many(seeds, given.fault, given.jobs)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
+from tests.simulation.awaits import Awaits
 from tests.simulation.checker import kinds
 from tests.simulation.faults import FAULTS, Fault, put_back
 from tests.simulation.progress import Progress
@@ -64,6 +65,26 @@ def many(seeds: range, fault: str | None, jobs: int) -> int:
     progress.clear()
     print(f"{len(seeds)} seeds, {faults} faults, {steps} steps: {len(failed)} failed")
     return tell(failed[0], fault) if failed else 0
+
+
+def everywhere(seeds: range) -> int:
+    """Run the seeds one after the other, and kill a process wherever one waits for the first time. Prints where, and where one fails its
+    history; returns the exit code."""
+    awaits, progress = Awaits(), Progress()
+    for done, seed in enumerate(seeds):
+        progress.say(lambda done=done: f"{done} of {len(seeds)} seeds, {len(awaits.struck)} awaits struck")
+        run = simulate(seed, awaits)
+        gc.collect()
+        if run.found:
+            progress.clear()
+            print("\n".join(run.history))
+            print(f"seed {seed}: {', '.join(f'{wrong.kind}: {wrong.what}' for wrong in run.found)}")
+            return 1
+    progress.clear()
+    for at in sorted(awaits.struck):
+        print(f"{at.file}:{at.line}")
+    print(f"{len(seeds)} seeds, {len(awaits.struck)} awaits, a crash at each: nothing is wrong")
+    return 0
 
 
 def table(jobs: int, known: Path | None) -> int:

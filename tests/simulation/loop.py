@@ -72,6 +72,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         self.draw = random.Random(seed)
         self.steps = 0
         self.nodes: list[Node] = []
+        self.before: Callable[[Node, asyncio.Handle], None] = lambda *_: None
+        """Is called before each step of a node."""
         self._ready: list[asyncio.Handle] = []
         self._now = 0.0
         self._outside = copy_context()
@@ -92,6 +94,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def end(self) -> None:
         """Let everything that is left end in its own way, and forget it; nobody looks at what it does any more."""
+        self.before = lambda *_: None
         for node in self.nodes:
             node.dead = node.cut = False
             node.fuse = 0
@@ -139,6 +142,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             if node.dead or node.paused:
                 node.held.append(handle)
                 return
+            self.before(node, handle)
             if node.fuse:
                 node.fuse -= 1
                 if node.fuse == 0:

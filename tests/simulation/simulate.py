@@ -14,6 +14,7 @@ from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition
 from tests.simulation.agents import Agents
+from tests.simulation.awaits import Awaits
 from tests.simulation.checker import Finding, check
 from tests.simulation.loop import Stuck, seeded
 from tests.simulation.world import REGIONS, World, codec
@@ -45,8 +46,9 @@ class Run:
         return hashlib.sha256("\n".join(self.history).encode()).hexdigest()[:16]
 
 
-def simulate(seed: int) -> Run:
-    """Run a seed. The same one gives the same run, in any process that was started with PYTHONHASHSEED=0."""
+def simulate(seed: int, awaits: Awaits | None = None) -> Run:
+    """Run a seed, perhaps with a crash at each await that was not struck before. The same one gives the same run, in any process that was
+    started with PYTHONHASHSEED=0."""
     logging.disable(logging.CRITICAL)
     try:
         codec()
@@ -54,6 +56,8 @@ def simulate(seed: int) -> Run:
             agents = Agents()
             world = World(loop, agents.receive)
             storm = Storm(world)
+            if awaits is not None:
+                awaits.watch(world)
             try:
                 found = loop.run_until_complete(_run(world, agents, storm))
             except Stuck as stuck:

@@ -31,6 +31,20 @@ def test_no_seed_breaks_a_promise() -> None:
     assert f"{SEEDS} seeds" in run.stdout
 
 
+def test_a_crash_at_every_await_breaks_no_promise() -> None:
+    run = simulated("--awaits", "--seeds", "30")
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-5_000:]
+    struck = dict(line.rsplit(":", 1) for line in run.stdout.splitlines() if ".py:" in line)
+    for part in ("worker", "projector", "claims"):
+        assert f"referral_bus/runtime/{part}.py" in struck
+    for part in ("admission", "relay", "reference"):
+        assert f"services/intake/{part}.py" in struck
+    for part in ("partition", "relay", "ticks", "snapshots"):
+        assert f"services/matching/{part}.py" in struck
+    for part in ("hearer", "dispatch"):
+        assert f"services/notifier/{part}.py" in struck
+
+
 def test_a_seed_gives_the_same_history_again() -> None:
     with ThreadPoolExecutor() as beside:
         first, again, other = beside.map(lambda seed: simulated("--seed", seed), ("7", "7", "8"))
