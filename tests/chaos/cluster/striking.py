@@ -13,11 +13,13 @@ from tests.chaos.cluster.parts import Part
 from tests.chaos.cluster.place import Place, Say
 from tests.chaos.cluster.skewed import set_wrong
 
-_BURST: Final = 25
+_BURST: Final = 50
 """Referrals of each client at once before a fault: a backlog."""
 _LEAST: Final = 3
 _LEAST_UNDECIDED: Final = 15
 """More of these: they are what most faults are about."""
+_LEAST_COMING: Final = 10
+"""Requests in flight where matching works on when it is struck: what was undecided a moment ago may be decided, what comes is not."""
 _LOOK_SECONDS: Final = 0.02
 _BURST_SECONDS: Final = 3.0
 _BUSY_SECONDS: Final = 60.0
@@ -83,8 +85,9 @@ class Striker:
                     if parts:
                         await asyncio.sleep(_FROZEN_SECONDS)
                     backlog = self._backlog(fault)
-                    first, count = next(iter(backlog.items()))
-                    if count >= (_LEAST_UNDECIDED if first == "undecided" else _LEAST):
+                    count = next(iter(backlog.values()))
+                    is_coming = parts or not undecided or backlog["requests in flight"] >= _LEAST_COMING
+                    if is_coming and count >= (_LEAST_UNDECIDED if undecided else _LEAST):
                         return [] if doomed else parts, backlog
                     for part in parts:
                         part.go_on()
