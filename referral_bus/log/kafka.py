@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from referral_bus.log.port import (
@@ -95,6 +96,9 @@ ASK_SECONDS: Final = 10.0
 """For a question to the broker: ends, offsets, metadata."""
 UNKNOWN_SECONDS: Final = 2.0
 """For a topic that was just made to become known to every broker, before it is taken for missing."""
+ANSWER_SECONDS: Final = 1.0
+"""For a broker to answer at all, before a client begins with it: one that hangs takes connections and says nothing, and whoever begins with
+it waits for it as long as for any request."""
 STOP_SECONDS: Final = 5.0
 """For a client to stop: aiokafka waits for a broker that may be gone."""
 GRACE_SECONDS: Final = 1.0
@@ -192,11 +196,11 @@ async def _stopped(what: str, stop: Awaitable[None]) -> None:
         raise asyncio.CancelledError
 
 
-async def _started(doing: str, make: Any) -> Any:
+async def _started(doing: str, bootstrap: str, make: Callable[[str], Any]) -> Any:
     """A started client. A new one is made for every try: aiokafka's own can't be started twice."""
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
-        client = make()
+        client = make(await _answering(bootstrap))
         starting = asyncio.ensure_future(client.start())
         try:
             await _within(max(0.1, deadline - time.monotonic()), doing, asyncio.shield(starting))
@@ -210,6 +214,33 @@ async def _started(doing: str, make: Any) -> Any:
             raise
         else:
             return client
+
+
+async def _answering(bootstrap: str) -> str:
+    """The first of the addresses to answer; all of them where none does in time."""
+    addresses = bootstrap.split(",")
+    if len(addresses) == 1:
+        return bootstrap
+    asked = [asyncio.create_task(_answers(address)) for address in addresses]
+    try:
+        for answer in asyncio.as_completed(asked):
+            if (first := await answer) is not None:
+                return first
+        return bootstrap
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def _answers(address: str) -> str | None:
+    host, port, _ = get_ip_port_afi(address)
+    try:
+        connection = await create_conn(host, port, request_timeout_ms=int(ANSWER_SECONDS * 1000))
+    except (OSError, TimeoutError, kafka_errors.KafkaError):
+        return None
+    connection.close()
+    return address
 
 
 async def _give_up(client: Any, starting: asyncio.Future[None]) -> None:
@@ -322,7 +353,8 @@ class KafkaLog:
         await self._must_exist(partition)
         consumer = await _started(
             f"read {partition.topic}/{partition.number}",
-            lambda: AIOKafkaConsumer(bootstrap_servers=self._bootstrap, **CONSUMER),
+            self._bootstrap,
+            lambda servers: AIOKafkaConsumer(bootstrap_servers=servers, **CONSUMER),
         )
         return self._kept(KafkaReader(partition, consumer))
 
@@ -332,15 +364,13 @@ class KafkaLog:
         names = to_read(group, topics, await self.topics())
         members: list[KafkaMember] = []
 
-        def make() -> AIOKafkaConsumer:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap, group_id=group, **CONSUMER, **GROUP
-            )
+        def make(servers: str) -> AIOKafkaConsumer:
+            consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, **CONSUMER, **GROUP)
             members.append(KafkaMember(group, consumer, assigned, revoked))
             consumer.subscribe(names, listener=members[-1])
             return consumer
 
-        await _started(f"join the group {group}", make)
+        await _started(f"join the group {group}", self._bootstrap, make)
         return self._kept(members[-1])
 
     async def topics(self) -> dict[str, int]:
@@ -391,13 +421,17 @@ class KafkaLog:
 
     async def _producer(self, doing: str, **more: Any) -> AIOKafkaProducer:
         producer: AIOKafkaProducer = await _started(
-            doing, lambda: AIOKafkaProducer(bootstrap_servers=self._bootstrap, **PRODUCER, **more)
+            doing,
+            self._bootstrap,
+            lambda servers: AIOKafkaProducer(bootstrap_servers=servers, **PRODUCER, **more),
         )
         return producer
 
     async def _admin(self, doing: str) -> AIOKafkaAdminClient:
         admin: AIOKafkaAdminClient = await _started(
-            doing, lambda: AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=15_000)
+            doing,
+            self._bootstrap,
+            lambda servers: AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=15_000),
         )
         return admin
 

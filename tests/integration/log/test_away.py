@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from referral_bus.embedded.kafka import EmbeddedKafka
-from referral_bus.log.kafka import KafkaAppender, KafkaLog
+from referral_bus.log.kafka import KafkaAppender, KafkaLog, KafkaReader, _answering
 from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Position
 from referral_bus.log.reading import everything_in
 from tests.integration.log.conftest import TOPIC
@@ -79,3 +79,26 @@ async def producer_is_closed(producer: object) -> bool:
         while not producer._closed:  # type: ignore[attr-defined]
             await asyncio.sleep(0.02)
     return True
+
+
+async def test_a_client_begins_with_a_broker_that_answers_and_not_with_one_that_hangs(
+    broker: EmbeddedKafka,
+) -> None:
+    """Which takes connections, as one that was stopped by SIGSTOP does, and says nothing."""
+    taken: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0) as silent:
+        hangs = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        log = KafkaLog(f"{hangs},{broker.bootstrap}")
+        try:
+            for _ in range(4):
+                reader = await log.reader(Partition(TOPIC, 0))
+                assert isinstance(reader, KafkaReader)
+                assert reader._consumer._client._bootstrap_servers == broker.bootstrap
+        finally:
+            await log.close()
+        # Where nobody answers in time, whoever answers late will do.
+        both = f"{hangs},{hangs}"
+        assert await _answering(both) == both
+        for writer in taken:
+            writer.close()
+            await writer.wait_closed()
