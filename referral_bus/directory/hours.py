@@ -29,13 +29,19 @@ Span = tuple[Day, int, int]
 """A day and the minutes after midnight at which it opens and closes."""
 
 
+class NotOpen(Unusable):
+    """A row was read and names no time at which the doors are open: it ended, or names days on which they are closed."""
+
+
 def hours_of(row: Row, today: date | None, clock: frozenset[int] = frozenset()) -> list[Span] | Schedule:
     """What a schedule's row says: the days and times of a plain week that lasts, or else a schedule. ``clock`` is how many minutes the
     directory's clock is ahead of UTC, in summer and in winter; empty: nobody said.
 
-    Raises Unusable for what is neither, for what ended before ``today``, and for times of another clock: what they are on the directory's
-    own changes with its summer time.
+    Raises NotOpen for what ended before ``today`` and for closed days, and Unusable for what is neither, and for times of another clock:
+    what they are on the directory's own changes with its summer time.
     """
+    ends = min((day for day in (_day_of(row, "valid_to"), _day_of(row, "until")) if day), default=None)
+    _not_ended(ends, today)
     frequency = row["freq"].upper() or "WEEKLY"
     if frequency not in ("DAILY", "WEEKLY", "MONTHLY"):
         raise Unusable(f"the schedule repeats {frequency[:20]!r}; the bus knows days, weeks and months")
@@ -47,19 +53,18 @@ def hours_of(row: Row, today: date | None, clock: frozenset[int] = frozenset()) 
         raise Unusable("the schedule skips days (interval); the bus knows weeks and months that are skipped")
     counted_from, valid_from = _day_of(row, "dtstart"), _day_of(row, "valid_from")
     starts = _start(counted_from, valid_from, every, frequency)
-    ends = min((day for day in (_day_of(row, "valid_to"), _day_of(row, "until")) if day), default=None)
-    if ends is not None and today is not None and ends < today.isoformat():
-        raise Unusable(f"the schedule ended on {ends}")
     if starts is not None and today is not None and every == 1 and starts <= today.isoformat():
         starts = None
     month_days = [_count(part, "bymonthday") for part in _parts(row["bymonthday"])]
     days, nth = _days_and_places(row["byday"], frequency) if not month_days or row["byday"] else ([], [])
     if frequency == "WEEKLY" and every > 1 and row["wkst"]:
         _weeks_from_monday(_day(row["wkst"]), days, counted_from or valid_from)
-    if not row["opens_at"] or not row["closes_at"]:
-        raise Unusable(
+    if not row["opens_at"] and not row["closes_at"] and not row["description"]:
+        raise NotOpen(
             "the schedule states no opening and closing time (opens_at, closes_at), as for a closed day"
         )
+    if not row["opens_at"] or not row["closes_at"]:
+        raise Unusable("the schedule states no opening and closing time (opens_at, closes_at)")
     opens, closes = minutes(row["opens_at"]), minutes(row["closes_at"])
     for column in ("opens_at", "closes_at"):
         zone = _matched(row[column])[4]
@@ -95,6 +100,12 @@ def opening_hours(found: Iterable[Span]) -> list[OpeningHours]:
     weeks = [(sorted(days, key=DAYS.index), times) for times, days in by_times.items()]
     weeks.sort(key=lambda week: (DAYS.index(week[0][0]), week[1]))
     return [OpeningHours(days=list(days), opens=opens, closes=closes) for days, (opens, closes) in weeks]
+
+
+def _not_ended(ends: str | None, today: date | None) -> None:
+    """Raises NotOpen for what ended before the day of the import."""
+    if ends is not None and today is not None and ends < today.isoformat():
+        raise NotOpen(f"the schedule ended on {ends}")
 
 
 def minutes(text: str) -> int:
