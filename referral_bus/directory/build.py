@@ -27,6 +27,7 @@ from referral_bus.directory.rows import Row, Rows
 from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, codes_by_name, terms, trait_of
 from referral_bus.directory.values import (
     Unusable,
+    area_name,
     digest,
     is_code,
     local_id,
@@ -216,7 +217,7 @@ class _Builder:
             drawn: list[Polygon] = []
             if row["name"] or not row["extent"]:
                 try:
-                    named = name_code(row["name"])
+                    named = area_name(row["name"])
                 except Unusable as why:
                     unusable.append(f"the area's name {why}")
             if row["extent"]:
