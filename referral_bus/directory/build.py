@@ -19,7 +19,7 @@ from referral_bus.contracts.services import AgeRange, Cost, OpeningHours, Schedu
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.directory.geojson import polygons
 from referral_bus.directory.hours import NotOpen, Span, another_clock, hours_of, opening_hours
-from referral_bus.directory.languages import language_tags
+from referral_bus.directory.languages import code_tags, language_tags
 from referral_bus.directory.links import Links
 from referral_bus.directory.model import Assumptions, Import
 from referral_bus.directory.requirements import cost, documents
@@ -271,7 +271,7 @@ class _Builder:
         languages: list[str] = []
         read: list[Row] = []
         for row in found:
-            tags, unknown = language_tags(row["code"])
+            tags, unknown = code_tags(row["code"]), []
             if not tags:
                 tags, unknown = language_tags(row["name"])
             if unknown or not tags:
