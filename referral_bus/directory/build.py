@@ -271,7 +271,7 @@ class _Builder:
         languages: list[str] = []
         read: list[Row] = []
         for row in found:
-            tags, unknown = code_tags(row["code"]), []
+            tags, unknown = code_tags(row["code"]), list[str]()
             if not tags:
                 tags, unknown = language_tags(row["name"])
             if unknown or not tags:
