@@ -18,6 +18,7 @@ from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Pid
 from referral_bus.client.errors import BusError
 from referral_bus.contracts.facts import Need
+from referral_bus.demo.county import counted_now
 from referral_bus.demo.display import Display
 from referral_bus.demo.outside import Leftovers, cleared
 from referral_bus.demo.result import Result, Unchecked, compute
@@ -79,7 +80,8 @@ def demo(
     console = Console()
     display = Display(console, referrals)
     try:
-        players = cast(referrals, seed, None if directory is None else _directory(directory, zone, console))
+        services = None if directory is None else _directory(directory, zone, console)
+        players = cast(referrals, seed, services, counted_now())
         with _home(home, keep, console) as folder, Pid(folder):
             plan = Plan(folder, bus="demo", kafka=kafka, database=database, durable=False)
             played, result = asyncio.run(_until_signalled(_run(plan, players, display, seed)))

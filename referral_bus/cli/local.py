@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from referral_bus.cli.home import Home, Pid
-from referral_bus.demo.county import County
+from referral_bus.demo.county import County, counted_now
 from referral_bus.demo.settle import settle
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import publish_defaults
@@ -70,7 +70,7 @@ async def _up(plan: Plan, regions: list[str], empty: bool) -> None:
         await publish_defaults(bus, regions)
         if not empty and not key_of(plan.home, "").parent.exists():
             console.print("[dim]publishing the made-up county …[/dim]")
-            await settle(bus, County.make(regions=regions))
+            await settle(bus, County.make(regions=regions, counted_at=counted_now()))
         console.print(_addresses(bus))
         console.print("The bus is up. Ctrl-C stops it; what it holds stays.")
         failure = asyncio.create_task(bus.supervise(_say))

@@ -69,10 +69,21 @@ VIEWS: Final = {
         ("referral", "urgency", "since", "review_at", "lines"),
     ),
     "capacity": _View(
-        "Units with their places: in all, taken, held, in doubt and free, and when they were counted.",
+        "Units with their places: in all, taken, held, in doubt and free, when they were counted and when that was reported.",
         lambda bus: bus.capacity,
         ("agency", "provider"),
-        ("unit", "service_name", "name", "total", "taken", "held", "doubted", "free", "counted_at"),
+        (
+            "unit",
+            "service_name",
+            "name",
+            "total",
+            "taken",
+            "held",
+            "doubted",
+            "free",
+            "counted_at",
+            "reported_at",
+        ),
         others_too=True,
     ),
     "submissions": _View(

@@ -11,7 +11,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ PROVIDERS: Final = 35
 SERVICES: Final = 200
 AREAS_PER_REGION: Final = 6
 COUNTED_AT: Final = "2026-01-05T08:00:00Z"
-"""When the county's capacities were counted: fixed, so that a seed always makes the same bytes."""
+"""When the county's capacities were counted unless somebody says: fixed, so that a seed always makes the same bytes."""
 
 ZONE: Final = "UTC"
 """The county's clock: it never changes, so that no edition of the time zone database makes other bytes."""
@@ -135,9 +135,9 @@ class County:
     documents: Mapping[str, tuple[Document, ...]]
 
     @classmethod
-    def make(cls, seed: int = 1, regions: Sequence[str] = REGIONS) -> County:
-        """Make the county of a seed. The same seed and regions give the same bytes."""
-        return _Maker(seed, tuple(regions)).county()
+    def make(cls, seed: int = 1, regions: Sequence[str] = REGIONS, counted_at: str = COUNTED_AT) -> County:
+        """Make the county of a seed. The same seed, regions and time of the counts give the same bytes."""
+        return _Maker(seed, tuple(regions), counted_at).county()
 
     def as_hsds(self, region: str | None = None) -> list[Document]:
         """The full HSDS 3.1 service documents, with their organisations inside, of a region or of all."""
@@ -173,12 +173,18 @@ def assumptions(region: str) -> Assumptions:
     return Assumptions(region=region, zone=ZONE, today=date.fromisoformat(COUNTED_AT[:10]))
 
 
+def counted_now() -> str:
+    """When the county's capacities were counted on a bus on which it is published now: a count of long ago would be believed by nobody."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class _Maker:
-    def __init__(self, seed: int, regions: tuple[str, ...]) -> None:
+    def __init__(self, seed: int, regions: tuple[str, ...], counted_at: str) -> None:
         if not regions or len(set(regions)) != len(regions):
             raise ValueError("a county needs one or more regions, each named once")
         self._seed = seed
         self._regions = regions
+        self._counted_at = counted_at
         self._random = random.Random(seed)  # noqa: S311 - a reproducible county, not a secret
         self._areas = {
             region: tuple(
@@ -285,7 +291,7 @@ class _Maker:
             "unit": unit,
             "available": available,
             "maximum": maximum,
-            "updated": COUNTED_AT,
+            "updated": self._counted_at,
         }
 
     def _schedule(self, program: Program) -> Document:

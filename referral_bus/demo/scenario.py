@@ -25,7 +25,7 @@ from referral_bus.contracts.services import ANY, ServiceDefinition
 from referral_bus.contracts.vocabularies import Taxonomy
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.demo.agencies import BATCH, Agency, Door, Event, HttpDoor, KafkaDoor, TypedDoor
-from referral_bus.demo.county import County
+from referral_bus.demo.county import COUNTED_AT, County
 from referral_bus.demo.display import Display
 from referral_bus.demo.expectations import Expectations
 from referral_bus.demo.people import people
@@ -94,10 +94,10 @@ class Cast:
         return sorted({service.organisation for service in self.services})
 
 
-def cast(referrals: int, seed: int, directory: Import | None = None) -> Cast:
+def cast(referrals: int, seed: int, directory: Import | None = None, counted_at: str = COUNTED_AT) -> Cast:
     """The synthetic county of a seed and its people; with a ``directory``, the services and providers of that
     one instead."""
-    county = County.make(seed)
+    county = County.make(seed, counted_at=counted_at)
     organisations, services = county.organisations, county.services
     if directory is not None:
         services = directory.services

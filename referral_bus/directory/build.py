@@ -18,8 +18,8 @@ from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import AgeRange, Cost, OpeningHours, Schedule, ServiceDefinition, Unit
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.directory.geojson import polygons
-from referral_bus.directory.hours import Span, another_clock, hours_of, opening_hours
-from referral_bus.directory.languages import language_tags
+from referral_bus.directory.hours import NotOpen, Span, another_clock, hours_of, opening_hours
+from referral_bus.directory.languages import code_tags, language_tags
 from referral_bus.directory.links import Links
 from referral_bus.directory.model import Assumptions, Import
 from referral_bus.directory.requirements import cost, documents
@@ -27,6 +27,7 @@ from referral_bus.directory.rows import Row, Rows
 from referral_bus.directory.taxonomy import OPEN_ELIGIBILITY, codes_by_name, terms, trait_of
 from referral_bus.directory.values import (
     Unusable,
+    area_name,
     digest,
     is_code,
     local_id,
@@ -50,6 +51,10 @@ UNNAMED: Final = "unnamed"
 LONG_AGO: Final = 0
 """When places were counted that nobody is known to have counted."""
 
+_IN_PART: Final = (
+    "another row of the service's {what} can't be used, so they are taken as not stated as a whole"
+)
+_NOT_STATED: Final = "the {what} are taken as not stated, since a row of them can't be used: what it says is unknown, and not a no"
 _NO_ROOM: Final = "the service has as many of these as one can have"
 _LONGEST_NAME: Final = 512
 _OLDEST: Final = 150
@@ -88,6 +93,8 @@ class _Builder:
             first = assumptions.today.year
             self._offsets = offsets(assumptions.zone, first, first + _YEARS_OF_CLOCK)
         self._eligible: dict[str, Expression | None] = {}
+        self._eligible_in_part: set[str] = set()
+        """What says of whom it is for in words of which not all can be used."""
 
     def result(self) -> Import:
         for id_, row in self._links.organisations.items():
@@ -100,10 +107,10 @@ class _Builder:
         )
         schedules, languages = self._links.nearest("schedules"), self._links.nearest("languages")
         costs, required = self._links.of_service("cost_options"), self._links.of_service("required_documents")
-        self._eligible = {id_: self._who(found) for id_, found in self._links.eligibility().items()}
+        self._eligible = {id_: self._who(id_, found) for id_, found in self._links.eligibility().items()}
         services: list[ServiceDefinition] = []
         for id_, row in self._links.services.items():
-            names, borders = self._areas(areas.get(id_, ()))
+            names, borders = self._areas(row, areas.get(id_, ()))
             hours, others = self._hours(row, schedules.get(id_, ()))
             services.append(
                 ServiceDefinition(
@@ -114,7 +121,7 @@ class _Builder:
                     terms=self._terms(attributes.get(id_, ())),
                     ages=self._ages(row),
                     areas=names,
-                    languages=self._languages(languages.get(id_, ())),
+                    languages=self._languages(row, languages.get(id_, ())),
                     hours=hours,
                     units=self._units_of(id_, capacities.get(id_, ())),
                     eligibility=self._eligibility(id_, row),
@@ -199,17 +206,18 @@ class _Builder:
             return None
         return AgeRange(minimum=minimum, maximum=maximum)
 
-    def _areas(self, found: Sequence[Row]) -> tuple[list[str] | None, list[Polygon]]:
+    def _areas(self, service: Row, found: Sequence[Row]) -> tuple[list[str] | None, list[Polygon]]:
         """The areas served by name and those served by their borders."""
         areas: list[str] = []
         borders: list[Polygon] = []
+        read: list[tuple[Row, list[str]]] = []
         for row in found:
             unusable: list[str] = []
             named: str | None = None
             drawn: list[Polygon] = []
             if row["name"] or not row["extent"]:
                 try:
-                    named = name_code(row["name"])
+                    named = area_name(row["name"])
                 except Unusable as why:
                     unusable.append(f"the area's name {why}")
             if row["extent"]:
@@ -226,10 +234,26 @@ class _Builder:
                     continue
                 areas += [named] if len(areas) < _MOST_AREAS else []
             borders += drawn
-            self._rows.use(row)
+            read.append((row, unusable))
+        if not self._is_whole(service, found, [row for row, _ in read], "areas"):
+            return None, []
+        for row, unusable in read:
             for reason in unusable:
                 self._rows.note(row, reason)
         return areas or None, borders
+
+    def _is_whole(self, service: Row, found: Sequence[Row], read: Sequence[Row], what: str) -> bool:
+        """Whether all that is said of a kind of thing can be used; then its rows are. Part of it would be a no to all that the rest says,
+        which nobody has said."""
+        if len(read) == len(found):
+            for row in read:
+                self._rows.use(row)
+            return True
+        if read:
+            for row in read:
+                self._rows.pass_over(row, _IN_PART.format(what=what))
+            self._rows.note(service, _NOT_STATED.format(what=what))
+        return False
 
     def _borders(self, row: Row, taken: Sequence[Polygon]) -> list[Polygon]:
         kind = row["extent_type"].casefold()
@@ -243,54 +267,62 @@ class _Builder:
             )
         return drawn
 
-    def _languages(self, found: Sequence[Row]) -> list[str] | None:
+    def _languages(self, service: Row, found: Sequence[Row]) -> list[str] | None:
         languages: list[str] = []
+        read: list[Row] = []
         for row in found:
-            tags, unknown = language_tags(row["code"])
+            tags, unknown = code_tags(row["code"]), list[str]()
             if not tags:
                 tags, unknown = language_tags(row["name"])
-            if not tags:
-                text = row["name"] or row["code"]
+            if unknown or not tags:
+                text = unknown[0] if unknown else row["name"] or row["code"]
                 self._rows.leave_out(
                     row, f"{shown(text)} names no language that is known; write its BCP 47 code"
                 )
-            elif self._room(row, languages, _MOST_LANGUAGES - len(tags) + 1):
+            elif len(languages) > _MOST_LANGUAGES - len(tags):
+                self._rows.leave_out(row, _NO_ROOM)
+            else:
                 languages += [tag for tag in tags if tag not in languages]
-                if unknown:
-                    self._rows.note(
-                        row, f"{shown(unknown[0])} names no language that is known; the others are used"
-                    )
-        return languages or None
+                read.append(row)
+        return (languages or None) if self._is_whole(service, found, read, "languages") else None
 
     def _hours(self, service: Row, found: Sequence[Row]) -> tuple[list[OpeningHours] | None, list[Schedule]]:
         """The hours of a plain week, and those that are none."""
         week: list[Span] = []
         others: list[Schedule] = []
+        telling: list[Row] = []
+        read: list[tuple[Row, str | None]] = []
         clock = frozenset(offset.minutes for offset in self._offsets)
         for row in found:
             try:
                 told = hours_of(row, self._assumptions.today, clock)
                 said = another_clock(row, clock)
-            except Unusable as why:
+            except NotOpen as why:
                 self._rows.leave_out(row, str(why))
                 continue
+            except Unusable as why:
+                self._rows.leave_out(row, str(why))
+                telling.append(row)
+                continue
+            telling.append(row)
             if isinstance(told, list):
                 week += told
-                self._rows.use(row)
-            elif told in others:
-                self._rows.use(row)
-            elif self._room(row, others, _MOST_SCHEDULES):
+            elif told not in others:
+                if len(others) >= _MOST_SCHEDULES:
+                    self._rows.leave_out(row, _NO_ROOM)
+                    continue
                 others.append(told)
-            else:
-                continue
-            if said is not None:
-                self._rows.note(row, said)
+            read.append((row, said))
         hours = opening_hours(week)
         if len(hours) > _MOST_HOURS:
-            self._rows.note(
-                service, f"the service has more than {_MOST_HOURS} different hours; the first are used"
-            )
-        return hours[:_MOST_HOURS] or None, others
+            last = read.pop()[0]
+            self._rows.leave_out(last, f"the service has more than {_MOST_HOURS} different hours")
+        if not self._is_whole(service, telling, [row for row, _ in read], "opening hours"):
+            return None, []
+        for row, said in read:
+            if said is not None:
+                self._rows.note(row, said)
+        return hours or None, others
 
     def _places(self, found: Sequence[Row]) -> list[Place]:
         places: list[Place] = []
@@ -319,6 +351,9 @@ class _Builder:
             today = self._assumptions.today
             if today is not None and row["valid_to"] and row["valid_to"][:10] < today.isoformat():
                 self._rows.leave_out(row, f"the price was valid to {shown(row['valid_to'])}")
+                continue
+            if today is not None and row["valid_from"][:10] > today.isoformat():
+                self._rows.leave_out(row, f"the price is valid from {shown(row['valid_from'])} only")
                 continue
             try:
                 told = cost(row)
@@ -356,19 +391,24 @@ class _Builder:
         return local_id(program["id"])
 
     def _eligibility(self, id_: str, service: Row) -> Eligibility | None:
-        """Who is eligible, at the three levels the directory says it at."""
-        levels = (
-            self._eligible.get(id_),
-            self._eligible.get(service["program_id"]),
-            self._eligible.get(service["organization_id"]),
-        )
-        if levels == (None, None, None):
+        """Who is eligible, at the three levels the directory says it at. What a narrower level says counts for more than what a wider one
+        does: where it can't be told, neither can be whether the wider one counts."""
+        levels: list[Expression | None] = []
+        for level in (id_, service["program_id"], service["organization_id"]):
+            if level in self._eligible_in_part:
+                self._rows.note(service, _NOT_STATED.format(what="people it is for"))
+                break
+            levels.append(self._eligible.get(level))
+        levels += [None] * (3 - len(levels))
+        if levels == [None, None, None]:
             return None
         return Eligibility(service=levels[0], program=levels[1], organisation=levels[2])
 
-    def _who(self, found: Sequence[Row]) -> Expression | None:
-        """Attributes that say who is eligible, as one criterion: any of their traits is enough."""
+    def _who(self, described: str, found: Sequence[Row]) -> Expression | None:
+        """Attributes that say who is eligible, as one criterion: any of their traits is enough. One that can't be used may be what makes
+        a person eligible, so the others alone are no criterion."""
         traits: list[str] = []
+        read: list[tuple[Row, list[Row]]] = []
         for row, need, used in self._named(found):
             trait = trait_of(need.code) if need.vocabulary == OPEN_ELIGIBILITY else None
             if trait is None:
@@ -376,10 +416,18 @@ class _Builder:
                     row, f"the term {shown(need.code)} says of nobody what the bus places people by"
                 )
                 continue
-            for one in (row, *used):
-                self._rows.use(one)
+            read.append((row, used))
             if trait not in traits:
                 traits.append(trait)
+        if len(read) < len(found):
+            self._eligible_in_part.add(described)
+            for row, used in read:
+                for one in (row, *used):
+                    self._rows.pass_over(one, _IN_PART.format(what="people it is for"))
+            return None
+        for row, used in read:
+            for one in (row, *used):
+                self._rows.use(one)
         return holds(Criterion(kind="trait", one_of=traits)) if traits else None
 
     def _terms(self, found: Sequence[Row]) -> list[Need]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
@@ -18,24 +19,33 @@ from referral_bus.directory.values import Unusable
 DAYS: Final[tuple[Day, ...]] = get_args(Day)
 MIDNIGHT: Final = 1440
 _NAMES: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_NOT_KNOWN: Final = ("byweekno", "byyearday", "bymonth", "bysetpos", "count")
+_NOT_KNOWN: Final = ("byweekno", "byyearday", "bymonth", "bysetpos")
 _TIME: Final = re.compile(
     r"(\d{1,2})(?::?(\d{2}))?(?::\d{2}(?:\.\d+)?)?\s*(?:([ap])\.?m\.?)?\s*(z|[+-]\d{2}:?\d{2})?",
     re.IGNORECASE,
 )
 _AHEAD: Final = re.compile(r"(?:z|utc)|([+-])(\d{1,2})(?::?(\d{2}))?", re.IGNORECASE)
 
+_FARTHEST: Final = 50 * 366
+"""How many days after its first a schedule's last day is looked for."""
+
 Span = tuple[Day, int, int]
 """A day and the minutes after midnight at which it opens and closes."""
+
+
+class NotOpen(Unusable):
+    """A row was read and names no time at which the doors are open: it ended, or names days on which they are closed."""
 
 
 def hours_of(row: Row, today: date | None, clock: frozenset[int] = frozenset()) -> list[Span] | Schedule:
     """What a schedule's row says: the days and times of a plain week that lasts, or else a schedule. ``clock`` is how many minutes the
     directory's clock is ahead of UTC, in summer and in winter; empty: nobody said.
 
-    Raises Unusable for what is neither, for what ended before ``today``, and for times of another clock: what they are on the directory's
-    own changes with its summer time.
+    Raises NotOpen for what ended before ``today`` and for closed days, and Unusable for what is neither, and for times of another clock:
+    what they are on the directory's own changes with its summer time.
     """
+    ends = min((day for day in (_day_of(row, "valid_to"), _day_of(row, "until")) if day), default=None)
+    _not_ended(ends, today)
     frequency = row["freq"].upper() or "WEEKLY"
     if frequency not in ("DAILY", "WEEKLY", "MONTHLY"):
         raise Unusable(f"the schedule repeats {frequency[:20]!r}; the bus knows days, weeks and months")
@@ -47,19 +57,22 @@ def hours_of(row: Row, today: date | None, clock: frozenset[int] = frozenset()) 
         raise Unusable("the schedule skips days (interval); the bus knows weeks and months that are skipped")
     counted_from, valid_from = _day_of(row, "dtstart"), _day_of(row, "valid_from")
     starts = _start(counted_from, valid_from, every, frequency)
-    ends = min((day for day in (_day_of(row, "valid_to"), _day_of(row, "until")) if day), default=None)
-    if ends is not None and today is not None and ends < today.isoformat():
-        raise Unusable(f"the schedule ended on {ends}")
     if starts is not None and today is not None and every == 1 and starts <= today.isoformat():
         starts = None
     month_days = [_count(part, "bymonthday") for part in _parts(row["bymonthday"])]
     days, nth = _days_and_places(row["byday"], frequency) if not month_days or row["byday"] else ([], [])
     if frequency == "WEEKLY" and every > 1 and row["wkst"]:
         _weeks_from_monday(_day(row["wkst"]), days, counted_from or valid_from)
-    if not row["opens_at"] or not row["closes_at"]:
-        raise Unusable(
+    if row["count"]:
+        last = _last_day(counted_from, _count_of_days(row["count"]), every, frequency, days, nth, month_days)
+        ends = last if ends is None else min(ends, last)
+        _not_ended(ends, today)
+    if not row["opens_at"] and not row["closes_at"] and not row["description"]:
+        raise NotOpen(
             "the schedule states no opening and closing time (opens_at, closes_at), as for a closed day"
         )
+    if not row["opens_at"] or not row["closes_at"]:
+        raise Unusable("the schedule states no opening and closing time (opens_at, closes_at)")
     opens, closes = minutes(row["opens_at"]), minutes(row["closes_at"])
     for column in ("opens_at", "closes_at"):
         zone = _matched(row[column])[4]
@@ -95,6 +108,12 @@ def opening_hours(found: Iterable[Span]) -> list[OpeningHours]:
     weeks = [(sorted(days, key=DAYS.index), times) for times, days in by_times.items()]
     weeks.sort(key=lambda week: (DAYS.index(week[0][0]), week[1]))
     return [OpeningHours(days=list(days), opens=opens, closes=closes) for days, (opens, closes) in weeks]
+
+
+def _not_ended(ends: str | None, today: date | None) -> None:
+    """Raises NotOpen for what ended before the day of the import."""
+    if ends is not None and today is not None and ends < today.isoformat():
+        raise NotOpen(f"the schedule ended on {ends}")
 
 
 def minutes(text: str) -> int:
@@ -156,6 +175,48 @@ def _start(counted_from: str | None, valid_from: str | None, every: int, frequen
     return max(later, day).isoformat()
 
 
+def _last_day(
+    first: str | None,
+    count: int,
+    every: int,
+    frequency: str,
+    days: Sequence[Day],
+    nth: Sequence[int],
+    month_days: Sequence[int],
+) -> str:
+    """The day on which a schedule was open ``count`` times from its first day on. Raises Unusable where the days can't be counted exactly:
+    RFC 5545 leaves open whether a first day counts that the rule does not name."""
+    if first is None:
+        raise Unusable("the schedule says count, and not from which day on (dtstart)")
+    begins = date.fromisoformat(first)
+    monday = begins - timedelta(days=begins.weekday())
+    for ahead in range(min(_FARTHEST, (date.max - begins).days)):
+        day = begins + timedelta(days=ahead)
+        if frequency == "MONTHLY":
+            passed = (day.year - begins.year) * 12 + day.month - begins.month
+            found = passed % every == 0 and _in_month(day, days, nth, month_days)
+        else:
+            found = (day - monday).days // 7 % every == 0 and DAYS[day.weekday()] in days
+        if not found and day == begins:
+            raise Unusable(
+                f"the schedule says count, and begins on a day that is none of its own (dtstart {first})"
+            )
+        count -= found
+        if count == 0:
+            return day.isoformat()
+    raise Unusable("the schedule says count, and lasts longer than the bus reckons")
+
+
+def _in_month(day: date, days: Sequence[Day], nth: Sequence[int], month_days: Sequence[int]) -> bool:
+    """Whether a rule that repeats by months names this day, counted from the month's beginning or from its end."""
+    length = monthrange(day.year, day.month)[1]
+    if month_days:
+        return day.day in month_days or day.day - length - 1 in month_days
+    if DAYS[day.weekday()] not in days:
+        return False
+    return not nth or (day.day + 6) // 7 in nth or -((length - day.day) // 7 + 1) in nth
+
+
 def _weeks_from_monday(week_starts: Day, days: Sequence[Day], counted_from: str | None) -> None:
     """Raises Unusable where weeks that begin on another day than Monday put one of the days into another week."""
     if counted_from is None:
@@ -206,6 +267,12 @@ def _count(text: str, column: str) -> int:
     if not -31 <= number <= 60 or number == 0 or (column == "interval" and number < 1):
         raise Unusable(f"{column} {number} is out of range")
     return number
+
+
+def _count_of_days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _FARTHEST:
+        raise Unusable(f"count {text[:20]!r} is not a whole number from 1 to {_FARTHEST}")
+    return int(text)
 
 
 def _day_of(row: Row, column: str) -> str | None:

@@ -25,6 +25,12 @@ so Somali som|es Spanish Castilian spa|sw Swahili Kiswahili swa|sv Swedish swe|t
 tg Tajik tgk|ta Tamil tam|te Telugu tel|th Thai tha|ti Tigrinya tir|to Tongan ton|tr Turkish tur
 tk Turkmen tuk|uk Ukrainian ukr|ur Urdu urd|uz Uzbek uzb|vi Vietnamese vie|cy Welsh wel cym
 wo Wolof wol|xh Xhosa xho|yi Yiddish yid|yo Yoruba yor|zu Zulu zul|yue Cantonese yue
+aa aar|ae ave|ak aka|an arg|av ava|ay aym|ba bak|bi bis|bm bam|bo tib bod|br bre|ce che|ch cha|co cos|cr cre
+cu chu|cv chv|dv div|ee ewe|ff ful|fj fij|fo fao|fy fry|gd gla|gl glg|gn grn|gv glv|ho hmo|hz her|ia ina|ie ile
+ii iii|ik ipk|io ido|iu iku|jv jav|kg kon|ki kik|kj kua|kl kal|kr kau|ks kas|kv kom|kw cor|la lat|lb ltz|lg lug
+li lim|lu lub|mh mah|mi mao mri|na nau|nb nob|nd nde|ng ndo|nn nno|nr nbl|ny nya|oc oci|oj oji|or ori|os oss
+pi pli|qu que|rm roh|sa san|sc srd|se sme|sg sag|sh hbs|ss ssw|st sot|su sun|tn tsn|ts tso|tt tat|tw twi|ty tah
+ug uig|ve ven|vo vol|wa wln|za zha
 cmn Mandarin cmn|ase ASL ase|prs Dari prs|kar Karen kar|quc Quiche quc
 """
 _PHRASES: Final = {
@@ -37,6 +43,17 @@ _PHRASES: Final = {
     "traditional chinese": "zh-Hant",
 }
 _TAG: Final = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|\d{3}))?")
+_WELL_FORMED: Final = re.compile(
+    r"[a-z]{2,3}(?:-[a-z]{3}){0,3}(?:-[a-z]{4})?(?:-(?:[a-z]{2}|\d{3}))?(?:-(?:[a-z\d]{5,8}|\d[a-z\d]{3}))*"
+    r"(?:-[a-wy-z\d](?:-[a-z\d]{2,8})+)*(?:-x(?:-[a-z\d]{1,8})+)?",
+    re.IGNORECASE,
+)
+_NO_LANGUAGE: Final = frozenset({"mis", "mul", "und", "zxx"})
+"""Codes of ISO 639 for what is not one language, or not known."""
+
+_LONGEST: Final = 64
+"""As long as what is said of a person's language can be."""
+
 _SEPARATORS: Final = re.compile(r"\s*(?:[,;/|&]|\band\b)\s*")
 
 
@@ -64,6 +81,25 @@ def language_tags(text: str) -> tuple[list[str], list[str]]:
         elif tag not in tags:
             tags.append(tag)
     return tags, unknown
+
+
+def code_tags(text: str) -> list[str]:
+    """The BCP 47 tags that a language's code stands for: also of languages whose names the bus does not know, if the tag is well-formed."""
+    tags, unknown = language_tags(text)
+    if tags and not unknown:
+        return tags
+    code = text.replace("_", "-")
+    if len(code) > _LONGEST or code.casefold() in _NO_LANGUAGE or _WELL_FORMED.fullmatch(code) is None:
+        return []
+    first, *rest = code.split("-")
+    return ["-".join([_SPELLINGS.get(first.casefold(), first.lower()), *map(_subtag, rest)])]
+
+
+def _subtag(part: str) -> str:
+    """A script or region as it is written, so that the same tag is written alike."""
+    if not part.isalpha():
+        return part.lower()
+    return part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part.lower()
 
 
 def _tag(text: str) -> str | None:

@@ -39,6 +39,7 @@ class Rows:
     _count: Counter[str] = field(default_factory=Counter)
     _used: set[Row] = field(default_factory=set)
     _left_out: set[Row] = field(default_factory=set)
+    _passed_over: dict[Row, str] = field(default_factory=dict)
 
     def readable(self, table: str) -> list[Row]:
         """The rows of a table that are not left out yet."""
@@ -66,6 +67,10 @@ class Rows:
             self._left_out.add(row)
             self.problems.append(Problem(row.file, row.at, reason))
 
+    def pass_over(self, row: Row, reason: str) -> None:
+        """The row can be used, but not for this; it is left out in the end if nothing else uses it."""
+        self._passed_over.setdefault(row, reason)
+
     def note(self, row: Row, reason: str) -> None:
         """The row is used, but not all of it."""
         self.problems.append(Problem(row.file, row.at, reason, used=True))
@@ -83,7 +88,8 @@ class Rows:
         """Leave out every row that nothing made use of, and give the account of each file."""
         for row in chain.from_iterable(self.tables.values()):
             if row not in self._used and row not in self._left_out:
-                self.leave_out(row, "no service or organisation that was read refers to it")
+                reason = self._passed_over.get(row, "no service or organisation that was read refers to it")
+                self.leave_out(row, reason)
         used = Counter(row.file for row in self._used - self._left_out)
         return [
             FileCount(file, self._count[file], used[file], self._count[file] - used[file])

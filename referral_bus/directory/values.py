@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from referral_bus.contracts.areas import area_code
 from referral_bus.contracts.ids import LocalId, OrganisationId, short_hash
 from referral_bus.contracts.message import Code
 
@@ -51,9 +52,17 @@ def is_code(text: str) -> bool:
 
 
 def name_code(text: str) -> str:
-    """The name of an area or a vocabulary as a code: itself where it is one, else lower case with dashes, so
-    that ``Cook County`` is ``cook-county``. Raises Unusable for a text that is no name."""
-    code = text if is_code(text) else re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
+    """The name of a vocabulary as a code: itself where it is one, else lower case with dashes, so that ``Local 211`` is ``local-211``.
+    Raises Unusable for a text that is no name."""
+    return _name(text, text if is_code(text) else re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-"))
+
+
+def area_name(text: str) -> str:
+    """The name of an area as the bus names it. Raises Unusable for a text that is no name."""
+    return _name(text, area_code(text))
+
+
+def _name(text: str, code: str) -> str:
     if not code or len(code) > LONGEST_AREA:
         raise Unusable(f"{shown(text)} is a text, not a name of {LONGEST_AREA} characters at most")
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from referral_bus.contracts.areas import facts_with_areas, service_with_areas
 from referral_bus.contracts.facts import Facts, Identity, Note
 from referral_bus.contracts.inbox import (
     AmendReferral,
@@ -61,15 +62,16 @@ def submission_of(routed: Routed, person: Person | None, sealer: Sealer) -> Subm
         return _sealed(routed, person, sealer)
     request = routed.presented.request
     if isinstance(request, ServiceRequest):
-        return PublishService(definition=request.definition)
+        return PublishService(definition=service_with_areas(request.definition))
     # What is sealed in a submission is called otherwise than what is clear in its request: nothing clear fits in here.
     return REQUESTS[type(request)].model_validate(request.model_dump(exclude_none=True))
 
 
 def _sealed(routed: Routed, person: Person, sealer: Sealer) -> Submission:
     def sealed(content: Facts | Identity) -> bytes:
-        key = person.keys.facts if isinstance(content, Facts) else person.keys.identity
-        return sealer.seal(key, person.subject, content)
+        if isinstance(content, Facts):
+            return sealer.seal(person.keys.facts, person.subject, facts_with_areas(content))
+        return sealer.seal(person.keys.identity, person.subject, content)
 
     def text(said: str) -> bytes:
         # Free text can name anyone.

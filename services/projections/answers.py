@@ -236,7 +236,12 @@ class UnitRow(BaseModel):
     )
     free: int = Field(description="What may still be promised, overbooking included.")
     counted_at: int
-    stale_hours: int = Field(description="Whole hours since the provider last counted.")
+    reported_at: int = Field(
+        description="When the bus took that count, which may be long after it; epoch milliseconds, UTC."
+    )
+    stale_hours: int = Field(
+        description="Hours of the clock begun since the provider last counted, as matching reckons them: 0 within the same hour."
+    )
     trust: int | None = Field(
         description="How far a count of this age is believed, in thousandths; null where the region's policy says nothing."
     )

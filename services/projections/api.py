@@ -384,7 +384,8 @@ def _why_nothing(view: View) -> str:
 
 
 def _unit(row: Found, now: int) -> UnitRow:
-    hours = max(0, now - row["counted_at"]) // _HOUR_MS
+    # Matching counts the hours of the clock that have begun, and what is shown is what it decides by.
+    hours = max(0, now // _HOUR_MS - row["counted_at"] // _HOUR_MS)
     steps = row["trust"] or []
     trust = 1000 if steps else None
     for since, thousandths in steps:

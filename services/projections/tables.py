@@ -232,6 +232,7 @@ class ViewTables:
             Column("doubted_at", BigInteger),
             Column("doubted_until", BigInteger),
             Column("counted_at", BigInteger, nullable=False),
+            Column("reported_at", BigInteger, nullable=False),
             Column("moved", JSONB, nullable=False),
             Index("units_service", "service"),
         )

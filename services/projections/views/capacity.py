@@ -110,7 +110,8 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
             unit = the(known, "units", event.unit)
             since = sum(places for at, places in unit["moved"] if at > event.true_at)
             taken = max(0, event.total - event.available + since)
-            fresh = {**unit, "total": event.total, "taken": taken, "counted_at": event.true_at, **_NO_DOUBT}
+            counted = {"total": event.total, "taken": taken, "counted_at": event.true_at, "reported_at": now}
+            fresh = {**unit, **counted, **_NO_DOUBT}
             if unit["doubted"] and event.true_at < unit["doubted_at"] - CLOCK_SKEW_MS:
                 # It counted these places before it said that there are none.
                 left = event.total + unit["overbook"] - taken - unit["held"]
@@ -256,6 +257,7 @@ def _published(event: ServicePublished, region: str, now: int, known: Known) -> 
             "overbook": unit.overbook,
             "held": 0,
             "counted_at": now if unit.counted_at is None else min(unit.counted_at, now),
+            "reported_at": now,
             "moved": [],
             **_NO_DOUBT,
         }

@@ -409,3 +409,4 @@ async def test_the_capacity_board_says_how_old_a_count_is_and_how_far_the_servic
         await world.put(world.north, fresh)
         [unit] = await items(world, "clinic", "capacity")
         assert (unit["stale_hours"], unit["trust"]) == (0, 1000)
+        assert unit["counted_at"] == fresh.true_at

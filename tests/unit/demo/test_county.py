@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from referral_bus.demo.county import PROGRAMS, REGIONS, County, assumptions
+from referral_bus.demo.county import COUNTED_AT, PROGRAMS, REGIONS, County, assumptions, counted_now
 from referral_bus.directory.reader import read
 
 
@@ -38,6 +39,25 @@ def test_five_agencies_of_five_kinds_refer(county: County) -> None:
 def test_the_same_seed_makes_the_same_bytes(county: County) -> None:
     bytes_of = [json.dumps(one.as_hsds()) for one in (county, County.make(seed=1), County.make(seed=2))]
     assert bytes_of[0] == bytes_of[1] != bytes_of[2]
+
+
+def test_places_are_counted_when_somebody_says_and_all_else_is_the_seeds(county: County) -> None:
+    later = County.make(seed=1, counted_at="2027-02-01T09:30:00+00:00")
+    units = [unit for service in later.services for unit in service.units]
+    assert {unit.counted_at for unit in units} == {1_801_474_200_000}
+    said = json.dumps(later.as_hsds()).replace("2027-02-01T09:30:00+00:00", COUNTED_AT)
+    assert said == json.dumps(county.as_hsds())
+
+
+def test_places_of_a_county_that_is_published_now_are_counted_now() -> None:
+    before = int(time.time()) * 1000
+    [counted_at] = {
+        unit.counted_at
+        for service in County.make(seed=1, counted_at=counted_now()).services
+        for unit in service.units
+    }
+    assert counted_at is not None
+    assert before <= counted_at <= time.time() * 1000
 
 
 def test_the_county_imports_without_a_problem_and_nothing_assumed(county: County) -> None:

@@ -63,14 +63,13 @@ def test_a_border_makes_up_for_a_name_that_is_a_text_and_the_other_way_round(tmp
         tmp_path,
         service_areas=(
             "id,service_id,name,extent,extent_type\n"
-            f"a,7,{long},{quoted(EXTENT)},GeoJSON\nb,7,here,<kml/>,kml\nc,7,{long},extent,geojson\n"
+            f"a,7,{long},{quoted(EXTENT)},GeoJSON\nb,7,here,<kml/>,kml\n"
         ),
     )
     (service,) = found.services
     assert service.areas == ["here"]
     assert len(service.polygons) == 1
-    assert [used for _, used in reasons(found, "service_areas")] == [True, True, False]
-    assert "is not GeoJSON" in reasons(found, "service_areas")[2][0]
+    assert [used for _, used in reasons(found, "service_areas")] == [True, True]
     assert accounted(found)
 
 
@@ -168,9 +167,10 @@ def test_costs_are_in_the_smallest_unit_of_their_currency(tmp_path: Path) -> Non
         tmp_path,
         IN_2026,
         cost_options=(
-            "id,service_id,option,currency,amount,amount_description,valid_to\n"
-            "a,7,Under 18s,gbp,0,,\nb,7,,gbp,35.5,per hour,2026-06-01\nc,7,,jpy,500,,\n"
-            "d,7,,gbp,,,\ne,7,,pounds,1,,\nf,7,,gbp,-1,,\ng,7,,gbp,9,,2026-05-31\nh,8,,gbp,9,,\n"
+            "id,service_id,option,currency,amount,amount_description,valid_to,valid_from\n"
+            "a,7,Under 18s,gbp,0,,,\nb,7,,gbp,35.5,per hour,2026-06-01,2026-06-01\nc,7,,jpy,500,,,\n"
+            "d,7,,gbp,,,,\ne,7,,pounds,1,,,\nf,7,,gbp,-1,,,\ng,7,,gbp,9,,2026-05-31,\nh,8,,gbp,9,,,\n"
+            "i,7,,gbp,0,,,2026-06-02\n"
         ),
     )
     assert found.services[0].costs == [
@@ -184,6 +184,7 @@ def test_costs_are_in_the_smallest_unit_of_their_currency(tmp_path: Path) -> Non
         "no code of three letters",
         "'-1' is not between",
         "was valid to",
+        "is valid from '2026-06-02' only",
         "'8'",
     ):
         assert part in said
@@ -230,7 +231,7 @@ def test_who_is_eligible_is_said_of_service_program_and_organisation(tmp_path: P
         attributes=(
             "id,link_id,taxonomy_term_id,link_type,link_entity\n"
             "1,7,f,,service\n2,7,v,service_eligibility,service\n3,7,h,eligibility,service\n"
-            "4,p,h,eligibility,program\n5,o,v,eligibility,organization\n6,7,f,eligibility,service\n"
+            "4,p,h,eligibility,program\n5,o,v,eligibility,organization\n"
         ),
     )
     (service,) = found.services
@@ -241,9 +242,137 @@ def test_who_is_eligible_is_said_of_service_program_and_organisation(tmp_path: P
         program=holds(Criterion(kind="trait", one_of=["homeless"])),
         organisation=holds(Criterion(kind="trait", one_of=["veteran"])),
     )
-    ((reason, used),) = reasons(found, "attributes")
-    assert not used
-    assert "'1102'" in reason
+    assert found.problems == []
+
+
+IN_PART = "can't be used"
+"""What the report says of rows that others of their kind take along."""
+
+CHILDREN = TERMS + "c,20005,Children,Open Eligibility\n"
+
+
+def test_whom_a_service_is_for_is_not_stated_where_a_row_of_it_can_not_be_used(tmp_path: Path) -> None:
+    found = directory(
+        tmp_path,
+        taxonomy_terms=CHILDREN,
+        attributes=(
+            "id,link_id,taxonomy_term_id,link_type,link_entity\n"
+            "1,7,f,,service\n2,7,v,eligibility,service\n3,7,c,eligibility,service\n"
+        ),
+    )
+    assert found.services[0].eligibility is None
+    (children, children_used), (veterans, veterans_used) = reasons(found, "attributes")
+    assert "'20005' says of nobody" in children
+    assert IN_PART in veterans
+    assert not children_used
+    assert not veterans_used
+    ((said, used),) = reasons(found, "services")
+    assert "the people it is for are taken as not stated" in said
+    assert used
+    assert accounted(found)
+
+
+def test_a_wider_level_counts_for_nothing_where_a_narrower_one_can_not_be_used(tmp_path: Path) -> None:
+    found = directory(
+        tmp_path,
+        taxonomy_terms=CHILDREN,
+        attributes=(
+            "id,link_id,taxonomy_term_id,link_type,link_entity\n"
+            "1,7,v,eligibility,service\n2,p,c,eligibility,program\n3,o,h,eligibility,organization\n"
+        ),
+    )
+    assert found.services[0].eligibility == Eligibility(
+        service=holds(Criterion(kind="trait", one_of=["veteran"]))
+    )
+    assert accounted(found)
+
+
+@pytest.mark.parametrize(
+    "second", [f"b,7,{'wherever you are ' * 9},,", "b,7,,,", "b,7,,extent,geojson", "b,7,,<kml/>,kml"]
+)
+def test_areas_are_not_stated_where_a_row_of_them_can_not_be_used(tmp_path: Path, second: str) -> None:
+    found = directory(
+        tmp_path,
+        service_areas=f"id,service_id,name,extent,extent_type\na,7,60601,{quoted(EXTENT)},geojson\n{second}\n",
+    )
+    assert found.services[0].areas is None
+    assert found.services[0].polygons == []
+    assert [used for _, used in reasons(found, "service_areas")] == [False, False]
+    ((said, used),) = reasons(found, "services")
+    assert "the areas are taken as not stated" in said
+    assert used
+    assert accounted(found)
+
+
+def test_areas_are_not_stated_where_there_are_more_than_a_service_can_have(tmp_path: Path) -> None:
+    rows = "".join(f"{number},7,{number:05}\n" for number in range(501))
+    found = directory(tmp_path, service_areas=f"id,service_id,name\n{rows}")
+    assert found.services[0].areas is None
+    assert accounted(found)
+
+
+@pytest.mark.parametrize("second", ["b,7,Klingonish", 'b,7,"Spanish, Klingonish"'])
+def test_languages_are_not_stated_where_a_row_of_them_can_not_be_used(tmp_path: Path, second: str) -> None:
+    found = directory(tmp_path, languages=f"id,service_id,name\na,7,Spanish\n{second}\n")
+    assert found.services[0].languages is None
+    (klingon, klingon_used), (spanish, spanish_used) = reasons(found, "languages")
+    assert "'Klingonish' names no language" in klingon
+    assert IN_PART in spanish
+    assert not klingon_used
+    assert not spanish_used
+    ((said, used),) = reasons(found, "services")
+    assert "the languages are taken as not stated" in said
+    assert used
+    assert accounted(found)
+
+
+SCHEDULES = "id,service_id,byday,bymonth,valid_to,opens_at,closes_at,description\na,7,MO,,,09:00,10:00,\n"
+
+
+@pytest.mark.parametrize(
+    "second", ["TU,3,,09:00,10:00,", "TU,,,nine,ten,", "TU,,,09:00,,", "TU,,,,,By appointment"]
+)
+def test_opening_hours_are_not_stated_where_a_row_of_them_can_not_be_used(
+    tmp_path: Path, second: str
+) -> None:
+    monthly = "c,7,WE,,2099-01-01,09:00,10:00,\n"
+    found = directory(tmp_path, IN_2026, schedules=f"{SCHEDULES}b,7,{second}\n{monthly}")
+    (service,) = found.services
+    assert service.hours is None
+    assert service.schedules == []
+    assert [used for _, used in reasons(found, "schedules")] == [False, False, False]
+    ((said, used),) = reasons(found, "services")
+    assert "the opening hours are taken as not stated" in said
+    assert used
+    assert accounted(found)
+
+
+@pytest.mark.parametrize("second", ["TU,3,2026-05-31,09:00,10:00,", "TU,,,,,"])
+def test_opening_hours_stand_beside_what_has_ended_and_days_that_are_closed(
+    tmp_path: Path, second: str
+) -> None:
+    found = directory(tmp_path, IN_2026, schedules=f"{SCHEDULES}b,7,{second}\n")
+    assert found.services[0].hours == [OpeningHours(days=["MO"], opens=540, closes=600)]
+    assert [used for _, used in reasons(found, "schedules")] == [False]
+    assert reasons(found, "services") == []
+    assert accounted(found)
+
+
+def test_a_row_of_a_place_is_left_out_of_the_services_it_is_no_use_to_alone(tmp_path: Path) -> None:
+    found = directory(
+        tmp_path,
+        services=f"{SERVICES}8,o,p,Clinic\n",
+        locations="id,name\nx,Town Hall\ny,Library\n",
+        service_at_location="id,service_id,location_id\n1,7,x\n2,7,y\n3,8,x\n",
+        schedules=(
+            "id,location_id,byday,bymonth,opens_at,closes_at\na,x,MO,,09:00,10:00\nb,y,TU,3,09:00,10:00\n"
+        ),
+    )
+    assert [service.hours for service in found.services] == [
+        None,
+        [OpeningHours(days=["MO"], opens=540, closes=600)],
+    ]
+    assert [used for _, used in reasons(found, "schedules")] == [False]
     assert accounted(found)
 
 

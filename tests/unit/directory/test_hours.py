@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from referral_bus.contracts.localtime import DAYS, UtcOffset
 from referral_bus.contracts.services import OpeningHours, Schedule
-from referral_bus.directory.hours import hours_of
+from referral_bus.directory.hours import NotOpen, hours_of
 from referral_bus.directory.model import Assumptions, Import
 from referral_bus.directory.reader import read
 from referral_bus.directory.rows import Row
@@ -111,6 +111,49 @@ def test_a_service_is_open_on_the_days_that_rfc_5545_says_or_its_rule_is_left_ou
         return
     assert isinstance(said, Schedule)
     assert open_days(said, first, 800) == wanted
+
+
+@given(_RULES, st.integers(1, 40))
+def test_a_count_ends_a_rule_on_the_day_that_rfc_5545_says_or_the_rule_is_left_out(
+    columns: dict[str, str], count: int
+) -> None:
+    columns = {**columns, "valid_from": ""}
+    first = date.fromisoformat(columns["dtstart"])
+    wanted = sorted(
+        by_the_rfc({**columns, "interval": columns["interval"]}, first, 1200, columns.get("wkst") or "MO")
+    )
+    try:
+        said = hours_of(row(**NINE_TO_FIVE, **columns, count=str(count)), None)
+    except Unusable as why:
+        assert "wkst" in str(why) or (first not in wanted and "dtstart" in str(why))
+        return
+    assert isinstance(said, Schedule)
+    assert wanted[0] == first
+    if len(wanted) >= count:
+        assert said.ends == wanted[count - 1].isoformat()
+
+
+def test_a_rule_whose_count_is_over_has_ended() -> None:
+    over = {**NINE_TO_FIVE, "freq": "WEEKLY", "byday": "MO", "dtstart": "2025-12-08", "count": "3"}
+    with pytest.raises(NotOpen, match="ended on 2025-12-22"):
+        hours_of(row(**over), TODAY)
+    said = hours_of(row(**{**over, "count": "5"}), TODAY)
+    assert said == Schedule(frequency="weekly", opens=540, closes=1020, days=["MO"], ends="2026-01-05")
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"dtstart": "2025-12-08", "count": "0"}, "count '0'"),
+        ({"dtstart": "2025-12-08", "count": "some"}, "count 'some'"),
+        ({"count": "3"}, "from which day on"),
+        ({"dtstart": "2025-12-09", "count": "3"}, "none of its own"),
+        ({"dtstart": "2025-12-08", "count": "9999"}, "longer than the bus reckons"),
+    ],
+)
+def test_a_count_that_is_not_exact_is_left_out(columns: dict[str, str], reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        hours_of(row(**NINE_TO_FIVE, freq="WEEKLY", byday="MO", **columns), TODAY)
 
 
 def test_weeks_that_begin_on_another_day_are_left_out_where_that_changes_them() -> None:

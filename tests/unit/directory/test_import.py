@@ -255,7 +255,7 @@ def test_a_row_with_missing_cells_is_used_as_far_as_it_goes(tmp_path: Path) -> N
         (
             "schedules",
             "id,service_id,byday,opens_at,closes_at,count\na,7,MO,09:00,10:00,3\n",
-            "says count, which the bus does not know",
+            "says count, and not from which day on",
         ),
         (
             "service_capacity",

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from referral_bus.contracts.facts import TextFact
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.inbox import (
     AcceptOffer,
@@ -276,6 +277,16 @@ async def test_whoever_speaks_of_a_referral_what_they_say_is_sealed_for_the_pers
     assert isinstance(body, AmendReferral) and body.sealed_facts is not None
     key = (await border.keys.fetch([subject], "facts"))[subject]
     assert Sealer(CODEC).open_facts(key, subject, body.sealed_facts) == FACTS
+
+
+async def test_an_area_is_written_as_a_directory_names_it(border: Border) -> None:
+    facts = FACTS.model_copy(update={"area": TextFact(status="stated", value="Cook County")})
+    answers(await border.say(referral().model_copy(update={"facts": facts})))
+    body = received((await border.inbox())[-1], CODEC)[1].body
+    subject = subject_id(border.secrets.pseudonym_key, "hospital", REFERENCE)
+    assert isinstance(body, SubmitReferral)
+    key = (await border.keys.fetch([subject], "facts"))[subject]
+    assert Sealer(CODEC).open_facts(key, subject, body.sealed_facts).area.value == "cook-county"
 
 
 async def test_a_note_on_a_part_is_sealed_for_the_person_of_the_whole(border: Border) -> None:

@@ -741,9 +741,11 @@ async def test_a_count_is_carried_from_when_it_was_true_to_now(world: World) -> 
     _, offer = await world.offered()
     before = world.region.now
     await world.see(accepted(offer))
+    heard = world.region.now
     await world.see(world.region.counted(total=5, available=5).model_copy(update={"true_at": before}))
     row = world.views.row("units", unit="un-north-beds")
     assert (row["taken"], row["free"], row["counted_at"]) == (1, 4, before)
+    assert row["reported_at"] > heard > before
 
 
 async def test_overbooking_adds_to_what_may_be_promised(world: World) -> None:

@@ -227,6 +227,8 @@ async def test_publishing_again_keeps_the_counts_and_takes_up_new_units(world: W
     await world.see(world.region.published(total=99, units=["beds", "cots"]))
     assert world.places() == (5, 0, 1, 4)
     assert world.places("cots") == (99, 0, 0, 99)
+    beds, cots = (world.views.row("units", unit=f"un-north-{name}") for name in ("beds", "cots"))
+    assert beds["reported_at"] < cots["reported_at"]
 
 
 async def test_a_published_count_is_shown_as_old_as_it_says(world: World) -> None:
@@ -237,7 +239,9 @@ async def test_a_published_count_is_shown_as_old_as_it_says(world: World) -> Non
     ]
     await world.see(ServicePublished(definition=definition.model_copy(update={"units": units})))
     assert world.views.row("units", unit="un-north-cots")["counted_at"] == 0
-    assert world.views.row("units", unit="un-north-rooms")["counted_at"] < ages[1]
+    rooms = world.views.row("units", unit="un-north-rooms")
+    assert rooms["counted_at"] < ages[1]
+    assert world.views.row("units", unit="un-north-cots")["reported_at"] == rooms["reported_at"] > 0
 
 
 async def test_a_unit_that_is_no_longer_named_is_not_offered(world: World) -> None:
