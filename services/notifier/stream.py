@@ -31,7 +31,10 @@ logger = logging.getLogger(__name__)
 SESSION_SECONDS: Final = 6.0
 HEARTBEAT_SECONDS: Final = 1.0
 REBALANCE_SECONDS: Final = 30.0
-REQUEST_SECONDS: Final = 15.0
+REQUEST_SECONDS: Final = 8.0
+"""Longer than a join waits for a member that was killed; a leader that hangs is noticed by it alone."""
+METADATA_SECONDS: Final = 10.0
+"""Who leads is asked for again at least so often: after five minutes, as Faust has it, a client still asked one that had hung."""
 COMMIT_SECONDS: Final = 1.0
 _FETCH_WAIT_MS: Final = 500
 _WATCH_SECONDS: Final = 1.0
@@ -143,6 +146,7 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             session_timeout_ms=int(SESSION_SECONDS * 1000),
             heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
+            metadata_max_age_ms=int(METADATA_SECONDS * 1000),
             rebalance_timeout_ms=int(REBALANCE_SECONDS * 1000),
             # As good as none: a member without partitions asks for nothing, and would be taken out of the group for good.
             max_poll_interval_ms=2**31 - 1,
