@@ -285,6 +285,7 @@ ADULTS = holds(Criterion(kind="age", minimum=18))
 SENIORS = holds(Criterion(kind="age", minimum=60))
 VETERANS = holds(Criterion(kind="trait", one_of=["veteran"]))
 POOR = holds(Criterion(kind="income", maximum=200))
+UNABLE_TO_PAY = holds(Criterion(kind="trait", one_of=["cannot_pay"]))
 
 
 def kinds_that_count(definition: ServiceDefinition) -> list[list[str]]:
@@ -430,6 +431,43 @@ SQUARE = Polygon(rings=[Ring(points=[0, 0, 0, 9, 9, 9, 9, 0])])
                         holds(Criterion(kind="language", one_of=["en"])),
                     )
                 )
+            },
+            False,
+        ),
+        ({"areas": []}, True),
+        ({"areas": [], "polygons": [SQUARE]}, False),
+        ({"languages": []}, True),
+        (
+            {
+                "documents": ["photo_id"],
+                "eligibility": Eligibility(
+                    service=negated(holds(Criterion(kind="document", one_of=["photo_id"])))
+                ),
+            },
+            True,
+        ),
+        (
+            {
+                "languages": ["en"],
+                "eligibility": Eligibility(service=negated(holds(Criterion(kind="language", one_of=["en"])))),
+            },
+            True,
+        ),
+        (
+            {
+                "languages": ["en", "es"],
+                "eligibility": Eligibility(service=negated(holds(Criterion(kind="language", one_of=["en"])))),
+            },
+            False,
+        ),
+        (
+            {"costs": [Cost(amount=2_000)], "eligibility": Eligibility(service=UNABLE_TO_PAY)},
+            True,
+        ),
+        (
+            {
+                "costs": [Cost(amount=2_000), Cost(amount=0)],
+                "eligibility": Eligibility(service=UNABLE_TO_PAY),
             },
             False,
         ),

@@ -173,7 +173,14 @@ def unmeetable(definition: ServiceDefinition) -> bool:
 
     False where that can't be told within :data:`MOST_WAYS` ways of meeting it: then a person's facts will show.
     """
+    if definition.languages == [] or (definition.areas == [] and not definition.polygons):
+        return True
     parts = effective(definition)
+    parts += [[_test("document", document)] for document in definition.documents]
+    if definition.costs and all(cost.amount for cost in definition.costs):
+        parts.append([_test("trait", "cannot_pay"), Node(op="not", of=1)])
+    if definition.languages and ANY not in definition.languages:
+        parts.append([_test("language", *definition.languages)])
     if definition.ages is not None:
         parts.append([_test("age", minimum=definition.ages.minimum, maximum=definition.ages.maximum)])
     if definition.areas and ANY not in definition.areas and not definition.polygons:
