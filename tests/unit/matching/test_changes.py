@@ -549,6 +549,18 @@ def test_a_reopened_referral_is_matched_anew_its_attempts_go_on_and_never_stays_
     assert (made.task, made.service) == (task_id(referral, 3), service_of("second"))
 
 
+def test_a_reopened_referral_keeps_the_version_of_its_protocol_though_a_later_one_was_adopted(
+    world: World,
+) -> None:
+    referral = closed(world)
+    hours = {"crisis": HOUR, "urgent": HOUR, "routine": HOUR}
+    assert world.follow(offer_limits=hours).version == 2
+    [made] = offers_in(world.send(world.reopening(referral), "police"))
+    known = world.state.referrals[referral]
+    assert known.protocol == PROTOCOL
+    assert made.expires_at == world.now + PROTOCOL.offer_limits.of(known.urgency) != world.now + HOUR
+
+
 @pytest.mark.parametrize(("late_by", "in_time"), [(0, True), (1, False)])
 def test_a_referral_can_be_reopened_for_as_long_as_its_protocol_says(
     world: World, late_by: int, in_time: bool

@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.reference import ReachLimit
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import call, wanted_for
+from services.matching.core.decide import gathering as gathering_
 from services.matching.core.state import Call
 from tests.support.deciding import (
     HOUSING,
@@ -67,6 +68,17 @@ def test_a_routine_referral_waits_for_its_window(gathering: World) -> None:
     assert [event.referral for event in queued] == [first, second]
     assert queued[0].until == queued[1].until == gathering.now - 1 + 10 * MINUTE
     assert made(gathering) == {}
+
+
+def test_who_comes_beyond_what_a_window_takes_is_decided_on_arrival(
+    gathering: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering_, "MOST_GATHERED", 2)
+    for number in (1, 2):
+        refer(gathering, number)
+    assert made(gathering) == {}
+    third = refer(gathering, 3)
+    assert made(gathering).keys() == {third}
 
 
 def test_more_are_served_together_than_in_the_order_they_came(gathering: World) -> None:
