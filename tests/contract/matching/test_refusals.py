@@ -91,6 +91,11 @@ def accepted(world: World) -> str:
     return world.accepted()
 
 
+def handing_over(world: World) -> str:
+    world.follow(steps=[Step(step="handoff", limits=PROTOCOL.offer_limits)])
+    return accepted(world)
+
+
 def closed(world: World) -> str:
     referral = accepted(world)
     world.send(outcome(referral), "shelter")
@@ -864,6 +869,16 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("not_accepted", "taken back", lambda w: w.send(retract(offered(w), 1), "shelter")),
     ("unknown_referral", "taken back", lambda w: waited_for(w, retract(of(), 1), "shelter")),
     ("no_follow_up", "nobody took the person", lambda w: w.send(follow_up(withdrawn(w)), "police")),
+    (
+        "time_in_future",
+        "handed over tomorrow",
+        lambda w: w.send(handoff(handing_over(w), w.now + DAY), "shelter"),
+    ),
+    (
+        "time_before_opening",
+        "handed over last year",
+        lambda w: w.send(handoff(handing_over(w), w.now - 365 * DAY), "police"),
+    ),
     ("time_in_future", "missed tomorrow", lambda w: w.send(missed(accepted(w), w.now + DAY), "shelter")),
     (
         "time_before_opening",
@@ -986,7 +1001,7 @@ def test_each_place_of_the_core_that_refuses_is_reached(codec: Codec) -> None:
         (file.name, number)
         for file in decide.glob("*.py")
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-        if re.search(r'return refused\("|return "[a-z_]+"$', line)
+        if re.search(r'return refused\(|return "[a-z_]+"$', line)
     }
     assert refusing - reached == set()
 
