@@ -576,6 +576,18 @@ def test_a_reopened_referral_has_all_its_offers_and_all_its_time_again(world: Wo
     assert "ReferralClosed" in kinds(world.tick(world.now + 1))
 
 
+def test_a_reopened_referral_follows_the_version_of_its_protocol_that_it_was_opened_under(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(outcome(referral), "shelter")
+    newest = world.follow(offer_limits={"crisis": DAY, "urgent": DAY, "routine": DAY})
+    world.send(world.reopening(referral), "police")
+    assert (world.state.referrals[referral].protocol.version, newest.version) == (1, 2)
+    assert world.task(referral, 2).expires_at == world.now + PROTOCOL.offer_limits.urgent
+
+
 def test_whoever_answers_an_offer_of_before_the_reopening_is_told_that_it_is_over(world: World) -> None:
     referral = closed(world)
     world.send(world.reopening(referral), "police")

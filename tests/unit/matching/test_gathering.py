@@ -18,6 +18,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.reference import ReachLimit
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import call, wanted_for
+from services.matching.core.decide import gathering as windows
 from services.matching.core.state import Call
 from tests.support.deciding import (
     HOUSING,
@@ -55,6 +56,15 @@ def gathering(world: World) -> World:
 
 def refer(world: World, number: int, facts: Facts = HOUSING) -> str:
     return world.refer(facts, number=number, urgency="routine")
+
+
+def test_what_comes_once_a_window_is_full_is_decided_on_its_arrival(
+    gathering: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MOST_GATHERED", 2)
+    first, second, third = (refer(gathering, number) for number in (1, 2, 3))
+    assert gathering.state.window == [first, second]
+    assert made(gathering).keys() == {third}
 
 
 def made(world: World) -> dict[str, str]:
