@@ -79,6 +79,11 @@ def match_in_words(
     lines = [_considered(certificate)]
     if service is None:
         lines.append("No service could take it.")
+        if _none_is_coded(certificate):
+            lines.append(
+                "No service here is coded with what is needed, nor with what stands for it in another vocabulary: "
+                "look whether the need has the right code."
+            )
     elif certificate.in_window:
         lines.append(
             f"It was decided together with the others of its window, which left {name(service)} to it."
@@ -104,6 +109,15 @@ def own_in_words(
         for one in certificate.misses
         if is_own(one.service)
     ]
+
+
+def _none_is_coded(certificate: Certificate) -> bool:
+    """Whether the needs alone ruled everybody out, so that there is no near miss either."""
+    return (
+        0
+        < certificate.considered
+        == sum(one.services for one in certificate.eliminated if one.criterion == "need")
+    )
 
 
 def _considered(certificate: Certificate) -> str:

@@ -64,6 +64,10 @@ class Task(NamedTuple):
     """How many of the provider's questions about the offer its agency has not answered."""
     not_ready: bool = False
     """That date is the person's: nobody else could take them before either."""
+    offered_at: int = 0
+    """Since when its provider has had the offer."""
+    turn: int = 0
+    """How often the offer has come to wait for its agency, or for its provider again, where the two keep other hours."""
     lacked: bool = False
     """Its provider had no place, or did not answer: who is on the waiting list goes on waiting for one."""
 
@@ -289,10 +293,18 @@ class Referral:
         self.unaccepted_since = now
         return True
 
+    def asked_of(self, number: int) -> str:
+        """Who must act for the attempt's offer to be answered: its agency while that was asked something, else its provider."""
+        task = self.attempt(number)
+        return self.agency if task.business == "screening" else task.provider
+
+    def parties(self, number: int) -> list[str]:
+        """Who hand the person over, the agency first: one, where an agency serves its own."""
+        return list(dict.fromkeys((self.agency, self.attempt(number).provider)))
+
     def unconfirmed(self, number: int) -> list[str]:
         """The parties of the attempt's handoff that did not confirm it, the agency first."""
-        parties = dict.fromkeys((self.agency, self.attempt(number).provider))
-        return [party for party in parties if party not in self.confirmed]
+        return [party for party in self.parties(number) if party not in self.confirmed]
 
     def parked_until(self, now: int) -> int | None:
         """The last date to come until which a service is full that was not asked again since, in whatever round it said so."""

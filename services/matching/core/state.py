@@ -125,6 +125,8 @@ class Due(NamedTuple):
     step: StepName | Literal[""] = ""
     percent: int = 0
     end: int = 0
+    turn: int = 0
+    """Of an offer's reminder: which turn it is of (see :attr:`Task.turn`)."""
 
 
 class Call(NamedTuple):
@@ -329,7 +331,7 @@ class Region:
                     task.is_taken and task.status != "on-hold" and known.started == (due.step == "outcome")
                 )
                 return serving and task.step_ends == due.end
-        return task.is_open and (due.kind == "remind" or not task.overdue)
+        return task.is_open and (due.turn == task.turn if due.kind == "remind" else not task.overdue)
 
     def next_call(self) -> Call | None:
         """Whose turn it is to be matched without anybody having said anything: a part that was split off, or the first in line for a

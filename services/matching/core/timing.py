@@ -37,24 +37,42 @@ def offer_ends(state: Region, known: Referral, provider: str, start: int) -> int
     return end if known.limit is None else min(end, known.limit)
 
 
+def keep_other_hours(state: Region, protocol: Protocol, one: str, other: str) -> bool:
+    """Whether a limit that both must keep counts differently for the two."""
+    return protocol.business_time and _hours(state, protocol, one) is not _hours(state, protocol, other)
+
+
 def step_dues(
-    state: Region, known: Referral, step: StepName, party: str, name: str, attempt: int, start: int
+    state: Region,
+    known: Referral,
+    step: StepName,
+    parties: Iterable[str],
+    name: str,
+    attempt: int,
+    start: int,
 ) -> Iterator[Due]:
-    """What falls due for a step that begins at ``start``: its reminders and its end; nothing, where the protocol has no such step."""
+    """What falls due for a step that begins at ``start``: its end and its reminders; nothing, where the protocol has no such step. What
+    several parties do together is due, in whole or in part, once it is so by the hours of each: nobody is told while they had no time."""
     rule = known.protocol.step(step)
     if rule is None:
         return
-    limit = rule.limits.of(known.urgency)
-    end = ends(state, known.protocol, party, start, limit)
-    whole = Due(end, "step", name, attempt, step, 0, end)
-    yield whole
-    yield from reminders(state, known.protocol, rule.reminders, party, whole, start, limit)
+    limit, each = rule.limits.of(known.urgency), list(parties)
+
+    def due_after(passed: int) -> int:
+        return max(ends(state, known.protocol, party, start, passed) for party in each)
+
+    end = due_after(limit)
+    yield Due(end, "step", name, attempt, step, 0, end)
+    for percent in rule.reminders:
+        yield Due(due_after(limit * percent // 100), "remind", name, attempt, step, percent, end)
 
 
-def reminders(
-    state: Region, protocol: Protocol, percents: Iterable[int], party: str, whole: Due, start: int, limit: int
-) -> Iterator[Due]:
-    """The reminders of what is due as ``whole``, which begins at ``start``."""
-    for percent in percents:
+def offer_reminders(state: Region, known: Referral, name: str, attempt: int) -> Iterator[Due]:
+    """The reminders of an offer for who must answer now: shares of its time, in the hours of its provider, or of the agency that was asked
+    something. When the offer ends they don't change."""
+    protocol, task = known.protocol, known.attempt(attempt)
+    start, end, party = task.offered_at, task.expires_at, known.asked_of(attempt)
+    limit = lasts(state, protocol, party, start, end) if protocol.offer_reminders else 0
+    for percent in protocol.offer_reminders:
         at = ends(state, protocol, party, start, limit * percent // 100)
-        yield whole._replace(at=at, kind="remind", percent=percent)
+        yield Due(at, "remind", name, attempt, "accept", percent, end, task.turn)

@@ -36,6 +36,7 @@ class Acceptance(NamedTuple):
     at: int
     provider: str
     service: str
+    task: str
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class Course:
                     self.offers[event.service] += 1
                     self._asked[event.task] = event.service
                 case OfferAccepted() if event.referral in self.opened:
-                    acceptance = Acceptance(now, event.provider, self._asked[event.task])
+                    acceptance = Acceptance(now, event.provider, self._asked[event.task], event.task)
                     self.accepted.setdefault(event.referral, acceptance)
 
     def waits(self, names: Iterable[str]) -> list[int]:
@@ -103,6 +104,8 @@ class Comparison:
     """Referrals whose facts can't be opened any more: they can't be matched again, and are left out of both lives."""
     split_once: int = 0
     """Referrals that were split in one of the lives alone: there is nothing in the other to compare their parts with."""
+    taken_by_assumption: set[str] = field(default_factory=set)
+    """Referrals that would have been accepted first by an answer that is assumed."""
     assumed: int = 0
     """Answers that had to be assumed, of services and regions that were never asked, or could not come to answer."""
 
@@ -111,6 +114,16 @@ class Comparison:
         """How many would have been accepted by another provider than they were."""
         was, would = self.was.accepted, self.would.accepted
         return sum(was[name].provider != would[name].provider for name in was.keys() & would.keys())
+
+    @property
+    def gained(self) -> set[str]:
+        """Those that would have been accepted, and were not."""
+        return self.would.accepted.keys() - self.was.accepted.keys()
+
+    @property
+    def gained_by_assumption(self) -> int:
+        """How many of these rest on an answer that is assumed."""
+        return len(self.gained & self.taken_by_assumption)
 
     def leave_out_split_once(self) -> None:
         """Leave what was split in one of the lives alone, and its parts, out of both."""

@@ -40,7 +40,8 @@ def comparison_as_json(compared: Comparison) -> dict[str, object]:
         "accepted": {"was": len(was.accepted), "would": len(would.accepted)},
         "median_wait_ms": {"was": compared.median_wait(was), "would": compared.median_wait(would)},
         "only_was": len(was.accepted.keys() - would.accepted.keys()),
-        "only_would": len(would.accepted.keys() - was.accepted.keys()),
+        "only_would": len(compared.gained),
+        "only_would_assumed": compared.gained_by_assumption,
         "elsewhere": compared.elsewhere,
         "by": {by: [group._asdict() for group in compared.groups(by)] for by in BYS},
     }
@@ -57,7 +58,8 @@ def comparison_lines(region: str, compared: Comparison) -> list[str]:
         f"Region {region}: {len(was.opened)} referrals. {compared.assumed} answers of services and regions are assumed.",
         *(f"  left out: {count} {why}" for count, why in left_out if count),
         f"  accepted: {len(was.accepted)} as it was, {len(would.accepted)} as it would have been"
-        f" ({len(would.accepted.keys() - was.accepted.keys())} gained, {len(was.accepted.keys() - would.accepted.keys())} lost,"
+        f" ({len(compared.gained)} gained, of them {compared.gained_by_assumption} assumed,"
+        f" {len(was.accepted.keys() - would.accepted.keys())} lost,"
         f" {compared.elsewhere} by another provider)",
         f"  median wait: {_minutes(compared.median_wait(was))} as it was, {_minutes(compared.median_wait(would))} as it would have been",
         *(f"  {by} {_in_words(group)}" for by in BYS for group in compared.groups(by)),

@@ -113,6 +113,8 @@ class Stretch:
         self._coming: list[_Due] = []
         self._assumed: set[str] = set()
         """The open offers whose answer is assumed."""
+        self._claimed: set[str] = set()
+        """The acceptances that another region is asked to let be: its answer is assumed too."""
         self._number = 0
         self.comparison = Comparison()
 
@@ -235,6 +237,12 @@ class Stretch:
     def _expect(self, event: Event, now: int) -> None:
         """What the provider, or the other region, will say to it."""
         behaviour = self._behaviour
+        if isinstance(event, AcceptanceClaimed):
+            self._claimed.add(event.task)
+        elif isinstance(event, OfferAccepted) and event.task in self._assumed | self._claimed:
+            first = self.comparison.would.accepted.get(event.referral)
+            if first is not None and first.task == event.task:
+                self.comparison.taken_by_assumption.add(event.referral)
         if isinstance(event, _ANSWERED) and event.task in self._assumed:
             # Where something else ends the offer first, nothing was assumed.
             self._assumed.discard(event.task)

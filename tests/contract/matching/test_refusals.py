@@ -91,6 +91,11 @@ def accepted(world: World) -> str:
     return world.accepted()
 
 
+def handing_over(world: World) -> str:
+    world.follow(steps=[Step(step="handoff", limits=PROTOCOL.offer_limits)])
+    return accepted(world)
+
+
 def closed(world: World) -> str:
     referral = accepted(world)
     world.send(outcome(referral), "shelter")
@@ -394,12 +399,6 @@ def _for_nobody(world: World) -> list[Event]:
     return world.send(
         publish(offers("beds", ages={"maximum": 50}, eligibility=Eligibility(service=older))), "shelter"
     )
-
-
-def _handed_over(world: World, after: int) -> list[Event]:
-    """Under a protocol that asks for a handoff, so long from now."""
-    world.follow(steps=[Step(step="handoff", limits=PROTOCOL.offer_limits).model_dump()])
-    return world.send(handoff(accepted(world), world.now + after), "police")
 
 
 def _counted_long_ago(world: World) -> list[Event]:
@@ -870,6 +869,16 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
     ("not_accepted", "taken back", lambda w: w.send(retract(offered(w), 1), "shelter")),
     ("unknown_referral", "taken back", lambda w: waited_for(w, retract(of(), 1), "shelter")),
     ("no_follow_up", "nobody took the person", lambda w: w.send(follow_up(withdrawn(w)), "police")),
+    (
+        "time_in_future",
+        "handed over tomorrow",
+        lambda w: w.send(handoff(handing_over(w), w.now + DAY), "shelter"),
+    ),
+    (
+        "time_before_opening",
+        "handed over last year",
+        lambda w: w.send(handoff(handing_over(w), w.now - 365 * DAY), "police"),
+    ),
     ("time_in_future", "missed tomorrow", lambda w: w.send(missed(accepted(w), w.now + DAY), "shelter")),
     (
         "time_before_opening",
@@ -886,8 +895,6 @@ SCENARIOS: Final[Sequence[tuple[str, str, Scenario]]] = [
         "tried last year",
         lambda w: w.send(tried(accepted(w), w.now - 365 * DAY), "shelter"),
     ),
-    ("time_in_future", "handed over tomorrow", lambda w: _handed_over(w, DAY)),
-    ("time_before_opening", "handed over last year", lambda w: _handed_over(w, -365 * DAY)),
     ("capacity_outdated", "counted too long ago", _counted_long_ago),
     ("criteria_unmeetable", "for people who are old and young", _for_nobody),
     ("already_started", "started twice", _started_twice),

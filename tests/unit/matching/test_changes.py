@@ -549,18 +549,6 @@ def test_a_reopened_referral_is_matched_anew_its_attempts_go_on_and_never_stays_
     assert (made.task, made.service) == (task_id(referral, 3), service_of("second"))
 
 
-def test_a_reopened_referral_keeps_the_version_of_its_protocol_though_a_later_one_was_adopted(
-    world: World,
-) -> None:
-    referral = closed(world)
-    hours = {"crisis": HOUR, "urgent": HOUR, "routine": HOUR}
-    assert world.follow(offer_limits=hours).version == 2
-    [made] = offers_in(world.send(world.reopening(referral), "police"))
-    known = world.state.referrals[referral]
-    assert known.protocol == PROTOCOL
-    assert made.expires_at == world.now + PROTOCOL.offer_limits.of(known.urgency) != world.now + HOUR
-
-
 @pytest.mark.parametrize(("late_by", "in_time"), [(0, True), (1, False)])
 def test_a_referral_can_be_reopened_for_as_long_as_its_protocol_says(
     world: World, late_by: int, in_time: bool
@@ -586,6 +574,18 @@ def test_a_reopened_referral_has_all_its_offers_and_all_its_time_again(world: Wo
     assert len(world.state.referrals[referral].offers) == 1
     assert "ReferralClosed" not in kinds(world.tick(world.now + HOUR - 1))
     assert "ReferralClosed" in kinds(world.tick(world.now + 1))
+
+
+def test_a_reopened_referral_follows_the_version_of_its_protocol_that_it_was_opened_under(
+    world: World,
+) -> None:
+    world.publish(offers("beds"))
+    referral = world.accepted()
+    world.send(outcome(referral), "shelter")
+    newest = world.follow(offer_limits={"crisis": DAY, "urgent": DAY, "routine": DAY})
+    world.send(world.reopening(referral), "police")
+    assert (world.state.referrals[referral].protocol.version, newest.version) == (1, 2)
+    assert world.task(referral, 2).expires_at == world.now + PROTOCOL.offer_limits.urgent
 
 
 def test_whoever_answers_an_offer_of_before_the_reopening_is_told_that_it_is_over(world: World) -> None:

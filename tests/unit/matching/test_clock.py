@@ -457,6 +457,127 @@ def test_a_new_version_of_a_calendar_counts_for_the_next_offer_and_not_for_one_t
     assert world.task(second).expires_at == MIDNIGHT + DAY + 13 * HOUR
 
 
+def keeps(world: World, name: str, opens: int, closes: int, *holidays: str) -> None:
+    """The organisation has a calendar of its own."""
+    world.send(office(f"of-{name}", opens, closes, *holidays), OPERATIONS)
+    body = organisation(name, 2)
+    assert body.organisation is not None
+    theirs = body.organisation.model_copy(update={"calendar": f"of-{name}"})
+    world.send(body.model_copy(update={"organisation": theirs}), OPERATIONS)
+
+
+def told(events: list[Any]) -> list[tuple[str, str, int]]:
+    """Whom of what, after what share of its time."""
+    return [(one.party, one.step, one.percent) for one in events if isinstance(one, Reminded)]
+
+
+def in_office_hours(world: World, **changes: Any) -> str:
+    """A referral on offer from Wednesday at nine on, for eight hours from nine to five, of an agency that opens at noon."""
+    world.send(office("office", 9, 17), OPERATIONS)
+    keeps(world, "police", 12, 20)
+    world.now = MIDNIGHT + 9 * HOUR - 100
+    return offered(
+        world,
+        **{"offer_limits": each(8 * HOUR), "business_time": True, "calendar": "office", **changes},
+    )
+
+
+def test_an_agency_that_must_answer_a_question_is_reminded_in_its_own_hours_and_the_offers_end_stays(
+    world: World,
+) -> None:
+    referral = in_office_hours(world, offer_reminders=[20, 50])
+    ends_at = MIDNIGHT + 17 * HOUR
+    assert world.task(referral).expires_at == ends_at
+    world.send(ask(referral), "shelter")
+    # Of the five hours that its agency is open till then a fifth is over at one, and a half at half past two.
+    assert world.tick(MIDNIGHT + 13 * HOUR - 1000) == []
+    assert told(world.tick(MIDNIGHT + 13 * HOUR)) == [("police", "accept", 20)]
+    assert world.tick(MIDNIGHT + 14 * HOUR + 29 * MINUTE) == []
+    [second] = world.tick(MIDNIGHT + 14 * HOUR + 30 * MINUTE)
+    assert isinstance(second, Reminded) and (second.party, second.due) == ("police", ends_at)
+    assert kinds(world.tick(ends_at))[0] == "OfferExpired"
+    assert world.again() == [value for _, value in world.entries]
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_provider_whose_question_is_answered_is_reminded_in_its_own_hours_again(
+    world: World, looked_at: bool
+) -> None:
+    referral = in_office_hours(world, offer_reminders=[25, 60, 90])
+    for asks_at, answers_at in ((10, 12), (15, 16)):
+        world.send(ask(referral), "shelter", at=MIDNIGHT + asks_at * HOUR)
+        if looked_at:
+            world.state.next_due()
+        world.send(reply(referral), "police", at=MIDNIGHT + answers_at * HOUR)
+        if asks_at == 10:
+            # Its first would have been at eleven, while its agency was to answer; the second comes when it would have come.
+            assert world.tick(MIDNIGHT + 13 * HOUR + 48 * MINUTE - 1000) == []
+            assert told(world.tick(MIDNIGHT + 13 * HOUR + 49 * MINUTE)) == [("shelter", "accept", 60)]
+    assert told(world.tick(MIDNIGHT + 17 * HOUR - 1000)) == [("shelter", "accept", 90)]
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_reminder_that_is_due_when_a_question_is_asked_goes_to_the_agency_where_both_keep_the_same_hours(
+    world: World,
+) -> None:
+    referral = offered(world, offer_reminders=[50])
+    world.send(ask(referral), "shelter", at=world.now + 6 * MINUTE)
+    assert told(world.tick(world.now)) == [("police", "accept", 50)]
+
+
+def test_a_handoff_is_due_once_it_is_so_by_the_hours_of_both_and_so_are_its_reminders(world: World) -> None:
+    referral = in_office_hours(world, steps=[step("handoff", 4 * HOUR, 50)])
+    world.send(accept(referral), "shelter", at=MIDNIGHT + 9 * HOUR)
+    # By the provider's hours at eleven and one, by its agency's at two and four.
+    assert world.tick(MIDNIGHT + 14 * HOUR - 1) == []
+    assert told(world.tick(MIDNIGHT + 14 * HOUR)) == [("police", "handoff", 50), ("shelter", "handoff", 50)]
+    due = MIDNIGHT + 16 * HOUR
+    assert world.tick(due - 1) == []
+    assert world.tick(due) == [
+        Escalated(referral=referral, task=task_id(referral, 1), step="handoff", due=due)
+    ]
+    assert world.again() == [value for _, value in world.entries]
+
+
+def test_a_handoff_waits_for_the_hours_of_a_provider_that_opens_later_than_its_agency(world: World) -> None:
+    keeps(world, "shelter", 14, 20)
+    referral = in_office_hours(world, steps=[step("handoff", 4 * HOUR, 50)])
+    world.send(accept(referral), "shelter", at=MIDNIGHT + 9 * HOUR)
+    assert told(world.tick(MIDNIGHT + 18 * HOUR - 1)) == [
+        ("police", "handoff", 50),
+        ("shelter", "handoff", 50),
+    ]
+    assert kinds(world.tick(MIDNIGHT + 18 * HOUR)) == ["Escalated"]
+
+
+FRIDAY = MIDNIGHT + 2 * DAY
+MONDAY = FRIDAY + 3 * DAY
+
+
+@pytest.mark.parametrize("name", ["acknowledge", "handoff", "start", "outcome"])
+def test_a_steps_time_and_its_reminders_stand_still_over_the_weekend(world: World, name: str) -> None:
+    world.send(office("office", 9, 17), OPERATIONS)
+    world.now = FRIDAY + 15 * HOUR - 10
+    referral = offered(
+        world,
+        steps=[step(name, 4 * HOUR, 75)],
+        offer_limits=each(40 * HOUR),
+        business_time=True,
+        calendar="office",
+    )
+    begins = FRIDAY + 15 * HOUR
+    if name != "acknowledge":
+        world.send(accept(referral), "shelter", at=begins)
+    if name == "outcome":
+        world.send(start(referral, begins), "shelter", at=begins)
+    ends_at = MONDAY + 11 * HOUR
+    assert world.tick(MONDAY + 10 * HOUR - 1000) == []
+    parties = ["police", "shelter"] if name == "handoff" else ["shelter"]
+    assert told(world.tick(MONDAY + 10 * HOUR)) == [(party, name, 75) for party in parties]
+    assert world.tick(ends_at - 1000) == []
+    assert kinds(world.tick(ends_at)) == ["Escalated"]
+
+
 # Clocks that are wrong
 
 

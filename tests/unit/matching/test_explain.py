@@ -9,7 +9,7 @@ import pytest
 from referral_bus.contracts import ledger
 from referral_bus.contracts.certificates import CRITERIA
 from referral_bus.contracts.criteria import Criterion, Eligibility, holds
-from referral_bus.contracts.facts import Facts, Household, NumberFact
+from referral_bus.contracts.facts import Facts, Household, Need, NumberFact
 from referral_bus.contracts.ids import task_id, unit_id
 from referral_bus.contracts.ledger import Entry, Judged, MatchDecided, ReferralClosed, TaskCancelled
 from referral_bus.contracts.vocabulary import CancelReason, CloseReason
@@ -44,6 +44,7 @@ from tests.support.deciding import (
     service_of,
     start,
     stated_age,
+    stated_area,
     subject_of,
     transfer,
     withdraw,
@@ -165,6 +166,20 @@ def test_who_may_not_know_the_outcome_reads_nothing_of_it(world: World) -> None:
         "NoShowReported",
         "ReportRetracted",
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "area", "said"), [("9999", "riverside", True), ("housing", "harbour", False)]
+)
+def test_where_no_service_is_coded_with_what_is_needed_that_is_said(
+    world: World, code: str, area: str, said: bool
+) -> None:
+    world.publish(offers("beds", areas=["riverside"]), offers("food", "pantry", needs=["food"]))
+    facts = HOUSING.model_copy(update={"needs": [Need(code=code)], "area": stated_area(area)})
+    lines = told(world, world.refer(facts))
+    assert "No service could take it." in lines
+    assert ("No service here is coded with what is needed" in lines) is said
+    assert ("Near miss" in lines) is not said
 
 
 def test_the_best_are_told_in_order_with_all_that_ranked_them(world: World) -> None:

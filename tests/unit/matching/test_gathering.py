@@ -18,7 +18,7 @@ from referral_bus.contracts.ledger import (
 from referral_bus.contracts.reference import ReachLimit
 from referral_bus.wire.codec import Codec
 from services.matching.core.decide import call, wanted_for
-from services.matching.core.decide import gathering as gathering_
+from services.matching.core.decide import gathering as windows
 from services.matching.core.state import Call
 from tests.support.deciding import (
     HOUSING,
@@ -58,6 +58,15 @@ def refer(world: World, number: int, facts: Facts = HOUSING) -> str:
     return world.refer(facts, number=number, urgency="routine")
 
 
+def test_what_comes_once_a_window_is_full_is_decided_on_its_arrival(
+    gathering: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "MOST_GATHERED", 2)
+    first, second, third = (refer(gathering, number) for number in (1, 2, 3))
+    assert gathering.state.window == [first, second]
+    assert made(gathering).keys() == {third}
+
+
 def made(world: World) -> dict[str, str]:
     return {event.referral: event.service for event in world.events if isinstance(event, OfferMade)}
 
@@ -68,17 +77,6 @@ def test_a_routine_referral_waits_for_its_window(gathering: World) -> None:
     assert [event.referral for event in queued] == [first, second]
     assert queued[0].until == queued[1].until == gathering.now - 1 + 10 * MINUTE
     assert made(gathering) == {}
-
-
-def test_who_comes_beyond_what_a_window_takes_is_decided_on_arrival(
-    gathering: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gathering_, "MOST_GATHERED", 2)
-    for number in (1, 2):
-        refer(gathering, number)
-    assert made(gathering) == {}
-    third = refer(gathering, 3)
-    assert made(gathering).keys() == {third}
 
 
 def test_more_are_served_together_than_in_the_order_they_came(gathering: World) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from referral_bus.cli.errors import Rejected
-from referral_bus.contracts.facts import Facts, PlaceFact
+from referral_bus.contracts.facts import Facts, ListFact, PlaceFact
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import AnswerCapacity, ListCapacity, Submission
 from referral_bus.contracts.ledger import Entry, Meta, OfferDeclined, OfferMade, Received
 from referral_bus.contracts.reference import Policy, ReachLimit
 from referral_bus.contracts.vocabulary import LendingAnswer
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import admitted_again
 from services.matching import commands
@@ -33,12 +36,14 @@ from services.matching.whatif import (
     Comparison,
     Recorded,
     Stretch,
+    compare,
     comparison_as_json,
     comparison_lines,
     write_referrals,
 )
 from services.matching.whatif.behaviour import Behaviour
 from tests.support.deciding import (
+    BUS,
     DAY,
     HOUR,
     HOUSING,
@@ -361,7 +366,86 @@ async def test_a_life_lived_again_under_its_own_policy_is_the_same(
     assert compared.assumed == 0
 
 
+# The ledger, cut
+
+
+async def cut(world: World, other: Policy, since: int, until: int) -> list[tuple[str, Comparison]]:
+    log, topic = MemoryLog(lambda: world.now), topics.ledger(BUS)
+    await log.ensure(topics.topics(BUS, 1, 1))
+    records = [Outgoing(topic, 0, REGION.encode(), value) for _, value in world.entries]
+    await (await log.appender()).append(records)
+
+    async def opened(wanted: Iterable[WantedFacts]) -> AllOpened:
+        return world.open(wanted)
+
+    return await compare(log, topic, world.codec, opened, other, since, until)
+
+
+async def test_a_stretch_begins_with_what_was_decided_at_its_first_moment_and_ends_before_its_last(
+    world: World,
+) -> None:
+    lived(world)
+    world.accepted(number=1)
+    since = world.now + MINUTE
+    world.now = since - world.step
+    within = [world.accepted(number=2)]
+    assert world.state.closed == {} and within[0] in world.state.referrals
+    until = world.now + MINUTE
+    world.now = until - 1 - world.step
+    within.append(world.refer(number=3))
+    assert world.now == until - 1
+    world.accepted(number=4)
+    [(region, compared)] = await cut(world, BY_LOAD, since, until)
+    assert region == REGION
+    assert list(compared.was.opened) == list(compared.would.opened) == within
+    assert compared.was.accepted == compared.would.accepted
+    assert compared.was.accepted.keys() == {within[0]}
+    assert compared.was.opened[within[0]] == since
+    assert await cut(world, BY_LOAD, world.now + MINUTE, world.now + HOUR) == []
+
+
+async def test_a_policy_that_was_published_in_the_stretch_changes_nothing_in_the_other_life(
+    world: World,
+) -> None:
+    since = lived(world).state.sequence
+    told(world, 2)
+    world.send(policy(BY_FRESHNESS), OPERATIONS)
+    told(world, 5, first=4)
+    compared = await again(world, since, BY_LOAD)
+    assert {one.provider for one in compared.was.accepted.values()} == {"shelter", "clinic"}
+    assert {one.provider for one in compared.would.accepted.values()} == {"shelter"}
+
+
+async def test_what_is_gained_is_told_with_how_much_of_it_rests_on_assumed_answers(world: World) -> None:
+    far = [{"latitude": 41_000_000, "longitude": -87_000_000}]
+    world.follow(offer_limits={"crisis": DAY, "urgent": DAY, "routine": DAY})
+    world.publish(offers("beds", total=20, places=far))
+    world.send(policy(near_only()), OPERATIONS)
+    since = world.state.sequence
+    facts = HOUSING.model_copy(update={"place": near(40_000_000), "travel": stated_area("walk")})
+    world.refer(facts, number=1)
+    world.now += 2 * HOUR
+    world.tick()
+    world.refer(facts, number=2)
+    anywhere = BY_LOAD.model_copy(update={"version": 10})
+    compared = await again(world, since, anywhere)
+    assert compared.gained == {of(number=1)}
+    assert "(1 gained, of them 1 assumed, 0 lost, 0 by another provider)" in "\n".join(
+        comparison_lines(REGION, compared)
+    )
+    assert comparison_as_json(compared)["only_would_assumed"] == 1
+
+
 # Groups
+
+
+async def test_the_language_of_a_group_is_the_first_that_was_stated(world: World) -> None:
+    since = lived(world).state.sequence
+    for number in range(1, FEW + 1):
+        world.refer(HOUSING.model_copy(update={"languages": spoken("es", "en")}), number=number)
+        world.refer(HOUSING.model_copy(update={"languages": ListFact()}), number=number + 50)
+    compared = await again(world, since, BY_LOAD)
+    assert [group.name for group in compared.groups("language")] == ["es", "not said"]
 
 
 async def test_groups_are_told_by_where_people_are_served_with_the_median_of_their_waits(

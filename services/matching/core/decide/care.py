@@ -219,7 +219,9 @@ def _one_of_several(
     if isinstance(found, list):
         return found
     wrong = _wrong_time(asked, at, found.opened_at) or _too_often(found, what, at, channel)
-    return found if wrong is None else refused(wrong, referral)
+    if wrong is not None:
+        return refused(wrong, referral)
+    return found
 
 
 def _too_often(found: Service, what: PersonReport, at: int, channel: str) -> str | None:

@@ -101,9 +101,7 @@ def _escalated(state: Region, due: Due) -> Event:
 def _reminders(state: Region, due: Due) -> list[Event]:
     """Whoever must act is told: of a handoff each party that did not confirm it, of an offer about which something was asked the agency."""
     known = state.referrals[due.about]
-    task = known.attempt(due.number)
-    one = known.agency if task.business == "screening" else task.provider
-    parties = known.unconfirmed(due.number) if due.step == "handoff" else [one]
+    parties = known.unconfirmed(due.number) if due.step == "handoff" else [known.asked_of(due.number)]
     return [
         Reminded(
             referral=due.about,

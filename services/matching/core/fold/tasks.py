@@ -42,7 +42,7 @@ from services.matching.core.fold.submissions import wake
 from services.matching.core.judging.places import Reliability
 from services.matching.core.referral import Closed, Referral, Served, Started, Task
 from services.matching.core.state import Due, Region
-from services.matching.core.timing import lasts, reminders, step_dues
+from services.matching.core.timing import keep_other_hours, offer_reminders, step_dues
 from services.matching.core.transitions import may_go
 
 
@@ -50,7 +50,14 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
     known = state.referrals[event.referral]
     found = state.task(event.task)
     if found is None:
-        task = Task(event.service, event.unit, event.provider, event.expires_at, transfer=event.transfer)
+        task = Task(
+            event.service,
+            event.unit,
+            event.provider,
+            event.expires_at,
+            transfer=event.transfer,
+            offered_at=meta.now,
+        )
         known.tasks = (*known.tasks, task)
         state.units[event.unit].held += 1
         state.places.change(event.service)
@@ -62,21 +69,15 @@ def offered(state: Region, meta: Meta, event: OfferMade) -> None:
         if task.business != "reserving":
             raise ValueError(f"{event.referral}: a task that is {task.business} can't be offered")
         known.tasks = known.tasks_with(
-            attempt, task._replace(business="offered", expires_at=event.expires_at)
+            attempt,
+            task._replace(business="offered", expires_at=event.expires_at, offered_at=meta.now),
         )
-    due = Due(event.expires_at, "offer", event.referral, attempt, "accept", 0, event.expires_at)
-    state.expects(due)
-    protocol = known.protocol
-    if protocol.offer_reminders:
-        limit = lasts(state, protocol, event.provider, meta.now, event.expires_at)
+    state.expects(Due(event.expires_at, "offer", event.referral, attempt, "accept", 0, event.expires_at))
+    _expect(state, offer_reminders(state, known, event.referral, attempt))
+    if known.protocol.steps:
         _expect(
             state,
-            reminders(state, protocol, protocol.offer_reminders, event.provider, due, meta.now, limit),
-        )
-    if protocol.steps:
-        _expect(
-            state,
-            step_dues(state, known, "acknowledge", event.provider, event.referral, attempt, meta.now),
+            step_dues(state, known, "acknowledge", [event.provider], event.referral, attempt, meta.now),
         )
     wake(state, event.task)
 
@@ -85,12 +86,12 @@ def acknowledged(state: Region, _: Meta, event: OfferAcknowledged) -> None:
     _refine(state, event.task, "acknowledged")
 
 
-def asked(state: Region, _: Meta, event: InformationAsked) -> None:
-    _questions(state, event.task, 1)
+def asked(state: Region, meta: Meta, event: InformationAsked) -> None:
+    _questions(state, event.task, 1, meta.now)
 
 
-def answered(state: Region, _: Meta, event: InformationGiven) -> None:
-    _questions(state, event.task, -1)
+def answered(state: Region, meta: Meta, event: InformationGiven) -> None:
+    _questions(state, event.task, -1, meta.now)
 
 
 def accepted(state: Region, meta: Meta, event: OfferAccepted) -> None:
@@ -318,12 +319,23 @@ def _refine(state: Region, id: str, business: BusinessStatus) -> None:
     known.tasks = known.tasks_with(number, task._replace(business=business))
 
 
-def _questions(state: Region, id: str, more: int) -> None:
+def _questions(state: Region, id: str, more: int, now: int) -> None:
     """The offer waits for its agency until every question is answered."""
     known, number = located(state, id)
+    former = known.asked_of(number)
     open_ones = known.attempt(number).questions + more
     _refine(state, id, "screening" if open_ones else "acknowledged")
     known.tasks = known.tasks_with(number, known.attempt(number)._replace(questions=open_ones))
+    # Where both keep the same hours what is laid stays as it is.
+    if known.attempt(number).turn or keep_other_hours(state, known.protocol, former, known.asked_of(number)):
+        _turns(state, known, referral_of(id), number, now)
+
+
+def _turns(state: Region, known: Referral, name: str, number: int, now: int) -> None:
+    """Somebody else must act from now on: what is to come of the reminders comes in their hours."""
+    task = known.attempt(number)
+    known.tasks = known.tasks_with(number, task._replace(turn=task.turn + 1))
+    _expect(state, (due for due in offer_reminders(state, known, name, number) if due.at > now))
 
 
 def further(state: Region, id: str, business: BusinessStatus) -> None:
@@ -379,7 +391,7 @@ def _after(known: Referral, task: Task, reason: DeclineReason) -> None:
 def _next_step(state: Region, known: Referral, step: StepName, name: str, number: int, now: int) -> None:
     """From now on the step, the start or the outcome, is waited for."""
     task = known.attempt(number)
-    dues = list(step_dues(state, known, step, task.provider, name, number, now))
+    dues = list(step_dues(state, known, step, [task.provider], name, number, now))
     known.tasks = known.tasks_with(
         number, task._replace(held_until=None, step_ends=dues[0].end if dues else 0)
     )
@@ -395,7 +407,7 @@ def awaits_handoff(state: Region, known: Referral, name: str, number: int, now: 
     if not known.unconfirmed(number):
         return
     task = known.attempt(number)
-    dues = list(step_dues(state, known, "handoff", task.provider, name, number, now))
+    dues = list(step_dues(state, known, "handoff", known.parties(number), name, number, now))
     known.tasks = known.tasks_with(number, task._replace(handoff_ends=dues[0].end if dues else 0))
     _expect(state, dues)
 

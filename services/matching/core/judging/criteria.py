@@ -169,14 +169,14 @@ def effective(definition: ServiceDefinition) -> list[list[Node]]:
 
 
 def unmeetable(definition: ServiceDefinition) -> bool:
-    """Whether nobody can meet what the service asks, as where it is for people above 60 and below 50.
+    """Whether nobody can meet what the service asks, as where it is for people above 60 and below 50, or serves no area at all: an empty
+    list is another thing than none, which says nothing.
 
     False where that can't be told within :data:`MOST_WAYS` ways of meeting it: then a person's facts will show.
     """
     if definition.languages == [] or (definition.areas == [] and not definition.polygons):
         return True
-    parts = effective(definition)
-    parts += [[_test("document", document)] for document in definition.documents]
+    parts = effective(definition) + [[_test("document", document)] for document in definition.documents]
     if definition.costs and all(cost.amount for cost in definition.costs):
         parts.append([_test("trait", "cannot_pay"), Node(op="not", of=1)])
     if definition.languages and ANY not in definition.languages:
@@ -277,7 +277,8 @@ def _judge_of_cost(costs: Iterable[Cost]) -> Callable[[Circumstances], Letter]:
 
 
 def _test(kind: Kind, *one_of: str, minimum: int | None = None, maximum: int | None = None) -> Node:
-    criterion = Criterion(kind=kind, one_of=list(one_of), minimum=minimum, maximum=maximum)
+    # Unchecked: a service may name more areas than a criterion that is published.
+    criterion = Criterion.model_construct(kind=kind, one_of=list(one_of), minimum=minimum, maximum=maximum)
     return Node(op="test", test=criterion)
 
 
@@ -344,25 +345,30 @@ def _consistent(way: Iterable[_Literal]) -> bool:
     by_kind: dict[str, list[_Literal]] = {}
     for literal in way:
         by_kind.setdefault(literal.criterion.kind, []).append(literal)
-    return all(
-        _some_number(literals) if kind in NUMBERS else _some_choice(kind, literals)
-        for kind, literals in by_kind.items()
-    )
+    numbers = {kind: _numbers(by_kind.get(kind, ())) for kind in NUMBERS}
+    if not all(numbers.values()) or min(numbers["children"]) > max(numbers["household_size"]):
+        return False
+    return all(_some_choice(kind, literals) for kind, literals in by_kind.items() if kind not in NUMBERS)
 
 
-def _some_number(literals: Iterable[_Literal]) -> bool:
+def _numbers(literals: Iterable[_Literal]) -> set[int]:
     left = set(range(_MOST + 1))
     for criterion, met in literals:
         most = _MOST if criterion.maximum is None else criterion.maximum
         within = set(range(criterion.minimum or 0, most + 1))
         left = left & within if met else left - within
-    return bool(left)
+    return left
 
 
 def _some_choice(kind: str, literals: Iterable[_Literal]) -> bool:
     """A person lives in one area, and has as many of the others as they like."""
-    never = {code for criterion, met in literals if not met for code in criterion.one_of}
-    wanted = [set(criterion.one_of) - never for criterion, met in literals if met]
+    never = {code for criterion, met in literals if not met for code in _codes(criterion)}
+    wanted = [set(_codes(criterion)) - never for criterion, met in literals if met]
     if kind == "area" and wanted:
         return bool(set.intersection(*wanted))
     return all(wanted)
+
+
+def _codes(criterion: Criterion) -> list[str]:
+    """The codes of which one is enough, as they are compared."""
+    return [code.lower() for code in criterion.one_of] if criterion.kind == "language" else criterion.one_of
