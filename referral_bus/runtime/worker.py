@@ -57,8 +57,8 @@ class Work(Protocol):
 
     async def load(self, progress: Callable[[float], None]) -> int | None:
         """Make the state from what was committed. Returns the next input offset the state itself proves to have been worked
-        through, or None (used when it is beyond the group's committed offset: after a restore the ledger knows better than the
-        group). ``progress`` takes a share from 0 to 1; a load that is silent for ``Limits.silence_seconds`` is given up."""
+        through, or None. It counts, whatever the group committed: what lies between the two led to nothing, and does so again, or its
+        outcome is not there. ``progress`` takes a share from 0 to 1; a load that is silent for ``Limits.silence_seconds`` is given up."""
 
     async def work(self, records: Sequence[Record]) -> Sequence[Outgoing]:
         """The outcome of the records, in order; moves the state on. Records come each once, in offset order; offsets may have
@@ -448,13 +448,21 @@ class _Owner(Generic[_Work]):
         target = await self._asked(self._end())
         question = self._asked(self._member.committed([self._partition]))
         committed = (await self._membership.answered("position", question))[self._partition]
+        start = committed if proven is None else proven
+        if start < committed:
+            # A broker that was killed may come back and have forgotten that it had begun to commit a transaction: seen in a cluster under
+            # fire, the offsets were committed and the outcome was aborted. So the outcome decides; what was deleted since led to nothing.
+            start = min(committed, max(start, await self._first_kept()))
         self._progress.set(1.0)
-        start = max(committed, proven or 0)
         # From here to the return nothing awaits: position and generation change together.
         turn = _Turn(self._partition, self._member, work, writer, start, target, enough=self._batch)
         self._member.seek({self._partition: start})
         self._member.resume([self._partition])
         return turn
+
+    async def _first_kept(self) -> int:
+        question = self._asked(self._member.kept([self._partition]))
+        return (await self._membership.answered("kept", question))[self._partition].start
 
     async def _load(self, work: _Work) -> int | None:
         loop = asyncio.get_running_loop()

@@ -330,7 +330,21 @@ async def test_what_the_state_proves_counts_where_the_group_knows_less(world: Wo
     assert world.batches[-1] == [10, 11, 12, 13]
 
 
-async def test_what_the_group_committed_counts_where_the_state_proves_less(world: World) -> None:
+async def test_what_the_group_committed_counts_for_nothing_where_its_outcome_is_not_there(
+    world: World,
+) -> None:
+    """A broker that was killed while it committed may have committed the offsets alone."""
+    world.proves = True
+    await world.write(0, 3)
+    async with running(world.worker()):
+        await world.until_copied()
+    await world.write(0, 5)
+    world.log.store(GROUP, {ZERO: 7})
+    async with running(world.worker()):
+        await world.until_copied()
+
+
+async def test_what_led_to_nothing_is_worked_through_again_and_leads_to_nothing_again(world: World) -> None:
     world.proves = True
     await world.write(0, 3)
     await world.put(0, "nothing")
@@ -340,7 +354,22 @@ async def test_what_the_group_committed_counts_where_the_state_proves_less(world
     await world.write(0, 2)
     async with running(world.worker()):
         await world.until_copied()
-    assert world.batches == [[4, 5]]
+    assert world.batches == [[3, 4, 5]]
+
+
+async def test_what_led_to_nothing_and_was_deleted_since_is_passed_over(world: World) -> None:
+    world.proves = True
+    await world.write(0, 3)
+    for _ in range(3):
+        await world.put(0, "nothing")
+    async with running(world.worker()):
+        await until(lambda: world.committed_offset(ZERO) == 6)
+    world.log.expire(ZERO, 5)
+    world.batches.clear()
+    await world.write(0, 2)
+    async with running(world.worker()):
+        await world.until_copied()
+    assert world.batches == [[5, 6, 7]]
 
 
 async def test_the_former_owner_is_fenced_before_the_state_is_loaded(world: World) -> None:
