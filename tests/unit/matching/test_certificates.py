@@ -270,7 +270,7 @@ SERVICES = st.fixed_dictionaries(
         "active": st.booleans(),
         "screens": st.booleans(),
         "ages": st.sampled_from([None, {}, {"minimum": 40}]),
-        "areas": st.sampled_from([None, ["*"], ["riverside"], ["harbour"], []]),
+        "areas": st.sampled_from([None, ["*"], ["riverside"], ["harbour"]]),
         "languages": st.sampled_from([None, ["*"], ["en"], ["fr"]]),
     }
 )
