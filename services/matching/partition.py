@@ -87,7 +87,7 @@ class PartitionWork:
         self._captured: Captured | None = None
         self._batch = Batch()
 
-    async def load(self, progress: Callable[[float], None]) -> int | None:
+    async def load(self, progress: Callable[[float], None]) -> int:
         """Fold the partition's ledger, from its snapshot on where there is a good one. Raises LedgerDamaged, UnknownEvent,
         UnsupportedRules and LogError."""
         began = time.monotonic()
@@ -117,7 +117,7 @@ class PartitionWork:
             end,
             seconds,
         )
-        return max((chain.state.decided_through + 1 for chain in self.chains.values()), default=None)
+        return max((chain.state.decided_through + 1 for chain in self.chains.values()), default=0)
 
     async def _fold(
         self, reader: Reader, snapshot: Snapshot, end: int, progress: Callable[[float], None]

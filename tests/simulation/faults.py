@@ -156,6 +156,16 @@ def _state_kept() -> AbstractContextManager[Any]:
     return patch.object(_Owner, "_take_turn", kept)
 
 
+@_fault("offsets-believed", "What the ledger proves counts, whatever the group committed.", "unanswered")
+def _offsets_believed() -> AbstractContextManager[Any]:
+    load = _Owner._load
+
+    async def proves_nothing(self: Any, work: Any) -> None:
+        await load(self, work)
+
+    return patch.object(_Owner, "_load", proves_nothing)
+
+
 @_fault("gaps-refused", "Offsets have gaps by right.", "unanswered")
 def _gaps_refused() -> AbstractContextManager[Any]:
     accept = _Turn.accept

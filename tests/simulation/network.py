@@ -118,6 +118,11 @@ class Broker:
         if not (node.dead or node.cut or node.paused or self.weather.draw.random() < self.weather.lost):
             return
         self.told(f"{node.name} leaves a transaction of {id} open")
+        if self.weather.draw.random() < 0.5:
+            # As it may be where a broker is killed while it commits it (decision 0042).
+            self.told(f"the offsets in the transaction of {id} are committed, and nothing else")
+            for (group, partition), offset in open_one.offsets.items():
+                self.log.store(group, {partition: offset})
 
         async def time_out() -> None:
             await asyncio.sleep(TRANSACTION_SECONDS)
