@@ -18,8 +18,6 @@ _BURST: Final = 50
 _LEAST: Final = 3
 _LEAST_UNDECIDED: Final = 15
 """More of these: they are what most faults are about."""
-_LEAST_COMING: Final = 10
-"""Requests in flight where matching works on when it is struck: what was undecided a moment ago may be decided, what comes is not."""
 _LOOK_SECONDS: Final = 0.02
 _BURST_SECONDS: Final = 3.0
 _BUSY_SECONDS: Final = 60.0
@@ -27,6 +25,8 @@ _FROZEN_SECONDS: Final = 0.5
 """For a look at the database after a service was stopped, and what is under way to arrive."""
 _STRUCK_SECONDS: Final = 0.3
 """From the strike until matching goes on, where it was stopped for a backlog to be there."""
+_BEGUN_SECONDS: Final = 0.02
+"""For matching to have begun with the backlog where it goes on before the strike."""
 _GOES_ON_SECONDS: Final = 120.0
 _CALM_SECONDS: Final = 2.0
 _UP_SECONDS: Final = 120.0
@@ -40,10 +40,16 @@ class Striker:
 
     async def strike(self, number: int, fault: Fault) -> float | None:
         """Do it, undo it, and wait until everything goes on. Returns after how many seconds that was; None where it wasn't in time."""
-        stopped, backlog = await self._busy(fault, in_flight=number % 2 == 0)
+        stopped, backlog = await self._busy(fault)
+        if number % 2:
+            for part in stopped:
+                asyncio.get_running_loop().call_later(_STRUCK_SECONDS, part.go_on)
+        else:
+            # In the midst of the transactions in which the backlog is decided.
+            for part in stopped:
+                part.go_on()
+            await asyncio.sleep(_BEGUN_SECONDS)
         at = time.monotonic()
-        for part in stopped:
-            asyncio.get_running_loop().call_later(_STRUCK_SECONDS, part.go_on)
         self._history.note(
             "fault",
             at=at,
@@ -63,16 +69,15 @@ class Striker:
         await asyncio.sleep(_CALM_SECONDS)
         return took
 
-    async def _busy(self, fault: Fault, in_flight: bool) -> tuple[list[Part], dict[str, int]]:
+    async def _busy(self, fault: Fault) -> tuple[list[Part], dict[str, int]]:
         """Wait for a moment when the victims have work before them. A service that is to be killed or paused stands still from then on; and
-        of what leaves decisions undone, matching does until it has struck: what is read of the ledger comes late, so that without it all
-        might have been decided. What is to strike transactions ``in_flight`` strikes while matching works. Returns who is to go on once it
-        has struck, and what is left undone."""
+        of what leaves decisions undone, matching does: what is read of the ledger comes late, so that without it all might have been
+        decided. Returns who is to go on, and what is left undone."""
         doomed = fault.kind not in ("broker", "database") and fault.how in ("killed", "paused")
         matching = [part for name, part in self._place.parts.items() if name.startswith("matching")]
         undecided = next(iter(self._backlog(fault))) == "undecided"
         victims = [self._place.parts[name] for name in fault.victims]
-        parts = victims if doomed else matching if undecided and not in_flight else []
+        parts = victims if doomed else matching if undecided else []
         async with asyncio.timeout(_BUSY_SECONDS):
             while True:
                 for client in self._place.clients.values():
@@ -86,8 +91,7 @@ class Striker:
                         await asyncio.sleep(_FROZEN_SECONDS)
                     backlog = self._backlog(fault)
                     count = next(iter(backlog.values()))
-                    is_coming = parts or not undecided or backlog["requests in flight"] >= _LEAST_COMING
-                    if is_coming and count >= (_LEAST_UNDECIDED if undecided else _LEAST):
+                    if count >= (_LEAST_UNDECIDED if undecided else _LEAST):
                         return [] if doomed else parts, backlog
                     for part in parts:
                         part.go_on()
