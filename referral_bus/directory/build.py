@@ -245,15 +245,18 @@ class _Builder:
     def _is_whole(self, service: Row, found: Sequence[Row], read: Sequence[Row], what: str) -> bool:
         """Whether all that is said of a kind of thing can be used; then its rows are. Part of it would be a no to all that the rest says,
         which nobody has said."""
-        if len(read) == len(found):
-            for row in read:
-                self._rows.use(row)
-            return True
-        if read:
-            for row in read:
-                self._rows.pass_over(row, _IN_PART.format(what=what))
+        whole = len(read) == len(found)
+        self._used_if(whole, read, what)
+        if read and not whole:
             self._rows.note(service, _NOT_STATED.format(what=what))
-        return False
+        return whole
+
+    def _used_if(self, whole: bool, read: Iterable[Row], what: str) -> None:
+        for row in read:
+            if whole:
+                self._rows.use(row)
+            else:
+                self._rows.pass_over(row, _IN_PART.format(what=what))
 
     def _borders(self, row: Row, taken: Sequence[Polygon]) -> list[Polygon]:
         kind = row["extent_type"].casefold()
@@ -419,15 +422,11 @@ class _Builder:
             read.append((row, used))
             if trait not in traits:
                 traits.append(trait)
-        if len(read) < len(found):
+        whole = len(read) == len(found)
+        self._used_if(whole, (one for row, used in read for one in (row, *used)), "people it is for")
+        if not whole:
             self._eligible_in_part.add(described)
-            for row, used in read:
-                for one in (row, *used):
-                    self._rows.pass_over(one, _IN_PART.format(what="people it is for"))
             return None
-        for row, used in read:
-            for one in (row, *used):
-                self._rows.use(one)
         return holds(Criterion(kind="trait", one_of=traits)) if traits else None
 
     def _terms(self, found: Sequence[Row]) -> list[Need]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from referral_bus.log.port import GroupMember, Log, LogUnavailable, Partition, Rebalanced
@@ -24,6 +25,13 @@ _Got = TypeVar("_Got")
 class Unanswered(Exception):
     """The log has long answered this member nothing. It may answer another client: after a broker was cut off, one went without answers
     for minutes that others had at once. So who catches it leaves, and joins anew."""
+
+
+async def following(follow: Callable[[], Awaitable[None]]) -> None:
+    """Join and follow again each time the member is left without answers, until cancelled. Raises what ``follow`` does but Unanswered."""
+    while True:
+        with suppress(Unanswered):
+            await follow()
 
 
 class Membership:

@@ -15,7 +15,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -32,7 +31,7 @@ from referral_bus.log.port import (
 )
 from referral_bus.runtime import metrics
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import Membership, Unanswered
+from referral_bus.runtime.joining import Membership, Unanswered, following
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +137,7 @@ class Worker(Generic[_Work]):
     async def run(self) -> None:
         """Until cancelled; then batches under way are committed and the group is left. Raises LogError where the membership is
         lost for good, what Work.committed raises, and what a Work or the log raised ``Limits.faults`` times in a row."""
-        while True:
-            with suppress(Unanswered):
-                await self._follow()
+        await following(self._follow)
 
     async def _follow(self) -> None:
         """Until cancelled, or raises what ``run`` does, and Unanswered."""

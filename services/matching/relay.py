@@ -13,7 +13,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -33,7 +32,7 @@ from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.claims import Claim, Claims
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
-from referral_bus.runtime.joining import Membership, Unanswered
+from referral_bus.runtime.joining import Membership, following
 from referral_bus.sealing.digest import canonical
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import correlation_of
@@ -100,9 +99,7 @@ class Relay:
     async def run(self) -> None:
         """Until cancelled; outages of the log are waited out. Raises LogError where the membership is lost for good or the log refused
         the same ``_FAULTS`` times in a row, and WireError for an event this version does not know: it must not pass over one."""
-        while True:
-            with suppress(Unanswered):
-                await self._follow()
+        await following(self._follow)
 
     async def _follow(self) -> None:
         """Until cancelled, or raises what ``run`` does, and Unanswered."""
