@@ -41,6 +41,7 @@ from referral_bus.contracts.vocabulary import Role, Urgency
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.embedded.reference import STANDARD_POLICY, publish_defaults
+from referral_bus.embedded.supervising import PAUSES
 from referral_bus.log import topics
 from tests.chaos.cluster.skewed import set_wrong
 from tests.support.commands import waited_for
@@ -642,16 +643,15 @@ MAY_BE_SILENT: Final = {
 
 
 def test_a_service_that_ends_again_and_again_is_told_of_though_it_answers_in_between(place: Place) -> None:
-    """The last test of the file, since it is told for a quarter of an hour."""
+    """The last test of the file, since it is told for a quarter of an hour. Of a service that no walk ends, since whoever ended more often
+    within a minute than it does here is not started again."""
     started, up = (
-        f'{asked}{{job="refbus", service="intake"}}' for asked in ("process_start_time_seconds", "up")
+        f'{asked}{{job="refbus", service="notifier"}}' for asked in ("process_start_time_seconds", "up")
     )
-    for _ in range(4):
-        if place.holds(condition("RefbusServiceDown")):
-            break  # with those times that it ended in the walks before, after which it would not be started again for much longer
-        before, process = _value(place.ask, started), place.bus.processes["intake-1"].pid
+    for _ in PAUSES:
+        before, process = _value(place.ask, started), place.bus.processes["notifier-1"].pid
         os.kill(process, signal.SIGKILL)
         waited_for(lambda: _value(place.ask, started) not in (None, before))  # noqa: B023 - it is waited for here
     assert _value(place.ask, up) == 1
     waited_for(lambda: place.holds(condition("RefbusServiceDown")))
-    waited_for(lambda: "intake-1: ready" in refbus("doctor", code=None))
+    waited_for(lambda: "notifier-1: ready" in refbus("doctor", code=None))
