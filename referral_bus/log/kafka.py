@@ -21,6 +21,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
+from referral_bus.log.connecting import connect_apart
 from referral_bus.log.port import (
     LARGEST_RECORD,
     Appender,
@@ -334,6 +335,7 @@ class KafkaLog:
     """A Kafka cluster, named by its bootstrap addresses (``HOST:PORT``, comma-separated). Nothing connects before it must."""
 
     def __init__(self, bootstrap: str) -> None:
+        connect_apart()
         self._bootstrap = bootstrap
         self._open: set[_Client] = set()
 

@@ -1,0 +1,43 @@
+"""A client of aiokafka (0.14) connects to one broker at a time: whoever wants another one waits. A broker that hangs takes connections
+and says nothing, so each knock at it lasts as long as a request may, and whatever the client does with the brokers that live waits
+behind all of them (decision 0043).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import nullcontext
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+
+_alone: Final = AIOKafkaClient._get_conn
+_locks: Final[WeakKeyDictionary[Any, dict[Any, asyncio.Lock]]] = WeakKeyDictionary()
+
+
+def connect_apart() -> None:
+    """Have every client of this process, Faust's too, connect to each broker by itself: only who wants the same connection waits."""
+    AIOKafkaClient._get_conn = _apart
+
+
+async def _apart(
+    client: Any, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False
+) -> Any:
+    wanted = node_id, group
+    if _is_open(client, wanted):
+        return client._conns[wanted]
+    lock = _locks.setdefault(client, defaultdict(asyncio.Lock))[wanted]
+    waits = lock.locked()
+    async with lock:
+        if waits and not _is_open(client, wanted):
+            # Whoever knocked before was not let in. To find that out again would take as long again.
+            return None
+        client._get_conn_lock_value = nullcontext()
+        return await _alone(client, node_id, group=group, no_hint=no_hint)
+
+
+def _is_open(client: Any, wanted: Any) -> bool:
+    connection = client._conns.get(wanted)
+    return connection is not None and connection.connected()
