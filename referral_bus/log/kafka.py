@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
@@ -95,6 +96,8 @@ APPEND_SECONDS: Final = 10.0
 """For an append outside transactions to be acknowledged."""
 ASK_SECONDS: Final = 10.0
 """For a question to the broker: ends, offsets, metadata."""
+LOOK_SECONDS: Final = 3.0
+"""For one broker to say which topics there are, before another is asked: three fit into :data:`ASK_SECONDS`."""
 UNKNOWN_SECONDS: Final = 2.0
 """For a topic that was just made to become known to every broker, before it is taken for missing."""
 ANSWER_SECONDS: Final = 1.0
@@ -244,6 +247,14 @@ async def _answers(address: str) -> str | None:
     return address
 
 
+async def _metadata(admin: AIOKafkaAdminClient) -> ClusterMetadata:
+    """What the first broker to answer knows. The admin client's own question goes to any one of them, and no further."""
+    try:
+        return await admin._client.fetch_all_metadata()
+    except kafka_errors.KafkaError as error:
+        raise kafka_errors.NodeNotReadyError("no broker gave an answer") from error
+
+
 async def _give_up(client: Any, starting: asyncio.Future[None]) -> None:
     """Stop a client that may be starting still. Cancelled while it bootstraps it would forget the connection it does that with."""
     await asyncio.wait([starting], timeout=GRACE_SECONDS)
@@ -376,17 +387,15 @@ class KafkaLog:
         return self._kept(members[-1])
 
     async def topics(self) -> dict[str, int]:
-        admin = await self._admin("look up topics")
+        doing = "look up topics"
+        admin = await self._admin(doing, LOOK_SECONDS)
         try:
             # All of them: to ask for one by its name makes it, on a broker that creates topics by itself.
-            described = await _within(ASK_SECONDS, "look up topics", admin.describe_topics(None))
+            found = await _within(ASK_SECONDS, doing, _metadata(admin))
         finally:
             await _stopped("the admin client", _stop(admin))
-        return {
-            found["topic"]: len(found["partitions"])
-            for found in described
-            if found["error_code"] == 0 and found["partitions"]
-        }
+        counts = {topic: len(found.partitions_for_topic(topic) or ()) for topic in found.topics(False)}
+        return {topic: count for topic, count in counts.items() if count}
 
     async def partitions(self, topic: str) -> int:
         return count_of(await self.topics(), topic)
@@ -429,11 +438,13 @@ class KafkaLog:
         )
         return producer
 
-    async def _admin(self, doing: str) -> AIOKafkaAdminClient:
+    async def _admin(self, doing: str, seconds: float = 15.0) -> AIOKafkaAdminClient:
         admin: AIOKafkaAdminClient = await _started(
             doing,
             self._bootstrap,
-            lambda servers: AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=15_000),
+            lambda servers: AIOKafkaAdminClient(
+                bootstrap_servers=servers, request_timeout_ms=int(seconds * 1000)
+            ),
         )
         return admin
 

@@ -1,64 +1,37 @@
-"""A client connects to each broker by itself. What a broker is here listens and is silent, or says which versions it speaks."""
+"""A client does not wait for a broker that hangs where another one would do."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+import random
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.structs import BrokerMetadata
 
+from referral_bus.log import kafka
 from referral_bus.log.connecting import connect_apart
-
-HANGS, ANSWERS, IS_DOWN = 1, 2, 3
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Brokers:
-    def __init__(self) -> None:
-        self.knocked: list[int] = []
-        self.let_in = asyncio.Event()
-
-    async def hang(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.knocked.append(HANGS)
-        await self.let_in.wait()
-        await self._say_versions(reader, writer)
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.knocked.append(ANSWERS)
-        await self._say_versions(reader, writer)
-
-    async def _say_versions(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        (size,) = struct.unpack(">i", await reader.readexactly(4))
-        (asked,) = struct.unpack(">4xi", (await reader.readexactly(size))[:8])
-        said = struct.pack(">ihi", asked, 0, 0)  # no error, of no request
-        writer.write(struct.pack(">i", len(said)) + said)
-        await reader.read()  # until the client goes
-        writer.close()
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import LogUnavailable
+from tests.support.brokers import ANSWERS, HANGS, HOST, IS_DOWN, Brokers
 
 
 @pytest.fixture
-async def brokers() -> Brokers:
-    return Brokers()
+async def brokers() -> AsyncIterator[Brokers]:
+    brokers = Brokers()
+    await brokers.start()
+    yield brokers
+    brokers.stop()
 
 
 @pytest.fixture
 async def client(brokers: Brokers) -> AsyncIterator[AIOKafkaClient]:
     connect_apart()
-    client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1", request_timeout_ms=60_000)
-    servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for serve in (brokers.hang, brokers.answer)]
-    ports = [server.sockets[0].getsockname()[1] for server in servers]
-    client.cluster._brokers = {
-        node: BrokerMetadata(node, "127.0.0.1", port, None)
-        for node, port in zip((HANGS, ANSWERS, IS_DOWN), (*ports, 1), strict=True)
-    }
+    client = AIOKafkaClient(bootstrap_servers=f"{HOST}:{brokers.ports[IS_DOWN]}", request_timeout_ms=60_000)
+    client.cluster._brokers = brokers.known
     yield client
-    brokers.let_in.set()
+    brokers.wakes.set()
     await client.close()
-    for server in servers:
-        server.close()
 
 
 async def _until(held: Callable[[], bool]) -> None:
@@ -76,7 +49,7 @@ async def test_who_wants_a_broker_that_lives_does_not_wait_for_one_that_hangs(
     assert (await client._get_conn(ANSWERS)).connected()
     assert await client._get_conn(IS_DOWN) is None
     assert not any(one.done() for one in knocking)
-    brokers.let_in.set()
+    brokers.wakes.set()
     assert all([connection.connected() for connection in await asyncio.gather(*knocking)])
 
 
@@ -94,7 +67,7 @@ async def test_who_waits_behind_a_knock_in_vain_does_not_knock_again(
     client._request_timeout_ms = 100
     assert await asyncio.gather(*[client._get_conn(HANGS) for _ in range(3)]) == [None, None, None]
     assert brokers.knocked == [HANGS]
-    brokers.let_in.set()
+    brokers.wakes.set()
     client._request_timeout_ms = 60_000
     assert (await client._get_conn(HANGS)).connected()
 
@@ -104,3 +77,29 @@ async def test_a_connection_that_was_closed_is_made_anew(client: AIOKafkaClient,
     connection.close()
     assert (await client._get_conn(ANSWERS)) is not connection
     assert brokers.knocked == [ANSWERS, ANSWERS]
+
+
+@pytest.fixture
+async def log(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaLog]:
+    """Of a cluster whose broker that hangs is always the first to be asked what there is."""
+    monkeypatch.setattr(kafka, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(random, "shuffle", lambda nodes: nodes.sort())
+    log = KafkaLog(f"{HOST}:{brokers.ports[ANSWERS]}")
+    yield log
+    await log.close()
+
+
+async def test_which_topics_there_are_says_another_broker_where_one_hangs(
+    log: KafkaLog, brokers: Brokers
+) -> None:
+    brokers.topics = {"inbox": 2, "reference": 1}
+    assert await log.topics() == {"inbox": 2, "reference": 1}
+    assert HANGS in brokers.knocked
+
+
+async def test_where_no_broker_says_which_topics_there_are_the_log_is_away(
+    log: KafkaLog, brokers: Brokers
+) -> None:
+    del brokers.ports[ANSWERS]
+    with pytest.raises(LogUnavailable, match="look up topics: no answer from Kafka"):
+        await log.topics()
