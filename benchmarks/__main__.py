@@ -30,10 +30,11 @@ FIGURES: Final = (
     "certificates",
     "scale",
     "standstill",
+    "stored",
 )
 """Each a module with a ``measure``."""
 
-UNSTAGED: Final = frozenset({"assignment", "windows", "certificates", "scale", "standstill"})
+UNSTAGED: Final = frozenset({"assignment", "windows", "certificates", "scale", "standstill", "stored"})
 """Those that measure the core alone, or bring up their own brokers."""
 
 WIDTH: Final = 110

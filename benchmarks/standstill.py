@@ -13,24 +13,22 @@ import itertools
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from benchmarks.brokers import BROKERS, cluster
 from benchmarks.outside import every_record
 from benchmarks.peers.bare_loop import OWN
 from benchmarks.processes import Program
 from benchmarks.report import Figure, Measure
 from benchmarks.stage import PARTITIONS, ROOT, Scale, Stage
-from referral_bus.embedded.kafka import EmbeddedKafka, Seat, cluster_id
-from referral_bus.embedded.ports import free_ports
+from referral_bus.embedded.kafka import EmbeddedKafka
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, Outgoing, TopicSpec
 
-BROKERS: Final = 3
 PER_SECOND: Final = 80
 SETTINGS: Final = {
     OWN: "the bare loop with aiokafka's own settings, started anew at once when it ends",
@@ -68,7 +66,7 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
 
 
 async def _taken(settings: str, struck: int) -> dict[str, float]:
-    async with _cluster() as (folder, brokers):
+    async with cluster() as (folder, brokers):
         bootstrap = ",".join(broker.bootstrap for broker in brokers)
         found: dict[str, float] = {}
         for name, strike in {"killed": _kill, "hung": _hang}.items():
@@ -82,26 +80,6 @@ async def _taken(settings: str, struck: int) -> dict[str, float]:
             found[f"{name}: output stood still"] = await _stood_still(bootstrap, target, ended)
             found[f"{name}: input stood still"] = await _stood_still(bootstrap, source, ended)
         return found
-
-
-@asynccontextmanager
-async def _cluster() -> AsyncIterator[tuple[Path, list[EmbeddedKafka]]]:
-    """Brokers that are controllers too, each on ports of its own, and a folder that is thrown away with all that is in it."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refbus-bench-")))
-        ports, cluster = free_ports(2 * BROKERS), cluster_id()
-        numbers = range(1, BROKERS + 1)
-        controllers = {
-            number: f"127.0.0.1:{port}" for number, port in zip(numbers, ports[BROKERS:], strict=True)
-        }
-        brokers = [
-            EmbeddedKafka(folder / f"kafka-{number}", port, Seat(number, "127.0.0.1", controllers, cluster))
-            for number, port in zip(numbers, ports[:BROKERS], strict=True)
-        ]
-        for broker in brokers:
-            stack.push_async_callback(asyncio.to_thread, broker.stop)
-        await asyncio.gather(*(asyncio.to_thread(broker.start) for broker in brokers))
-        yield folder, brokers
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ _HOUR_MS: Final = 3_600_000
 
 
 async def kafka(set_up: SetUp) -> list[Finding]:
-    """The broker: reachable, the topics as they should be, its clock near ours, no published calendar near its end."""
+    """The broker: reachable, the topics as they should be, no stranger in a group, its clock near ours, no calendar near its end."""
     if set_up.kafka is None:
         return [not_looked_at("Kafka", "REFBUS_KAFKA")]
     log = KafkaLog(set_up.kafka)
@@ -41,6 +41,7 @@ async def _of_the_log(log: KafkaLog, set_up: SetUp) -> list[Finding]:
             "Check the address, the firewall, and that the listener it advertises can be reached from here."
         )
         return [Finding("Kafka", f"{set_up.kafka} does not answer", advice)]
+    findings += await _groups(log, set_up.bus)
     if set_up.probe:
         findings += await _broker_clock(log, set_up.bus)
     try:
@@ -72,6 +73,26 @@ async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
         )
         return [Finding("topics", str(error), f"Correct it with Kafka's tools, or {makes}.")]
     return [Finding("topics", f"{len(wanted)} as they should be, {partitions} partitions")]
+
+
+async def _groups(log: KafkaLog, bus: str) -> list[Finding]:
+    """Nobody is in a group of the bus who keeps its services out."""
+    try:
+        groups = await log.strangers(f"refbus-{bus}-")
+    except LogError as error:
+        return [
+            Finding("groups", f"not looked at: {error}", f"Let this user describe the groups refbus-{bus}-*.")
+        ]
+    findings = [
+        Finding(
+            f"group {group}",
+            f"in it is {', '.join(strangers)}, which is no service of the bus and keeps those that are out",
+            "End that program, or give it a group of its own: the service comes in by itself.",
+        )
+        for group, strangers in sorted(groups.items())
+        if strangers
+    ]
+    return findings or [Finding("groups", f"{len(groups)}, nobody keeps a service out")]
 
 
 async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:

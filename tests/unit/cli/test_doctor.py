@@ -43,6 +43,12 @@ class Cluster(MemoryLog):
         self.deleted: list[str] = []
         self.refuses: str | None = None
         self.away = False
+        self.groups: dict[str, list[str]] = {}
+
+    async def strangers(self, prefix: str) -> dict[str, list[str]]:
+        if self.refuses is not None and self.refuses in prefix:
+            raise LogError("look who is in the groups: GroupAuthorizationFailedError")
+        return {name: members for name, members in self.groups.items() if name.startswith(prefix)}
 
     async def partitions(self, topic: str) -> int:
         if self.away:
@@ -87,7 +93,7 @@ async def test_the_brokers_clock_is_heard_on_a_topic_that_goes_again(
     await cluster.ensure(topics("main", partitions=2, replication=1))
     own = set(cluster.made)
     found = await doctor.kafka(set_up(tmp_path, kafka="kafka:9092"))
-    assert [finding.about for finding in found] == ["Kafka", "topics", "clock of the broker"]
+    assert [finding.about for finding in found] == ["Kafka", "topics", "groups", "clock of the broker"]
     [probe] = cluster.deleted
     assert set(cluster.made) == {*own, probe} and probe.startswith("refbus.main.doctor.")
 
@@ -102,7 +108,7 @@ async def test_who_may_make_no_topic_is_told_so_and_still_hears_the_rest(
     await appender.append([Outgoing(reference("main"), 0, b"calendar/county", calendar)])
     cluster.refuses = ".doctor."
     found = {finding.about: finding for finding in await doctor.kafka(set_up(tmp_path, kafka="kafka:9092"))}
-    assert list(found) == ["Kafka", "topics", "clock of the broker", "calendars"]
+    assert list(found) == ["Kafka", "topics", "groups", "clock of the broker", "calendars"]
     assert [about for about, finding in found.items() if finding.advice] == ["clock of the broker"]
     assert "--no-probe" in found["clock of the broker"].advice
 
@@ -111,8 +117,24 @@ async def test_nothing_is_made_on_a_cluster_where_nothing_may_be(cluster: Cluste
     await cluster.ensure(topics("main", partitions=2, replication=1))
     own = list(cluster.made)
     given = doctor.SetUp(tmp_path, "main", "kafka:9092", None, probe=False)
-    assert [finding.about for finding in await doctor.kafka(given)] == ["Kafka", "topics"]
+    assert [finding.about for finding in await doctor.kafka(given)] == ["Kafka", "topics", "groups"]
     assert set(cluster.made) == set(own) and cluster.deleted == []
+
+
+async def test_who_is_in_a_group_of_the_bus_and_keeps_a_service_out_is_named(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    await cluster.ensure(topics("main", partitions=2, replication=1))
+    given = doctor.SetUp(tmp_path, "main", "kafka:9092", None, probe=False)
+    cluster.groups = {"refbus-main-intake": [], "refbus-main-relay": [], "refbus-other-intake": ["a at b"]}
+    assert (await doctor.kafka(given))[-1] == doctor.Finding("groups", "2, nobody keeps a service out")
+    cluster.groups["refbus-main-intake"] = ["console at 10.0.0.7", "console at 10.0.0.8"]
+    found = (await doctor.kafka(given))[-1]
+    assert found.about == "group refbus-main-intake" and found.advice
+    assert "console at 10.0.0.7, console at 10.0.0.8" in found.found
+    cluster.refuses = "refbus-main-"
+    found = (await doctor.kafka(given))[-1]
+    assert found.about == "groups" and "refbus-main-*" in found.advice
 
 
 @pytest.mark.parametrize("missing", [inbox("main"), ledger("main")])
