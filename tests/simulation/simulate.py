@@ -93,6 +93,10 @@ def _of_the_run(world: World, rested: bool) -> Iterator[Finding]:
         yield Finding("failed", what)
     for what in world.broker.given_up:
         yield Finding("given up", what)
+    for what in world.broker.misused:
+        yield Finding("misused", what)
+    for what in world.broker.left_open():
+        yield Finding("left open", what)
     if not rested:
         yield Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")
 
@@ -164,6 +168,7 @@ class Storm:
         world.weather.lost = self.draw.choice([0.0, 0.02, 0.08])
         world.weather.slow = self.draw.choice([0.0, 0.01, 0.1])
         world.weather.stale = self.draw.choice([0.0, 0.1, 0.4])
+        world.weather.mute = self.draw.choice([0.0, 0.3])
         self._honest_disks = self.draw.random() < 0.5
 
     async def blow(self, seconds: float) -> None:
