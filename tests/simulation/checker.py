@@ -1,5 +1,5 @@
-"""What must be true after a run. Reads the topics, the views, what the parties wrote down, which processes ended by themselves, and which
-transactions their owners dropped; nothing of the services' memory."""
+"""What must be true after a run, by the :class:`Evidence`: what stands on the topics and in the database, and what those outside wrote
+down for themselves. What is seen of the run itself is told by :mod:`tests.simulation.simulate`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from referral_bus.contracts.ledger import (
     SubmissionRepeated,
     TaskCancelled,
 )
+from referral_bus.demo.audit import audit
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Record
-from referral_bus.sealing.memory import MemoryKeyStore
+from referral_bus.sealing.memory import KeyTable, MemoryKeyStore
 from referral_bus.sealing.sections import Sealer
 from referral_bus.store.memory import MemoryViews
 from referral_bus.wire.inbox import received
@@ -42,7 +43,8 @@ from services.projections.fold import Fold
 from services.projections.replay import Replay
 from services.projections.tables import SERVING
 from tests.simulation.agents import Seen
-from tests.simulation.world import World, codec
+from tests.simulation.world import codec
+from tests.support.counting import SURELY_TOLD, surely_told, views_differ
 from tests.support.deciding import BUS
 from tests.support.memory_notifier import NotifierTables
 
@@ -57,6 +59,19 @@ class Finding(NamedTuple):
     what: str
 
 
+class Evidence(NamedTuple):
+    """All that the checker is given."""
+
+    log: MemoryLog
+    views: MemoryViews
+    notifier: NotifierTables
+    keys: KeyTable
+    seen: Seen
+    """What agencies, providers and recipients wrote down: nowhere else does it stand what was acknowledged, and what came."""
+    now: int
+    """When it was gathered, by the slowest clock."""
+
+
 class Written(NamedTuple):
     """An event, and the record it stands in."""
 
@@ -68,22 +83,21 @@ class Written(NamedTuple):
         return f"{self.record.topic}/{self.record.partition}/{self.record.offset}"
 
 
-async def check(world: World, seen: Seen) -> list[Finding]:
+async def check(evidence: Evidence) -> list[Finding]:
     """Everything that is wrong."""
-    log = world.log
+    log, seen = evidence.log, evidence.seen
     ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
     inbox = log.records(topics.inbox(BUS))
-    found = [Finding("failed", what) for what in world.failed]
-    found += [Finding("given up", what) for what in world.broker.given_up]
-    found += [Finding("contradicted", what) for what in seen.contradicted]
+    found = [Finding("contradicted", what) for what in seen.contradicted]
     found += _answers(inbox, ledger, seen)
     found += _places(ledger)
     found += _offers(ledger)
     found += _relayed(inbox, ledger)
-    found += await _chain(world, ledger)
+    found += await _chain(evidence, ledger)
     if not any(one.kind == "broken" for one in found):
-        found += await _views(log, world.views)
-        found += _deliveries(ledger, seen, world)
+        found += await _views(log, evidence.views)
+        found += _counted(inbox, ledger, evidence.views)
+        found += _deliveries(ledger, evidence)
     letters = log.records(topics.deadletter(BUS))
     found += [Finding("dead letter", f"{one.partition}/{one.offset}") for one in letters]
     return found
@@ -203,19 +217,17 @@ def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:
                 yield Finding("not relayed", f"{one.where}: {message.id} to {message.region}")
 
 
-async def _chain(world: World, ledger: list[Written]) -> list[Finding]:
+async def _chain(evidence: Evidence, ledger: list[Written]) -> list[Finding]:
     """The chain holds, every decision comes out the same again, and nothing that fell due was forgotten."""
-    verifier = Verifier(codec(), FactsOpener(MemoryKeyStore(world.keys), Sealer(codec())))
+    verifier = Verifier(codec(), FactsOpener(MemoryKeyStore(evidence.keys), Sealer(codec())))
     for one in ledger:
         await verifier.take(one.record)
     report = await verifier.end()
     found = [Finding("broken", what) for what in report.broken]
     found += [Finding("decided differently", what) for what in report.differences]
-    # A worker that put no tick yet knows no clock but its own.
-    slowest = min(clock.now() for clock in (world.broker_clock, *world.clocks.values()))
     for region, chain in verifier._chains.items():
         due = chain.state.next_due()
-        if due is not None and due.at < slowest - LATE_MS:
+        if due is not None and due.at < evidence.now - LATE_MS:
             found.append(Finding("forgotten", f"{region}: {due.kind} of {due.about} since {due.at}"))
     return found
 
@@ -237,13 +249,26 @@ async def _views(log: MemoryLog, views: MemoryViews) -> list[Finding]:
     return found
 
 
-def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Finding]:
+def _counted(inbox: list[Record], ledger: list[Written], views: MemoryViews) -> Iterator[Finding]:
+    """Places, ends of referrals and of chains, counted anew: in what the bus's own fold does wrong the views agree with it."""
+    counted = audit(inbox, [one.record for one in ledger], codec())
+    if counted.broken_chain:
+        yield Finding("broken", f"{counted.broken_chain} events do not follow the one before them")
+    rows = {name: views.table(name) for name in ("referrals", "tasks", "regions", "units")}
+    rows["tasks"] = [{**row, "accepted": row["accepted_at"] is not None} for row in rows["tasks"]]
+    rows["regions"] = [{**row, "hash": row["hash"].hex()} for row in rows["regions"]]
+    for what in views_differ((one.entry for one in ledger), counted, **rows):
+        yield Finding("views differ", what)
+
+
+def _deliveries(ledger: list[Written], evidence: Evidence) -> Iterator[Finding]:
     """Each subscription was told of each event it covers, once, and of nothing else."""
     # Which of two regions' events is heard first is open, and so is whether one knows a role by the other.
-    one_way, other_way = (_expected(world, part) for part in (ledger, sorted(ledger, key=_last_region_first)))
+    orders = ledger, sorted(ledger, key=_last_region_first)
+    one_way, other_way = (_expected(evidence.notifier, order) for order in orders)
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
     told: dict[tuple[str | int, ...], str] = {}
-    for identity, notice in seen.received.items():
+    for identity, notice in evidence.seen.received.items():
         event = notice["region"], notice["sequence"]
         key: tuple[str | int, ...] = (identity.split(".")[0], *event)
         if key in told:
@@ -253,17 +278,39 @@ def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Fin
             yield Finding("told of nothing", f"{identity}: {notice['type']} is not on the ledger")
         elif key not in one_way | other_way:
             yield Finding("told wrongly", identity)
-    said = (codec().decode(one.value) for one in world.log.records(topics.delivery(BUS)))
+    said = (codec().decode(one.value) for one in evidence.log.records(topics.delivery(BUS)))
     done = {one.delivery for one in said if isinstance(one, Delivered)}
     for key in sorted(one_way & other_way):
         if key not in told:
             yield Finding("not told", ".".join(map(str, key)))
         elif told[key] not in done:
             yield Finding("delivery not recorded", told[key])
+    yield from _heard(ledger, evidence)
 
 
-def _expected(world: World, ledger: Iterable[Written]) -> set[tuple[str | int, ...]]:
-    tables = NotifierTables(world.notifier_tables.subscriptions)
+def _heard(ledger: list[Written], evidence: Evidence) -> Iterator[Finding]:
+    """Whom the events themselves name was told of them: in what the notifier's own code does wrong the expectation agrees with it."""
+    surely = {kind.event_type() for kind in SURELY_TOLD}
+    types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
+    must = surely_told(one.entry for one in ledger)
+    for one in evidence.notifier.subscriptions:
+        came = {
+            (notice["region"], notice["sequence"])
+            for identity, notice in evidence.seen.received.items()
+            if identity.startswith(f"{one.subscription}.") and notice["type"] in surely
+        }
+        due = {
+            (region, sequence)
+            for organisation, region, sequence in must
+            if organisation == one.organisation and types[region, sequence] in (one.types or surely)
+        }
+        for region, sequence in sorted(due ^ came):
+            kind = "told wrongly" if (region, sequence) in came else "not told"
+            yield Finding(kind, f"{one.subscription}.{region}.{sequence}, by the events alone")
+
+
+def _expected(notifier: NotifierTables, ledger: Iterable[Written]) -> set[tuple[str | int, ...]]:
+    tables = NotifierTables(notifier.subscriptions)
     tables.take([Located(one.entry, one.record.partition, one.record.offset) for one in ledger], 0)
     return set(tables.deliveries)
 

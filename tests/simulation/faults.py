@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
+from referral_bus.contracts.ledger import OfferExpired, SubmissionRefused
 from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, Outgoing, Partition, Position, Record
-from referral_bus.runtime import worker
-from referral_bus.runtime.worker import CROWDED_POLL_SECONDS, Worker, _Owner, _Turn
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim
 from referral_bus.store.rows import Put
@@ -23,191 +21,20 @@ from services.matching.core.state import Region, Unit
 from services.matching.partition import PartitionWork
 from services.matching.relay import Relay
 from services.matching.snapshots import Snapshots
+from services.notifier import hearing
 from services.notifier.deliveries import Claimed
+from services.projections.views import capacity
+from tests.simulation import worker_faults  # noqa: F401 - which are the first in the list
+from tests.simulation.known import FAULTS, Fault, fault, put_back
 from tests.support import memory_notifier
 from tests.support.memory_notifier import NotifierTables
 
-
-@dataclass(frozen=True)
-class Fault:
-    """A rule, and what undoes it. ``shows`` are kinds of findings of which at least one is to be among those found."""
-
-    name: str
-    rule: str
-    shows: frozenset[str]
-    undone: Callable[[], AbstractContextManager[Any]]
-
-
-FAULTS: Final[dict[str, Fault]] = {}
-
-
-def _fault(
-    name: str, rule: str, *shows: str
-) -> Callable[[Callable[[], AbstractContextManager[Any]]], Callable[[], AbstractContextManager[Any]]]:
-    def known(undone: Callable[[], AbstractContextManager[Any]]) -> Callable[[], AbstractContextManager[Any]]:
-        FAULTS[name] = Fault(name, rule, frozenset(shows), undone)
-        return undone
-
-    return known
-
-
-def put_back(name: str | None) -> AbstractContextManager[Any]:
-    """The fault of this name, while the context lasts; None is no fault."""
-    return nullcontext() if name is None else FAULTS[name].undone()
-
-
-# Matching, exactly once
-
-
-@_fault(
-    "read-before-fencing",
-    "The former owner is fenced before the ledger is read.",
-    "broken",
-    "duplicated",
-)
-def _read_before_fencing() -> AbstractContextManager[Any]:
-    take_turn = _Owner._take_turn
-
-    async def early(self: Any) -> None:
-        make = self._make
-        work = make(self._partition)
-        proven = await self._load(work)
-        await asyncio.sleep(0.3)  # as the rest of a long ledger takes
-
-        async def loaded(_: Any) -> Any:
-            return proven
-
-        work.load, self._make = loaded, lambda _: work
-        try:
-            await take_turn(self)
-        finally:
-            self._make = make
-
-    return patch.object(_Owner, "_take_turn", early)
-
-
-@_fault("await-after-seek", "Position and generation change with no await in between.", "unanswered")
-def _await_after_seek() -> AbstractContextManager[Any]:
-    loaded = _Owner._loaded
-
-    async def late(self: Any, work: Any, writer: Any) -> Any:
-        turn = await loaded(self, work, writer)
-        await asyncio.sleep(0.05)
-        return turn
-
-    return patch.object(_Owner, "_loaded", late)
-
-
-def _step(stale: Callable[[Any, Any, Partition, Sequence[Record]], None]) -> AbstractContextManager[Any]:
-    """Worker._step, with another way to deal with what was fetched under a former assignment."""
-
-    async def step(self: Any, member: Any) -> None:
-        before = {partition: owner.turn for partition, owner in self._owners.items()}
-        polled = await member.poll(self._batch, CROWDED_POLL_SECONDS if self._owners else 0.25)
-        for partition, records in polled.items():
-            turn: Any = self._owners[partition].turn if partition in self._owners else None
-            if turn is None:
-                continue
-            former: Any = before.get(partition)
-            if turn is former:
-                turn.accept(records)
-            else:
-                stale(member, turn, partition, records)
-        for owner in list(self._owners.values()):
-            if owner.task.done():
-                owner.task.result()
-
-    return patch.object(Worker, "_step", step)
-
-
-@_fault("stale-batch-taken", "What was fetched under a former assignment is dropped.", "unanswered")
-def _stale_taken() -> AbstractContextManager[Any]:
-    return _step(lambda _, turn, __, records: turn.accept(records))
-
-
-@_fault("stale-batch-not-rewound", "What is dropped is fetched again.", "unanswered")
-def _stale_not_rewound() -> AbstractContextManager[Any]:
-    return _step(lambda *_: None)
-
-
-@_fault("state-kept", "After an error in a transaction the state is loaded anew.", "broken")
-def _state_kept() -> AbstractContextManager[Any]:
-    take_turn = _Owner._take_turn
-
-    async def kept(self: Any) -> None:
-        make = self._make
-        if not hasattr(self, "kept"):
-            self.kept = make(self._partition)
-            first = self.kept.load
-
-            async def once(progress: Any) -> Any:
-                proven = await first(progress)
-
-                async def never(_: Any) -> Any:
-                    return proven
-
-                self.kept.load = never
-                return proven
-
-            self.kept.load = once
-        self._make = lambda _: self.kept
-        await take_turn(self)
-
-    return patch.object(_Owner, "_take_turn", kept)
-
-
-@_fault("offsets-believed", "What the ledger proves counts, whatever the group committed.", "unanswered")
-def _offsets_believed() -> AbstractContextManager[Any]:
-    load = _Owner._load
-
-    async def proves_nothing(self: Any, work: Any) -> None:
-        await load(self, work)
-
-    return patch.object(_Owner, "_load", proves_nothing)
-
-
-@_fault("gaps-refused", "Offsets have gaps by right.", "unanswered")
-def _gaps_refused() -> AbstractContextManager[Any]:
-    accept = _Turn.accept
-
-    def strict(self: Any, records: Sequence[Record]) -> None:
-        following = self.fetched
-        taken = []
-        for record in records:
-            if record.offset == following:
-                taken.append(record)
-                following += 1
-        accept(self, taken)
-
-    return patch.object(_Turn, "accept", strict)
-
-
-@_fault(
-    "batch-not-awaited",
-    "A batch that is under way ends before its partition is given up.",
-    "given up",
-)
-def _batch_not_awaited() -> AbstractContextManager[Any]:
-    async def at_once(self: Any) -> None:
-        self._is_released = True
-        self.task.cancel()
-        await asyncio.wait([self.task], timeout=self._limits.close_seconds)
-
-    return patch.object(_Owner, "release", at_once)
-
-
-@_fault("close-awaited", "Nothing waits for a client to close without a limit.", "unanswered")
-def _close_awaited() -> AbstractContextManager[Any]:
-    async def without_limit(_: str, close: Awaitable[None], __: float) -> None:
-        await close
-
-    return patch.object(worker, "_closed", without_limit)
-
+__all__ = ["FAULTS", "Fault", "put_back"]
 
 # Snapshots
 
 
-@_fault(
+@fault(
     "damage-overlooked",
     "A snapshot that a disk lost or changed something of is not used.",
     "broken",
@@ -227,7 +54,7 @@ def _damage_overlooked() -> AbstractContextManager[Any]:
     return patch.object(snapshots, "_unsealed", as_far_as_it_goes)
 
 
-@_fault("disk-believed", "A disk that fails costs a snapshot, and nothing else.", "failed")
+@fault("disk-believed", "A disk that fails costs a snapshot, and nothing else.", "failed")
 def _disk_believed() -> AbstractContextManager[Any]:
     save = Snapshots.save
 
@@ -243,17 +70,28 @@ def _disk_believed() -> AbstractContextManager[Any]:
 # Deciding
 
 
-@_fault("double-hold", "A place that is held for one is not offered to another.", "oversold")
+@fault("refused-in-silence", "A refusal is an event too.", "unanswered")
+def _refused_in_silence() -> AbstractContextManager[Any]:
+    decided = PartitionWork._decided
+
+    def or_nothing(self: Any, *about: Any) -> Any:
+        written = decided(self, *about)
+        return [one for one in written if not isinstance(one.entry.event, SubmissionRefused)]
+
+    return patch.object(PartitionWork, "_decided", or_nothing)
+
+
+@fault("double-hold", "A place that is held for one is not offered to another.", "oversold")
 def _double_hold() -> AbstractContextManager[Any]:
     return patch.object(Unit, "free", property(lambda self: self.total + self.overbook - self.taken))
 
 
-@_fault("repeat-decided", "A repeat is recognised by source, id and digest.", "duplicated")
+@fault("repeat-decided", "A repeat is recognised by source, id and digest.", "duplicated")
 def _repeat_decided() -> AbstractContextManager[Any]:
     return patch.object(Region, "first_answer", lambda *_: None)
 
 
-@_fault(
+@fault(
     "own-clock",
     "What time it is says the record's append time, not the worker's clock.",
     "decided differently",
@@ -267,13 +105,13 @@ def _own_clock() -> AbstractContextManager[Any]:
     return patch.object(PartitionWork, "_answer", by_own_clock)
 
 
-@_fault("expired-early", "An offer stands until its time is over.", "expired early")
+@fault("expired-early", "An offer stands until its time is over.", "expired early")
 def _expired_early() -> AbstractContextManager[Any]:
     tick = clock.tick
     return patch.object(clock, "tick", lambda state, now, facts: tick(state, now + 1_000, facts))
 
 
-@_fault(
+@fault(
     "position-before-message",
     "The relay stores how far it came once what it put is acknowledged.",
     "not relayed",
@@ -293,7 +131,7 @@ def _position_before_message() -> AbstractContextManager[Any]:
 # Intake, projections, notifier
 
 
-@_fault("acknowledged-unwritten", "Answered is only what the log has acknowledged.", "lost")
+@fault("acknowledged-unwritten", "Answered is only what the log has acknowledged.", "lost")
 def _acknowledged_unwritten() -> AbstractContextManager[Any]:
     init = Admission.__init__
 
@@ -314,7 +152,7 @@ def _acknowledged_unwritten() -> AbstractContextManager[Any]:
     return patch.object(Admission, "__init__", hasty)
 
 
-@_fault(
+@fault(
     "unfenced-projector",
     "A view is written by the latest owner of its partition alone.",
     "views differ",
@@ -331,7 +169,7 @@ def _unfenced() -> AbstractContextManager[Any]:
     return patch.object(MemoryViews, "apply", apply)
 
 
-@_fault(
+@fault(
     "delivery-without-identity",
     "A delivery's identity is subscription and event, so a repeat is sent once.",
     "told twice",
@@ -352,7 +190,7 @@ def _without_identity() -> Iterator[None]:
         yield
 
 
-@_fault(
+@fault(
     "reads-uncommitted",
     "The notifier hears of nothing that is not committed.",
     "told of nothing",
@@ -374,3 +212,26 @@ def _reads_uncommitted() -> AbstractContextManager[Any]:
             return fetched(self, limit)
 
     return patch.object(MemoryMember, "_fetched", fetch)
+
+
+# What the services' own code would agree with: only what is counted without it can tell
+
+
+@fault("place-never-free", "The views say of places what the events say.", "views differ")
+def _place_never_free() -> AbstractContextManager[Any]:
+    moved = capacity._moved
+
+    def expired_or_not(event: Any, *about: Any) -> Iterator[Put]:
+        return iter(()) if isinstance(event, OfferExpired) else moved(event, *about)
+
+    return patch.object(capacity, "_moved", expired_or_not)
+
+
+@fault("provider-unheard", "Whom an event names hears of it.", "not told")
+def _provider_unheard() -> AbstractContextManager[Any]:
+    providers = hearing._providers
+
+    def or_nobody(event: Any, standing: Any) -> list[str | None]:
+        return [] if isinstance(event, OfferExpired) else providers(event, standing)
+
+    return patch.object(hearing, "_providers", or_nobody)

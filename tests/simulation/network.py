@@ -14,8 +14,10 @@ from typing import Any, Final, TypeVar
 from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import (
     Appender,
+    Fenced,
     GroupMember,
     Kept,
+    LogError,
     LogUnavailable,
     Outgoing,
     Partition,
@@ -47,15 +49,16 @@ PATIENCE_SECONDS: Final = 2.0
 
 class Weather:
     """How bad things are now. ``lost`` is the share of answers that are lost, ``slow`` that of those that take seconds, ``stale`` that
-    of records that arrive long after they were fetched."""
+    of records that arrive long after they were fetched, ``mute`` that of transactions which, where no answer comes, nobody is told of:
+    the client goes on asking."""
 
     def __init__(self, loop: SeededLoop) -> None:
         self.loop = loop
-        self.lost = self.slow = self.stale = 0.0
+        self.lost = self.slow = self.stale = self.mute = 0.0
         self.draw: random.Random = loop.draw
 
     def fair(self) -> None:
-        self.lost = self.slow = self.stale = 0.0
+        self.lost = self.slow = self.stale = self.mute = 0.0
 
     async def way(self) -> None:
         """As long as it takes to get there, or back."""
@@ -101,11 +104,27 @@ class Broker:
         self.members: list[tuple[Node, MemoryMember]] = []
         self.given_up: list[str] = []
         """Transactions that their own owner dropped as it lost its partition, though it had time."""
+        self.misused: list[str] = []
+        """Writers that were used again after they had failed."""
+        self._writers: list[WireTransactor] = []
         self._committing: dict[str, Node] = {}
         log.interrupt = self._in_the_middle
 
     def reach(self, node: Node) -> Wire:
         return Wire(self, node)
+
+    def writes(self, writer: WireTransactor) -> WireTransactor:
+        self._writers.append(writer)
+        return writer
+
+    def left_open(self) -> list[str]:
+        """Writers that a process which lives keeps beside their successors."""
+        last = {(writer.node, writer.id): writer for writer in self._writers}
+        return [
+            f"a writer of {writer.id} on {writer.node.name}"
+            for writer in self._writers
+            if not (writer.closed or writer.node.dead or last[writer.node, writer.id] is writer)
+        ]
 
     async def commit(self, node: Node, id: str, inner: Transactor, *commit: Any) -> None:
         self._committing[id] = node
@@ -115,6 +134,8 @@ class Broker:
         """Between a transaction's records and its end. The end must come from its owner."""
         node, open_one = self._committing[id], self.log._open[id]
         await self.weather.way()
+        if self.log._open.get(id) is not open_one:
+            return  # its next owner has settled it meanwhile
         if not (node.dead or node.cut or node.paused or self.weather.draw.random() < self.weather.lost):
             return
         self.told(f"{node.name} leaves a transaction of {id} open")
@@ -188,7 +209,7 @@ class Wire:
 
     async def transactor(self, transactional_id: str) -> Transactor:
         inner = await self.ask("take over", lambda: self.log.transactor(transactional_id))
-        return WireTransactor(self, transactional_id, inner)
+        return self.broker.writes(WireTransactor(self, transactional_id, inner))
 
     async def reader(self, partition: Partition) -> Reader:
         return WireReader(self, await self.ask("read", lambda: self.log.reader(partition)))
@@ -281,24 +302,51 @@ class WireAppender:
 
 
 class WireTransactor:
+    """As the real client, once it has failed in any way it does nothing any more but close."""
+
     def __init__(self, wire: Wire, id: str, inner: Transactor) -> None:
-        self._wire, self._id, self._inner = wire, id, inner
+        self._wire, self.id, self._inner = wire, id, inner
+        self.node = wire.node
+        self.failed: BaseException | None = None
+        self.closed = False
+        """Or about to be."""
 
     async def commit(
         self, records: Sequence[Outgoing], group: str, next_offsets: Mapping[Partition, int]
     ) -> None:
-        broker, node = self._wire.broker, self._wire.node
+        broker = self._wire.broker
+        if self.failed is not None:
+            used = f"{self.node.name} uses a writer of {self.id} again that had failed"
+            broker.told(used)
+            broker.misused.append(used)
+            kind = Fenced if isinstance(self.failed, Fenced) else LogError
+            raise kind(f"{self.id} failed before and can't go on: make a new one") from self.failed
         commit = (records, group, dict(next_offsets))
         began = broker.loop.time()
         try:
-            await self._wire.ask("commit", lambda: broker.commit(node, self._id, self._inner, *commit))
-        except asyncio.CancelledError:
-            self._wire.dropped(self._id, group, began)
+            await self._ask(*commit)
+        except asyncio.CancelledError as error:
+            self.failed = error
+            self._wire.dropped(self.id, group, began)
+            raise
+        except BaseException as error:
+            self.failed = error
+            raise
+
+    async def _ask(self, *commit: Any) -> None:
+        broker = self._wire.broker
+        try:
+            await self._wire.ask("commit", lambda: broker.commit(self.node, self.id, self._inner, *commit))
+        except LogUnavailable:
+            if broker.weather.draw.random() < broker.weather.mute:
+                broker.told(f"{self.node.name} is told nothing of its transaction of {self.id}")
+                await broker.loop.create_future()
             raise
 
     async def close(self) -> None:
         """A client that reaches nobody waits for an answer that it will not get."""
-        if self._wire.node.cut or self._wire.log.away:
+        self.closed = True
+        if self.node.cut or self._wire.log.away:
             await self._wire.broker.loop.create_future()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from asyncio import sleep
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition
 from tests.simulation.agents import Agents
 from tests.simulation.awaits import Awaits
-from tests.simulation.checker import Finding, check
+from tests.simulation.checker import Evidence, Finding, check
 from tests.simulation.loop import Stuck, seeded
 from tests.simulation.world import REGIONS, World, codec
 from tests.support.deciding import BUS
@@ -82,10 +82,23 @@ async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
         await storm.blow(LATER_SECONDS)
         storm.heal()
         rested = await _quiet(world, agents)
-    found = await check(world, agents.seen)
-    return (
-        found if rested else [*found, Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")]
-    )
+    now = min(clock.now() for clock in (world.broker_clock, *world.clocks.values()))
+    evidence = Evidence(world.log, world.views, world.notifier_tables, world.keys, agents.seen, now)
+    return [*_of_the_run(world, rested), *await check(evidence)]
+
+
+def _of_the_run(world: World, rested: bool) -> Iterator[Finding]:
+    """What was seen as it ran, and no topic or table tells."""
+    for what in world.failed:
+        yield Finding("failed", what)
+    for what in world.broker.given_up:
+        yield Finding("given up", what)
+    for what in world.broker.misused:
+        yield Finding("misused", what)
+    for what in world.broker.left_open():
+        yield Finding("left open", what)
+    if not rested:
+        yield Finding("stuck", f"something is left to do after {MOST_SECONDS:.0f} s")
 
 
 def _write_down(world: World) -> None:
@@ -155,6 +168,7 @@ class Storm:
         world.weather.lost = self.draw.choice([0.0, 0.02, 0.08])
         world.weather.slow = self.draw.choice([0.0, 0.01, 0.1])
         world.weather.stale = self.draw.choice([0.0, 0.1, 0.4])
+        world.weather.mute = self.draw.choice([0.0, 0.3])
         self._honest_disks = self.draw.random() < 0.5
 
     async def blow(self, seconds: float) -> None:

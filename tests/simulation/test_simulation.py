@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import worker_faults
 from tests.simulation.campaign import seeds_in
 from tests.simulation.faults import FAULTS
 
@@ -75,3 +76,13 @@ def test_the_table_names_each_known_fault_and_the_rule_it_undoes() -> None:
     assert seeds_in(text).keys() == FAULTS.keys()
     for fault in FAULTS.values():
         assert f"| `{fault.name}` | {fault.rule} |" in text
+
+
+def test_the_rules_of_the_worker_name_each_fault_that_undoes_one() -> None:
+    text = TABLE.read_text(encoding="utf-8")
+    rules = text.split("### The rules of the worker, and what undoes each")[1].split("\n\n")[1]
+    named = set(re.findall(r"`([a-z-]+)`", rules))
+    of_the_worker = {
+        fault.name for fault in FAULTS.values() if fault.undone.__module__ == worker_faults.__name__
+    }
+    assert of_the_worker <= named <= FAULTS.keys()

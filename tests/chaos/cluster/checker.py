@@ -12,11 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from referral_bus.contracts.ledger import (
-    OfferAccepted,
-    ReferralClosed,
-    SubmissionRepeated,
-)
+from referral_bus.contracts.ledger import SubmissionRepeated
 from referral_bus.demo.audit import Audit, audit
 from referral_bus.log.topics import deadletter, feed, inbox, ledger
 from referral_bus.wire.codec import Codec
@@ -32,6 +28,7 @@ from tests.support.checking import (
     in_order,
     told_all,
 )
+from tests.support.counting import views_differ
 
 KINDS: Final = (
     "lost",
@@ -158,33 +155,8 @@ def _feeds(found: Findings, history: History, seen: Seen) -> None:
 
 def _views(history: History, seen: Seen, counted: Audit) -> Iterable[str]:
     """Some of what the views must say, told from the ledger anew; and what the bus's own comparisons said."""
-    closed: dict[str, str] = {}
-    accepted: set[str] = set()
-    for entry in seen.entries:
-        match entry.event:
-            case ReferralClosed():
-                closed[entry.event.referral] = entry.event.reason
-            case OfferAccepted():
-                accepted.add(entry.event.task)
-    rows = {row["referral"]: row for row in history.rows["referrals"]}
-    for referral in seen.agencies.keys() - rows.keys():
-        yield f"{referral} is not in the views"
-    for referral, row in rows.items():
-        if referral not in seen.agencies:
-            yield f"{referral} is in the views alone"
-        elif row["reason"] != closed.get(referral):
-            yield f"{referral} was closed for {closed.get(referral)} and the views say {row['reason']}"
-    shown = {row["task"] for row in history.rows["tasks"] if row["accepted"]}
-    for task in shown ^ accepted:
-        yield f"{task} is accepted {'in the views' if task in shown else 'on the ledger'} alone"
-    stands = {row["region"]: (row["sequence"], row["hash"]) for row in history.rows["regions"]}
-    for region, (sequence, digest) in counted.ends.items():
-        if stands.get(region) != (sequence, digest.hex()):
-            yield f"{region} is at {sequence} {digest.hex()} and the views are at {stands.get(region)}"
-    board = {row["unit"]: (row["total"], row["taken"], row["held"]) for row in history.rows["units"]}
-    for unit in board.keys() | counted.places.keys():
-        if board.get(unit) != counted.places.get(unit):
-            yield f"{unit} has {counted.places.get(unit)} (places, taken, held) and in the views {board.get(unit)}"
+    rows = {table: history.rows[table] for table in ("referrals", "tasks", "regions", "units")}
+    yield from views_differ(seen.entries, counted, **rows)
     if history.views is None:
         yield "what refbus check-views said was not kept"
     elif not history.views["equal"]:
