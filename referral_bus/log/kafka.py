@@ -532,10 +532,8 @@ async def _strangers(admin: AIOKafkaAdminClient, group: str) -> list[str]:
     # One at a time: aiokafka 0.14 reads an answer of several groups as one of a version before, and fails at the second.
     [answer] = await admin.describe_consumer_groups([group])
     [(_, _, _, _, way, members, *_)] = answer.groups
-    if way in (
-        "",
-        RoundRobinPartitionAssignor.name,
-    ):  # none while members are coming in, or where there are none
+    # No way is agreed on while members are coming in, or where there are none.
+    if way in ("", RoundRobinPartitionAssignor.name):
         return []
     return [f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members]
 
