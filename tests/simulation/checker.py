@@ -41,7 +41,8 @@ from services.notifier.fold import Located
 from services.projections.fold import Fold
 from services.projections.replay import Replay
 from services.projections.tables import SERVING
-from tests.simulation.agents import Seen
+from tests.simulation.feeds import notices, of_an_outbox
+from tests.simulation.saying import Seen
 from tests.simulation.world import World, codec
 from tests.support.deciding import BUS
 from tests.support.memory_notifier import NotifierTables
@@ -84,7 +85,7 @@ async def check(world: World, seen: Seen) -> list[Finding]:
     if not any(one.kind == "broken" for one in found):
         found += await _views(log, world.views)
         found += _deliveries(ledger, seen, world)
-    letters = log.records(topics.deadletter(BUS))
+    letters = [one for one in log.records(topics.deadletter(BUS)) if not of_an_outbox(one)]
     found += [Finding("dead letter", f"{one.partition}/{one.offset}") for one in letters]
     return found
 
@@ -243,7 +244,7 @@ def _deliveries(ledger: list[Written], seen: Seen, world: World) -> Iterator[Fin
     one_way, other_way = (_expected(world, part) for part in (ledger, sorted(ledger, key=_last_region_first)))
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
     told: dict[tuple[str | int, ...], str] = {}
-    for identity, notice in seen.received.items():
+    for identity, notice in (seen.received | notices(world.log)).items():
         event = notice["region"], notice["sequence"]
         key: tuple[str | int, ...] = (identity.split(".")[0], *event)
         if key in told:
