@@ -87,7 +87,7 @@ class Agents:
                 self._start(self._take_back(notice))
             elif kind == "FollowUpDue":
                 self._start(self._follow_up(notice))
-        elif identity.split(".")[0] in ("sb-police", "sb-hospital"):
+        elif identity.split(".")[0] in ("sb-police", "sb-hospital", "sb-school"):
             if kind == "ReferralOpened":
                 self._opened.add(notice["referral"])
             elif kind == "ReferralClosed":

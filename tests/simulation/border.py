@@ -6,6 +6,8 @@ kept; none of it holds up what stands behind it. That what is on the inbox is an
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ from tests.support.deciding import BUS
 
 Spoken = tuple[str, str, bytes]
 """Who said it, under which id, and the digest of what."""
+Places = dict[Spoken, tuple[int, int]]
+"""Partition and offset of the inbox at which each stands first."""
 
 
 class Standing(NamedTuple):
@@ -60,8 +64,9 @@ def border(world: World, seen: Seen) -> Iterator[Finding]:
     there = {(one.organisation, one.record.offset) for one in outboxes}
     for organisation, offset in sorted(seen.stands.keys() - there):
         yield Finding("lost", f"what was acknowledged at {topics.outbox(organisation)}/{offset} is not there")
-    yield from _settled(outboxes, feeds, world.log, seen)
-    yield from _in_order(outboxes, world.log, seen)
+    inbox = _first_places(world.log)
+    yield from _settled(outboxes, inbox, feeds, world.log, seen)
+    yield from _in_order(outboxes, inbox, seen)
     yield from _letters(outboxes, world)
     yield from _feeds(feeds)
 
@@ -75,9 +80,10 @@ def _content(record: Record, intake_key: str) -> bytes:
         return value
 
 
-def _settled(outboxes: list[Standing], feeds: list[Told], log: MemoryLog, seen: Seen) -> Iterator[Finding]:
+def _settled(
+    outboxes: list[Standing], inbox: Places, feeds: list[Told], log: MemoryLog, seen: Seen
+) -> Iterator[Finding]:
     """Each record is on the inbox or refused, as it has to be, and nothing else is refused."""
-    inbox = _first_places(log)
     handled = _handled(log)
     refused: dict[str, AdmissionRefused] = {}
     for organisation, id, said in feeds:
@@ -96,13 +102,15 @@ def _settled(outboxes: list[Standing], feeds: list[Told], log: MemoryLog, seen: 
         admitted = one.spoken is not None and one.spoken in inbox
         # Who is forgotten meanwhile may be admitted and, as what died half-way is repeated, refused.
         forgotten = reason == "subject_erased" and seen.forgot and one.put.refused is None
-        if reason is None and (not admitted or one.put.refused is not None):
+        if admitted and one.put.refused is not None:
+            yield Finding(
+                "contradicted", f"{one.where} is admitted, and was to be refused: {one.put.refused}"
+            )
+        elif reason is None and not admitted:
             kind = "lost" if handled(one.record) else "unanswered"
             yield Finding(kind, f"{one.where} is neither on the inbox nor refused: {one.put.refused}")
         elif reason != one.put.refused and not forgotten:
             yield Finding("contradicted", f"{one.where} is refused as {reason}, not {one.put.refused}")
-        elif admitted and one.put.refused is not None:
-            yield Finding("contradicted", f"{one.where} is admitted, and refused as {reason}")
         if refusal is not None and refusal.submission != one.put.id:
             yield Finding("told wrongly", f"{one.where} is refused as that of {refusal.submission}")
     for id in refused:
@@ -115,9 +123,8 @@ def _handled(log: MemoryLog) -> Callable[[Record], bool]:
     return lambda record: record.offset < positions.get(Partition(record.topic, 0), 0)
 
 
-def _first_places(log: MemoryLog) -> dict[Spoken, tuple[int, int]]:
-    """Where on the inbox each stands first."""
-    places: dict[Spoken, tuple[int, int]] = {}
+def _first_places(log: MemoryLog) -> Places:
+    places: Places = {}
     for record in log.records(topics.inbox(BUS)):
         admitted = received(record, codec())[1].admitted
         spoken = admitted.source, admitted.id, admitted.digest
@@ -125,9 +132,8 @@ def _first_places(log: MemoryLog) -> dict[Spoken, tuple[int, int]]:
     return places
 
 
-def _in_order(outboxes: list[Standing], log: MemoryLog, seen: Seen) -> Iterator[Finding]:
+def _in_order(outboxes: list[Standing], inbox: Places, seen: Seen) -> Iterator[Finding]:
     """What one organisation says on its outbox alone each region hears in the order in which it stands there."""
-    inbox = _first_places(log)
     last: dict[tuple[str, int], tuple[int, str]] = {}
     done: set[Spoken] = set()
     for one in outboxes:
@@ -154,7 +160,10 @@ def _letters(outboxes: list[Standing], world: World) -> Iterator[Finding]:
         where = f"{letter.topic}/{letter.offset}"
         if where not in unopened or letter.reason != "not_sealed":
             yield Finding("dead letter", f"{where}: {letter.reason}")
-        kept.add(where)
+            continue
+        sealed = json.loads(open_with(world.operations_keys.private, letter.sealed))
+        if b64decode(sealed["value"]) == unopened[where].record.value:
+            kept.add(where)
     for where, one in unopened.items():
         if where not in kept and handled(one.record):
             yield Finding("lost", f"{where} can't be opened and is not kept for operations")

@@ -19,7 +19,7 @@ from referral_bus.sealing.jwe import seal_to
 from services.intake.answers import Answer
 from tests.simulation.doors import Door, asked, token
 from tests.simulation.loop import Node
-from tests.simulation.world import PARTIES, World
+from tests.simulation.world import LATE, PARTIES, World
 from tests.support.admitting import ROUTES
 from tests.support.deciding import BUS, HOUSING
 
@@ -73,6 +73,7 @@ class Saying:
         self._world, self._seen, self._draw = world, seen, world.draw
         self._ids = count(1)
         self._share = {name: self._draw.choice([0.0, 0.0, 0.3, 1.0]) for name in PARTIES}
+        self._share[LATE] = 1.0
         self._node = Node(world.loop, "the parties")
         self._appenders: dict[str, Appender] = {}
         self._tokens: dict[tuple[str, int], str] = {}
@@ -81,7 +82,7 @@ class Saying:
         """Say it until it is admitted or refused, or on its outbox; None where it was refused. Sometimes it is said again, rightly or
         wrongly."""
         id, at, draw = f"n-{next(self._ids)}", self._world.broker_clock.now(), self._draw
-        has_outbox = self._share[organisation] > 0
+        has_outbox, has_http = self._share[organisation] > 0, organisation != LATE
         by_outbox = draw.random() < self._share[organisation]
 
         async def once(request: Part, by_outbox: bool, refused: str | None = None) -> Answer | None:
@@ -93,7 +94,7 @@ class Saying:
         answer = await once(request, by_outbox)
         if draw.random() < 0.08:
             await self._pause(0.0, 3.0)
-            await once(request, has_outbox and draw.random() < 0.5)
+            await once(request, has_outbox and not (has_http and draw.random() < 0.5))
         if (
             isinstance(request, ReferralRequest)
             and draw.random() < 0.04

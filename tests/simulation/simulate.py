@@ -22,7 +22,7 @@ from tests.simulation.border import border
 from tests.simulation.checker import Finding, check
 from tests.simulation.doors import app
 from tests.simulation.loop import Stuck, seeded
-from tests.simulation.world import PARTIES, REGIONS, World, codec
+from tests.simulation.world import LATE, PARTIES, REGIONS, World, codec
 from tests.support.deciding import BUS
 
 STORM_SECONDS: Final = 15.0
@@ -109,11 +109,14 @@ def _write_down(world: World) -> None:
 
 async def _refer(world: World, agents: Agents) -> None:
     draw = world.draw
-    blunders = draw.choice([0.0, 0.3, 1.0])
+    blunders, agencies = draw.choice([0.0, 0.3, 1.0]), ["police", "hospital"]
     for _ in range(draw.randint(6, 20)):
         if draw.random() < 0.6:  # else several come at once
             await sleep(draw.expovariate(1.0))
-        agents.refer(draw.choice(["police", "hospital"]))
+        if draw.random() < 0.1 and LATE not in agencies:
+            await world.arrives()
+            agencies.append(LATE)
+        agents.refer(draw.choice(agencies))
         if draw.random() < blunders:
             agents.blunder()
 

@@ -67,7 +67,10 @@ PARTIES: Final[dict[str, tuple[Any, Any, str]]] = {
     "shelter": ("provider", ["provider"], "north"),
     "clinic": ("provider", ["provider"], "south"),
     "pantry": ("provider", ["provider"], "north"),
+    "school": ("school", ["agency"], "south"),
 }
+LATE: Final = "school"
+"""Who is published when all others have long been heard of, if ever, and speaks by outbox alone."""
 FED: Final = ("police", "shelter")
 """Who hears by feed besides."""
 QUOTAS: Final = ((1_000.0, 1_000), (1_000.0, 1_000), (2.0, 4))
@@ -146,10 +149,9 @@ class World:
         )
         window = self.draw.choice([None, None, 1_500])
         await self._publish(RegionTable(version=1, partitions=REGIONS))
-        for name, (kind, roles, region) in PARTIES.items():
-            await self._publish(
-                Organisation(organisation=name, name=name, kind=kind, roles=roles, home_region=region)
-            )
+        for name in PARTIES:
+            if name != LATE:
+                await self._publish(_organisation(name))
         await self._publish(protocol)
         await self._publish(POLICY if window is None else POLICY.model_copy(update={"window_ms": window}))
         for kind in KINDS:
@@ -175,6 +177,11 @@ class World:
         value = codec().encode(message)
         record = Outgoing(topics.reference(BUS), 0, id.encode(), value, envelope.to_headers())
         await (await self.log.appender()).append([record])
+
+    async def arrives(self) -> None:
+        """One more organisation is published, so that the group of the outboxes is joined anew by all."""
+        await _insist(lambda: self._publish(_organisation(LATE)))
+        self.told(f"{LATE} is published")
 
     def passes(self, millis: int) -> None:
         """So much time goes by in which nobody does anything: on every clock, the broker's too."""
@@ -385,6 +392,11 @@ class World:
                 await hearer.handle(records)
                 if partition in owned:
                     await _tried(member.commit({partition: records[-1].offset + 1}))
+
+
+def _organisation(name: str) -> Organisation:
+    kind, roles, region = PARTIES[name]
+    return Organisation(organisation=name, name=name, kind=kind, roles=roles, home_region=region)
 
 
 def _ring(gone: asyncio.Event, _: object) -> None:
