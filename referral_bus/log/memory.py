@@ -239,6 +239,8 @@ class MemoryLog:
                 "anew: look at the topic's retention"
             )
         end = self.end(partition)
+        if start >= end:
+            return [], start
         records = self.visible(partition, start, end - start)
         if len(records) <= limit:
             return records, max(start, end)
@@ -515,10 +517,10 @@ class MemoryMember:
         return {p: max(0, self._log.end(p) - at) for p, at in self._positions.items()}
 
     async def close(self) -> None:
-        if not self.belongs or self not in self.group.members:
-            return
+        was_in = self.belongs and self in self.group.members
         self.left = True
         self._mine = frozenset()
         self._positions.clear()
         self._resumed.clear()
-        await self._log.rebalance(self.group.name)
+        if was_in:
+            await self._log.rebalance(self.group.name)

@@ -13,6 +13,7 @@ from typing import Final
 
 from tests.simulation.awaits import Awaits
 from tests.simulation.checker import kinds
+from tests.simulation.doors import app
 from tests.simulation.faults import FAULTS, Fault, put_back
 from tests.simulation.progress import Progress
 from tests.simulation.simulate import Run, simulate
@@ -135,6 +136,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 def _ready() -> None:
     codec()
+    app()
     gc.freeze()
 
 

@@ -42,7 +42,8 @@ from services.notifier.fold import Located
 from services.projections.fold import Fold
 from services.projections.replay import Replay
 from services.projections.tables import SERVING
-from tests.simulation.agents import Seen
+from tests.simulation.feeds import notices, of_an_outbox
+from tests.simulation.saying import Seen
 from tests.simulation.world import codec
 from tests.support.counting import SURELY_TOLD, surely_told, views_differ
 from tests.support.deciding import BUS
@@ -66,6 +67,9 @@ class Evidence(NamedTuple):
     views: MemoryViews
     notifier: NotifierTables
     keys: KeyTable
+    intake_key: str
+    operations_key: str
+    """What opens outboxes, and dead letters."""
     seen: Seen
     """What agencies, providers and recipients wrote down: nowhere else does it stand what was acknowledged, and what came."""
     now: int
@@ -98,7 +102,7 @@ async def check(evidence: Evidence) -> list[Finding]:
         found += await _views(log, evidence.views)
         found += _counted(inbox, ledger, evidence.views)
         found += _deliveries(ledger, evidence)
-    letters = log.records(topics.deadletter(BUS))
+    letters = [one for one in log.records(topics.deadletter(BUS)) if not of_an_outbox(one)]
     found += [Finding("dead letter", f"{one.partition}/{one.offset}") for one in letters]
     return found
 
@@ -268,7 +272,7 @@ def _deliveries(ledger: list[Written], evidence: Evidence) -> Iterator[Finding]:
     one_way, other_way = (_expected(evidence.notifier, order) for order in orders)
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
     told: dict[tuple[str | int, ...], str] = {}
-    for identity, notice in evidence.seen.received.items():
+    for identity, notice in (evidence.seen.received | notices(evidence.log)).items():
         event = notice["region"], notice["sequence"]
         key: tuple[str | int, ...] = (identity.split(".")[0], *event)
         if key in told:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from referral_bus.contracts.feed import Notice
@@ -19,7 +20,8 @@ from services.notifier.disclosing import _notice
 from services.notifier.notices import Kept
 from services.notifier.webhook import Answer
 from tests.simulation.loop import Node
-from tests.simulation.network import Weather
+from tests.simulation.network import Database, Weather
+from tests.support.memory_database import away
 
 
 class WiredKeys(MemoryKeyStore):
@@ -34,6 +36,24 @@ class WiredKeys(MemoryKeyStore):
     def _may(self, *sections: Section) -> None:
         self.away = self._is_away()
         super()._may(*sections)
+
+
+class TellsTheTime:
+    """What is asked of a database to see whether it answers, and what time it is; both by connections of their own."""
+
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+        self._database, self._now = database, now
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[TellsTheTime]:
+        yield self
+
+    async def execute(self, _: Any) -> TellsTheTime:
+        self._told = await self._database.ask(self._now, away)
+        return self
+
+    def scalar_one(self) -> int:
+        return self._told
 
 
 class ShowsNothing:

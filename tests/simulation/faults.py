@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +14,11 @@ from referral_bus.log.port import LogError, Outgoing, Partition, Position, Recor
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim
 from referral_bus.store.rows import Put
+from services.intake import api
 from services.intake.admission import Admission
+from services.intake.checks import Presented
+from services.intake.outboxes import Outboxes
+from services.intake.refusals import Refused
 from services.matching import snapshots
 from services.matching.core.decide import clock
 from services.matching.core.state import Region, Unit
@@ -23,6 +27,7 @@ from services.matching.relay import Relay
 from services.matching.snapshots import Snapshots
 from services.notifier import hearing
 from services.notifier.deliveries import Claimed
+from services.notifier.feed import Feeds
 from services.projections.views import capacity
 from tests.simulation import worker_faults  # noqa: F401 - which are the first in the list
 from tests.simulation.known import FAULTS, Fault, fault, put_back
@@ -235,3 +240,80 @@ def _provider_unheard() -> AbstractContextManager[Any]:
         return [] if isinstance(event, OfferExpired) else providers(event, standing)
 
     return patch.object(hearing, "_providers", or_nobody)
+
+
+# The doors and the feeds
+
+
+@fault(
+    "outbox-position-early",
+    "An outbox is handled up to where all is on the inbox, or refused.",
+    "lost",
+)
+def _outbox_position_early() -> AbstractContextManager[Any]:
+    handle = Outboxes._handle
+
+    async def early(self: Any, member: Any, partition: Partition, claim: Any, records: Any) -> None:
+        await member.commit({partition: claim.read})
+        await handle(self, member, partition, claim, records)
+
+    return patch.object(Outboxes, "_handle", early)
+
+
+@fault("bad-record-waited-for", "A record that can't be admitted holds up no other.", "unanswered")
+def _bad_record_waited_for() -> AbstractContextManager[Any]:
+    settled = Outboxes._settled
+
+    async def until_it_is_good(self: Any, organisation: str, read: Sequence[Any]) -> list[Record]:
+        good = next((n for n, one in enumerate(read) if isinstance(one.content, Refused)), len(read))
+        return [*await settled(self, organisation, read[:good]), *(one.record for one in read[good:])]
+
+    return patch.object(Outboxes, "_settled", until_it_is_good)
+
+
+@fault("refusal-believed", "A refusal is told once its feed has acknowledged it.", "lost")
+def _refusal_believed() -> AbstractContextManager[Any]:
+    async def once(self: Any, _: str, records: Sequence[Outgoing], tries: Any = None) -> bool:
+        with suppress(LogError):
+            await self._appender.append(records)
+        return True
+
+    return patch.object(Outboxes, "_put", once)
+
+
+@fault("outage-refused", "Nothing on an outbox is refused as something is away.", "contradicted")
+def _outage_refused() -> AbstractContextManager[Any]:
+    admitted = Outboxes._admitted
+
+    async def at_once(self: Any, organisation: str, read: Sequence[Any]) -> Any:
+        results = await admitted(self, organisation, read)
+        return [Refused("invalid") if getattr(one, "reason", "") == "unavailable" else one for one in results]
+
+    return patch.object(Outboxes, "_admitted", at_once)
+
+
+@fault("id-made-up", "A request over HTTP has the id its sender gave it.", "contradicted")
+def _id_made_up() -> AbstractContextManager[Any]:
+    return patch.object(api, "Presented", lambda _, *more: Presented(api.new_id(), *more))
+
+
+@fault("feed-believed", "Delivered by feed is what the feed has acknowledged.", "not told", "reordered")
+def _feed_believed() -> AbstractContextManager[Any]:
+    write = Feeds.write
+
+    async def or_not(self: Any, notices: Any) -> None:
+        with suppress(LogError):
+            await write(self, notices)
+
+    return patch.object(Feeds, "write", or_not)
+
+
+@fault("feed-overtaken", "Of a feed nothing is written while what comes before it is under way.", "reordered")
+def _feed_overtaken() -> AbstractContextManager[Any]:
+    batch = memory_notifier._batch
+
+    def of_what_is_due(waiting: Any, now: int, each: int) -> Any:
+        due = [one for one in waiting if one.due_at <= now and one.leased_until <= now]
+        return batch(due, now, each) if due else []
+
+    return patch.object(memory_notifier, "_batch", of_what_is_due)

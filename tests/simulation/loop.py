@@ -13,10 +13,15 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from heapq import heappop
 from typing import Any, TypeVar
+from unittest.mock import patch
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 T = TypeVar("T")
 
@@ -171,9 +176,16 @@ def seeded(seed: int) -> Iterator[SeededLoop]:
     asyncio.set_event_loop(loop)
     gc.disable()
     try:
-        yield loop
+        with ExitStack() as keys:
+            for kind in (X25519PrivateKey, Ed25519PrivateKey):
+                keys.enter_context(patch.object(kind, "generate", partial(_key_of, kind, chance)))
+            yield loop
     finally:
         loop.end()
         gc.enable()
         asyncio.set_event_loop(None)
         (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = real
+
+
+def _key_of(kind: Any, chance: random.Random) -> Any:
+    return kind.from_private_bytes(chance.randbytes(32))

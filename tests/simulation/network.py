@@ -107,6 +107,9 @@ class Broker:
         self.misused: list[str] = []
         """Writers that were used again after they had failed."""
         self._writers: list[WireTransactor] = []
+        self.furthest: dict[tuple[str, Partition], int] = {}
+        """Up to where each group was ever stored to be, outside of transactions. Now it may be less: of two requests the first may be done
+        last."""
         self._committing: dict[str, Node] = {}
         log.interrupt = self._in_the_middle
 
@@ -399,7 +402,14 @@ class WireMember:
         return polled
 
     async def commit(self, next_offsets: Mapping[Partition, int]) -> None:
-        await self._wire.ask("store offsets", lambda: self._inner.commit(dict(next_offsets)))
+        async def there() -> None:
+            await self._inner.commit(dict(next_offsets))
+            furthest = self._wire.broker.furthest
+            for partition, offset in next_offsets.items():
+                key = self._inner.group.name, partition
+                furthest[key] = max(offset, furthest.get(key, 0))
+
+        await self._wire.ask("store offsets", there)
 
     async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         wanted = list(partitions)
@@ -413,7 +423,10 @@ class WireMember:
         return await self._wire.ask("lag", self._inner.lag)
 
     async def close(self) -> None:
-        await asyncio.shield(self._wire.broker.loop.outside(self._inner.close()))
+        """The group hears of it, or finds out in its time."""
+        broker = self._wire.broker
+        leaving = broker.lost(self._inner) if self._wire.node.cut else self._inner.close()
+        await asyncio.shield(broker.loop.outside(leaving))
 
 
 class Database:

@@ -7,17 +7,22 @@ import logging
 from asyncio import sleep
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
+from unittest.mock import patch
 
 from referral_bus.contracts.ledger import Entry
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition
+from services.intake import outboxes
 from tests.simulation.agents import Agents
 from tests.simulation.awaits import Awaits
+from tests.simulation.border import border
 from tests.simulation.checker import Evidence, Finding, check
+from tests.simulation.doors import app
 from tests.simulation.loop import Stuck, seeded
-from tests.simulation.world import REGIONS, World, codec
+from tests.simulation.world import LATE, PARTIES, REGIONS, World, codec
 from tests.support.deciding import BUS
 
 STORM_SECONDS: Final = 15.0
@@ -26,7 +31,9 @@ MONTH_MS: Final = 31 * 86_400_000
 QUIET_SECONDS: Final = 12.0
 """For so long nothing has happened: longer than anything here waits before it tries again."""
 MOST_SECONDS: Final = 240.0
-GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier")
+POLL_SECONDS: Final = 0.5
+"""Of the outboxes, for which a poll that waits for nothing is most of the work otherwise: here it hears at once of one that was handled."""
+GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier", "intake")
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ def simulate(seed: int, awaits: Awaits | None = None) -> Run:
     logging.disable(logging.CRITICAL)
     try:
         codec()
-        with seeded(seed) as loop:
+        app()
+        with seeded(seed) as loop, patch.object(outboxes, "_POLL_SECONDS", POLL_SECONDS):
             agents = Agents()
             world = World(loop, agents.receive)
             storm = Storm(world)
@@ -83,8 +91,9 @@ async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
         storm.heal()
         rested = await _quiet(world, agents)
     now = min(clock.now() for clock in (world.broker_clock, *world.clocks.values()))
-    evidence = Evidence(world.log, world.views, world.notifier_tables, world.keys, agents.seen, now)
-    return [*_of_the_run(world, rested), *await check(evidence)]
+    opening = world.intake_keys.private, world.operations_keys.private
+    evidence = Evidence(world.log, world.views, world.notifier_tables, world.keys, *opening, agents.seen, now)
+    return [*_of_the_run(world, rested), *await check(evidence), *border(evidence)]
 
 
 def _of_the_run(world: World, rested: bool) -> Iterator[Finding]:
@@ -103,9 +112,10 @@ def _of_the_run(world: World, rested: bool) -> Iterator[Finding]:
 
 def _write_down(world: World) -> None:
     """What stands on the topics in the end belongs to the history."""
-    for topic in (topics.inbox(BUS), topics.ledger(BUS)):
+    of_each = [topic(name) for name in PARTIES for topic in (topics.outbox, partial(topics.feed, BUS))]
+    for topic in (topics.inbox(BUS), topics.ledger(BUS), topics.deadletter(BUS), *of_each):
         for record in world.log.records(topic):
-            kind = dict(record.headers).get("ce_type", b"?").decode().split(".")[-2]
+            kind = dict(record.headers).get("ce_type", b".sealed.").decode().split(".")[-2]
             digest = hashlib.sha256(record.value or b"").hexdigest()[:8]
             where = f"{topic}/{record.partition}/{record.offset}"
             world.history.append(f"{where} {record.timestamp} {kind} {digest}")
@@ -113,10 +123,16 @@ def _write_down(world: World) -> None:
 
 async def _refer(world: World, agents: Agents) -> None:
     draw = world.draw
+    blunders, agencies = draw.choice([0.0, 0.3, 1.0]), ["police", "hospital"]
     for _ in range(draw.randint(6, 20)):
         if draw.random() < 0.6:  # else several come at once
             await sleep(draw.expovariate(1.0))
-        agents.refer(draw.choice(["police", "hospital"]))
+        if draw.random() < 0.1 and LATE not in agencies:
+            await world.arrives()
+            agencies.append(LATE)
+        agents.refer(draw.choice(agencies))
+        if draw.random() < blunders:
+            agents.blunder()
 
 
 async def _quiet(world: World, agents: Agents) -> bool:
@@ -137,6 +153,11 @@ async def _quiet(world: World, agents: Agents) -> bool:
 def _behind(world: World) -> int:
     """How many partitions somebody has not come to the end of."""
     behind = 0
+    for organisation in PARTIES:
+        outbox = Partition(topics.outbox(organisation), 0)
+        behind += world.broker.furthest.get((f"refbus-{BUS}-intake", outbox), 0) < _after_last(
+            world.log, outbox
+        )
     decided = world.log.committed(f"refbus-{BUS}-matching")
     for region, number in REGIONS.items():
         inbox, ledger = Partition(topics.inbox(BUS), number), Partition(topics.ledger(BUS), number)

@@ -38,7 +38,7 @@ def test_a_crash_at_every_await_breaks_no_promise() -> None:
     struck = dict(line.rsplit(":", 1) for line in run.stdout.splitlines() if ".py:" in line)
     for part in ("worker", "projector", "claims"):
         assert f"referral_bus/runtime/{part}.py" in struck
-    for part in ("admission", "relay", "reference"):
+    for part in ("admission", "outboxes", "relay", "reference"):
         assert f"services/intake/{part}.py" in struck
     for part in ("partition", "relay", "ticks", "snapshots"):
         assert f"services/matching/{part}.py" in struck

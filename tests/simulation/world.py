@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+from referral_bus.access.tokens import new_signing_key
 from referral_bus.contracts.ledger import OfferAccepted
 from referral_bus.contracts.reference import OfferLimits, Organisation, RegionTable
 from referral_bus.log import topics
@@ -19,6 +20,7 @@ from referral_bus.runtime.deadletters import DeadLetters
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.projector import Projector
 from referral_bus.runtime.worker import Limits, Worker
+from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.sealing.memory import KeyTable
 from referral_bus.sealing.port import SECTIONS, Section
 from referral_bus.sealing.secrets import Secrets
@@ -29,6 +31,9 @@ from referral_bus.wire.envelope import Envelope, source_of
 from services.intake import relay as reference_relay
 from services.intake.admission import Admission
 from services.intake.forgetting import Forgetting
+from services.intake.outboxes import Outboxes
+from services.intake.quotas import Quotas
+from services.intake.reach import Reach
 from services.intake.reference import ReferenceView, identity
 from services.matching import relay as region_relay
 from services.matching.facts import FactsOpener
@@ -38,16 +43,19 @@ from services.matching.service import _keep_snapshots
 from services.matching.snapshots import Snapshots
 from services.matching.ticks import Ticks
 from services.notifier.bell import Bell
+from services.notifier.clock import DatabaseClock
 from services.notifier.dispatch import Dispatcher, Patience
+from services.notifier.feed import Feeds
 from services.notifier.hearer import Hearer
 from services.notifier.words import Words
 from services.projections.fold import Fold
 from services.projections.tables import SERVING
 from tests.simulation.disk import MemoryDisk
-from tests.simulation.doubles import NoSecret, ShowsNothing, Webhooks, WiredKeys
+from tests.simulation.doors import Door, KnownKeys
+from tests.simulation.doubles import NoSecret, ShowsNothing, TellsTheTime, Webhooks, WiredKeys
 from tests.simulation.loop import Node, SeededLoop
 from tests.simulation.network import COMMIT_SECONDS, REVOKE_SECONDS, Broker, Database, Weather, WireViews
-from tests.support.deciding import BUS, POLICY, PROTOCOL, START, _operations_keys
+from tests.support.deciding import BUS, POLICY, PROTOCOL, START
 from tests.support.memory_intake import IntakeTables, MemoryAdmissions, RelayEngine
 from tests.support.memory_notifier import MemoryDeliveries, MemoryFold, NotifierTables, Subscribed
 
@@ -59,7 +67,14 @@ PARTIES: Final[dict[str, tuple[Any, Any, str]]] = {
     "shelter": ("provider", ["provider"], "north"),
     "clinic": ("provider", ["provider"], "south"),
     "pantry": ("provider", ["provider"], "north"),
+    "school": ("school", ["agency"], "south"),
 }
+LATE: Final = "school"
+"""Who is published when all others have long been heard of, if ever, and speaks by outbox alone."""
+FED: Final = ("police", "shelter")
+"""Who hears by feed besides."""
+QUOTAS: Final = ((1_000.0, 1_000), (1_000.0, 1_000), (2.0, 4))
+"""Submissions a second, and at once, of each organisation: more than anybody sends, or less."""
 SECRETS: Final = Secrets.derive(bytes(32), BUS)
 LIMITS: Final = Limits(take_seconds=5, commit_seconds=COMMIT_SECONDS, work_seconds=10, revoke_seconds=REVOKE_SECONDS, close_seconds=1,
                        fenced_rest_seconds=4, longest_rest_seconds=4)  # fmt: skip
@@ -93,7 +108,7 @@ class World:
         self.loop, self.draw = loop, loop.draw
         self.history: list[str] = []
         self.weather = Weather(loop)
-        self.broker_clock = NodeClock(loop)
+        self.broker_clock, self.database_clock = NodeClock(loop), NodeClock(loop)
         self.log = MemoryLog(self.broker_clock.now)
         self.broker = Broker(self.log, self.weather, self.told)
         self.database_away = False
@@ -102,9 +117,13 @@ class World:
         self.notifier_tables = NotifierTables(
             [Subscribed(f"sb-{name}", name, roles[0]) for name, (_, roles, _) in PARTIES.items()]
             + [Subscribed("sb-police-accepted", "police", "agency", (OfferAccepted.event_type(),))]
+            + [Subscribed(f"sb-feed-{name}", name, PARTIES[name][1][0], channel="feed") for name in FED]
         )
         self.views = MemoryViews(SERVING.views)
-        self.doors: dict[str, tuple[Node, Admission, Forgetting]] = {}
+        self.doors: dict[str, Door] = {}
+        self.intake_keys, self.operations_keys = new_encryption_keys(), new_encryption_keys()
+        self.signing_key = new_signing_key()
+        self.quota = self.draw.choice(QUOTAS)
         self.up: dict[str, Node] = {}
         self.clocks: dict[str, NodeClock] = {}
         self._gone: dict[str, asyncio.Event] = {}
@@ -130,10 +149,9 @@ class World:
         )
         window = self.draw.choice([None, None, 1_500])
         await self._publish(RegionTable(version=1, partitions=REGIONS))
-        for name, (kind, roles, region) in PARTIES.items():
-            await self._publish(
-                Organisation(organisation=name, name=name, kind=kind, roles=roles, home_region=region)
-            )
+        for name in PARTIES:
+            if name != LATE:
+                await self._publish(_organisation(name))
         await self._publish(protocol)
         await self._publish(POLICY if window is None else POLICY.model_copy(update={"window_ms": window}))
         for kind in KINDS:
@@ -160,10 +178,15 @@ class World:
         record = Outgoing(topics.reference(BUS), 0, id.encode(), value, envelope.to_headers())
         await (await self.log.appender()).append([record])
 
+    async def arrives(self) -> None:
+        """One more organisation is published, so that the group of the outboxes is joined anew by all."""
+        await _insist(lambda: self._publish(_organisation(LATE)))
+        self.told(f"{LATE} is published")
+
     def passes(self, millis: int) -> None:
         """So much time goes by in which nobody does anything: on every clock, the broker's too."""
         self.told(f"{millis} ms pass")
-        for clock in (self.broker_clock, *self.clocks.values()):
+        for clock in (self.broker_clock, self.database_clock, *self.clocks.values()):
             clock.passed += millis
 
     # Processes
@@ -224,6 +247,9 @@ class World:
     def _keys(self, *sections: Section) -> WiredKeys:
         return WiredKeys(self.keys, lambda: self.database_away, sections or SECTIONS)
 
+    def _engine(self, database: Database) -> Any:
+        return TellsTheTime(database, self.database_clock.now)
+
     def _clock(self, node: Node) -> Clock:
         return self.clocks[node.name]
 
@@ -231,12 +257,13 @@ class World:
         log, database, health = self.broker.reach(node), self._database(node), Health()
         view = ReferenceView(log, topics.reference(BUS), codec(), health)
         appender = await _insist(log.appender)
+        clock, quotas = self._clock(node), Quotas(*self.quota, self.loop.time)
         common: dict[str, Any] = {
             "view": view,
             "appender": appender,
             "codec": codec(),
             "secrets": SECRETS,
-            "clock": self._clock(node),
+            "clock": clock,
             "bus": BUS,
             "topic": topics.inbox(BUS),
         }
@@ -246,13 +273,29 @@ class World:
         engine: Any = RelayEngine(node, database, self.intake_tables)
         relay = reference_relay.Relay(engine=engine, health=health, **common)
         forgetting = Forgetting(keys=keys, **{name: common[name] for name in common if name != "bus"})
-        self.doors[node.name] = node, admission, forgetting
-        await _all(view.run(), relay.run())
+        reach = Reach(log, Partition(topics.reference(BUS), 0), self._engine(database), health)
+        verifier = KnownKeys(self.signing_key, clock, self.loop)
+        self.doors[node.name] = Door(node, admission, forgetting, quotas, reach, clock, verifier)
+        outboxes = Outboxes(
+            log=log,
+            view=view,
+            admission=admission,
+            appender=appender,
+            dead_letters=DeadLetters(BUS, "intake", self.operations_keys.public, codec(), clock),
+            quotas=quotas,
+            codec=codec(),
+            clock=clock,
+            health=health,
+            bus=BUS,
+            group=f"refbus-{BUS}-intake",
+            intake_key=self.intake_keys.private,
+        )
+        await _all(view.run(), reach.run(), outboxes.run(), relay.run())
 
     async def _matching(self, node: Node) -> None:
         log, clock, health = self.broker.reach(node), self._clock(node), Health()
         keys, snapshots = self._keys("facts"), Snapshots(Path("snapshots"), BUS, self.disks[node.name])
-        letters = DeadLetters(BUS, "matching", _operations_keys().public, codec(), clock)
+        letters = DeadLetters(BUS, "matching", self.operations_keys.public, codec(), clock)
 
         def make(partition: Partition) -> PartitionWork:
             return PartitionWork(
@@ -301,7 +344,10 @@ class World:
         await projector.run()
 
     async def _notifier(self, node: Node) -> None:
-        log, database, clock, bell = self.broker.reach(node), self._database(node), self._clock(node), Bell()
+        log, database, bell = self.broker.reach(node), self._database(node), Bell()
+        clock = DatabaseClock(self._engine(database), self._clock(node))
+        await _insist(clock.ask)
+        appender = await _insist(log.appender)
         fold: Any = MemoryFold(database, self.notifier_tables, bell)
         health = Health()
         hearer = Hearer(log=log, fold=fold, codec=codec(), keys=self._keys(), clock=clock, health=health)
@@ -310,10 +356,10 @@ class World:
             "disclosing": ShowsNothing(),
             "sender": Webhooks(node, self.weather, self._receive),
             "secrets": NoSecret(),
-            "feeds": None,
         }
         dispatcher = Dispatcher(
-            words=Words(await _insist(log.appender), BUS, codec(), len(REGIONS)),
+            feeds=Feeds(appender, BUS, codec()),
+            words=Words(appender, BUS, codec(), len(REGIONS)),
             codec=codec(),
             clock=clock,
             health=health,
@@ -322,7 +368,7 @@ class World:
             chance=self.draw.random,
             **parts,
         )
-        await _all(self._stream(node, hearer), dispatcher.run())
+        await _all(self._stream(node, hearer), dispatcher.run(), clock.run())
 
     async def _stream(self, node: Node, hearer: Hearer) -> None:
         """In the place of the Faust app (:mod:`services.notifier.stream`): acknowledged is what was handled, so it may come again."""
@@ -348,6 +394,11 @@ class World:
                     await _tried(member.commit({partition: records[-1].offset + 1}))
 
 
+def _organisation(name: str) -> Organisation:
+    kind, roles, region = PARTIES[name]
+    return Organisation(organisation=name, name=name, kind=kind, roles=roles, home_region=region)
+
+
 def _ring(gone: asyncio.Event, _: object) -> None:
     gone.set()
 
@@ -371,7 +422,7 @@ async def _insist(ask: Callable[[], Awaitable[Any]]) -> Any:
     while True:
         try:
             return await ask()
-        except LogUnavailable:
+        except (LogUnavailable, OSError):
             await asyncio.sleep(0.5)
 
 

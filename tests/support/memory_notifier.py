@@ -1,9 +1,8 @@
-"""The tables of the schema ``notifier`` in memory, as far as they decide who hears what by webhook. ``tests/contract/notifier`` holds them
-to those in PostgreSQL."""
+"""The tables of the schema ``notifier`` in memory, as far as they decide who hears what by webhook and feed. ``tests/contract/notifier``
+holds them to those in PostgreSQL."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.notifier import hearing, standing
 from services.notifier.bell import Bell
-from services.notifier.deliveries import Claimed, ResentJustNow
+from services.notifier.deliveries import FEED_BATCH, Claimed, ResentJustNow, SendingChannel
 from services.notifier.fold import Gap, Located, _fresh
 from services.notifier.notices import Kept
 from services.notifier.standing import ReferralStanding
@@ -29,16 +28,21 @@ from tests.support.memory_database import Database, away
 
 @dataclass(frozen=True)
 class Subscribed:
-    """One subscription by webhook. ``types`` of None covers every type."""
+    """One subscription. ``types`` of None covers every type."""
 
     subscription: str
     organisation: str
     role: str
     types: tuple[str, ...] | None = None
+    channel: SendingChannel = "webhook"
 
     @property
-    def url(self) -> str:
-        return f"https://{self.organisation}.example/"
+    def url(self) -> str | None:
+        return f"https://{self.organisation}.example/" if self.channel == "webhook" else None
+
+    @property
+    def sealed_secret(self) -> bytes | None:
+        return b"" if self.channel == "webhook" else None
 
     def covers(self, notice: Kept) -> bool:
         mine = (self.organisation, self.role) == (notice.organisation, notice.role)
@@ -176,29 +180,27 @@ class MemoryFold:
 
 
 class MemoryDeliveries:
-    """As :class:`services.notifier.deliveries.Deliveries`, for webhooks. Why an attempt failed it does not keep."""
+    """As :class:`services.notifier.deliveries.Deliveries`. Why an attempt failed it does not keep."""
 
     def __init__(self, database: Database, tables: NotifierTables) -> None:
         self._database, self._tables = database, tables
 
     async def claim(self, now: int, until: int, each: int, most: int) -> list[Claimed]:
         def there() -> list[Claimed]:
-            waiting = self._waiting()
-            turns = Counter(one.subscription.subscription for one in waiting if one.leased_until > now)
-            due: list[tuple[int, int, str, Delivery]] = []
-            for one in sorted(waiting, key=lambda d: d.notice.number):
-                if one.due_at <= now and one.leased_until <= now:
-                    name = one.subscription.subscription
-                    turns[name] += 1
-                    due.append((turns[name], one.due_at, name, one))
-            chosen = sorted((one for one in due if one[0] <= each), key=lambda one: one[:3])[:most]
+            attempts = [
+                attempt
+                for subscribed, waiting in self._waiting_of_each()
+                for attempt in (_batch if subscribed.channel == "feed" else _singly)(waiting, now, each)
+            ]
+            chosen = [
+                one for _, _, _, batch in sorted(attempts, key=lambda one: one[:3])[:most] for one in batch
+            ]
             claimed: list[Claimed] = []
-            for _, _, name, one in sorted(chosen, key=lambda one: (one[2], one[3].notice.number)):
+            for one in sorted(chosen, key=lambda one: (one.subscription.subscription, one.notice.number)):
                 one.leased_until, one.attempts = until, one.attempts + 1
-                made = one.attempts, one.attempts_before
-                claimed.append(
-                    Claimed(name, "webhook", one.subscription.url, b"", *made, one.enqueued_at, one.notice)
-                )
+                to, made = one.subscription, (one.attempts, one.attempts_before)
+                where = to.subscription, to.channel, to.url, to.sealed_secret
+                claimed.append(Claimed(*where, *made, one.enqueued_at, one.notice))
             return claimed
 
         return await self._database.ask(there, away)
@@ -232,7 +234,9 @@ class MemoryDeliveries:
                 d for d in self._tables.deliveries.values() if d.subscription.organisation == organisation
             ]
             waits = [one for one in mine if one.result is None and one.attempts and one.due_at > now]
-            given_up = [one for one in mine if one.result == "given_up"]
+            given_up = [
+                one for one in mine if one.result == "given_up" and one.subscription.channel == "webhook"
+            ]
             for one in given_up:
                 one.result, one.enqueued_at, one.attempts_before = None, now, one.attempts
             for one in (*waits, *given_up):
@@ -251,3 +255,32 @@ class MemoryDeliveries:
 
     def _waiting(self) -> list[Delivery]:
         return [one for one in self._tables.deliveries.values() if one.result is None]
+
+    def _waiting_of_each(self) -> list[tuple[Subscribed, list[Delivery]]]:
+        """What waits for each subscription, in order."""
+        waiting: dict[Subscribed, list[Delivery]] = {}
+        for one in sorted(self._waiting(), key=lambda one: one.notice.number):
+            waiting.setdefault(one.subscription, []).append(one)
+        return list(waiting.items())
+
+
+_Attempt = tuple[int, int, str, list[Delivery]]
+"""Whose turn it is, since when, and what is attempted at once."""
+
+
+def _singly(waiting: list[Delivery], now: int, each: int) -> list[_Attempt]:
+    """Of a webhook each delivery that is due is an attempt; at most ``each`` are under way."""
+    under_way = sum(one.leased_until > now for one in waiting)
+    due = [one for one in waiting if one.due_at <= now and one.leased_until <= now]
+    return [
+        (turn, one.due_at, one.subscription.subscription, [one])
+        for turn, one in enumerate(due[: max(0, each - under_way)], under_way + 1)
+    ]
+
+
+def _batch(waiting: list[Delivery], now: int, _: int) -> list[_Attempt]:
+    """Of a feed all that is due is one attempt, unless anything of it is under way or waits for its next."""
+    if any(one.due_at > now or one.leased_until > now for one in waiting):
+        return []
+    batch = waiting[:FEED_BATCH]
+    return [(1, min(one.due_at for one in batch), batch[0].subscription.subscription, batch)]

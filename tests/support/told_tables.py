@@ -29,6 +29,10 @@ SUBSCRIPTIONS = [
     Subscribed("sb-police-provider", "police", "provider"),
     Subscribed("sb-shelter", "shelter", "provider"),
 ]
+FEEDS = [
+    Subscribed("sb-feed-police", "police", "agency", channel="feed"),
+    Subscribed("sb-feed-shelter", "shelter", "provider", channel="feed"),
+]
 
 
 class Side(Protocol):

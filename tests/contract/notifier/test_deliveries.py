@@ -1,5 +1,5 @@
-"""What the deliveries by webhook promise, in PostgreSQL and in memory: a lease each, limits each and in all, and the latest claim has the
-word."""
+"""What the deliveries promise, in PostgreSQL and in memory: a lease each, limits each and in all, the latest claim has the word, and a feed
+is written in order."""
 
 from __future__ import annotations
 
@@ -245,6 +245,60 @@ async def test_a_clock_that_was_ahead_keeps_nobody_from_having_its_deliveries_se
 async def test_of_several_who_ask_at_once_one_has_its_deliveries_sent_again(told: Side) -> None:
     asked = await asyncio.gather(*(resend(told, AT) for _ in range(5)), return_exceptions=True)
     assert [one for one in asked if not isinstance(one, ResentJustNow)] == [0]
+
+
+@pytest.fixture
+async def read(fed: Side) -> Side:
+    """The tables, with something to deliver to each who subscribed, by webhook or feed."""
+    await fed.fold().apply(LEDGER, AT)
+    return fed
+
+
+FEED = "sb-feed-police"
+
+
+async def test_a_feed_is_claimed_as_a_whole_whatever_limit_each_webhook_has(read: Side) -> None:
+    claimed = await claim(read, each=1)
+    assert numbers(claimed, "sb-police") == [1]
+    mine = [one for one in claimed if one.subscription == FEED]
+    assert numbers(mine, FEED) == sorted(numbers(mine, FEED)) and len(mine) > 3
+    assert {(one.channel, one.url, one.sealed_secret, one.attempts) for one in mine} == {
+        ("feed", None, None, 1)
+    }
+
+
+async def test_of_a_feed_nothing_is_claimed_while_anything_of_it_is_under_way_or_waits(read: Side) -> None:
+    mine = [one for one in await claim(read) if one.subscription == FEED]
+    await read.deliveries.finish(mine[1:], "delivered", AT)
+    assert numbers(await claim(read), FEED) == [], "somebody is at the first"
+    await read.deliveries.postpone(mine[:1], AT + 100, "log_unavailable")
+    assert numbers(await claim(read, AT + 99), FEED) == []
+    assert numbers(await claim(read, AT + 100), FEED) == [1]
+
+
+async def test_of_a_feed_that_nobody_finished_all_is_claimed_again_in_order(read: Side) -> None:
+    first = [one for one in await claim(read) if one.subscription == FEED]
+    await read.deliveries.postpone(first[2:], AT, "interrupted")
+    assert numbers(await claim(read), FEED) == [], "what comes before is another's still"
+    assert numbers(await claim(read, AT + LEASE), FEED) == numbers(first, FEED)
+
+
+async def test_a_feeds_batch_is_one_of_the_attempts_there_is_room_for(read: Side) -> None:
+    waiting, _ = await read.deliveries.waiting(AT)
+    first = await claim(read, most=1)
+    assert {one.subscription for one in first} == {"sb-clinic"}
+    second = await claim(read, most=2)
+    assert {one.subscription for one in second} == {"sb-feed-police", "sb-feed-shelter"}
+    assert len(second) > 4
+    assert await read.deliveries.waiting(AT) == (waiting, 0)
+
+
+async def test_what_was_given_up_of_a_feed_is_not_sent_again(read: Side) -> None:
+    claimed = await claim(read)
+    await read.deliveries.finish(claimed, "given_up", AT, "log_unavailable")
+    mine = [one for one in claimed if one.subscription == "sb-shelter"]
+    assert await resend(read, AT) == len(mine)
+    assert {one.subscription for one in await claim(read)} == {"sb-shelter"}
 
 
 @pytest.mark.parametrize("kind", ["memory", "postgres"])
