@@ -3,8 +3,8 @@ down for themselves. What is seen of the run itself is told by :mod:`tests.simul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from referral_bus.contracts.delivery import Delivered
 from referral_bus.contracts.ids import parse_token, region_of
@@ -272,7 +272,8 @@ def _deliveries(ledger: list[Written], evidence: Evidence) -> Iterator[Finding]:
     one_way, other_way = (_expected(evidence.notifier, order) for order in orders)
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
     told: dict[tuple[str | int, ...], str] = {}
-    for identity, notice in (evidence.seen.received | notices(evidence.log)).items():
+    came = evidence.seen.received | notices(evidence.log)  # to a door, or on a feed
+    for identity, notice in came.items():
         event = notice["region"], notice["sequence"]
         key: tuple[str | int, ...] = (identity.split(".")[0], *event)
         if key in told:
@@ -289,18 +290,20 @@ def _deliveries(ledger: list[Written], evidence: Evidence) -> Iterator[Finding]:
             yield Finding("not told", ".".join(map(str, key)))
         elif told[key] not in done:
             yield Finding("delivery not recorded", told[key])
-    yield from _heard(ledger, evidence)
+    yield from _heard(ledger, evidence.notifier, came)
 
 
-def _heard(ledger: list[Written], evidence: Evidence) -> Iterator[Finding]:
+def _heard(
+    ledger: list[Written], notifier: NotifierTables, received: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding]:
     """Whom the events themselves name was told of them: in what the notifier's own code does wrong the expectation agrees with it."""
     surely = {kind.event_type() for kind in SURELY_TOLD}
     types = {(one.entry.meta.region, one.entry.meta.sequence): one.entry.event.event_type() for one in ledger}
     must = surely_told(one.entry for one in ledger)
-    for one in evidence.notifier.subscriptions:
+    for one in notifier.subscriptions:
         came = {
             (notice["region"], notice["sequence"])
-            for identity, notice in evidence.seen.received.items()
+            for identity, notice in received.items()
             if identity.startswith(f"{one.subscription}.") and notice["type"] in surely
         }
         due = {
