@@ -127,14 +127,13 @@ class MemoryDisk:
         self._before_names_changed = {}
 
     def rots(self) -> None:
-        """A bit of what has long been written is another one."""
-        files = [path for path, file in sorted(self._names.items()) if file.content]
-        if files:
-            path = self._draw.choice(files)
-            content = bytearray(self._names[path].content)
-            content[self._draw.randrange(len(content))] ^= 1 << self._draw.randrange(8)
-            self._told(f"a bit of {path.name} turns")
-            self._names = self._names | {path: _File(bytes(content), is_held=True)}
+        """A bit of each thing that has long been written is another one."""
+        for path, file in sorted(self._names.items()):
+            if file.content:
+                content = bytearray(file.content)
+                content[self._draw.randrange(len(content))] ^= 1 << self._draw.randrange(8)
+                self._told(f"a bit of {path.name} turns")
+                self._names = self._names | {path: _File(bytes(content), is_held=True)}
 
     def heals(self) -> None:
         self.is_slow = self.is_full = self.is_worn = False

@@ -182,7 +182,8 @@ class Storm:
         kinds: list[Callable[[], None]] = [
             self._crash, self._crash, self._pause, self._cut, self._stop, self._rebalance, self._expel, self._expel,
             self._redeliver, self._abort, self._broker_away, self._database_away, self._clock, self._broker_clock,
-            self._power, self._power, self._disk_slow, self._disk_full, self._disk_worn, self._disk_rots,
+            self._power, self._power, self._power, self._disk_slow, self._disk_full, self._disk_worn, self._disk_rots,
+            self._disk_rots,
         ]  # fmt: skip
         self._kinds = self.draw.sample(kinds, self.draw.randint(3, len(kinds)))
         self._every = self.draw.uniform(0.3, 2.5)
@@ -319,7 +320,10 @@ class Storm:
         self._after(seconds, lambda: setattr(self.world.disks[name], fault, False))
 
     def _disk_rots(self) -> None:
-        self.world.disks[self._machine()].rots()
+        name = self._machine()
+        self.world.disks[name].rots()
+        if self.draw.random() < 0.5:  # else nobody may ever read it
+            self.world.crash(name, self.draw.randrange(30))
 
     def _clock(self) -> None:
         name, jump = self._name(), self.draw.choice([-5_000, -500, 500, 5_000, 60_000])
