@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -97,21 +98,23 @@ def _settled(
                 or said.organisation != organisation
             ):
                 yield Finding("told wrongly", f"the feed of {organisation} has the refusal of {id}")
+    under = Counter(spoken[:2] for spoken in inbox)
     for one in outboxes:
         refusal = refused.pop(f"{one.record.topic}/0/{one.record.offset}", None)
         reason = None if refusal is None else refusal.reason
         admitted = one.spoken is not None and one.spoken in inbox
+        due = one.put.refused
+        if due == "id_reused" and admitted and seen.forgot and under[one.spoken[:2]] == 1:
+            due = None  # what it would contradict was refused, being of somebody forgotten
         # Who is forgotten meanwhile may be admitted and, as what died half-way is repeated, refused.
-        forgotten = reason == "subject_erased" and seen.forgot and one.put.refused is None
-        if admitted and one.put.refused is not None:
-            yield Finding(
-                "contradicted", f"{one.where} is admitted, and was to be refused: {one.put.refused}"
-            )
+        forgotten = reason == "subject_erased" and seen.forgot and due is None
+        if admitted and due is not None:
+            yield Finding("contradicted", f"{one.where} is admitted, and was to be refused: {due}")
         elif reason is None and not admitted:
             kind = "lost" if handled(one.record) else "unanswered"
-            yield Finding(kind, f"{one.where} is neither on the inbox nor refused: {one.put.refused}")
-        elif reason != one.put.refused and not forgotten:
-            yield Finding("contradicted", f"{one.where} is refused as {reason}, not {one.put.refused}")
+            yield Finding(kind, f"{one.where} is neither on the inbox nor refused: {due}")
+        elif reason != due and not forgotten:
+            yield Finding("contradicted", f"{one.where} is refused as {reason}, not {due}")
         if refusal is not None and refusal.submission != one.put.id:
             yield Finding("told wrongly", f"{one.where} is refused as that of {refusal.submission}")
     for id in refused:

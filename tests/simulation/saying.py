@@ -172,7 +172,7 @@ class Saying:
                 if reason not in (refused, "subject_erased" if seen.forgot else None):
                     seen.contradicted.append(f"{told} is refused at the border: {reason}")
                 return None
-            await self._pause(0.1, 1.0)
+            await self._pause(0.5, 2.0)
         answer = Answer(**said)
         self._world.told(f"{told} is acknowledged: {answer.token} {answer.referral}")
         if refused is not None:

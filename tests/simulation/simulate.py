@@ -15,7 +15,8 @@ from referral_bus.contracts.ledger import Entry
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Partition
-from services.intake import outboxes
+from referral_bus.runtime import joining
+from services.intake import outboxes, reach
 from tests.simulation.agents import Agents
 from tests.simulation.awaits import Awaits
 from tests.simulation.border import border
@@ -33,6 +34,10 @@ QUIET_SECONDS: Final = 12.0
 MOST_SECONDS: Final = 240.0
 POLL_SECONDS: Final = 0.5
 """Of the outboxes, for which a poll that waits for nothing is most of the work otherwise: here it hears at once of one that was handled."""
+REACH_SECONDS: Final = 2.0
+"""Between two looks of intake whether log and database answer; to ask so often is a tenth of the work otherwise."""
+UNANSWERED_SECONDS: Final = 3.0
+"""After which a member leaves that is answered nothing: in proportion, as outages are."""
 GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier", "intake")
 
 
@@ -60,7 +65,12 @@ def simulate(seed: int, awaits: Awaits | None = None) -> Run:
     try:
         codec()
         app()
-        with seeded(seed) as loop, patch.object(outboxes, "_POLL_SECONDS", POLL_SECONDS):
+        with (
+            seeded(seed) as loop,
+            patch.object(outboxes, "_POLL_SECONDS", POLL_SECONDS),
+            patch.object(reach, "_EVERY_SECONDS", REACH_SECONDS),
+            patch.object(joining, "UNANSWERED_SECONDS", UNANSWERED_SECONDS),
+        ):
             agents = Agents()
             world = World(loop, agents.receive)
             storm = Storm(world)
