@@ -13,8 +13,17 @@ from weakref import WeakKeyDictionary
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 
+
+class _Door:
+    """A connection that is wanted, and how many knocks for it came to an end."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.heard = 0
+
+
 _alone: Final = AIOKafkaClient._get_conn
-_locks: Final[WeakKeyDictionary[Any, dict[Any, asyncio.Lock]]] = WeakKeyDictionary()
+_doors: Final[WeakKeyDictionary[Any, dict[Any, _Door]]] = WeakKeyDictionary()
 
 
 def connect_apart() -> None:
@@ -28,14 +37,16 @@ async def _apart(
     wanted = node_id, group
     if _is_open(client, wanted):
         return client._conns[wanted]
-    lock = _locks.setdefault(client, defaultdict(asyncio.Lock))[wanted]
-    waits = lock.locked()
-    async with lock:
-        if waits and not _is_open(client, wanted):
-            # Whoever knocked before was not let in. To find that out again would take as long again.
+    door = _doors.setdefault(client, defaultdict(_Door))[wanted]
+    heard_before = door.heard
+    async with door.lock:
+        if door.heard > heard_before and not _is_open(client, wanted):
+            # Whoever knocked meanwhile was not let in. To find that out again would take as long again.
             return None
         client._get_conn_lock_value = nullcontext()
-        return await _alone(client, node_id, group=group, no_hint=no_hint)
+        connection = await _alone(client, node_id, group=group, no_hint=no_hint)
+        door.heard += 1
+        return connection
 
 
 def _is_open(client: Any, wanted: Any) -> bool:

@@ -97,7 +97,8 @@ APPEND_SECONDS: Final = 10.0
 ASK_SECONDS: Final = 10.0
 """For a question to the broker: ends, offsets, metadata."""
 LOOK_SECONDS: Final = 3.0
-"""For one broker to say which topics there are, before another is asked: three fit into :data:`ASK_SECONDS`."""
+"""For one broker to say which topics there are, before another is asked: three fit into :data:`ASK_SECONDS`. Where none does in that
+time, one is given all of it."""
 UNKNOWN_SECONDS: Final = 2.0
 """For a topic that was just made to become known to every broker, before it is taken for missing."""
 ANSWER_SECONDS: Final = 1.0
@@ -247,7 +248,7 @@ async def _answers(address: str) -> str | None:
     return address
 
 
-async def _metadata(admin: AIOKafkaAdminClient) -> ClusterMetadata:
+async def _known_to_any(admin: AIOKafkaAdminClient) -> ClusterMetadata:
     """What the first broker to answer knows. The admin client's own question goes to any one of them, and no further."""
     try:
         return await admin._client.fetch_all_metadata()
@@ -387,15 +388,22 @@ class KafkaLog:
         return self._kept(members[-1])
 
     async def topics(self) -> dict[str, int]:
-        doing = "look up topics"
-        admin = await self._admin(doing, LOOK_SECONDS)
         try:
-            # All of them: to ask for one by its name makes it, on a broker that creates topics by itself.
-            found = await _within(ASK_SECONDS, doing, _metadata(admin))
-        finally:
-            await _stopped("the admin client", _stop(admin))
+            found = await self._metadata(LOOK_SECONDS)
+        except LogUnavailable:
+            # Where there is much to tell even a broker that is well may take longer.
+            found = await self._metadata(ASK_SECONDS)
         counts = {topic: len(found.partitions_for_topic(topic) or ()) for topic in found.topics(False)}
         return {topic: count for topic, count in counts.items() if count}
+
+    async def _metadata(self, seconds: float) -> ClusterMetadata:
+        doing = "look up topics"
+        admin = await self._admin(doing, seconds)
+        try:
+            # All of them: to ask for one by its name makes it, on a broker that creates topics by itself.
+            return await _within(ASK_SECONDS, doing, _known_to_any(admin))
+        finally:
+            await _stopped("the admin client", _stop(admin))
 
     async def partitions(self, topic: str) -> int:
         return count_of(await self.topics(), topic)
@@ -427,19 +435,23 @@ class KafkaLog:
             if error not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
                 raise LogError(f"{doing}: {error.__name__}")
 
-    async def strangers(self, prefix: str) -> dict[str, list[str]]:
-        """Of each group whose name begins so, the members (client and host) that keep ours out: they deal out partitions in another way,
-        and Kafka lets none into a group that has no way in common with those in it. No service asks: it is for who wonders why one
-        waits. Raises :class:`LogError`."""
-        doing = f"look who is in the groups {prefix}*"
-        admin, found = await self._admin(doing), {}
+    async def strangers(self, group: str) -> list[str]:
+        """The members of a group (client and host) that keep ours out: they deal out partitions in another way, and Kafka lets none into a
+        group that has no way in common with those in it. No service asks: it is for who wonders why one waits. Raises :class:`LogError`."""
+        doing = f"look who is in the group {group}"
+        admin = await self._admin(doing)
         try:
-            for group, *_ in await _within(ASK_SECONDS, doing, admin.list_consumer_groups()):
-                if group.startswith(prefix):
-                    found[group] = await _within(ASK_SECONDS, doing, _strangers(admin, group))
+            [answer] = await _within(ASK_SECONDS, doing, admin.describe_consumer_groups([group]))
         finally:
             await _stopped("the admin client", _stop(admin))
-        return found
+        [(code, _, _, _, way, members, *_)] = answer.groups
+        with _translated(doing):
+            if code:
+                raise kafka_errors.for_code(code)(group)
+        # No way is agreed on while members are coming in, or where there are none.
+        if way in ("", RoundRobinPartitionAssignor.name):
+            return []
+        return [f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members]
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in list(self._open)))
@@ -526,16 +538,6 @@ class KafkaLog:
         self._open.add(client)
         client.closed = self._open.discard
         return client
-
-
-async def _strangers(admin: AIOKafkaAdminClient, group: str) -> list[str]:
-    # One at a time: aiokafka 0.14 reads an answer of several groups as one of a version before, and fails at the second.
-    [answer] = await admin.describe_consumer_groups([group])
-    [(_, _, _, _, way, members, *_)] = answer.groups
-    # No way is agreed on while members are coming in, or where there are none.
-    if way in ("", RoundRobinPartitionAssignor.name):
-        return []
-    return [f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members]
 
 
 def configs_of(spec: TopicSpec) -> dict[str, str]:

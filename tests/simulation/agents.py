@@ -98,6 +98,8 @@ class Agents:
             self.busy += 1
             try:
                 await work
+            except Exception as error:  # a party that says nothing more would hide what is wrong
+                self.world.failed.append(f"a party breaks off: {error!r}")
             finally:
                 self.busy -= 1
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.contracts.feed import AdmissionRefused, Notice
+from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.requests import REQUESTS
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
@@ -104,10 +105,13 @@ def _settled(
         reason = None if refusal is None else refusal.reason
         admitted = one.spoken is not None and one.spoken in inbox
         due = one.put.refused
-        if due == "id_reused" and admitted and seen.forgot and under[one.spoken[:2]] == 1:
+        erased = seen.may_be_erased(one.organisation, one.put.request)
+        opened = referral_id(PARTIES[one.organisation][2], BUS, one.organisation, one.put.id or "")
+        first_erased = seen.whose.get(opened) in seen.forgotten
+        if due == "id_reused" and admitted and first_erased and under[one.spoken[:2]] == 1:
             due = None  # what it would contradict was refused, being of somebody forgotten
         # Who is forgotten meanwhile may be admitted and, as what died half-way is repeated, refused.
-        forgotten = reason == "subject_erased" and seen.forgot and due is None
+        forgotten = reason == "subject_erased" and erased and due is None
         if admitted and due is not None:
             yield Finding("contradicted", f"{one.where} is admitted, and was to be refused: {due}")
         elif reason is None and not admitted:

@@ -11,6 +11,8 @@ from unittest.mock import patch
 from referral_bus.contracts.ledger import OfferExpired, SubmissionRefused
 from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, Outgoing, Partition, Position, Record
+from referral_bus.sealing.memory import MemoryKeyStore
+from referral_bus.sealing.port import DESTROYED
 from referral_bus.store.memory import MemoryViews
 from referral_bus.store.port import Claim
 from referral_bus.store.rows import Put
@@ -295,6 +297,17 @@ def _outage_refused() -> AbstractContextManager[Any]:
 @fault("id-made-up", "A request over HTTP has the id its sender gave it.", "contradicted")
 def _id_made_up() -> AbstractContextManager[Any]:
     return patch.object(api, "Presented", lambda _, *more: Presented(api.new_id(), *more))
+
+
+@fault("erased-for-others", "Refused as erased is what is of somebody forgotten alone.", "contradicted")
+def _erased_for_others() -> AbstractContextManager[Any]:
+    ensure = MemoryKeyStore.ensure
+
+    async def nobody_once_one_is(self: Any, subjects: Any) -> Any:
+        found = await ensure(self, subjects)
+        return dict.fromkeys(found, DESTROYED) if DESTROYED in self._rows.values() else found
+
+    return patch.object(MemoryKeyStore, "ensure", nobody_once_one_is)
 
 
 @fault("feed-believed", "Delivered by feed is what the feed has acknowledged.", "not told", "reordered")

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 from referral_bus.client import Outbox, cloud_event
-from referral_bus.contracts.ids import referral_id
+from referral_bus.contracts.ids import referral_id, referral_of
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.requests import AcceptRequest, AmendRequest, ReferralRequest, ServiceRequest
 from referral_bus.log import topics
@@ -29,6 +29,8 @@ NEVER_REFERRED: Final = "rf-north-" + "n" * 20
 NEVER_OFFERED: Final = NEVER_REFERRED.replace("rf-", "tk-") + "-1"
 Key = tuple[str, str]
 """Who said it, and under which id."""
+Person = tuple[str, str]
+"""Somebody, by the agency and its own reference."""
 
 
 class Put(NamedTuple):
@@ -55,8 +57,18 @@ class Seen:
     """Of that, what the log acknowledged, and where."""
     over_http: set[Key] = field(default_factory=set)
     """What was said over HTTP, answered or not."""
-    forgot: bool = False
-    """Whether anybody was to be forgotten."""
+    whose: dict[str, Person] = field(default_factory=dict)
+    """Of whom each referral is."""
+    forgotten: set[Person] = field(default_factory=set)
+    """Who was to be forgotten."""
+
+    def may_be_erased(self, organisation: str, request: Part | None) -> bool:
+        """Whether what it speaks of is somebody who was to be forgotten, perhaps meanwhile."""
+        if isinstance(request, ReferralRequest):
+            return (organisation, request.subject) in self.forgotten
+        task = getattr(request, "task", None)
+        referral = referral_of(task) if task is not None else getattr(request, "referral", None)
+        return self.whose.get(str(referral)) in self.forgotten
 
 
 class Said(NamedTuple):
@@ -82,6 +94,9 @@ class Saying:
         """Say it until it is admitted or refused, or on its outbox; None where it was refused. Sometimes it is said again, rightly or
         wrongly."""
         id, at, draw = f"n-{next(self._ids)}", self._world.broker_clock.now(), self._draw
+        home = PARTIES[organisation][2]
+        if isinstance(request, ReferralRequest):
+            self._seen.whose[referral_id(home, BUS, organisation, id)] = organisation, request.subject
         has_outbox, has_http = self._share[organisation] > 0, organisation != LATE
         by_outbox = draw.random() < self._share[organisation]
 
@@ -105,7 +120,6 @@ class Saying:
             await once(other, by_outbox or (has_outbox and draw.random() < 0.5), "id_reused")
         if by_outbox:
             is_new = isinstance(request, ReferralRequest)
-            home = PARTIES[organisation][2]
             return Said(referral_id(home, BUS, organisation, id) if is_new else None, True)
         return None if answer is None else Said(answer.referral, False)
 
@@ -146,7 +160,7 @@ class Saying:
 
     async def forget(self, agency: str, reference: str) -> None:
         """The agency has the bus forget the person, until it says that it did."""
-        self._seen.forgot = True
+        self._seen.forgotten.add((agency, reference))
         while True:
             said = await self._post(agency, "POST", "/v1/subjects/forget", {}, {"subject": reference})
             if said is not None and said[0] == 200:
@@ -169,7 +183,8 @@ class Saying:
             if status not in (429, 503):
                 reason = said["code"]
                 self._world.told(f"{told} is refused: {reason}")
-                if reason not in (refused, "subject_erased" if seen.forgot else None):
+                erased = reason == "subject_erased" and seen.may_be_erased(organisation, request)
+                if reason != refused and not erased:
                     seen.contradicted.append(f"{told} is refused at the border: {reason}")
                 return None
             await self._pause(0.5, 2.0)

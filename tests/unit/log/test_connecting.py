@@ -72,6 +72,19 @@ async def test_who_waits_behind_a_knock_in_vain_does_not_knock_again(
     assert (await client._get_conn(HANGS)).connected()
 
 
+async def test_who_waits_behind_a_knock_that_is_given_up_knocks_itself(
+    client: AIOKafkaClient, brokers: Brokers
+) -> None:
+    first = asyncio.create_task(client._get_conn(HANGS))
+    await _until(lambda: brokers.knocked == [HANGS])
+    second = asyncio.create_task(client._get_conn(HANGS))
+    await asyncio.sleep(0)
+    first.cancel()
+    await _until(lambda: brokers.knocked == [HANGS, HANGS])
+    brokers.wakes.set()
+    assert (await second).connected()
+
+
 async def test_a_connection_that_was_closed_is_made_anew(client: AIOKafkaClient, brokers: Brokers) -> None:
     connection = await client._get_conn(ANSWERS)
     connection.close()
@@ -83,6 +96,7 @@ async def test_a_connection_that_was_closed_is_made_anew(client: AIOKafkaClient,
 async def log(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaLog]:
     """Of a cluster whose broker that hangs is always the first to be asked what there is."""
     monkeypatch.setattr(kafka, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(kafka, "ASK_SECONDS", 1.0)
     monkeypatch.setattr(random, "shuffle", lambda nodes: nodes.sort())
     log = KafkaLog(f"{HOST}:{brokers.ports[ANSWERS]}")
     yield log
