@@ -35,6 +35,8 @@ def test_no_seed_breaks_a_promise() -> None:
 def test_a_crash_at_every_await_breaks_no_promise() -> None:
     run = simulated("--awaits", "--seeds", "30")
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-5_000:]
+    [count] = re.findall(r"seeds, (\d+) awaits", run.stdout)
+    assert int(count) > 110  # of some 130
     struck = dict(line.rsplit(":", 1) for line in run.stdout.splitlines() if ".py:" in line)
     for part in ("worker", "projector", "claims"):
         assert f"referral_bus/runtime/{part}.py" in struck
