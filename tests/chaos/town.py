@@ -39,8 +39,11 @@ PROTOCOL: Final = Protocol(
     offer_limits=OfferLimits(crisis=8_000, urgent=10_000, routine=12_000),
     maximum_offers=3,
     parking_ms=5_000,
+    waitlist_review_ms=8_000,
+    elsewhere_ms=8_000,
 )
-"""The standard protocol in seconds: offers expire while a service is down, and go on to the next."""
+"""The standard protocol in seconds: offers expire while a service is down, and go on to the next; and of the faults that hold a region up
+some are over before the others do without it, and some are not."""
 
 SETTINGS: Final = {
     "REFBUS_WEBHOOK_ALLOW_HTTP_LOOPBACK": "true",
@@ -53,6 +56,8 @@ SETTINGS: Final = {
 PLACES: Final = 6
 """Of each unit; four units a region. A burst wants more than are free."""
 PACE: Final = 1.5
+_LENDS_TO: Final = 2
+"""So many other regions: the last place of a unit is wanted by two of them and by its home."""
 _QUIET_SECONDS: Final = 40.0
 _DONE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.02
@@ -202,6 +207,7 @@ class Town:
         backlogs, heard = self.backlogs, self.client.heard
         left: dict[str, object] = {
             "undecided": {number: count for number, count in (await backlogs.undecided()).items() if count},
+            "events not passed on": await backlogs.behind(await backlogs.relayed()),
             "events not in the views": await backlogs.behind(await backlogs.projected()),
             "events not heard": await backlogs.behind(await backlogs.told()),
             "deliveries": await backlogs.undelivered(),
@@ -281,7 +287,8 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
 
 
 async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, places: int) -> None:
-    """Publish reference data, the organisations of the loads, and the services of their providers with so many places each."""
+    """Publish reference data, the organisations of the loads, and the services of their providers with so many places each. The second
+    service of each provider in a region takes other regions' people too."""
     key = bus.secrets.read("token_key")
 
     def party(organisation: str, *roles: Role) -> Bus:
@@ -310,11 +317,13 @@ async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, plac
             for service in services:
                 if service.organisation == provider:
                     await bus_of.publish_service(service)
-    await watch.until(
-        lambda seen: seen.events["ServicePublished"] >= len(services),
-        lambda seen: f"{seen.events['ServicePublished']} of {len(services)} services are published",
-        _QUIET_SECONDS,
-    )
+    listings = sum(len(service.regions) for service in services)
+    for event, count in (("ServicePublished", len(services)), ("CapacityListed", listings)):
+        await watch.until(
+            lambda seen, event=event, count=count: seen.events[event] >= count,
+            lambda seen, event=event, count=count: f"{seen.events[event]} of {count} {event}",
+            _QUIET_SECONDS,
+        )
 
 
 def _organisations(load: LoadPlan) -> list[Organisation]:
@@ -338,6 +347,8 @@ def _organisations(load: LoadPlan) -> list[Organisation]:
 
 def _service(region: str, provider: str, number: int, places: int) -> ServiceDefinition:
     local = f"{provider}-{number}"
+    at = REGIONS.index(region)
+    others = [REGIONS[(at + step) % len(REGIONS)] for step in range(1, _LENDS_TO + 1)]
     return ServiceDefinition(
         service=service_id(region, local),
         organisation=provider,
@@ -346,6 +357,7 @@ def _service(region: str, provider: str, number: int, places: int) -> ServiceDef
         areas=[ANY],
         languages=[ANY],
         units=[Unit(unit=unit_id(region, local), name="place", total=places, available=places)],
+        regions=others if number == 2 else [],
     )
 
 

@@ -36,7 +36,7 @@ _BROKER_MEGABYTES: Final = 1024
 _DATABASE_MEGABYTES: Final = 1024
 _SERVICE_MEGABYTES: Final = 16
 """Enough for the snapshots of a run; so little that it is soon full."""
-_PLACES: Final = 3
+_PLACES: Final = 4
 """Of each unit; eight units a region. A burst wants more than are free."""
 
 Say = Callable[[str], None]
