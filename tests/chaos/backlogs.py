@@ -47,11 +47,8 @@ class Backlogs:
 
     async def committed(self) -> dict[int, int]:
         """Matching's next inbox offset, by partition."""
-        return await self._stored("matching", inbox(self._bus))
-
-    async def relayed(self) -> dict[int, int]:
-        """Up to which ledger offset the relay has put on the inboxes of other regions what concerns them, by partition."""
-        return await self._stored("relay", ledger(self._bus))
+        found = await self._admin.list_consumer_group_offsets(f"refbus-{self._bus}-matching")
+        return {tp.partition: at.offset for tp, at in found.items() if tp.topic == inbox(self._bus)}
 
     async def undecided(self) -> dict[int, int]:
         """Inbox records that matching has not decided, by partition. Nothing but records stands on the inbox, so offsets count them."""
@@ -98,10 +95,6 @@ class Backlogs:
                 text("select count(*) from notifier.deliveries where done_at is null")
             )
         return int(count or 0)
-
-    async def _stored(self, group: str, topic: str) -> dict[int, int]:
-        found = await self._admin.list_consumer_group_offsets(f"refbus-{self._bus}-{group}")
-        return {tp.partition: at.offset for tp, at in found.items() if tp.topic == topic}
 
     async def _positions(self, statement: str, topic: str | None) -> dict[int, int]:
         async with self._engine.connect() as connection:

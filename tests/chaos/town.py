@@ -23,11 +23,13 @@ from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import OPERATIONS, publish_defaults
 from referral_bus.embedded.server import enter_network
 from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.topics import inbox, ledger
 from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
 from tests.chaos.backlogs import Backlogs
-from tests.support.checking import Line
+from tests.support.checking import Line, Seen, outside_records
+from tests.support.lending import not_passed_on
 from tests.support.load import NEED, LoadPlan
 
 REGIONS: Final = ("east", "north", "south", "west")
@@ -55,9 +57,8 @@ SETTINGS: Final = {
 
 PLACES: Final = 6
 """Of each unit; four units a region. A burst wants more than are free."""
-PACE: Final = 1.5
-_LENDS_TO: Final = 2
-"""So many other regions: the last place of a unit is wanted by two of them and by its home."""
+PACE: Final = 1.0
+_LENDS_TO: Final = 1
 _QUIET_SECONDS: Final = 40.0
 _DONE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.02
@@ -191,6 +192,7 @@ class Town:
             before = await self.backlogs.ends()
             await self._done()
             await client.rest()
+            await self._passed_on()
             if await self.backlogs.ends() == before:
                 break
         await client.end()
@@ -203,11 +205,25 @@ class Town:
                 raise TimeoutError(f"after {_DONE_SECONDS:.0f} s there is still left undone: {left}")
             await asyncio.sleep(0.2)
 
+    async def _passed_on(self) -> None:
+        """Wait until each region has on its inbox what others have to say to it: the relay's own position lags behind that while nothing
+        comes. Raises TimeoutError with what is missing."""
+        kafka, name = self.bus.addresses.kafka, self.bus.plan.bus
+        deadline = time.monotonic() + _DONE_SECONDS
+        while True:
+            said = await asyncio.to_thread(outside_records, kafka, ledger(name))
+            asked = await asyncio.to_thread(outside_records, kafka, inbox(name))
+            missing = not_passed_on(Seen.of(asked, said, self.codec))
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {_DONE_SECONDS:.0f} s: {missing[:3]}")
+            await asyncio.sleep(0.2)
+
     async def _left(self) -> dict[str, object]:
         backlogs, heard = self.backlogs, self.client.heard
         left: dict[str, object] = {
             "undecided": {number: count for number, count in (await backlogs.undecided()).items() if count},
-            "events not passed on": await backlogs.behind(await backlogs.relayed()),
             "events not in the views": await backlogs.behind(await backlogs.projected()),
             "events not heard": await backlogs.behind(await backlogs.told()),
             "deliveries": await backlogs.undelivered(),
@@ -275,7 +291,7 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
             regions=list(REGIONS),
             pace=PACE,
         )
-        await published(bus, [load], watch, PLACES)
+        await published(bus, [load], watch, PLACES, _LENDS_TO)
         client = await started(load, home)
         stack.push_async_callback(client.stop)
         await client.listening()
@@ -286,9 +302,11 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
         yield Town(bus, client, watch, backlogs, codec, dict.fromkeys(bus.processes, 1))
 
 
-async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, places: int) -> None:
+async def published(
+    bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, places: int, lends_to: int
+) -> None:
     """Publish reference data, the organisations of the loads, and the services of their providers with so many places each. The second
-    service of each provider in a region takes other regions' people too."""
+    service of each provider in a region takes the people of so many other regions too."""
     key = bus.secrets.read("token_key")
 
     def party(organisation: str, *roles: Role) -> Bus:
@@ -311,7 +329,12 @@ async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, plac
         _QUIET_SECONDS,
     )
     providers = [name for load in loads for name in load.providers]
-    services = [_service(region, name, n, places) for region in REGIONS for name in providers for n in (1, 2)]
+    services = [
+        _service(region, name, number, places, regions)
+        for at, region in enumerate(REGIONS)
+        for name in providers
+        for number, regions in ((1, ()), (2, (REGIONS * 2)[at + 1 : at + 1 + lends_to]))
+    ]
     for provider in providers:
         async with party(provider, "provider") as bus_of:
             for service in services:
@@ -345,10 +368,10 @@ def _organisations(load: LoadPlan) -> list[Organisation]:
     ]
 
 
-def _service(region: str, provider: str, number: int, places: int) -> ServiceDefinition:
+def _service(
+    region: str, provider: str, number: int, places: int, others: Sequence[str]
+) -> ServiceDefinition:
     local = f"{provider}-{number}"
-    at = REGIONS.index(region)
-    others = [REGIONS[(at + step) % len(REGIONS)] for step in range(1, _LENDS_TO + 1)]
     return ServiceDefinition(
         service=service_id(region, local),
         organisation=provider,
@@ -357,7 +380,7 @@ def _service(region: str, provider: str, number: int, places: int) -> ServiceDef
         areas=[ANY],
         languages=[ANY],
         units=[Unit(unit=unit_id(region, local), name="place", total=places, available=places)],
-        regions=others if number == 2 else [],
+        regions=list(others),
     )
 
 
