@@ -13,6 +13,7 @@ from referral_bus.log.topics import deadletter, delivery, feed, inbox, ledger
 from tests.chaos.strikes import Strike
 from tests.chaos.town import Town
 from tests.support.checking import Line, Seen, command, inbox_doubles, outside_records
+from tests.support.counting import ways
 from tests.support.load import LoadPlan
 
 
@@ -91,6 +92,7 @@ class Result:
             "accepted": found.events["OfferAccepted"],
             "expired": found.events["OfferExpired"],
             "closed": found.closed.total(),
+            **ways(self.seen.entries),
             "events": sum(found.events.values()),
             "fenced": self.fenced,
             "notices by webhook": len(self.noted("webhook")),

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from referral_bus.contracts.ids import region_of
 from referral_bus.contracts.ledger import OfferMade, ReferralOpened
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.demo.audit import audit
@@ -30,6 +31,14 @@ from tests.support.checking import (
     in_order,
     told_all,
     told_of_deliveries,
+)
+from tests.support.counting import ways
+from tests.support.lending import (
+    given_and_not_lent,
+    lent_twice,
+    never_given_back,
+    not_passed_on,
+    passed_on_out_of_order,
 )
 
 pytestmark = pytest.mark.timeout(420)
@@ -147,6 +156,21 @@ def test_no_place_is_sold_twice(result: Result) -> None:
     assert result.found.oversold == 0
 
 
+def test_people_came_to_their_places_in_all_ways(result: Result) -> None:
+    assert [way for way, count in ways(result.seen.entries).items() if count == 0] == []
+
+
+def test_regions_agree_on_the_places_they_lend(result: Result) -> None:
+    assert given_and_not_lent(result.seen.entries) == []
+    assert lent_twice(result.seen.entries) == []
+    assert never_given_back(result.seen.entries) == []
+
+
+def test_what_a_region_says_to_another_arrives_in_order(result: Result) -> None:
+    assert not_passed_on(result.seen) == []
+    assert passed_on_out_of_order(result.seen) == []
+
+
 def test_the_chain_is_unbroken_and_dense(result: Result) -> None:
     assert result.found.broken_chain == 0
 
@@ -227,7 +251,11 @@ def test_the_checks_would_notice(result: Result) -> None:
     assert audit(seen.inbox, without, codec).broken_chain > 0
     assert audit(seen.inbox, twice, codec).duplicated > 0
     assert ended(result.referrals, seen.of(seen.inbox, without, codec))
-    made = next(at for at, entry in enumerate(seen.entries) if isinstance(entry.event, OfferMade))
+    made = next(
+        at
+        for at, entry in enumerate(seen.entries)
+        if isinstance(entry.event, OfferMade) and region_of(entry.event.unit) == entry.meta.region
+    )
     again = [seen.ledger[made]] * (PLACES + 1)
     assert audit(seen.inbox, [*seen.ledger[:made], *again, *seen.ledger[made:]], codec).oversold > 0
     submission = answer.meta.submission

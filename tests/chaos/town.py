@@ -23,11 +23,13 @@ from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import OPERATIONS, publish_defaults
 from referral_bus.embedded.server import enter_network
 from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.topics import inbox, ledger
 from referral_bus.sealing.jwe import new_encryption_keys
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
 from tests.chaos.backlogs import Backlogs
-from tests.support.checking import Line
+from tests.support.checking import Line, Seen, outside_records
+from tests.support.lending import not_passed_on
 from tests.support.load import NEED, LoadPlan
 
 REGIONS: Final = ("east", "north", "south", "west")
@@ -39,8 +41,11 @@ PROTOCOL: Final = Protocol(
     offer_limits=OfferLimits(crisis=8_000, urgent=10_000, routine=12_000),
     maximum_offers=3,
     parking_ms=5_000,
+    waitlist_review_ms=8_000,
+    elsewhere_ms=8_000,
 )
-"""The standard protocol in seconds: offers expire while a service is down, and go on to the next."""
+"""The standard protocol in seconds: offers expire while a service is down, and go on to the next; and of the faults that hold a region up
+some are over before the others do without it, and some are not."""
 
 SETTINGS: Final = {
     "REFBUS_WEBHOOK_ALLOW_HTTP_LOOPBACK": "true",
@@ -52,7 +57,8 @@ SETTINGS: Final = {
 
 PLACES: Final = 6
 """Of each unit; four units a region. A burst wants more than are free."""
-PACE: Final = 1.5
+PACE: Final = 1.0
+_LENDS_TO: Final = 1
 _QUIET_SECONDS: Final = 40.0
 _DONE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.02
@@ -186,6 +192,7 @@ class Town:
             before = await self.backlogs.ends()
             await self._done()
             await client.rest()
+            await self._passed_on()
             if await self.backlogs.ends() == before:
                 break
         await client.end()
@@ -196,6 +203,21 @@ class Town:
         while left := await self._left():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"after {_DONE_SECONDS:.0f} s there is still left undone: {left}")
+            await asyncio.sleep(0.2)
+
+    async def _passed_on(self) -> None:
+        """Wait until each region has on its inbox what others have to say to it: the relay's own position lags behind that while nothing
+        comes. Raises TimeoutError with what is missing."""
+        kafka, name = self.bus.addresses.kafka, self.bus.plan.bus
+        deadline = time.monotonic() + _DONE_SECONDS
+        while True:
+            said = await asyncio.to_thread(outside_records, kafka, ledger(name))
+            asked = await asyncio.to_thread(outside_records, kafka, inbox(name))
+            missing = not_passed_on(Seen.of(asked, said, self.codec))
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {_DONE_SECONDS:.0f} s: {missing[:3]}")
             await asyncio.sleep(0.2)
 
     async def _left(self) -> dict[str, object]:
@@ -269,7 +291,7 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
             regions=list(REGIONS),
             pace=PACE,
         )
-        await published(bus, [load], watch, PLACES)
+        await published(bus, [load], watch, PLACES, _LENDS_TO)
         client = await started(load, home)
         stack.push_async_callback(client.stop)
         await client.listening()
@@ -280,8 +302,11 @@ async def town(home: Path, bus_id: str, kafka: str, database: str) -> AsyncItera
         yield Town(bus, client, watch, backlogs, codec, dict.fromkeys(bus.processes, 1))
 
 
-async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, places: int) -> None:
-    """Publish reference data, the organisations of the loads, and the services of their providers with so many places each."""
+async def published(
+    bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, places: int, lends_to: int
+) -> None:
+    """Publish reference data, the organisations of the loads, and the services of their providers with so many places each. The second
+    service of each provider in a region takes the people of so many other regions too."""
     key = bus.secrets.read("token_key")
 
     def party(organisation: str, *roles: Role) -> Bus:
@@ -304,17 +329,24 @@ async def published(bus: LocalBus, loads: Sequence[LoadPlan], watch: Watch, plac
         _QUIET_SECONDS,
     )
     providers = [name for load in loads for name in load.providers]
-    services = [_service(region, name, n, places) for region in REGIONS for name in providers for n in (1, 2)]
+    services = [
+        _service(region, name, number, places, regions)
+        for at, region in enumerate(REGIONS)
+        for name in providers
+        for number, regions in ((1, ()), (2, (REGIONS * 2)[at + 1 : at + 1 + lends_to]))
+    ]
     for provider in providers:
         async with party(provider, "provider") as bus_of:
             for service in services:
                 if service.organisation == provider:
                     await bus_of.publish_service(service)
-    await watch.until(
-        lambda seen: seen.events["ServicePublished"] >= len(services),
-        lambda seen: f"{seen.events['ServicePublished']} of {len(services)} services are published",
-        _QUIET_SECONDS,
-    )
+    listings = sum(len(service.regions) for service in services)
+    for event, count in (("ServicePublished", len(services)), ("CapacityListed", listings)):
+        await watch.until(
+            lambda seen, event=event, count=count: seen.events[event] >= count,
+            lambda seen, event=event, count=count: f"{seen.events[event]} of {count} {event}",
+            _QUIET_SECONDS,
+        )
 
 
 def _organisations(load: LoadPlan) -> list[Organisation]:
@@ -336,7 +368,9 @@ def _organisations(load: LoadPlan) -> list[Organisation]:
     ]
 
 
-def _service(region: str, provider: str, number: int, places: int) -> ServiceDefinition:
+def _service(
+    region: str, provider: str, number: int, places: int, others: Sequence[str]
+) -> ServiceDefinition:
     local = f"{provider}-{number}"
     return ServiceDefinition(
         service=service_id(region, local),
@@ -346,6 +380,7 @@ def _service(region: str, provider: str, number: int, places: int) -> ServiceDef
         areas=[ANY],
         languages=[ANY],
         units=[Unit(unit=unit_id(region, local), name="place", total=places, available=places)],
+        regions=list(others),
     )
 
 

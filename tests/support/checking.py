@@ -18,8 +18,19 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from referral_bus.contracts.delivery import Delivered, DeliveryGivenUp
 from referral_bus.contracts.ids import parse_token
-from referral_bus.contracts.inbox import AdoptReference, ForgetSubject, SubmitReferral, Tick, WithdrawReferral
+from referral_bus.contracts.inbox import (
+    AdoptReference,
+    AmendReferral,
+    ForgetSubject,
+    HoldReferral,
+    SubmitReferral,
+    Tick,
+    WithdrawReferral,
+)
 from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
+    CapacityRequested,
+    CapacityReturned,
     Entry,
     MatchDecided,
     OfferAccepted,
@@ -27,6 +38,8 @@ from referral_bus.contracts.ledger import (
     OfferExpired,
     OfferMade,
     OutcomeReported,
+    ReferralAmended,
+    ReferralCalled,
     ReferralClosed,
     ReferralOpened,
     ReferralWithdrawn,
@@ -34,6 +47,8 @@ from referral_bus.contracts.ledger import (
     SubmissionParked,
     SubmissionRefused,
     SubmissionRepeated,
+    TaskCancelled,
+    task_of,
 )
 from referral_bus.contracts.vocabulary import Role
 from referral_bus.embedded.bus import LocalBus
@@ -107,7 +122,7 @@ class Seen:
 
 def answered_once(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
     """Each acknowledged submission must be on the inbox and answered by one event that is no repeat of another answer."""
-    put = {_header(record, "ce_source") + "|" + _header(record, "ce_id") for record in seen.inbox}
+    put = {header(record, "ce_source") + "|" + header(record, "ce_id") for record in seen.inbox}
     answers: Counter[str] = Counter()
     for entry in seen.entries:
         admitted = entry.meta.submission
@@ -125,7 +140,7 @@ def answered_once(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
 
 def at_their_tokens(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
     """The token of each answer must name the place on the inbox where that very submission stands."""
-    at = {(record.partition, record.offset): _header(record, "ce_id") for record in seen.inbox}
+    at = {(record.partition, record.offset): header(record, "ce_id") for record in seen.inbox}
     wrong: list[str] = []
     for line in acknowledged:
         if line["token"] is not None:
@@ -138,9 +153,9 @@ def at_their_tokens(acknowledged: Sequence[Line], seen: Seen) -> list[str]:
 def inbox_doubles(seen: Seen) -> int:
     """How often a submission stands on the inbox beyond the first time: what matching had to recognise."""
     keys = Counter(
-        (_header(record, "ce_source"), _header(record, "ce_id"))
+        (header(record, "ce_source"), header(record, "ce_id"))
         for record in seen.inbox
-        if _header(record, "ce_type") not in (Tick.event_type(), AdoptReference.event_type())
+        if header(record, "ce_type") not in (Tick.event_type(), AdoptReference.event_type())
     )
     return sum(count - 1 for count in keys.values())
 
@@ -149,6 +164,7 @@ def ended(referrals: Iterable[str], seen: Seen) -> list[str]:
     """Each referral must be opened once, accepted at most once, and closed once; each offer must end once."""
     counts: dict[type, Counter[str]] = defaultdict(Counter)
     ends: Counter[str] = Counter()
+    taken: set[str] = set()
     for entry in seen.entries:
         event = entry.event
         match event:
@@ -159,9 +175,10 @@ def ended(referrals: Iterable[str], seen: Seen) -> list[str]:
             case OfferAccepted():
                 counts[OfferAccepted][event.referral] += 1
                 ends[event.task] += 1
+                taken.add(event.task)
             case OfferDeclined() | OfferExpired():
                 ends[event.task] += 1
-            case ReferralWithdrawn() if event.task is not None and not counts[OfferAccepted][event.referral]:
+            case TaskCancelled() | ReferralWithdrawn() if event.task is not None and event.task not in taken:
                 ends[event.task] += 1
     opened, closed, made = counts[ReferralOpened], counts[ReferralClosed], counts[OfferMade]
     wrong = [f"{one} was acknowledged and never opened" for one in set(referrals) - opened.keys()]
@@ -174,11 +191,13 @@ def ended(referrals: Iterable[str], seen: Seen) -> list[str]:
 
 
 def heard_of(organisation: str, role: Role, seen: Seen) -> set[Place]:
-    """The events an organisation must be told of in a role. Agencies here are none that a thing is withheld from."""
+    """The events an organisation must be told of in a role. Agencies here are none that a thing is withheld from, and they alone let a
+    referral rest."""
     places: set[Place] = set()
     parked: dict[Place, bool] = {}
     accepted: dict[str, str] = {}
     providers: dict[str, str] = {}
+    open_: defaultdict[str, set[str]] = defaultdict(set)
     for entry in seen.entries:
         event, meta = entry.event, entry.meta
         at = meta.region, meta.sequence
@@ -192,24 +211,43 @@ def heard_of(organisation: str, role: Role, seen: Seen) -> set[Place]:
                 by = meta.submission
                 if by is not None:
                     from_agency = by.type in {
-                        kind.event_type() for kind in (SubmitReferral, WithdrawReferral, ForgetSubject)
+                        kind.event_type()
+                        for kind in (
+                            SubmitReferral,
+                            AmendReferral,
+                            HoldReferral,
+                            WithdrawReferral,
+                            ForgetSubject,
+                        )
                     }
                     told.add((by.source, "agency" if from_agency else "provider"))
                     parked[at] = (organisation, role) in told
-            case MatchDecided(service=str()):
+            case MatchDecided(service=str()) | ReferralCalled() | CapacityRequested() | CapacityReturned():
                 pass
+            case TaskCancelled(reason="no_place" | "no_answer") if event.task not in providers:
+                pass  # another region had no place, and nobody was offered anything
             case _ if referral is not None:
                 told.add((seen.agencies[referral], "agency"))
         match event:
             case OfferMade():
                 providers[event.task] = event.provider
+                open_[event.referral].add(event.task)
                 told.add((event.provider, "provider"))
-            case OfferAccepted() | OfferDeclined() | OfferExpired():
+            case TaskCancelled(reason="no_place" | "no_answer") if event.task not in providers:
+                pass
+            case AcceptanceClaimed() | OfferAccepted() | OfferDeclined() | OfferExpired() | TaskCancelled():
                 told.add((event.provider, "provider"))
                 if isinstance(event, OfferAccepted):
                     accepted[event.referral] = event.provider
-            case ReferralWithdrawn() | ServiceStarted() | OutcomeReported() if event.task is not None:
-                told.add((providers[event.task], "provider"))
+                if not isinstance(event, AcceptanceClaimed):
+                    open_[event.referral].discard(event.task)
+            case ReferralAmended():
+                holding = {providers[task] for task in open_[event.referral]}
+                told |= {
+                    (one, "provider") for one in holding | {*filter(None, [accepted.get(event.referral)])}
+                }
+            case ReferralWithdrawn() | ServiceStarted() | OutcomeReported() if task_of(event) in providers:
+                told.add((providers[str(task_of(event))], "provider"))
             case ReferralClosed() if event.referral in accepted:
                 told.add((accepted[event.referral], "provider"))
         if (organisation, role) in told:
@@ -231,7 +269,7 @@ def feed_places(records: Sequence[Record], subscription: str) -> list[Place]:
     """Where the events of a feed's notices stand, in the order of the feed, each at its first coming."""
     found: dict[Place, None] = {}
     for record in records:
-        identity = _header(record, "ce_id")
+        identity = header(record, "ce_id")
         if identity.startswith(f"{subscription}."):
             _, region, sequence = identity.rsplit(".", 2)
             found.setdefault((region, int(sequence)))
@@ -303,5 +341,5 @@ async def command(bus: LocalBus, service: str, *words: str) -> dict[str, Any]:
     return said
 
 
-def _header(record: Record, name: str) -> str:
+def header(record: Record, name: str) -> str:
     return next((value.decode() for key, value in record.headers if key == name), "")

@@ -1,18 +1,26 @@
-"""What the views must say and who must have been told, counted from the ledger's events alone. None of it uses code of a service."""
+"""What happened, what the views must say and who must have been told, counted from the ledger's events alone. None of it uses code of a
+service."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from referral_bus.contracts.ledger import (
+    CapacityFreed,
+    CapacityLent,
+    CapacityTaken,
     Entry,
     OfferAccepted,
     OfferDeclined,
     OfferExpired,
     OfferMade,
+    ReferralAmended,
     ReferralClosed,
+    ReferralHeld,
     ReferralOpened,
+    ReferralWaitlisted,
     ReferralWithdrawn,
 )
 from referral_bus.demo.audit import Audit
@@ -23,6 +31,34 @@ Told = tuple[str, str, int]
 
 SURELY_TOLD: Final = (ReferralOpened, OfferMade, OfferAccepted, OfferDeclined, OfferExpired, ReferralClosed)
 """Who hears of these the events themselves say."""
+
+
+_WAYS: Final = ("places lent", "of them taken", "freed", "broadcasts", "waited", "rested", "amended")
+
+
+def ways(entries: Iterable[Entry]) -> Counter[str]:
+    """How often people came to their places otherwise than by one match in their own region: a check of what never happened proves
+    nothing."""
+    found: Counter[str] = Counter(dict.fromkeys(_WAYS, 0))
+    waited: set[str] = set()
+    for entry in entries:
+        match entry.event:
+            case CapacityLent():
+                found["places lent"] += 1
+            case CapacityTaken():
+                found["of them taken"] += 1
+            case CapacityFreed():
+                found["freed"] += 1
+            case ReferralOpened(mode="broadcast"):
+                found["broadcasts"] += 1
+            case ReferralWaitlisted():
+                waited.add(entry.event.referral)
+            case ReferralHeld():
+                found["rested"] += 1
+            case ReferralAmended():
+                found["amended"] += 1
+    found["waited"] = len(waited)
+    return found
 
 
 def views_differ(

@@ -49,7 +49,7 @@ from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.ledger import OfferAccepted, OfferMade
 from referral_bus.contracts.requests import ReferralRequest, WithdrawRequest
-from referral_bus.contracts.vocabulary import Role, Urgency
+from referral_bus.contracts.vocabulary import Mode, Role, Urgency
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogUnavailable
 
@@ -61,6 +61,10 @@ _BATCH: Final = 25
 _AT_ONCE: Final = 24
 _REPEATED_EVERY: Final = 10
 _WITHDRAWN_EVERY: Final = 17
+_AMENDED_EVERY: Final = 11
+_HELD_EVERY: Final = 13
+_HELD_MS: Final = 3_000
+_MODES: Final[tuple[Mode, ...]] = ("match", "match", "match", "broadcast", "waitlist")
 _FAILING_EVERY: Final = 9
 """So many webhooks there are for one that answers 500 at first."""
 
@@ -327,7 +331,16 @@ class Load:
                 self._journal.note(
                     "repeated" if again == answer else "differs", organisation=organisation, id=id
                 )
-            if number % _WITHDRAWN_EVERY == 0 and answer.referral is not None:
+            if answer.referral is None:
+                return
+            if number % _AMENDED_EVERY == 0:
+                amending = bus.amend(answer.referral, urgency="urgent", id=f"{id}-amended")
+                await self._said(organisation, f"{id}-amended", "AmendReferral", amending)
+            if number % _HELD_EVERY == 0:
+                until = time.time_ns() // 1_000_000 + _HELD_MS
+                holding = bus.hold(answer.referral, "other", until, id=f"{id}-held")
+                await self._said(organisation, f"{id}-held", "HoldReferral", holding)
+            if number % _WITHDRAWN_EVERY == 0:
                 withdrawing = bus.withdraw(answer.referral, "other", id=f"{id}-withdrawn")
                 await self._said(organisation, f"{id}-withdrawn", "WithdrawReferral", withdrawing)
 
@@ -389,6 +402,7 @@ class Load:
         chance = random.Random(f"request {number}")
         return ReferralRequest(
             subject=f"{organisation}-{number}",
+            mode=chance.choice(_MODES),
             urgency=chance.choice(_URGENCIES),
             region=chance.choice(self._plan.regions),
             facts=Facts(

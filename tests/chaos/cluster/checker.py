@@ -28,7 +28,14 @@ from tests.support.checking import (
     in_order,
     told_all,
 )
-from tests.support.counting import views_differ
+from tests.support.counting import views_differ, ways
+from tests.support.lending import (
+    given_and_not_lent,
+    lent_twice,
+    never_given_back,
+    not_passed_on,
+    passed_on_out_of_order,
+)
 
 KINDS: Final = (
     "lost",
@@ -74,6 +81,7 @@ def findings(history: History, codec: Codec) -> Findings:
             "on the inbox": len(seen.inbox),
             "events": len(seen.entries),
             "referrals": len(seen.agencies),
+            **ways(seen.entries),
         }
     )
     _answers(found, acknowledged, seen)
@@ -81,6 +89,7 @@ def findings(history: History, codec: Codec) -> Findings:
     counted = audit(seen.inbox, seen.ledger, codec)
     _audit(found, counted)
     found.add("reordered", _out_of_order(seen))
+    _lending(found, seen)
     _feeds(found, history, seen)
     found.add("views different", _views(history, seen, counted))
     found.add("lost", (f"a dead letter at {record.offset}" for record in history.records[deadletter(bus)]))
@@ -127,6 +136,14 @@ def _audit(found: Findings, counted: Audit) -> None:
     )
     found.add("reordered", [f"{counted.broken_chain} breaks in the chain"] if counted.broken_chain else [])
     found.add("lost", [f"{counted.undecodable} unreadable on the inbox"] if counted.undecodable else [])
+
+
+def _lending(found: Findings, seen: Seen) -> None:
+    found.add("lost", not_passed_on(seen))
+    found.add("duplicated", lent_twice(seen.entries))
+    found.add("oversold", given_and_not_lent(seen.entries))
+    found.add("reordered", passed_on_out_of_order(seen))
+    found.add("unanswered", never_given_back(seen.entries))
 
 
 def _out_of_order(seen: Seen) -> Iterable[str]:

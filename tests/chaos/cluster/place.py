@@ -36,8 +36,10 @@ _BROKER_MEGABYTES: Final = 1024
 _DATABASE_MEGABYTES: Final = 1024
 _SERVICE_MEGABYTES: Final = 16
 """Enough for the snapshots of a run; so little that it is soon full."""
-_PLACES: Final = 3
+_PLACES: Final = 4
 """Of each unit; eight units a region. A burst wants more than are free."""
+_LENDS_TO: Final = 2
+"""So many other regions: the last place of a unit is wanted by two of them and by its home."""
 
 Say = Callable[[str], None]
 
@@ -101,7 +103,7 @@ async def place(home: Path, network: Network, pace: float, say: Say) -> AsyncIte
         following = asyncio.create_task(watch.run())
         stack.callback(following.cancel)
         plans = {name: _load(home, network, bus, name, pace) for name in CLIENTS}
-        await published(bus, list(plans.values()), watch, _PLACES)
+        await published(bus, list(plans.values()), watch, _PLACES, _LENDS_TO)
         clients = {
             name: await started(plan, home, name, network.namespace(name)) for name, plan in plans.items()
         }

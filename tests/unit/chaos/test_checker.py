@@ -2,176 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from referral_bus.contracts.ids import inbox_token
-from referral_bus.contracts.inbox import WithdrawReferral
-from referral_bus.contracts.ledger import Event
-from referral_bus.demo.audit import audit
-from referral_bus.log.port import Outgoing, Record
-from referral_bus.log.topics import deadletter, feed, inbox, ledger
-from referral_bus.wire.inbox import received, submission_record
+from referral_bus.log.port import Record
+from referral_bus.log.topics import deadletter
+from referral_bus.wire.inbox import received
 from tests.chaos.cluster.checker import check, findings, report
 from tests.chaos.cluster.history import History, Unfinished, Writer, packed, read
 from tests.chaos.cluster.standstill import lanes, longest, percentile, standstills
-from tests.support.checking import Seen, heard_of
-from tests.support.viewing import CODEC, START, Region, accepted, completed
-
-BUS = "main"
-INBOX, LEDGER, FEED = inbox(BUS), ledger(BUS), feed(BUS, "hospital")
-OTHER = "rf-north-bbbbbbbbbbbbbbbbbbbb"
-BEGAN = 1_000.0
-"""What the monotonic clock said at ``START``."""
-
-
-@dataclass
-class Story:
-    """A history in the making: what is said at the inbox is answered on the ledger a second later."""
-
-    region: Region = field(default_factory=Region)
-    history: History = field(
-        default_factory=lambda: History(
-            {"at": BEGAN, "what": "run", "bus": BUS, "wall": START, "skipped": {}}
-        )
-    )
-    seconds: int = 0
-
-    def decides(self, *events: Event) -> None:
-        """Events that nobody asked for."""
-        for event in events:
-            self._append(LEDGER, self.region.put(event))
-
-    def says(
-        self, organisation: str, id: str, referral: str, *events: Event, kind: str = "AcceptOffer"
-    ) -> None:
-        """A submission, acknowledged and answered with these events."""
-        self.answers(self.asks(organisation, id, referral, kind), *events)
-
-    def asks(self, organisation: str, id: str, referral: str, kind: str = "AcceptOffer") -> Record:
-        """A submission, acknowledged. Returns its record."""
-        outgoing = submission_record(
-            WithdrawReferral(referral=referral, reason="other"),
-            codec=CODEC,
-            topic=INBOX,
-            partition=0,
-            region="north",
-            id=id,
-            organisation=organisation,
-            sent_at=START,
-            digest=bytes(32),
-            about=referral,
-        )
-        record = self._append(INBOX, outgoing)
-        self.history.lines["client-1"].append(
-            {
-                "at": BEGAN + self.seconds,
-                "what": "acknowledged",
-                "organisation": organisation,
-                "id": id,
-                "kind": kind,
-                "referral": referral,
-                "token": inbox_token("north", 0, record.offset),
-            }
-        )
-        return record
-
-    def answers(self, record: Record, *events: Event) -> None:
-        """The submission is answered with these events, a second later."""
-        self.seconds += 1
-        first, *others = events
-        self._append(LEDGER, self.region.put(first, received(record, CODEC)[1].admitted))
-        self.decides(*others)
-
-    def refers(self, number: int) -> Any:
-        """A referral is opened and offered a place. Returns the offer."""
-        opened = self.region.opened()
-        offer = self.region.offered(opened)
-        events = (opened, self.region.matched(opened), offer)
-        self.says("hospital", f"s-{number}", opened.referral, *events, kind="SubmitReferral")
-        return offer
-
-    def serves(self, offer: Any) -> None:
-        """The offer is accepted, and what came of it is reported."""
-        self.says("shelter", f"a-{offer.task}", offer.referral, accepted(offer))
-        self.says("shelter", f"o-{offer.task}", offer.referral, *completed(offer))
-
-    def ended(self) -> History:
-        """The story's history, with the feed and the views as they must be."""
-        history, at = self.history, BEGAN + self.seconds
-        history.lines["client-1"].insert(
-            0, {"at": BEGAN, "what": "subscribed", "organisation": "hospital", "role": "agency",
-                "channel": "feed", "subscription": "sub"},
-        )  # fmt: skip
-        seen = seen_in(history)
-        for place in sorted(heard_of("hospital", "agency", seen)):
-            identity = ("ce_id", f"sub.{place[0]}.{place[1]}".encode())
-            history.records[FEED].append(
-                Record(FEED, 0, len(history.records[FEED]), START, b"k", b"v", (identity,))
-            )
-        referrals = {
-            entry.event.referral: entry for entry in seen.entries if hasattr(entry.event, "referral")
-        }
-        for referral, last in referrals.items():
-            reason = getattr(last.event, "reason", None)
-            history.rows["referrals"].append({"referral": referral, "reason": reason})
-        for entry in seen.entries:
-            if type(entry.event).__name__ == "OfferAccepted":
-                history.rows["tasks"].append({"task": entry.event.task, "accepted": True})
-        counted = audit(seen.inbox, seen.ledger, CODEC)
-        for region, (sequence, digest) in counted.ends.items():
-            history.rows["regions"].append({"region": region, "sequence": sequence, "hash": digest.hex()})
-        for unit, (total, taken, held) in counted.places.items():
-            history.rows["units"].append({"unit": unit, "total": total, "taken": taken, "held": held})
-        history.views = {"equal": True, "different": 0}
-        history.verified = {"good": True, "decisions": 4, "same": 4}
-        history.faults.append(
-            {
-                "at": BEGAN + 0.5,
-                "number": 1,
-                "how": "killed",
-                "victims": ["kafka-1"],
-                "backlog": {"undecided": 1},
-            }
-        )
-        history.positions += [
-            {"at": when, "what": "positions", "views": {"0": int(when)}, "told": {"0": int(when)}}
-            for when in (BEGAN, at)
-        ]
-        return history
-
-    def _append(self, topic: str, outgoing: Outgoing) -> Record:
-        there = self.history.records[topic]
-        when = START + self.seconds * 1000
-        record = Record(topic, 0, len(there), when, outgoing.key, outgoing.value, tuple(outgoing.headers))
-        there.append(record)
-        return record
-
-
-def seen_in(history: History) -> Seen:
-    return Seen.of(history.records[INBOX], history.records[LEDGER], CODEC)
-
-
-def story(places: int = 5) -> Story:
-    made = Story()
-    made.decides(made.region.published(total=places))
-    first, second = made.refers(1), made.refers(2)
-    made.serves(first)
-    made.serves(second)
-    return made
+from tests.support.chaos_stories import BEGAN, BUS, FEED, INBOX, LEDGER, OTHER, Story, story, wrong
+from tests.support.viewing import CODEC, START, accepted
 
 
 @pytest.fixture
 def good() -> History:
     return story().ended()
-
-
-def wrong(history: History) -> set[str]:
-    """The kinds of what is found wrong."""
-    return {kind for kind, sentences in findings(history, CODEC).wrong.items() if sentences}
 
 
 def test_a_good_history_is_good(good: History) -> None:
