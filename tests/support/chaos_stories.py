@@ -127,6 +127,7 @@ class Story:
                 "backlog": {"undecided": 1},
             }
         )
+        history.recovered[1] = 2.0
         history.positions += [
             {"at": when, "what": "positions", "views": {"0": int(when)}, "told": {"0": int(when)}}
             for when in (BEGAN, at)

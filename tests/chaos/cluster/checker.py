@@ -46,8 +46,10 @@ KINDS: Final = (
     "unanswered",
     "refused",
     "idle faults",
+    "stuck",
 )
-"""The last two: what intake refused though it was good, and faults that met no work."""
+"""The last three: what intake refused though it was good, faults that met no work, and faults after which not everything went on in
+time."""
 _SHOWN: Final = 5
 P50_SECONDS: Final = 10.0
 WORST_SECONDS: Final = 30.0
@@ -102,6 +104,10 @@ def findings(history: History, codec: Codec) -> Findings:
         (f"{line['id']} was answered unlike the first time" for line in history.noted("differs")),
     )
     found.add("idle faults", _idle(history, seen))
+    found.add(
+        "stuck",
+        (f"after fault {n}" for fault in history.faults if (n := fault["number"]) not in history.recovered),
+    )
     return found
 
 

@@ -193,6 +193,11 @@ def test_a_run_without_a_fault_proves_nothing(good: History) -> None:
     assert wrong(good) == {"idle faults"}
 
 
+def test_a_fault_after_which_not_everything_goes_on_is_told(good: History) -> None:
+    good.recovered.clear()
+    assert wrong(good) == {"stuck"}
+
+
 def test_a_standstill_is_the_longest_time_between_two_marks_after_the_fault() -> None:
     assert longest([1.0, 2.0, 7.0, 8.0], 2.5, 9.0) == 4.5
     assert longest([], 2.0, 9.0) == 7.0
@@ -245,6 +250,8 @@ def written(path: Path, history: History) -> Writer:
     writer.note(**history.run)
     for line in (*history.faults, *history.positions):
         writer.note(**{"what": "fault", **line})
+    for number, seconds in history.recovered.items():
+        writer.note("recovered", number=number, seconds=seconds)
     for lines in history.lines.values():
         for line in lines:
             writer.note("line", client="client-1", line=line)
