@@ -248,12 +248,20 @@ async def _answers(address: str) -> str | None:
     return address
 
 
-async def _known_to_any(admin: AIOKafkaAdminClient) -> ClusterMetadata:
-    """What the first broker to answer knows. The admin client's own question goes to any one of them, and no further."""
+async def _known_to_any(doing: str, admin: AIOKafkaAdminClient) -> ClusterMetadata:
+    """What the first broker to answer knows, asked by a client that is stopped then. The client's own question goes to any one of them, and
+    no further."""
     try:
-        return await admin._client.fetch_all_metadata()
-    except kafka_errors.KafkaError as error:
-        raise kafka_errors.NodeNotReadyError("no broker gave an answer") from error
+        # All topics: to ask for one by its name makes it, on a broker that creates topics by itself.
+        return await _within(ASK_SECONDS, doing, admin._client.fetch_all_metadata())
+    except LogUnavailable:
+        raise
+    except LogError as error:
+        raise LogUnavailable(
+            f"{doing}: no answer from Kafka; check that the broker runs and is reachable"
+        ) from error
+    finally:
+        await _stopped("the admin client", _stop(admin))
 
 
 async def _give_up(client: Any, starting: asyncio.Future[None]) -> None:
@@ -388,22 +396,15 @@ class KafkaLog:
         return self._kept(members[-1])
 
     async def topics(self) -> dict[str, int]:
+        doing = "look up topics"
+        admin = await self._admin(doing, LOOK_SECONDS)
         try:
-            found = await self._metadata(LOOK_SECONDS)
+            found = await _known_to_any(doing, admin)
         except LogUnavailable:
             # Where there is much to tell even a broker that is well may take longer.
-            found = await self._metadata(ASK_SECONDS)
+            found = await _known_to_any(doing, await self._admin(doing, ASK_SECONDS))
         counts = {topic: len(found.partitions_for_topic(topic) or ()) for topic in found.topics(False)}
         return {topic: count for topic, count in counts.items() if count}
-
-    async def _metadata(self, seconds: float) -> ClusterMetadata:
-        doing = "look up topics"
-        admin = await self._admin(doing, seconds)
-        try:
-            # All of them: to ask for one by its name makes it, on a broker that creates topics by itself.
-            return await _within(ASK_SECONDS, doing, _known_to_any(admin))
-        finally:
-            await _stopped("the admin client", _stop(admin))
 
     async def partitions(self, topic: str) -> int:
         return count_of(await self.topics(), topic)

@@ -117,3 +117,18 @@ async def test_where_no_broker_says_which_topics_there_are_the_log_is_away(
     del brokers.ports[ANSWERS]
     with pytest.raises(LogUnavailable, match="look up topics: no answer from Kafka"):
         await log.topics()
+
+
+async def test_who_finds_no_log_at_all_does_not_try_a_second_time(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knocked: list[str] = []
+
+    async def in_vain(_: KafkaLog, doing: str, *__: float) -> None:
+        knocked.append(doing)
+        raise LogUnavailable(doing)
+
+    monkeypatch.setattr(KafkaLog, "_admin", in_vain)
+    with pytest.raises(LogUnavailable):
+        await log.topics()
+    assert knocked == ["look up topics"]
