@@ -105,12 +105,13 @@ async def _at_the_end(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int
 
 class Counted(NamedTuple):
     """The answers on a topic. ``per_second`` is by the broker's append times, so that looking costs nothing: all that came after the
-    first moment, in the time from there to the last."""
+    first moment, in the time from there to the last. ``last`` is that moment (epoch milliseconds)."""
 
     lost: int
     twice: int
     oversold: int
     per_second: float
+    last: int
 
 
 async def count_answers(
@@ -152,6 +153,7 @@ class Tally:
             twice=sum(times - 1 for times in self._found.values()),
             oversold=sum(max(0, count - self._places[unit]) for unit, count in self._offered.items()),
             per_second=rate,
+            last=last,
         )
 
 

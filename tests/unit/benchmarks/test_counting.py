@@ -54,8 +54,8 @@ def test_the_rate_is_what_came_after_the_first_moment_in_the_time_from_there_to_
     tally = Tally(("r1", "r2", "r3", "r4"), {"u1": 9})
     for referral, at in (("r1", 1_000), ("r2", 1_000), ("r3", 1_500), ("r4", 2_000)):
         tally.add(offer(referral), at)
-    assert tally.counted().per_second == 2.0
+    assert (tally.counted().per_second, tally.counted().last) == (2.0, 2_000)
 
 
 def test_no_answers_have_no_rate() -> None:
-    assert counted([]) == (2, 0, 0, 0.0)
+    assert counted([]) == (2, 0, 0, 0.0, 0)
