@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -41,7 +42,19 @@ STATE_VERSION: Final = 15
 _BLOCK: Final = 1_000
 """Rows encoded at once: the thread that writes lets the event loop run between two blocks."""
 
-Row = list[Any]
+_OF_UNIT: Final = (
+    "unit", "service", "total", "taken", "held", "counted_at", "overbook", "moved", "doubted", "doubted_at", "doubted_until",
+)  # fmt: skip
+_OF_REFERRAL: Final = (
+    "agency", "subject", "urgency", "purpose", "protocol", "sealed_facts", "mode", "target", "opened_at", "in_line_since",
+    "unaccepted_since", "unaccepted_for", "tasks", "asked_before", "round_from", "never", "on_hold", "held_until", "waits_for", "review_at",
+    "part_of", "parts", "results", "withdrawn", "confirmed", "start", "reports", "served", "former",
+)  # fmt: skip
+"""What a row has of what is changed where it stands, in this order."""
+_UNIT: Final = attrgetter(*_OF_UNIT)
+_REFERRAL: Final = attrgetter(*_OF_REFERRAL)
+_PROTOCOL_OF_REFERRAL: Final = _OF_REFERRAL.index("protocol")
+_PROTOCOL_OF_CLOSED: Final = Closed._fields.index("protocol")
 
 
 @dataclass(slots=True)
@@ -53,13 +66,20 @@ class Snapshot:
     chains: dict[str, Chain] = field(default_factory=dict)
 
 
+Row = Sequence[Any]
+Table = Sequence[Row] | Mapping[Any, Row]
+"""Rows, or what follows the key in each."""
+
+
 class CapturedRegion(NamedTuple):
-    """A region's state as plain values that nobody changes any more."""
+    """A region's state in copies of its own of whatever changes, down to what never does: messages, named tuples, frozen sets, and mappings
+    that the fold replaces."""
 
     region: str
     prev_hash: bytes
     regional: dict[str, Any]
-    tables: dict[str, list[Row]]
+    protocols: dict[str, Protocol]
+    tables: dict[str, Table]
 
 
 class Captured(NamedTuple):
@@ -71,11 +91,15 @@ class Captured(NamedTuple):
 
 
 def capture(snapshot: Snapshot) -> Captured:
-    """Copy the state at once: a few tenths of a second for a hundred thousand referrals. Forgets what is older than the horizon."""
+    """Copy the state at once, no deeper than it changes, since nothing is decided meanwhile: making rows of it is left to whoever writes
+    them. Forgets what is older than the horizon."""
     regions = []
     for region, chain in snapshot.chains.items():
-        chain.state.forget_old()
-        regions.append(CapturedRegion(region, chain.prev_hash, _regional(chain.state), _rows(chain.state)))
+        state = chain.state
+        state.forget_old()
+        regions.append(
+            CapturedRegion(region, chain.prev_hash, _regional(state), dict(state.protocols), _tables(state))
+        )
     return Captured(snapshot.partition, snapshot.next_offset, regions)
 
 
@@ -168,24 +192,68 @@ def _unsealed(content: bytes) -> bytes:
 
 
 def _lines(header: dict[str, Any], regions: Iterable[CapturedRegion]) -> Iterator[bytes]:
-    yield _line(header)
-    for region, prev_hash, regional, tables in regions:
-        counts = {name: -(-len(rows) // _BLOCK) for name, rows in tables.items()}
-        yield _line({"region": region, "prev_hash": prev_hash.hex(), **regional, "blocks": counts})
-        for rows in tables.values():
-            iterator = iter(rows)
-            while block := list(islice(iterator, _BLOCK)):
-                yield _line(block)
+    yield _line(header, _plain)
+    for region, prev_hash, regional, protocols, tables in regions:
+        # Versions of protocols that referrals still follow are written once, and named by number.
+        followed = _followed(protocols, tables)
+        plain = _plain_but_for({key: number for number, key in enumerate(followed)})
+        of_protocols: dict[str, Table] = {
+            "followed": [[_dumped(protocol)] for protocol in followed.values()],
+            "protocols": [[protocol] for protocol in protocols.values()],
+        }
+        tables = of_protocols | tables
+        counts = {name: -(-len(table) // _BLOCK) for name, table in tables.items()}
+        yield _line({"region": region, "prev_hash": prev_hash, **regional, "blocks": counts}, plain)
+        for table in tables.values():
+            rows = _rows(table)
+            while block := list(islice(rows, _BLOCK)):
+                yield _line(block, plain)
 
 
-def _line(content: Any) -> bytes:
-    return json.dumps(content, separators=(",", ":"), default=_hex).encode() + b"\n"
+def _rows(table: Table) -> Iterator[Row]:
+    return ([key, *row] for key, row in table.items()) if isinstance(table, Mapping) else iter(table)
 
 
-def _hex(value: object) -> str:
+def _line(content: Any, plain: Callable[[Any], Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), default=plain).encode() + b"\n"
+
+
+def _plain(value: object) -> Any:
+    """What JSON has for a value."""
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, Part):
+        return _dumped(value)
+    if isinstance(value, Set):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"a snapshot holds a {type(value).__name__}")
+
+
+def _plain_but_for(numbers: Mapping[tuple[str, int], int]) -> Callable[[Any], Any]:
+    """The same, where a protocol is its number."""
+
+    def plain(value: object) -> Any:
+        if isinstance(value, Protocol):
+            return numbers[value.protocol, value.version]
+        return _plain(value)
+
+    return plain
+
+
+def _dumped(message: Part) -> dict[str, Any]:
+    return message.model_dump(mode="json")
+
+
+def _followed(
+    protocols: Mapping[str, Protocol], tables: Mapping[str, Table]
+) -> dict[tuple[str, int], Protocol]:
+    """Each version of a protocol that is in force, or that a referral follows."""
+    found = list(protocols.values())
+    for name, place in (("referrals", _PROTOCOL_OF_REFERRAL), ("closed", _PROTOCOL_OF_CLOSED)):
+        found += [row[1 + place] for row in _rows(tables[name])]
+    return {(one.protocol, one.version): one for one in found}
 
 
 def _regional(state: Region) -> dict[str, Any]:
@@ -195,8 +263,8 @@ def _regional(state: Region) -> dict[str, Any]:
         "sequence": state.sequence,
         "decided_through": state.decided_through,
         "rules": state.rules,
-        "policy": None if state.policy is None else _dumped(state.policy),
-        "erased": sorted(state.erased),
+        "policy": state.policy,
+        "erased": set(state.erased),
         "ready": list(state.ready),
         "window": list(state.window),
         "window_ends": state.window_ends,
@@ -206,104 +274,26 @@ def _regional(state: Region) -> dict[str, Any]:
     }
 
 
-def _dumped(message: Part) -> dict[str, Any]:
-    return message.model_dump(mode="json")
-
-
-def _rows(state: Region) -> dict[str, list[Row]]:
-    """Everything else, as rows of plain values. Versions of protocols that referrals still follow are written once, and named by number."""
-    followed = [r.protocol for r in state.referrals.values()] + [c.protocol for c in state.closed.values()]
-    protocols = {(one.protocol, one.version): one for one in [*state.protocols.values(), *followed]}
-    numbers = {key: number for number, key in enumerate(protocols)}
-
-    def number(protocol: Protocol) -> int:
-        return numbers[protocol.protocol, protocol.version]
-
+def _tables(state: Region) -> dict[str, Table]:
+    """Everything else but for protocols."""
     return {
-        "followed": [[_dumped(protocol)] for protocol in protocols.values()],
-        "protocols": [[number(protocol)] for protocol in state.protocols.values()],
-        "calendars": [[_dumped(calendar)] for calendar in state.calendars.values()],
-        "organisations": [[_dumped(one)] for one in state.organisations.values()],
+        "calendars": [[one] for one in state.calendars.values()],
+        "organisations": [[one] for one in state.organisations.values()],
         "versions": [[kind, reference, version] for (kind, reference), version in state.versions.items()],
-        "taxonomies": [[_dumped(one)] for one in state.vocabularies.taxonomies.values()],
-        "crosswalks": [[_dumped(one)] for one in state.vocabularies.crosswalks.values()],
-        "services": [[_dumped(definition)] for definition in state.catalogue.definitions.values()],
-        "units": [
-            [
-                u.unit,
-                u.service,
-                u.total,
-                u.taken,
-                u.held,
-                u.counted_at,
-                u.overbook,
-                u.moved,
-                u.doubted,
-                u.doubted_at,
-                u.doubted_until,
-            ]
-            for u in state.units.values()
-        ],
-        "lent": [[task, *one] for task, one in state.lent.items()],
-        "passed_over": [[service, sorted(names)] for service, names in state.passed_over.items()],
-        "short": [[unit, sorted(regions)] for unit, regions in state.short.items()],
-        "reliability": [[service, *one] for service, one in state.reliability.items()],
-        "referrals": [
-            [
-                name,
-                r.agency,
-                r.subject,
-                r.urgency,
-                r.purpose,
-                number(r.protocol),
-                r.sealed_facts,
-                r.mode,
-                r.target,
-                r.opened_at,
-                r.in_line_since,
-                r.unaccepted_since,
-                r.unaccepted_for,
-                r.tasks,
-                r.asked_before,
-                r.round_from,
-                dict(r.never),
-                r.on_hold,
-                r.held_until,
-                r.waits_for,
-                r.review_at,
-                r.part_of,
-                None if r.parts is None else sorted(r.parts),
-                r.results,
-                r.withdrawn,
-                sorted(r.confirmed),
-                r.start,
-                r.reports,
-                _served_row(r.served),
-                [_served_row(one) for one in r.former],
-            ]
-            for name, r in state.referrals.items()
-        ],
-        "closed": [
-            [
-                name,
-                *c._replace(
-                    protocol=number(c.protocol),  # type: ignore[arg-type]
-                    never=dict(c.never),
-                    served=_served_row(c.served),  # type: ignore[arg-type]
-                    joined=dict(c.joined),
-                    former=[_served_row(one) for one in c.former],  # type: ignore[arg-type]
-                ),
-            ]
-            for name, c in state.closed.items()
-        ],
-        "parked": [[at, _dumped(p.admitted), p.waiting_for, p.until] for at, p in state.parked.items()],
-        "answered": [[key, *one] for key, one in state.answered.items()],
-        "due": [list(due) for due in state.due],
+        "taxonomies": [[one] for one in state.vocabularies.taxonomies.values()],
+        "crosswalks": [[one] for one in state.vocabularies.crosswalks.values()],
+        "services": [[one] for one in state.catalogue.definitions.values()],
+        "units": [_UNIT(unit) for unit in state.units.values()],
+        "lent": dict(state.lent),
+        "passed_over": [[service, names] for service, names in state.passed_over.items()],
+        "short": [[unit, regions] for unit, regions in state.short.items()],
+        "reliability": dict(state.reliability),
+        "referrals": {name: _REFERRAL(referral) for name, referral in state.referrals.items()},
+        "closed": dict(state.closed),
+        "parked": [[at, p.admitted, p.waiting_for, p.until] for at, p in state.parked.items()],
+        "answered": dict(state.answered),
+        "due": list(state.due),
     }
-
-
-def _served_row(served: Served | None) -> Row | None:
-    return None if served is None else list(served._replace(confirmed=sorted(served.confirmed)))  # type: ignore[arg-type]
 
 
 def _served(row: Any) -> Served | None:
@@ -399,60 +389,21 @@ def _chain(regional: dict[str, Any], lines: Iterator[bytes]) -> Chain:
     return Chain(state)
 
 
-_PROTOCOL_OF_CLOSED: Final = Closed._fields.index("protocol")
-
-
 def _put_referral(state: Region, name: str, row: Row, protocols: list[Protocol]) -> None:
-    (
-        agency,
-        subject,
-        urgency,
-        purpose,
-        protocol,
-        facts,
-        mode,
-        target,
-        opened_at,
-        in_line_since,
-        unaccepted_since,
-        unaccepted_for,
-        tasks,
-        asked_before,
-        round_from,
-        *row,
-    ) = row
-    never, on_hold, held_until, waits_for, review_at, part_of, parts, results, *row = row
-    withdrawn, confirmed, start, reports, served, former = row
-    referral = Referral(
-        agency=agency,
-        subject=subject,
-        urgency=urgency,
-        purpose=purpose,
-        protocol=protocols[protocol],
-        sealed_facts=bytes.fromhex(facts),
-        mode=mode,
-        target=target,
-        opened_at=opened_at,
-        in_line_since=in_line_since,
-        unaccepted_since=unaccepted_since,
-        unaccepted_for=unaccepted_for,
-        tasks=tuple(Task(*task) for task in tasks),
-        asked_before=tuple(asked_before),
-        round_from=round_from,
-        never=never,
-        on_hold=on_hold,
-        held_until=held_until,
-        review_at=review_at,
-        part_of=part_of,
-        parts=None if parts is None else frozenset(parts),
-        results=results,
-        withdrawn=withdrawn,
-        confirmed=frozenset(confirmed),
-        start=_start(start),
-        reports=_reports(reports),
-        served=_served(served),
-        former=_formers(former),
-    )
-    state.referrals[name] = referral
+    kept = dict(zip(_OF_REFERRAL, row, strict=True))
+    waits_for = kept.pop("waits_for")
+    made = {
+        "protocol": protocols[kept["protocol"]],
+        "sealed_facts": bytes.fromhex(kept["sealed_facts"]),
+        "tasks": tuple(Task(*task) for task in kept["tasks"]),
+        "asked_before": tuple(kept["asked_before"]),
+        "parts": None if kept["parts"] is None else frozenset(kept["parts"]),
+        "confirmed": frozenset(kept["confirmed"]),
+        "start": _start(kept["start"]),
+        "reports": _reports(kept["reports"]),
+        "served": _served(kept["served"]),
+        "former": _formers(kept["former"]),
+    }
+    referral = state.referrals[name] = Referral(**kept | made)
     if waits_for is not None:
         state.lines_up(name, referral, tuple(waits_for))

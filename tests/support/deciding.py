@@ -558,9 +558,20 @@ def picture(state: Region) -> dict[str, Any]:
     seen["vocabularies"] = (dict(vocabularies.taxonomies), dict(vocabularies.crosswalks))
     for name in ("units", "referrals", "parked", "closed", "organisations", "protocols", "calendars"):
         seen[name] = {key: copy(value) for key, value in seen[name].items()}
-    for name in ("versions", "erased", "answered", "reliability", "hours", "lent", "promised"):
-        seen[name] = seen[name].copy()
-    for name in ("short", "passed_over"):
+    copied = (
+        "versions",
+        "erased",
+        "answered",
+        "reliability",
+        "hours",
+        "lent",
+        "promised",
+        "assigned",
+        "parked_of",
+        "short",
+        "passed_over",
+    )
+    for name in copied:
         seen[name] = seen[name].copy()
     for name in ("waiting", "waitlist"):
         seen[name] = {what: list(line) for what, line in seen[name].items()}

@@ -16,7 +16,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from referral_bus.contracts.facts import Facts, Need, NumberFact
 from referral_bus.contracts.ids import task_id
@@ -80,7 +80,7 @@ from services.matching.chain import Chain
 from services.matching.core.closing import join
 from services.matching.core.decide import decide, wanted_facts
 from services.matching.core.state import Region
-from services.matching.snapshots import Snapshot, Snapshots, capture
+from services.matching.snapshots import Captured, Snapshot, Snapshots, capture
 from tests.support.deciding import (
     BUS,
     DAY,
@@ -223,6 +223,8 @@ class Anybody(RuleBasedStateMachine):
         """Unless the person never came, by the outcome that counts."""
         self.result: dict[str, OutcomeResult] = {}
         self.parked: set[int] = set()
+        self.copied: list[tuple[Captured, object]] = []
+        """Copies that were taken for a snapshot and not written yet, and what the state was then."""
         self.read()
 
     @initialize()
@@ -776,6 +778,14 @@ class Anybody(RuleBasedStateMachine):
         self.what_is_older_than_the_horizon_is_forgotten()
         self.reader = asyncio.run(kept_and_read(self.reader))
 
+    @precondition(lambda self: len(self.copied) < 3)
+    @rule()
+    def a_snapshot_is_written_much_later(self) -> None:
+        """What is decided after the copy was taken is not in it."""
+        self.what_is_older_than_the_horizon_is_forgotten()
+        copied = capture(Snapshot(0, 1, {REGION: self.world.chain}))
+        self.copied.append((copied, picture(self.world.state)))
+
     @invariant()
     def whoever_reads_the_ledger_comes_to_the_same_state(self) -> None:
         assert picture(self.reader.state) == picture(self.world.state)
@@ -787,19 +797,26 @@ class Anybody(RuleBasedStateMachine):
         assert [entry.meta.prev_hash for entry, _ in self.world.entries] == hashes[:-1]
         assert self.world.again() == values, "the ledger decided again is another"
         asyncio.run(kept_and_read(self.world.chain))
+        for copied, was in self.copied:
+            assert picture(asyncio.run(read_back(copied)).state) == was
 
 
 async def kept_and_read(chain: Chain) -> Chain:
     """The chain as it comes out of a snapshot, which must be the same."""
-    with TemporaryDirectory() as folder:
-        snapshots = Snapshots(Path(folder), BUS)
-        await snapshots.save(capture(Snapshot(0, 1, {REGION: chain})))
-        snapshot = await snapshots.load(0)
-    assert snapshot is not None
-    kept = snapshot.chains[REGION]
+    kept = await read_back(capture(Snapshot(0, 1, {REGION: chain})))
     assert picture(kept.state) == picture(chain.state)
     assert kept.prev_hash == chain.prev_hash
     return kept
+
+
+async def read_back(copied: Captured) -> Chain:
+    """The chain as it comes out of the file that is written of a copy."""
+    with TemporaryDirectory() as folder:
+        snapshots = Snapshots(Path(folder), BUS)
+        await snapshots.save(copied)
+        snapshot = await snapshots.load(0)
+    assert snapshot is not None
+    return snapshot.chains[REGION]
 
 
 class TestAnybody(Anybody.TestCase):
