@@ -80,16 +80,9 @@ async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
 async def _groups(log: KafkaLog, bus: str) -> list[Finding]:
     """Nobody is in a group of the bus who keeps its services out."""
     groups = [f"refbus-{bus}-{part}" for part in _GROUPS]
-    findings: list[Finding] = []
     try:
         async with asyncio.timeout(3 * SECONDS):
-            for group in groups:
-                if strangers := await log.strangers(group):
-                    found = f"in it is {', '.join(strangers)}, which is no service of the bus and keeps those that are out"
-                    advice = (
-                        "End that program, or give it a group of its own: the service comes in by itself."
-                    )
-                    findings.append(Finding(f"group {group}", found, advice))
+            strangers = await log.strangers(groups)
     except (LogUnavailable, TimeoutError) as error:
         return [
             Finding(
@@ -99,7 +92,14 @@ async def _groups(log: KafkaLog, bus: str) -> list[Finding]:
     except LogError as error:
         advice = f"Let this user describe the groups {', '.join(groups)}."
         return [Finding("groups", f"not looked at: {error}", advice)]
-    return findings or [Finding("groups", f"{len(groups)}, nobody keeps a service out")]
+    return [
+        Finding(
+            f"group {group}",
+            f"in it is {', '.join(members)}, which is no service of the bus and keeps those that are out",
+            "End that program, or give it a group of its own: the service comes in by itself.",
+        )
+        for group, members in sorted(strangers.items())
+    ] or [Finding("groups", f"{len(groups)}, nobody keeps a service out")]
 
 
 async def _broker_clock(log: KafkaLog, bus: str) -> list[Finding]:

@@ -248,6 +248,20 @@ async def _answers(address: str) -> str | None:
     return address
 
 
+async def _strangers(admin: AIOKafkaAdminClient, group: str) -> list[str]:
+    doing = f"look who is in the group {group}"
+    # One at a time: aiokafka reads an answer about several wrongly.
+    [answer] = await _within(ASK_SECONDS, doing, admin.describe_consumer_groups([group]))
+    [(code, _, _, _, way, members, *_)] = answer.groups
+    with _translated(doing):
+        if code:
+            raise kafka_errors.for_code(code)(group)
+    # No way is agreed on while members are coming in, or where there are none.
+    if way in ("", RoundRobinPartitionAssignor.name):
+        return []
+    return [f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members]
+
+
 async def _known_to_any(doing: str, admin: AIOKafkaAdminClient) -> ClusterMetadata:
     """What the first broker to answer knows, asked by a client that is stopped then. The client's own question goes to any one of them, and
     no further."""
@@ -436,23 +450,19 @@ class KafkaLog:
             if error not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
                 raise LogError(f"{doing}: {error.__name__}")
 
-    async def strangers(self, group: str) -> list[str]:
-        """The members of a group (client and host) that keep ours out: they deal out partitions in another way, and Kafka lets none into a
-        group that has no way in common with those in it. No service asks: it is for who wonders why one waits. Raises :class:`LogError`."""
-        doing = f"look who is in the group {group}"
-        admin = await self._admin(doing)
+    async def strangers(self, groups: Sequence[str]) -> dict[str, list[str]]:
+        """By group, where there are any, the members (client and host) that keep ours out: they deal out partitions in another way, and
+        Kafka lets none into a group that has no way in common with those in it. No service asks: it is for who wonders why one waits.
+        Raises :class:`LogError`."""
+        found: dict[str, list[str]] = {}
+        admin = await self._admin("look who is in the groups")
         try:
-            [answer] = await _within(ASK_SECONDS, doing, admin.describe_consumer_groups([group]))
+            for group in groups:
+                if members := await _strangers(admin, group):
+                    found[group] = members
         finally:
             await _stopped("the admin client", _stop(admin))
-        [(code, _, _, _, way, members, *_)] = answer.groups
-        with _translated(doing):
-            if code:
-                raise kafka_errors.for_code(code)(group)
-        # No way is agreed on while members are coming in, or where there are none.
-        if way in ("", RoundRobinPartitionAssignor.name):
-            return []
-        return [f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members]
+        return found
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in list(self._open)))

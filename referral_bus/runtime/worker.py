@@ -54,9 +54,9 @@ class Work(Protocol):
     """What the owner of one input partition does; made anew for each ownership and after each failed transaction, and thrown
     away with it."""
 
-    async def load(self, progress: Callable[[float], None]) -> int | None:
+    async def load(self, progress: Callable[[float], None]) -> int:
         """Make the state from what was committed. Returns the next input offset the state itself proves to have been worked
-        through, or None. It counts, whatever the group committed: what lies between the two led to nothing, and does so again, or its
+        through. It counts, whatever the group committed: what lies between the two led to nothing, and does so again, or its
         outcome is not there. ``progress`` takes a share from 0 to 1; a load that is silent for ``Limits.silence_seconds`` is given up."""
 
     async def work(self, records: Sequence[Record]) -> Sequence[Outgoing]:
@@ -441,11 +441,10 @@ class _Owner(Generic[_Work]):
             await _closed(self._name, writer.close(), self._limits.close_seconds)
 
     async def _loaded(self, work: _Work, writer: Transactor) -> _Turn[_Work]:
-        proven = await self._load(work)
+        start = await self._load(work)
         target = await self._asked(self._end())
         question = self._asked(self._member.committed([self._partition]))
         committed = (await self._membership.answered("position", question))[self._partition]
-        start = committed if proven is None else proven
         if start < committed:
             # A broker that was killed may come back and have forgotten that it had begun to commit a transaction: seen in a cluster under
             # fire, the offsets were committed and the outcome was aborted. So the outcome decides; what was deleted since led to nothing.
@@ -461,7 +460,7 @@ class _Owner(Generic[_Work]):
         question = self._asked(self._member.kept([self._partition]))
         return (await self._membership.answered("kept", question))[self._partition].start
 
-    async def _load(self, work: _Work) -> int | None:
+    async def _load(self, work: _Work) -> int:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._limits.silence_seconds) as limit:
 
@@ -488,7 +487,7 @@ class _Owner(Generic[_Work]):
                     outcome = await turn.work.work(records)
                 began = time.perf_counter()
                 async with asyncio.timeout(self._limits.commit_seconds):
-                    # Also when nothing came of the records: a restart must not have to work through them again.
+                    # Also when nothing came of the records: once they are deleted, that offset alone says that they were passed.
                     await turn.writer.commit(outcome, self._group, {self._partition: next_offset})
             except Exception as error:
                 metrics.TRANSACTIONS_FAILED.labels(reason=_reason(error)).inc()

@@ -41,7 +41,8 @@ from tests.support.lending import (
     passed_on_out_of_order,
 )
 
-pytestmark = pytest.mark.timeout(420)
+# On a machine that is busy with more than this it takes eight minutes: the notifier falls behind, offers expire, and there is more to tell.
+pytestmark = pytest.mark.timeout(900)
 
 _BURST = 30
 _FENCED_SECONDS = 5.0

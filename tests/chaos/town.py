@@ -60,7 +60,7 @@ PLACES: Final = 6
 PACE: Final = 1.0
 _LENDS_TO: Final = 1
 _QUIET_SECONDS: Final = 40.0
-_DONE_SECONDS: Final = 120.0
+_DONE_SECONDS: Final = 240.0
 _LOOK_SECONDS: Final = 0.02
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from tests.simulation.campaign import everywhere, many, one, table, tell
 from tests.simulation.faults import FAULTS
@@ -22,9 +21,15 @@ def main() -> int:
         "--awaits", action="store_true", help="kill a process wherever one waits, one seed after the other"
     )
     asked.add_argument("--fault", choices=FAULTS, help="with this known fault put back")
-    asked.add_argument("--faults", action="store_true", help="look for each known fault and print a table")
     asked.add_argument(
-        "--known", type=Path, help="with --faults: try the seeds of the table in this file first"
+        "--faults",
+        action="store_true",
+        help="look for each known fault, write the table in docs/reference/simulation.md anew and say what moved",
+    )
+    asked.add_argument(
+        "--known",
+        action="store_true",
+        help="with --faults: try the seeds of that table first, and leave it as it is",
     )
     given = asked.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -34,7 +39,7 @@ def main() -> int:
     if given.seed is not None:
         return tell(one(given.seed, given.fault), given.fault)
     if given.faults:
-        return table(given.jobs, given.known)
+        return table(given.jobs, known=given.known)
     seeds = range(given.first, given.first + given.seeds)
     if given.awaits:
         return everywhere(seeds)

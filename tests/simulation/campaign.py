@@ -21,6 +21,9 @@ from tests.simulation.world import codec
 
 SEARCH: Final = 100
 """Seeds in which a known fault has to be found."""
+PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "simulation.md"
+"""It has the table of known faults."""
+_HEAD: Final = "| fault | rule it undoes | found by seed | as |\n|---|---|---|---|\n"
 _ROW: Final = re.compile(r"^\| `([a-z-]+)` \|.*\| (\d+) \|[^|]*\|$", re.MULTILINE)
 
 
@@ -39,13 +42,16 @@ def tell(run: Run, fault: str | None) -> int:
     print(f"seed {run.seed}, history {run.digest}, {steps}")
     for wrong in run.found:
         print(f"  {wrong.kind}: {wrong.what}")
-    again = f"python -m tests.simulation --seed {run.seed}" + (f" --fault {fault}" if fault else "")
-    print(f"{'something' if run.found else 'nothing'} is wrong; again: {again}")
+    print(f"{'something' if run.found else 'nothing'} is wrong; again: {_again(run, fault)}", flush=True)
     return 1 if run.found else 0
 
 
+def _again(run: Run, fault: str | None) -> str:
+    return f"python -m tests.simulation --seed {run.seed}" + (f" --fault {fault}" if fault else "")
+
+
 def many(seeds: range, fault: str | None, jobs: int) -> int:
-    """Run the seeds and print how it goes; where any fails, the history of the first. Returns the exit code."""
+    """Run the seeds and print how it goes: the history of one that fails at once, and at the end which did. Returns the exit code."""
     failed: list[Run] = []
     done = faults = steps = 0
     progress = Progress()
@@ -61,11 +67,13 @@ def many(seeds: range, fault: str | None, jobs: int) -> int:
             if run.found:
                 failed.append(run)
                 progress.clear()
-                print(f"seed {run.seed}: {kinds(run.found)}", flush=True)
+                tell(run, fault)
             say()
     progress.clear()
     print(f"{len(seeds)} seeds, {faults} faults, {steps} steps: {len(failed)} failed")
-    return tell(failed[0], fault) if failed else 0
+    for run in failed:
+        print(f"seed {run.seed}: {kinds(run.found)}; again: {_again(run, fault)}")
+    return 1 if failed else 0
 
 
 def everywhere(seeds: range) -> int:
@@ -88,21 +96,40 @@ def everywhere(seeds: range) -> int:
     return 0
 
 
-def table(jobs: int, known: Path | None) -> int:
-    """Look for each known fault and print what found it; the seeds that a table in ``known`` names are tried first. Returns the
-    exit code."""
-    found_before = {} if known is None else seeds_in(known.read_text(encoding="utf-8"))
+def table(jobs: int, *, known: bool) -> int:
+    """Look for each known fault, print what found it, and say where the page has another seed. The table in the page is made anew; with
+    ``known`` the seeds it names are tried first, and it stays. Returns the exit code."""
+    page = PAGE.read_text(encoding="utf-8")
+    before = seeds_in(page)
+    rows: list[str] = []
+    moved: list[str] = []
     missed = 0
     progress = Progress()
-    print("| fault | rule it undoes | found by seed | as |\n|---|---|---|---|", flush=True)
+    print(_HEAD, end="", flush=True)
     with _pool(jobs) as pool:
         for number, fault in enumerate(FAULTS.values(), 1):
-            found = _first(pool, fault, found_before.get(fault.name), jobs, number, progress)
-            missed += found is None
+            said = before.get(fault.name)
+            found = _first(pool, fault, said if known else None, jobs, number, progress)
+            if found is None:
+                missed += 1
+            elif found.seed != said:
+                moved.append(f"{fault.name}: found by seed {found.seed}, {PAGE.name} has {said or 'none'}")
             row = ("-", "-") if found is None else (str(found.seed), kinds(found.found))
+            rows.append(f"| `{fault.name}` | {fault.rule} | {row[0]} | {row[1]} |\n")
             progress.clear()
-            print(f"| `{fault.name}` | {fault.rule} | {row[0]} | {row[1]} |", flush=True)
-    return 1 if missed else 0
+            print(rows[-1], end="", flush=True)
+    print("\n".join([f"found by another seed than {PAGE.name} has: {len(moved)}", *moved]))
+    if missed:
+        return 1
+    if not known:
+        PAGE.write_text(_with_rows(page, rows), encoding="utf-8")
+    return 0
+
+
+def _with_rows(page: str, rows: Iterable[str]) -> str:
+    """The page with these in its table."""
+    before, table = page.split(_HEAD)
+    return before + _HEAD + "".join(rows) + table[table.index("\n\n") + 1 :]
 
 
 def _first(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -118,12 +119,10 @@ def _state_kept() -> AbstractContextManager[Any]:
 
 @fault("offsets-believed", "What the ledger proves counts, whatever the group committed.", "unanswered")
 def _offsets_believed() -> AbstractContextManager[Any]:
-    load = _Owner._load
+    async def all_deleted(_: Any) -> int:
+        return sys.maxsize
 
-    async def proves_nothing(self: Any, work: Any) -> None:
-        await load(self, work)
-
-    return patch.object(_Owner, "_load", proves_nothing)
+    return patch.object(_Owner, "_first_kept", all_deleted)
 
 
 @fault("gaps-refused", "Offsets have gaps by right.", "unanswered")

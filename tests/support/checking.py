@@ -74,6 +74,8 @@ def outside_records(bootstrap: str, topic: str) -> list[Record]:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
+            # At the end of a partition the broker holds an answer back for half a second, and the next one's waits behind it.
+            "fetch.wait.max.ms": 10,
         }
     )
     try:

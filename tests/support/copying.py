@@ -25,15 +25,18 @@ class Copying:
         self._log, self._output, self._seconds = log, output, seconds
         self._place = 0
 
-    async def load(self, progress: Callable[[float], None]) -> int | None:
+    async def load(self, progress: Callable[[float], None]) -> int:
         reader = await self._log.reader(self._output)
-        end, at = await reader.end(), 0
+        end, at, proven = await reader.end(), 0, 0
         while at < end:
-            self._place += len(await reader.read(at, 5000, 1.0))
+            records = await reader.read(at, 5000, 1.0)
+            self._place += len(records)
+            if records:
+                proven = int(records[-1].key or b"") + 1
             at = reader.position()
             progress(at / end)
         await reader.close()
-        return None
+        return proven
 
     async def work(self, records: Sequence[Record]) -> list[Outgoing]:
         await asyncio.sleep(self._seconds)
@@ -41,7 +44,8 @@ class Copying:
         for record in records:
             self._place += 1
             value = b"%s %d" % (record.value, self._place)
-            outcome.append(Outgoing(self._output.topic, self._output.number, None, value))
+            key = b"%d" % record.offset
+            outcome.append(Outgoing(self._output.topic, self._output.number, key, value))
         return outcome
 
     def committed(self, records: Sequence[Record]) -> None:

@@ -1,4 +1,4 @@
-"""The checker: what a kept history says went wrong, by kinds, each of which must be nought.
+"""The checker: what a kept history says went wrong, by kinds, each of which must be nought, and which targets of time it missed.
 
 It knows no code of a service. It holds the clients' own lists, the topics as an outsider read them, and the rows of the views against
 each other.
@@ -212,8 +212,9 @@ def _idle(history: History, seen: Seen) -> Iterable[str]:
         yield "there was no fault"
 
 
-def report(history: History, found: Findings, say: Callable[[str], None] = print) -> bool:
-    """Say what happened, and what is wrong. Returns whether all is as it must be."""
+def report(history: History, found: Findings, say: Callable[[str], None] = print) -> int:
+    """Say what happened, what is wrong, and which targets were missed. Returns 0 where all is as it must be, 1 where something is wrong, 3
+    where nothing is but a target was missed."""
     stood = standstills(history)
     say(f"{'':3} {'':16} {'':28} {'left undone':26} {'stood still':>11}  where")
     for fault, (seconds, lane) in zip(history.faults, stood, strict=True):
@@ -223,6 +224,11 @@ def report(history: History, found: Findings, say: Callable[[str], None] = print
         )
     times = [seconds for seconds, _ in stood]
     p50, worst = percentile(times, 0.5), max(times, default=0.0)
+    missed = [
+        f"time without progress: {name} {seconds:.1f} s, target {target:.0f} s"
+        for name, seconds, target in (("p50", p50, P50_SECONDS), ("worst", worst, WORST_SECONDS))
+        if seconds > target
+    ]
     for how, why in history.run["skipped"].items():
         say(f"skipped: {how}, since {why}")
     say(", ".join(f"{name} {count}" for name, count in found.counts.items()))
@@ -236,14 +242,18 @@ def report(history: History, found: Findings, say: Callable[[str], None] = print
     for kind, sentences in found.wrong.items():
         for sentence in sentences[:_SHOWN]:
             say(f"{kind}: {sentence}")
-    return found.good
+    for sentence in missed:
+        say(f"target missed: {sentence}")
+    if not found.good:
+        return 1
+    return 3 if missed else 0
 
 
 def check(path: Path) -> int:
-    """0 where all is good, 1 where something is wrong, 2 where there is nothing to check."""
+    """What the report returns; 2 where there is nothing to check."""
     try:
         history = read(path)
     except (Unfinished, OSError, ValueError) as error:
         print(f"{path} can't be checked: {error}")
         return 2
-    return 0 if report(history, findings(history, Codec.load())) else 1
+    return report(history, findings(history, Codec.load()))

@@ -241,8 +241,39 @@ def test_a_percentile_is_one_of_the_values(share: float, value: float) -> None:
 def test_the_report_names_what_is_wrong(good: History) -> None:
     said: list[str] = []
     good.rows["referrals"].pop()
-    assert not report(good, findings(good, CODEC), said.append)
+    assert report(good, findings(good, CODEC), said.append) == 1
     assert any(line.startswith("views different: rf-north-") for line in said)
+
+
+def slow(history: History, *, seconds: float) -> History:
+    """Nobody was told anything for so long after the only fault."""
+    start = history.faults[0]["at"]
+    history.positions[1:] = [
+        {"at": start + seconds, "what": "positions", "views": {"0": 9_999}, "told": {"0": int(start)}},
+    ]
+    history.lines["client-1"].append({"at": start + seconds, "what": "finished"})
+    return history
+
+
+@pytest.mark.parametrize(
+    ("seconds", "missed"), [(9.0, []), (12.0, ["p50 12.0"]), (31.0, ["p50 31.0", "worst 31.0"])]
+)
+def test_a_missed_target_is_named_and_is_no_success_and_nothing_wrong(
+    good: History, seconds: float, missed: list[str]
+) -> None:
+    said: list[str] = []
+    found = findings(slow(good, seconds=seconds), CODEC)
+    assert found.good
+    assert report(good, found, said.append) == (3 if missed else 0)
+    targets = [line for line in said if line.startswith("target missed: time without progress: ")]
+    assert [line.split(": ")[2].split(" s,")[0] for line in targets] == missed
+
+
+def test_what_is_wrong_counts_for_more_than_a_missed_target(good: History) -> None:
+    said: list[str] = []
+    del good.records[FEED][1]
+    assert report(slow(good, seconds=31.0), findings(good, CODEC), said.append) == 1
+    assert any(line.startswith("target missed: ") for line in said)
 
 
 def written(path: Path, history: History) -> Writer:
@@ -281,6 +312,13 @@ def test_a_bad_history_is_no_success(good: History, tmp_path: Path) -> None:
     writer.note("end")
     writer.close()
     assert check(tmp_path / "history.jsonl") == 1
+
+
+def test_a_kept_history_that_missed_a_target_misses_it_again(good: History, tmp_path: Path) -> None:
+    writer = written(tmp_path / "history.jsonl", slow(good, seconds=31.0))
+    writer.note("end")
+    writer.close()
+    assert check(packed(tmp_path / "history.jsonl")) == 3
 
 
 def test_a_run_that_broke_off_is_no_success(good: History, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,11 @@ class Cluster(MemoryLog):
         self.away = False
         self.groups: dict[str, list[str]] = {}
 
-    async def strangers(self, group: str) -> list[str]:
-        if self.refuses is not None and self.refuses in group:
-            raise LogError(f"look who is in the group {group}: GroupAuthorizationFailedError")
-        return self.groups.get(group, [])
+    async def strangers(self, groups: Sequence[str]) -> dict[str, list[str]]:
+        for group in groups:
+            if self.refuses is not None and self.refuses in group:
+                raise LogError(f"look who is in the group {group}: GroupAuthorizationFailedError")
+        return {group: self.groups[group] for group in groups if group in self.groups}
 
     async def partitions(self, topic: str) -> int:
         if self.away:
