@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prometheus_client import write_to_textfile
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -23,6 +25,7 @@ from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.postgres import programs_folder
+from referral_bus.runtime.metrics import BACKUP_BYTES, BACKUP_FINISHED, BACKUP_SECONDS, BACKUPS
 from referral_bus.wire.codec import Codec
 
 Where = Annotated[Path, typer.Argument(help="The folder of the backup.", file_okay=False)]
@@ -49,8 +52,19 @@ class _Place:
     database: Database
 
 
-def backup(folder: Where, programs: Programs = None, home: Home = Path(".refbus")) -> None:
+def backup(
+    folder: Where,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Once it is whole, write when, how long and how large to this file (.prom), for Prometheus' node exporter."
+        ),
+    ] = None,
+    programs: Programs = None,
+    home: Home = Path(".refbus"),
+) -> None:
     """Copy topics and database to a new folder, while the bus runs. The secrets of the bus are not in it."""
+    began = time.monotonic()
 
     async def work() -> None:
         async with _place(home, programs) as place:
@@ -60,6 +74,16 @@ def backup(folder: Where, programs: Programs = None, home: Home = Path(".refbus"
         print(f"{count} records of {len(taken.topics)} topics and {len(taken.files)} files are in {folder}.")
 
     _run(work)
+    if metrics is not None:
+        BACKUP_FINISHED.set_to_current_time()
+        BACKUP_SECONDS.set(time.monotonic() - began)
+        BACKUP_BYTES.set(Folder(folder).size())
+        try:
+            write_to_textfile(str(metrics), BACKUPS)
+        except OSError as error:
+            raise Rejected(
+                f"The backup is whole, but {metrics} can't be written: {error.strerror}."
+            ) from None
 
 
 def restore(
