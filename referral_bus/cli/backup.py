@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID
 
 from referral_bus.backup.cluster import Cluster, cluster
 from referral_bus.backup.database import Database
+from referral_bus.backup.database_alone import restore_database
 from referral_bus.backup.errors import BackupError
 from referral_bus.backup.folder import Folder
 from referral_bus.backup.restoring import restore as bring_back
@@ -99,6 +100,9 @@ def restore(
     replication: Annotated[
         int, typer.Option(help="Copies of each topic: 3 for a bus that outlives a broker.", min=1, max=10)
     ] = 1,
+    database_alone: Annotated[
+        bool, typer.Option("--database-alone", help="Kafka has lost nothing: bring back the database only.")
+    ] = False,
     programs: Programs = None,
     home: Home = Path(".refbus"),
 ) -> None:
@@ -107,18 +111,16 @@ def restore(
 
     async def work() -> None:
         async with _place(home, programs) as place:
+            parts = place.kafka, place.database, Folder(folder), Codec.load()
             with _progress() as progress:
-                back = await bring_back(
-                    place.kafka,
-                    place.database,
-                    Folder(folder),
-                    Codec.load(),
-                    progress,
-                    replication=replication,
-                    forgotten=subjects,
-                )
-        count = sum(partition.records for partitions in back.topics.values() for partition in partitions)
-        print(f"{count} records of {len(back.topics)} topics and the database are back.")
+                if database_alone:
+                    await restore_database(*parts, progress, forgotten=subjects)
+                    said = "The database is back, and goes on where Kafka is."
+                else:
+                    back = await bring_back(*parts, progress, replication=replication, forgotten=subjects)
+                    count = sum(one.records for partitions in back.topics.values() for one in partitions)
+                    said = f"{count} records of {len(back.topics)} topics and the database are back."
+        print(said)
         if subjects:
             print(f"The keys of {len(subjects)} forgotten persons are destroyed.")
         print("Start the services, then run 'refbus verify' and 'refbus check-views'.")
