@@ -31,6 +31,7 @@ FIGURES: Final = (
     "scale",
     "standstill",
     "stored",
+    "backup",
 )
 """Each a module with a ``measure``."""
 

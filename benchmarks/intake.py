@@ -22,7 +22,8 @@ from referral_bus.embedded.ports import free_ports
 from referral_bus.log import topics
 
 PLAIN: Final = "plain FastAPI"
-_NO_QUOTA: Final = 1_000_000
+LOTS: Final = 1_000_000
+"""As good as no quota."""
 _LONG_SECONDS: Final = 6 * 3600
 _AGENCIES: Final = 5
 
@@ -57,11 +58,11 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     bus = await stage.bus()
     places = worlds(PARTITIONS, places=1)
     files = {
-        "one": _written(stage, bus, places, ones, "one"),
-        "batch": _written(stage, bus, places, batched, "batch"),
+        "one": written(stage, bus, places, ones, "one"),
+        "batch": written(stage, bus, places, batched, "batch"),
     }
     service = stage.service(
-        "intake", bus, await stage.database("intake"), quota_per_second=_NO_QUOTA, quota_burst=_NO_QUOTA
+        "intake", bus, await stage.database("intake"), quota_per_second=LOTS, quota_burst=LOTS
     )
     plain_bus = await stage.bus()
     [port] = free_ports(1)
@@ -73,7 +74,7 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     try:
         for one in (service, plain):
             await one.ready()
-        await _publish(stage, service, bus, places)
+        await publish(stage, service, bus, places)
         for run in range(scale.runs):
             figure.add(OURS, await _taken(stage, service, topics.inbox(bus), files, f"r{run}"))
             figure.add(PLAIN, await _taken(stage, plain, topics.inbox(plain_bus), files, f"r{run}"))
@@ -83,7 +84,7 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     return figure
 
 
-def _written(stage: Stage, bus: str, among: list[World], count: int, name: str) -> Path:
+def written(stage: Stage, bus: str, among: list[World], count: int, name: str) -> Path:
     """What the load program sends: a line a referral."""
     signing = stage.secrets.read("token_key")
     tokens: dict[str, str] = {}
@@ -107,7 +108,7 @@ def _written(stage: Stage, bus: str, among: list[World], count: int, name: str) 
     return path
 
 
-async def _publish(stage: Stage, service: Service, bus: str, among: list[World]) -> None:
+async def publish(stage: Stage, service: Service, bus: str, among: list[World]) -> None:
     token = issue_token(stage.secrets.read("token_key"), bus, OPERATIONS, ["operations"], _LONG_SECONDS)
     first = among[0]
     operations = Organisation(

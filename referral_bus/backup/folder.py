@@ -134,6 +134,10 @@ class Folder:
         part.replace(self.path / _MANIFEST)
         return whole
 
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
     def checked(self) -> Manifest:
         """What is in the backup, once every file is as it was written. Raises BackupError."""
         path = self.path / _MANIFEST

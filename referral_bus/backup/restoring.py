@@ -30,9 +30,8 @@ from referral_bus.wire.codec import Codec
 
 MADE_ANEW: Final = "projections"
 """The schema that projections make from the ledger."""
-LEAP: Final = 1_000_000
-"""By so much the numbers of notices go on: readers of event streams have heard numbers that the backup does not know of, and go on
-behind them."""
+FURTHER: Final = "update notifier.streams set last_number = last_number + 1000000"
+"""The numbers of notices leap: readers of event streams have heard numbers that the backup does not know of, and go on behind them."""
 
 _HANDLED: Final = ("ce_type", LetterHandled.event_type().encode())
 
@@ -53,8 +52,9 @@ async def restore(
     """
     backup = folder.checked()
     specs = _specs(backup, replication)
-    await _must_be_empty(kafka, database, backup)
-    await _load(database, folder, backup, forgotten)
+    await _kafka_must_be_empty(kafka, backup)
+    await must_be_empty(database)
+    await load(database, folder, [*forgetting(forgotten), *_elsewhere(backup), FURTHER])
     await kafka.make(specs)
     total = sum(partition.records for partitions in backup.topics.values() for partition in partitions)
     done = 0
@@ -83,12 +83,16 @@ def _specs(backup: Manifest, replication: int) -> list[TopicSpec]:
     return topics.topics(backup.bus, partitions, replication, organisations)
 
 
-async def _must_be_empty(kafka: Cluster, database: Database, backup: Manifest) -> None:
+async def _kafka_must_be_empty(kafka: Cluster, backup: Manifest) -> None:
     there = sorted(await kafka.topics() & backup.topics.keys())
     if there:
         raise BackupError(
             f"this Kafka has topics of the bus already ({', '.join(there[:3])}): a restore goes into an empty one"
         )
+
+
+async def must_be_empty(database: Database) -> None:
+    """Raises BackupError where the database has a schema of the bus."""
     known = "', '".join([*SCHEMAS, MADE_ANEW])
     schemas = await database.ask(f"select nspname from pg_namespace where nspname in ('{known}') order by 1")  # noqa: S608 - ours
     if schemas:
@@ -97,19 +101,24 @@ async def _must_be_empty(kafka: Cluster, database: Database, backup: Manifest) -
         )
 
 
-async def _load(database: Database, folder: Folder, backup: Manifest, forgotten: Sequence[str]) -> None:
+async def load(database: Database, folder: Folder, statements: Iterable[str]) -> None:
+    """Bring back what services keep in the database, and make the statements, in one transaction. Raises BackupError."""
     with tempfile.TemporaryDirectory() as scratch:
         after = Path(scratch) / "after.sql"
-        after.write_text("".join(f"{one};\n" for one in _after(backup, forgotten)), encoding="utf-8")
+        after.write_text("".join(f"{one};\n" for one in statements), encoding="utf-8")
         await database.load([*map(folder.sql, SCHEMAS), after])
 
 
-def _after(backup: Manifest, forgotten: Sequence[str]) -> Iterator[str]:
-    """What the rows of the services must say otherwise in another cluster."""
-    if forgotten:
+def forgetting(subjects: Sequence[str]) -> Iterator[str]:
+    """The statement that destroys the keys of these."""
+    if subjects:
         dialect = PGDialect()  # type: ignore[no-untyped-call]
-        bound = DESTROY.bindparams(subjects=list(forgotten))
+        bound = DESTROY.bindparams(subjects=list(subjects))
         yield str(bound.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _elsewhere(backup: Manifest) -> Iterator[str]:
+    """What the rows of the services must say otherwise in another cluster."""
     # Replayed from the ledger's beginning: its offsets are others.
     yield "delete from sealing.replayed"
     # What was admitted and is not on the restored inbox is reserved only: who sends it again has it appended, under the id it was given.
@@ -121,7 +130,6 @@ def _after(backup: Manifest, forgotten: Sequence[str]) -> Iterator[str]:
     # Regions are put all reference data once more: what was relayed last may not be on the restored inbox. They know repeats.
     yield "delete from intake.relayed"
     yield "update notifier.regions set next_offset = 0"
-    yield f"update notifier.streams set last_number = last_number + {LEAP:d}"  # noqa: S608 - as above
 
 
 def _renumbered(records: Iterable[Record], codec: Codec) -> Iterator[Record]:

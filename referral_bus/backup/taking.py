@@ -42,7 +42,7 @@ async def take(kafka: Cluster, database: Database, folder: Folder, bus: str, pro
     there = names(await kafka.topics(), bus)
     groups = await kafka.groups(f"refbus-{bus}-", there)
     await database.dump(FOLLOWS, folder.sql(FOLLOWS))
-    spans = {topic: await _spans(kafka.log, topic) for topic in there}
+    spans = {topic: await spans_of(kafka.log, topic) for topic in there}
     for schema in FOLLOWED:
         await database.dump(schema, folder.sql(schema))
     copied = {topic: await _copy(kafka.log, folder, topic, spans[topic], progress) for topic in there}
@@ -62,7 +62,7 @@ def names(there: set[str], bus: str) -> list[str]:
     return [*sorted((own | outboxes) - set(last)), *last]
 
 
-async def _spans(log: Log, topic: str) -> list[Copied]:
+async def spans_of(log: Log, topic: str) -> list[Copied]:
     """What is on a topic now."""
     found = []
     for number in range(await log.partitions(topic)):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prometheus_client import write_to_textfile
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from referral_bus.backup.cluster import Cluster, cluster
 from referral_bus.backup.database import Database
+from referral_bus.backup.database_alone import restore_database
 from referral_bus.backup.errors import BackupError
 from referral_bus.backup.folder import Folder
 from referral_bus.backup.restoring import restore as bring_back
@@ -23,6 +26,7 @@ from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.postgres import programs_folder
+from referral_bus.runtime.metrics import BACKUP_BYTES, BACKUP_FINISHED, BACKUP_SECONDS, BACKUPS
 from referral_bus.wire.codec import Codec
 
 Where = Annotated[Path, typer.Argument(help="The folder of the backup.", file_okay=False)]
@@ -49,8 +53,19 @@ class _Place:
     database: Database
 
 
-def backup(folder: Where, programs: Programs = None, home: Home = Path(".refbus")) -> None:
+def backup(
+    folder: Where,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Once it is whole, write when, how long and how large to this file (.prom), for Prometheus' node exporter."
+        ),
+    ] = None,
+    programs: Programs = None,
+    home: Home = Path(".refbus"),
+) -> None:
     """Copy topics and database to a new folder, while the bus runs. The secrets of the bus are not in it."""
+    began = time.monotonic()
 
     async def work() -> None:
         async with _place(home, programs) as place:
@@ -60,6 +75,16 @@ def backup(folder: Where, programs: Programs = None, home: Home = Path(".refbus"
         print(f"{count} records of {len(taken.topics)} topics and {len(taken.files)} files are in {folder}.")
 
     _run(work)
+    if metrics is not None:
+        BACKUP_FINISHED.set_to_current_time()
+        BACKUP_SECONDS.set(time.monotonic() - began)
+        BACKUP_BYTES.set(Folder(folder).size())
+        try:
+            write_to_textfile(str(metrics), BACKUPS)
+        except OSError as error:
+            raise Rejected(
+                f"The backup is whole, but {metrics} can't be written: {error.strerror}."
+            ) from None
 
 
 def restore(
@@ -75,6 +100,9 @@ def restore(
     replication: Annotated[
         int, typer.Option(help="Copies of each topic: 3 for a bus that outlives a broker.", min=1, max=10)
     ] = 1,
+    database_alone: Annotated[
+        bool, typer.Option("--database-alone", help="Kafka has lost nothing: bring back the database only.")
+    ] = False,
     programs: Programs = None,
     home: Home = Path(".refbus"),
 ) -> None:
@@ -83,18 +111,16 @@ def restore(
 
     async def work() -> None:
         async with _place(home, programs) as place:
+            parts = place.kafka, place.database, Folder(folder), Codec.load()
             with _progress() as progress:
-                back = await bring_back(
-                    place.kafka,
-                    place.database,
-                    Folder(folder),
-                    Codec.load(),
-                    progress,
-                    replication=replication,
-                    forgotten=subjects,
-                )
-        count = sum(partition.records for partitions in back.topics.values() for partition in partitions)
-        print(f"{count} records of {len(back.topics)} topics and the database are back.")
+                if database_alone:
+                    await restore_database(*parts, progress, forgotten=subjects)
+                    said = "The database is back, and goes on where Kafka is."
+                else:
+                    back = await bring_back(*parts, progress, replication=replication, forgotten=subjects)
+                    count = sum(one.records for partitions in back.topics.values() for one in partitions)
+                    said = f"{count} records of {len(back.topics)} topics and the database are back."
+        print(said)
         if subjects:
             print(f"The keys of {len(subjects)} forgotten persons are destroyed.")
         print("Start the services, then run 'refbus verify' and 'refbus check-views'.")

@@ -20,11 +20,11 @@ async def everything(log: Log, topic: str) -> list[Record]:
     ]
 
 
-async def everything_in(log: Log, partition: Partition) -> AsyncIterator[Record]:
-    """All committed records of a partition, from the first that is kept up to the end it has now. Raises LogError."""
+async def everything_in(log: Log, partition: Partition, first: int = 0) -> AsyncIterator[Record]:
+    """All committed records of a partition, from offset ``first`` or the first that is kept up to the end it has now. Raises LogError."""
     reader = await log.reader(partition)
     try:
-        at, end = await reader.start(), await reader.end()
+        at, end = max(first, await reader.start()), await reader.end()
         while at < end:
             for record in await reader.read(at, _AT_ONCE, _WAIT_SECONDS):
                 yield record

@@ -213,3 +213,11 @@ VIEWS_CHECKED = Gauge(
     "When the views were last held against the ledger",
     registry=CHECKS,
 )
+
+BACKUPS = CollectorRegistry()
+"""What ``refbus backup`` did, for a file of its own as well."""
+BACKUP_FINISHED = Gauge(
+    "refbus_backup_finished_timestamp_seconds", "When the last backup was whole on the disk", registry=BACKUPS
+)
+BACKUP_SECONDS = Gauge("refbus_backup_duration_seconds", "How long the last backup took", registry=BACKUPS)
+BACKUP_BYTES = Gauge("refbus_backup_size_bytes", "Bytes of the files of the last backup", registry=BACKUPS)

@@ -71,7 +71,9 @@ PLACES: Final = 500
 REGIONS: Final = ("north", "south")
 """Nothing happens in the second but what stands still there."""
 TOLD: Final = "refbus.prom"
-EXAMPLE_FILE: Final = "/var/lib/node-exporter/refbus.prom"
+TOLD_OF_BACKUPS: Final = "refbus-backup.prom"
+NODE_EXPORTER: Final = "/var/lib/node-exporter"
+EXAMPLE_FILE: Final = f"{NODE_EXPORTER}/{TOLD}"
 LONG_AGO_MS: Final = 26 * 3_600_000
 PAGES: Final = {Path(alert["annotations"]["runbook"]).stem: alert["alert"] for alert in alerts()}
 
@@ -194,7 +196,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             for name, address in bus.addresses.operations.items()
         }
         told = stack.enter_context(served(folder / "told"))
-        ask = stack.enter_context(prometheus(folder / "prometheus", scraping(operations, told, f"/{TOLD}")))
+        ask = stack.enter_context(prometheus(folder / "prometheus", scraping(operations, told)))
         database = bus.addresses.database.replace("+psycopg", "", 1)
         for name, value in {
             "QUERIES": bus.addresses.queries,
@@ -294,8 +296,9 @@ def test_every_rule_is_evaluated_and_a_bus_that_is_well_is_said_to_be(place: Pla
     judged = [rule for group in place.ask("rules")["groups"] for rule in group["rules"]]
     assert len(judged) == len(rules())
     assert [(rule["name"], rule.get("lastError")) for rule in judged if rule["health"] != "ok"] == []
-    # The places were counted a day ago, and the views never checked: that is walked below.
+    # The places were counted a day ago, the views never checked, and no backup was taken: that is walked below.
     assert {one["alert"] for one in alerts() if place.holds(one["expr"])} == {
+        "RefbusBackupOld",
         "RefbusCapacityStale",
         "RefbusViewsUnchecked",
     }
@@ -307,6 +310,28 @@ def _served(place: Place, referral: str) -> None:
         provider.accept(task_of(referral))
         provider.start(referral, now_ms())
         provider.outcome(referral, "need_met")
+
+
+def backup_old(place: Place, page: Page) -> Iterator[None]:
+    """The last one is old, and what should have been the next was ended while it was taken."""
+    backups, told = place.folder / "backups", place.folder / "told" / TOLD_OF_BACKUPS
+    former, unfinished = backups / "2026-11-24", backups / "2026-11-25"
+    refbus("backup", str(former), "--metrics", str(told))
+    long_ago = time.time() - 3 * 86_400
+    told.write_text(re.sub(r"(?m)^(\w+_timestamp_seconds) .*$", rf"\1 {long_ago}", told.read_text()))
+    (unfinished / "topics").mkdir(parents=True)
+    yield
+    example, folder = {NODE_EXPORTER: str(told.parent)}, {"/backups": str(backups)}
+    assert f"refbus_backup_finished_timestamp_seconds {long_ago}" in page("cat", example)
+    assert unfinished.name in page("ls", folder)
+    page("df", folder)
+    assert "Nothing is wrong." in page("refbus doctor")
+    page("rm", {"/backups/2026-11-20": str(unfinished)})
+    assert f"files are in {backups}" in page("refbus backup", {**folder, **example})
+    assert sorted(one.parent.name for one in backups.glob("*/manifest.json")) == [former.name, "2026-11-26"]
+    [size] = re.findall(r"(?m)^refbus_backup_size_bytes (.+)$", told.read_text())
+    taken = backups / "2026-11-26"
+    assert float(size) == sum(one.stat().st_size for one in taken.rglob("*") if one.is_file())
 
 
 def capacity_stale(place: Place, page: Page) -> Iterator[None]:
@@ -621,6 +646,7 @@ def views_unchecked(place: Place, page: Page) -> Iterator[None]:
 WALKS: Final[dict[str, tuple[Walk, ...]]] = {
     walks[0].__name__.replace("_", "-"): walks
     for walks in (
+        (backup_old,),
         (capacity_stale,),
         (crisis_overdue,),
         (dead_letters,),

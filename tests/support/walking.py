@@ -10,8 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final
@@ -108,12 +107,17 @@ def condition(alert: str) -> str:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The files of a folder, as a node exporter gives those of its textfile collector; yields host and port."""
+    """The files of a folder, as a node exporter gives those of its textfile collector, all at once; yields host and port."""
 
-    class Silent(SimpleHTTPRequestHandler):
-        def guess_type(self, path: Any) -> str:
-            """What Prometheus takes for its own format."""
-            return "text/plain"
+    class Silent(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            said = b"".join(path.read_bytes() for path in sorted(folder.glob("*.prom")))
+            self.send_response(200)
+            # What Prometheus takes for its own format.
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: a scrape a second is no news."""
@@ -123,7 +127,7 @@ def served(folder: Path) -> Iterator[str]:
             """Nothing: where the machine is busy Prometheus gives a scrape up, and what is printed of it would stand in whatever command is
             given just then."""
 
-    with Server(("127.0.0.1", 0), partial(Silent, directory=str(folder))) as server:
+    with Server(("127.0.0.1", 0), Silent) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -133,9 +137,9 @@ def served(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-def scraping(services: dict[str, str], told: str, path: str) -> dict[str, Any]:
-    """The shipped configuration, a scrape a second: ``services`` are host and port of each one's operations listener, ``told`` and ``path``
-    where the file of ``refbus check-views --metrics`` is had."""
+def scraping(services: dict[str, str], told: str) -> dict[str, Any]:
+    """The shipped configuration, a scrape a second: ``services`` are host and port of each one's operations listener, ``told`` those where
+    the files are had that commands write with ``--metrics``."""
     config: dict[str, Any] = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(PROMETHEUS / "refbus.rules.yml")]
@@ -144,7 +148,6 @@ def scraping(services: dict[str, str], told: str, path: str) -> dict[str, Any]:
     for one in bus["static_configs"]:
         one["targets"] = [services[one["labels"]["service"]]]
     node["static_configs"][0]["targets"] = [told]
-    node["metrics_path"] = path
     return config
 
 

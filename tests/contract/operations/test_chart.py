@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from starlette.routing import Route
 
+from referral_bus.cli.backup import BackupSettings
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.settings import Settings, variable
 from referral_bus.web.operations import operations_app
@@ -41,7 +43,7 @@ from tests.support.chart import (
     template,
     values,
 )
-from tests.support.operations import PROMETHEUS, ROOT, parsed, program, samples, unknown_in
+from tests.support.operations import PROMETHEUS, ROOT, alerts, parsed, program, samples, unknown_in
 
 OLDEST, NEWEST = "1.31", kubernetes_validate.latest_version()
 OF_THE_OPERATOR = {"PodMonitor", "PrometheusRule"}
@@ -136,7 +138,7 @@ def _closed(schema: Any) -> Any:
 def test_no_container_is_root_writes_to_its_image_or_may_take_without_end(name: str) -> None:
     found = list(containers(rendered(name)))
     assert {one.name for one in found} == {*SERVICES, "topics"} | (
-        {"check-views"} if name == "full" else set()
+        {"check-views", "backup"} if name == "full" else set()
     )
     for one in found:
         assert one.pod["securityContext"]["runAsNonRoot"] is True
@@ -161,7 +163,7 @@ def test_only_what_is_written_to_can_be_written_to(name: str) -> None:
     writable = {one.name: one.writable for one in containers(rendered(name)) if one.writable}
     kept = service(rendered(name), "matching")
     assert writable.pop("matching") == [kept.environment["REFBUS_DATA_DIR"]]
-    assert writable == ({"check-views": ["/metrics"]} if name == "full" else {})
+    assert writable == ({"check-views": ["/metrics"], "backup": ["/backups"]} if name == "full" else {})
     claims = kept.owner["spec"].get("volumeClaimTemplates", [])
     volumes = [volume for volume in kept.pod["volumes"] if volume["name"] == "snapshots"]
     size = values(name)["matching"]["snapshots"]["size"]
@@ -292,6 +294,8 @@ def test_the_settings_the_values_take_are_those_of_the_code(of: str) -> None:
         ("jwks.url=https://identity.example/keys", "peers"),
         ("traces.url=https://collector.example/v1/traces", "peers"),
         ("checkViews.enabled=true", "volume"),
+        ("backup.enabled=true", "volume"),
+        ("backup.database_url.value=postgresql://secret", "value"),
         ("bus=Main", "bus"),
         ("pod.user=0", "user"),
         ("matching.resources.limits=null", "limits"),
@@ -418,6 +422,7 @@ def test_each_part_reaches_and_hears_whom_it_needs_and_nobody_else(name: str) ->
         "projections": [dns, kafka, database, *keys, *told],
         "topics": [dns, kafka],
         "check-views": [dns, kafka, database],
+        "backup": [dns, kafka, database],
     }
     asked = [(rules["http"]["from"], [("TCP", "http")])] if rules["http"]["from"] else []
     watched = [(rules["metrics"]["from"], [("TCP", "operations")])] if rules["metrics"]["from"] else []
@@ -485,6 +490,7 @@ def test_the_rules_are_those_of_deploy_prometheus_also_in_a_package(tmp_path: Pa
 
 def test_commands_of_the_jobs_can_be_given_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {one.name: one for one in containers(rendered("full")) if one.name not in SERVICES}
+    backup = found.pop("backup")
     for one in found.values():
         assert one.container["command"][0] == "refbus"
         parsed(one.container["command"][1:])
@@ -494,6 +500,44 @@ def test_commands_of_the_jobs_can_be_given_so(tmp_path: Path, monkeypatch: pytes
     assert "volumes" not in topics.pod
     _loaded(ViewsSettings, check, tmp_path, monkeypatch)
     assert set(check.files) == {"/run/refbus/secrets/database_url"}
+    _loaded(BackupSettings, backup, tmp_path, monkeypatch)
+    assert backup.files == {"/run/refbus/secrets/database_url": ("backup-role", "dsn")}
+
+
+def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: Path) -> None:
+    (backup,) = [one for one in containers(rendered("full")) if one.name == "backup"]
+    assert backup.owner["spec"]["concurrencyPolicy"] == "Forbid"
+    assert backup.pod["restartPolicy"] == "Never"
+    [claim] = [one for one in backup.pod["volumes"] if one["name"] == "backups"]
+    assert claim["persistentVolumeClaim"] == {"claimName": "refbus-backups"}
+    # What its shell makes of it.
+    said = tmp_path / "refbus"
+    said.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    said.chmod(0o755)
+    done = subprocess.run(
+        backup.container["command"],
+        env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    words = done.stdout.split()
+    parsed(words)
+    assert words[0] == "backup" and re.fullmatch(r"/backups/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", words[1])
+
+
+@pytest.mark.parametrize("release", ("bus", "refbus", "county-refbus-of-the-north-and-of-the-south"))
+def test_the_alert_knows_the_job_of_the_backup_by_its_name(release: str) -> None:
+    [alert] = [one for one in alerts() if one["alert"] == "RefbusBackupOld"]
+    asked = set(re.findall(r'kube_cronjob_status_last_successful_time\{cronjob=~"([^"]+)"\}', alert["expr"]))
+    done = helm("template", release, CHART, "--namespace", "referrals", "-f", VALUES["full"])
+    jobs = of_kind([one for one in yaml.safe_load_all(done.stdout) if one], "CronJob")
+    names = [one["metadata"]["name"] for one in jobs]
+    for one in asked:
+        assert [name for name in names if re.fullmatch(one, name)] == [
+            n for n in names if n.endswith("-backup")
+        ]
+    assert asked and len(names) == 2
 
 
 def test_a_job_that_does_something_else_is_another() -> None:
@@ -514,6 +558,7 @@ def test_images_are_those_that_are_named(name: str) -> None:
     else:
         expected = {of: f"registry.example/refbus-{of}:1.2.3" for of in SERVICES}
         expected |= {"matching": values(name)["matching"]["image"], "check-views": expected["projections"]}
+        expected["backup"] = "registry.example/refbus-backup:1.2.3"
     assert images == {**expected, "topics": expected["intake"]}
 
 
