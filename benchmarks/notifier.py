@@ -110,7 +110,7 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
 class _Seen(NamedTuple):
     """How many deliveries had come at a moment, and what had been used for them."""
 
-    count: int
+    deliveries: int
     used: Usage
     database_cpu: float
 
@@ -180,13 +180,13 @@ class Run:
         when the last did."""
         first = last = self._seen(0)
         began = moved = time.monotonic()
-        while last.count < count and time.monotonic() - began < within:
+        while last.deliveries < count and time.monotonic() - began < within:
             seen = self._seen(await self._count() - self._before)
-            if not first.count:
+            if not first.deliveries:
                 first = seen
-            if seen.count > last.count:
+            if seen.deliveries > last.deliveries:
                 last, moved = seen, time.monotonic()
-            elif time.monotonic() - moved > (_PATIENCE_SECONDS if last.count else _START_SECONDS):
+            elif time.monotonic() - moved > (_PATIENCE_SECONDS if last.deliveries else _START_SECONDS):
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         return first, last
@@ -223,7 +223,7 @@ async def _measured(run: Run, paced: int) -> dict[str, float]:
         arrivals = await run.arrivals()
     finally:
         await run.program.stop()
-    thousands = (last.count - first.count) / 1000
+    thousands = (last.deliveries - first.deliveries) / 1000
     took = sorted(
         arrivals[id][0] * 1000 - at for id, at in wanted.items() if id in arrivals and id not in backlog
     )
