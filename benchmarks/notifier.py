@@ -151,7 +151,7 @@ class Run:
             addresses = stage.folder / f"{bus}.json"
             addresses.write_text(json.dumps(urls), encoding="utf-8")
             program = stage.program("peers.naive_notifier", stage.bootstrap, topics.ledger(bus), addresses)
-            ids = {party: party for party in parties}
+            ids = {party: f"{topics.ledger(bus)} {party}" for party in parties}
         for author in authors:
             await write(stage.log, author, [author.beginning()], inbox=False)
             lives = author.lives(author.written + events // len(authors))

@@ -33,12 +33,12 @@ async def run(bootstrap: str, topic: str, addresses: dict[str, str]) -> None:
             for messages in (await consumer.getmany(timeout_ms=500)).values():
                 for message in messages:
                     for one in heard_of(decoding.datum(message.value), agencies):
-                        await _post(http, addresses[one.name], one)
+                        await _post(http, addresses[one.name], f"{topic} {one.id}", one)
 
 
-async def _post(http: httpx.AsyncClient, url: str, one: Heard) -> None:
+async def _post(http: httpx.AsyncClient, url: str, id: str, one: Heard) -> None:
     with suppress(httpx.HTTPError):  # and on to the next
-        await http.post(url, json=one.content, headers={"webhook-id": one.id})
+        await http.post(url, json=one.content, headers={"webhook-id": id})
 
 
 if __name__ == "__main__":
