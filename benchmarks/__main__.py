@@ -23,6 +23,7 @@ FIGURES: Final = (
     "beside",
     "intake",
     "projections",
+    "notifier",
     "rebuild",
     "memory",
     "assignment",

@@ -1,18 +1,18 @@
 """Ledgers as matching writes them, made by its real core without a broker in between: submissions, decisions, chained and encoded events.
 
-Two kinds: one where referrals live their whole life and most are closed, and one where every referral waits for an answer. Bytes from a
-seeded generator stand where sealed sections would: they are as long and as incompressible, and nobody opens them here.
+Two kinds: one where referrals live their whole life and most are closed, and one where every referral waits for an answer. Where nobody
+opens sealed sections, bytes from a seeded generator stand for them: they are as long and as incompressible.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from benchmarks.world import Case, Said, World, cases
-from referral_bus.contracts.facts import Facts
+from referral_bus.contracts.facts import Facts, Identity
 from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
     AcceptOffer,
@@ -24,7 +24,6 @@ from referral_bus.contracts.inbox import (
     WithdrawReferral,
 )
 from referral_bus.contracts.ledger import Admitted, Entry
-from referral_bus.contracts.message import Message
 from referral_bus.log import topics
 from referral_bus.log.port import Log, Outgoing, Partition, Record
 from referral_bus.wire.codec import Codec
@@ -37,7 +36,7 @@ OPEN_AT_ONCE: Final = 1_500
 """Referrals of one region that live at once, in a ledger of whole lives."""
 _SEALED_MORE: Final = 29
 """Version, nonce and tag: what a sealed section is longer by."""
-_PEOPLE: Final = 2_000
+PEOPLE: Final = 2_000
 """Different people a region knows; each comes back under new references."""
 _BATCH: Final = 500
 
@@ -52,13 +51,16 @@ class Batch(NamedTuple):
 @dataclass
 class Author:
     """Writes one region's inbox and ledger. ``now`` is the append time of the last submission in epoch milliseconds, ``pace`` the average
-    from one to the next."""
+    from one to the next; ``at_once`` referrals live at once, in a ledger of whole lives. ``seal`` seals a subject's section for those who
+    open it."""
 
     world: World
     bus: str
     codec: Codec
     now: int
     pace: int
+    at_once: int = OPEN_AT_ONCE
+    seal: Callable[[str, Facts | Identity], bytes] | None = None
     chain: Chain = field(init=False)
     offset: int = 0
     written: int = 0
@@ -73,7 +75,7 @@ class Author:
     def __post_init__(self) -> None:
         self.chain = Chain(Region(self.world.region))
         self._random = random.Random(self.world.region)
-        self._people = cases([self.world], _PEOPLE)
+        self._people = cases([self.world], PEOPLE)
 
     def beginning(self) -> Batch:
         """What a region hears before it can decide."""
@@ -94,7 +96,7 @@ class Author:
         due = self.chain.state.next_due()
         if due is not None and due.at <= self.now:
             return self._say(Tick(region=self.world.region, due=due.at), "matching", self.world.region)
-        while len(self._live) >= OPEN_AT_ONCE:
+        while len(self._live) >= self.at_once:
             at = self._random.randrange(len(self._live))
             answer = self._about(self._live[at])
             if answer is not None:
@@ -127,13 +129,15 @@ class Author:
         case = replace(person, id=f"c-{self._said}")
         self._said += 1
         facts, identity = case.request.facts, case.request.identity
-        sealed = self._stand_in(facts)
+        sealed = self._sealed(case.subject, facts)
         self._facts[sealed] = facts
-        said = case.submission(sealed, None if identity is None else self._stand_in(identity))
+        said = case.submission(sealed, None if identity is None else self._sealed(case.subject, identity))
         self._live.append(case.referral)
         return said
 
-    def _stand_in(self, section: Message) -> bytes:
+    def _sealed(self, subject: str, section: Facts | Identity) -> bytes:
+        if self.seal is not None:
+            return self.seal(subject, section)
         return self._random.randbytes(len(self.codec.encode(section)) + _SEALED_MORE)
 
     def _say(self, body: Submission, organisation: str, about: str) -> Said:

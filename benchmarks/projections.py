@@ -46,6 +46,9 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
             Measure("PostgreSQL's CPU a thousand", "s"),
             Measure("peak memory", "MB"),
             Measure("on disk a thousand", "MB"),
+            Measure("checked against the ledger", "events/s"),
+            Measure("peak memory of the check", "MB"),
+            Measure("rows that differ", "", "less", 0),
         ),
         {
             OURS: "the projections service: seven views, chain of hashes checked, position and rows in one transaction",
@@ -62,6 +65,7 @@ async def measure(stage: Stage, scale: Scale) -> Figure:
     for _ in range(scale.runs):
         database = await stage.database(f"views{next(numbers)}")
         figure.add(OURS, await _ours(stage, bus, database, total))
+        figure.add(OURS, await _checked(stage, bus, database, total))
         database = await stage.database(f"views{next(numbers)}")
         figure.add(NAIVE, await _peers(stage, topics.ledger(bus), database, peers))
     return figure
@@ -129,6 +133,21 @@ async def _reflected(program: Program, stage: Stage, database: str, total: int) 
     if first is None or last is None or last.events == first.events:
         raise program.failed()
     return first, last
+
+
+async def _checked(stage: Stage, bus: str, database: str, total: int) -> dict[str, float]:
+    """``refbus check-views`` of what was reflected, which holds every row of every view in memory."""
+    program = stage.program("checking", stage.bootstrap, bus, database)
+    await program.start()
+    try:
+        said: dict[str, Any] = await program.result()
+    finally:
+        await program.stop()
+    return {
+        "checked against the ledger": total / said["seconds"],
+        "peak memory of the check": said["peak"],
+        "rows that differ": said["different"],
+    }
 
 
 async def _peers(stage: Stage, topic: str, database: str, most: int) -> dict[str, float]:

@@ -169,6 +169,11 @@ class OpenTelemetry(Tracer):
         with self._working("deliver", items, SpanKind.INTERNAL):
             yield
 
+    def feeding(self, notice: Notified, record: Outgoing) -> Outgoing:
+        # Not the attempt's own span: one that is repeated writes the same record again.
+        place = self._heard(notice)
+        return record if place is None else carried(record, place)
+
     @contextmanager
     def requesting(self, method: str) -> Iterator[Request]:
         request = Request()

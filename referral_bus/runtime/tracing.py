@@ -164,6 +164,10 @@ class Tracer:
         """Notices are delivered, each a span under that in which its event was heard; the SQL as in :meth:`together`."""
         return _NOTHING
 
+    def feeding(self, notice: Notified, record: Outgoing) -> Outgoing:
+        """A notice is put on a feed. Gives the record to put, from whose cause its reader goes on."""
+        return record
+
     def requesting(self, method: str) -> AbstractContextManager[Request]:
         """A request to another system."""
         return nullcontext(Request())

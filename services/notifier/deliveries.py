@@ -6,6 +6,7 @@ became of one is only written while it is the latest, so a slow former claimant 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -199,7 +200,7 @@ class Deliveries:
             ]
 
     async def finish(
-        self, claimed: list[Claimed], result: Result, at: int, reason: str | None = None
+        self, claimed: Sequence[Claimed], result: Result, at: int, reason: str | None = None
     ) -> None:
         """These need no more attempts."""
         await self._write(
@@ -210,7 +211,7 @@ class Deliveries:
         """These are tried again at ``due_at``."""
         await self._write(claimed, {"due_at": due_at, "leased_until": 0, "last_reason": reason})
 
-    async def _write(self, claimed: list[Claimed], values: dict[str, object]) -> None:
+    async def _write(self, claimed: Sequence[Claimed], values: dict[str, object]) -> None:
         if not claimed:
             return
         deliveries = tables.deliveries.c

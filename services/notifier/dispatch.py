@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -29,7 +29,8 @@ from services.notifier.bell import Bell
 from services.notifier.deliveries import Claimed, Deliveries
 from services.notifier.disclosing import Disclosing
 from services.notifier.feed import Feeds
-from services.notifier.notices import structured
+from services.notifier.gathered import Gathered
+from services.notifier.notices import Kept, structured
 from services.notifier.secrets import WebhookSecrets
 from services.notifier.webhook import Answer, WebhookSender
 from services.notifier.words import Words
@@ -44,6 +45,9 @@ FEED_LONGEST_MS = 30_000
 a feed pauses, all that comes later waits too."""
 
 Attempt = Callable[[list[Claimed]], Awaitable[None]]
+
+_AWAY = (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError)
+"""Database or log fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,9 @@ class Dispatcher:
         self._bell = bell
         self._patience = patience
         self._chance = chance
+        # Each of many webhooks would be a transaction of its own, and a wait for the disk.
+        self._preparing = Gathered(self._prepared, _AWAY)
+        self._writing = Gathered(self._taken, _AWAY)
         self._under_way: dict[asyncio.Task[None], list[Claimed]] = {}
         self._unstarted: list[Claimed] = []
 
@@ -171,26 +178,35 @@ class Dispatcher:
             try:
                 with tracing.tracer().delivering(claimed[0].channel, [one.notice for one in claimed]):
                     await attempt(claimed)
-            except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError):
+            except _AWAY:
                 raise
             except Exception:
                 logger.exception("an attempt to deliver failed for a fault of our own")
                 await self._not_taken(claimed, Answer(False, "internal_error"))
-        except (SQLAlchemyError, KeyStoreUnavailable, LogError, OSError) as error:
+        except _AWAY as error:
             logger.warning("an attempt was not finished and is made again: %s", type(error).__name__)
 
     async def _webhook(self, claimed: list[Claimed]) -> None:
         [one] = claimed
-        [notice] = await self._disclosing.prepare([one.notice], "webhook")
+        notice = await self._preparing.do(one.notice)
         if notice is None:
             await self._withhold(claimed)
             return
         with metrics.ATTEMPT_SECONDS.labels(channel="webhook").time():
             answer = await self._send(one, notice)
         if answer.taken:
-            await self._delivered(claimed)
+            await self._writing.do(one)
         else:
             await self._not_taken(claimed, answer)
+
+    async def _prepared(self, notices: Sequence[Kept]) -> list[Notice | None]:
+        with _together(notices):
+            return await self._disclosing.prepare(notices, "webhook")
+
+    async def _taken(self, claimed: Sequence[Claimed]) -> list[None]:
+        with _together(claimed):
+            await self._delivered(claimed)
+        return [None] * len(claimed)
 
     async def _send(self, claimed: Claimed, notice: Notice) -> Answer:
         try:
@@ -219,7 +235,7 @@ class Dispatcher:
             metrics.DELIVERY_ATTEMPTS.labels(channel=one.channel, result="withheld").inc()
         await self._deliveries.finish(claimed, "withheld", self._clock.now())
 
-    async def _delivered(self, claimed: list[Claimed]) -> None:
+    async def _delivered(self, claimed: Sequence[Claimed]) -> None:
         at = self._clock.now()
         for one in claimed:
             metrics.DELIVERY_ATTEMPTS.labels(channel=one.channel, result="delivered").inc()
@@ -256,3 +272,8 @@ class Dispatcher:
             give_up_ms=self._patience.give_up_ms,
             chance=self._chance(),
         )
+
+
+def _together(several: Sequence[object]) -> AbstractContextManager[object]:
+    """Work on several webhooks at once is in the trace of none of them: that of the one whose task does it would tell of the others."""
+    return tracing.tracer().together("deliver", []) if len(several) > 1 else nullcontext()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from referral_bus.contracts.feed import Notice
 from referral_bus.log import topics
 from referral_bus.log.port import Appender, Outgoing
+from referral_bus.runtime import tracing
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope, source_of
 from services.notifier.deliveries import Claimed
@@ -41,10 +42,11 @@ class Feeds:
             dataclassification=classification(notice),
             causationid=kept.submission,
         )
-        return Outgoing(
+        record = Outgoing(
             topics.feed(self._bus, kept.organisation),
             0,
             key.encode(),
             self._codec.encode(notice),
             envelope.to_headers(),
         )
+        return tracing.tracer().feeding(kept, record)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
-from referral_bus.contracts.ids import region_of
-from referral_bus.runtime.tracing import first_span_of, parsed, trace_of
+from referral_bus.client.events import cloud_event
+from referral_bus.client.outbox import Outbox
+from referral_bus.contracts.ids import referral_id, region_of, task_id
+from referral_bus.contracts.message import Part
+from referral_bus.contracts.requests import AcceptRequest, OutcomeRequest, ReferralRequest, StartRequest
+from referral_bus.log import topics
+from referral_bus.log.port import Record
+from referral_bus.runtime.tracing import HEADER, first_span_of, parsed, trace_of
 from tests.support.notifying import Receiver
 from tests.support.traced import Collector, Told, collector
 from tests.support.whole_bus import WholeBus, new_need, now_ms, request, until, whole_bus
@@ -21,30 +29,58 @@ CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 """The traceparent of an agency that traces too."""
 
 
-async def test_one_referral_is_one_trace_from_the_door_to_the_webhook(
-    tmp_path: Path, receiver: Receiver
-) -> None:
+Traced = tuple[WholeBus, Collector]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Traced]:
+    """A bus, and the collector it hands its traces to."""
     with collector() as taken:
         soon = {"REFBUS_TRACES": taken.address, "OTEL_BSP_SCHEDULE_DELAY": "200"}
-        async with whole_bus(tmp_path, **soon) as whole:
-            await whole.subscribe("harbor", channel="webhook", role="provider", url=receiver.url)
-            need = new_need()
-            await whole.service("harbor", need)
-            person = request(need)
-            referral = await _lived(whole, person, {"traceparent": CALLER})
-            other = await _lived(whole, request(need), {})
-            await until(lambda: _complete(taken, referral) and _complete(taken, other))
-        for one in (referral, other):
-            spans = _of(taken, one)
-            assert {span.service for span in spans} == SERVICES
-            _holds_together(spans, one)
-            _tells_of_each_step(spans)
-            _hangs_from_what_caused_it(spans)
-        spans = _of(taken, referral)
-        _goes_on_at_the_provider(receiver, referral)
-        _tells_of_its_caller(taken, spans)
-        _says_nothing_of(taken, person.subject)
-        assert not {span.id for span in spans} & {span.id for span in _of(taken, other)}
+        async with whole_bus(tmp_path_factory.mktemp("traced"), **soon) as whole:
+            yield whole, taken
+
+
+async def test_one_referral_is_one_trace_from_the_door_to_the_webhook(
+    traced: Traced, receiver: Receiver
+) -> None:
+    whole, taken = traced
+    await whole.subscribe("harbor", channel="webhook", role="provider", url=receiver.url)
+    need = new_need()
+    await whole.service("harbor", need)
+    person = request(need)
+    referral = await _lived(whole, person, {"traceparent": CALLER})
+    other = await _lived(whole, request(need), {})
+    await until(lambda: _complete(taken, referral) and _complete(taken, other))
+    for one in (referral, other):
+        spans = _of(taken, one)
+        assert {span.service for span in spans} == SERVICES
+        _holds_together(spans, one)
+        _tells_of_each_step(spans)
+        assert ("refbus-notifier", "POST") in {(span.service, span.name) for span in spans}
+        _hangs_from_what_caused_it(spans)
+    spans = _of(taken, referral)
+    _goes_on_at_the_provider(receiver, referral)
+    _tells_of_its_caller(taken, spans)
+    _says_nothing_of(taken, person.subject)
+    assert not {span.id for span in spans} & {span.id for span in _of(taken, other)}
+
+
+async def test_a_referral_that_comes_by_outbox_and_is_told_by_feed_is_one_trace_too(traced: Traced) -> None:
+    whole, taken = traced
+    await whole.subscribe("cedar", channel="feed", role="provider")
+    need = new_need()
+    await whole.service("cedar", need)
+    person = request(need)
+    referral = await _lived_by_outbox(whole, person)
+    await until(lambda: _complete(taken, referral))
+    spans = _of(taken, referral)
+    assert {span.service for span in spans} == SERVICES
+    _holds_together(spans, referral)
+    _tells_of_each_step(spans)
+    _hangs_from_what_caused_it(spans)
+    await _goes_on_at_the_reader_of_the_feed(whole, spans, referral)
+    _says_nothing_of(taken, person.subject)
 
 
 DELIVERED = ("OfferMade", "OfferAccepted", "ServiceStarted", "OutcomeReported", "ReferralClosed")
@@ -67,6 +103,30 @@ async def _lived(whole: WholeBus, person: Any, headers: dict[str, str]) -> str:
     await harbor.outcome(referral, "need_met", NOTE)
     assert region_of(referral) == "north"
     return str(referral)
+
+
+async def _lived_by_outbox(whole: WholeBus, person: ReferralRequest) -> str:
+    """The life of a referral whose agency and provider speak by their outboxes alone; its id."""
+    school, cedar = await whole.outbox("school"), await whole.outbox("cedar")
+
+    async def say(outbox: Outbox, organisation: str, said: Part) -> str:
+        id = f"door-{uuid4().hex}"
+        await outbox.put([cloud_event(said, organisation, id, now_ms())])
+        return id
+
+    referral = referral_id("south", whole.name, "school", await say(school, "school", person))
+    task = task_id(referral, 1)
+    await until(lambda: _fed(whole, "cedar", referral))
+    await say(cedar, "cedar", AcceptRequest(task=task))
+    await say(cedar, "cedar", StartRequest(referral=referral, started_at=now_ms()))
+    await say(cedar, "cedar", OutcomeRequest(referral=referral, result="need_met", note=NOTE))
+    return referral
+
+
+async def _fed(whole: WholeBus, organisation: str, referral: str) -> list[Record]:
+    """What is on the organisation's feed of a referral."""
+    records = await whole.records(topics.feed(whole.name, organisation))
+    return [record for record in records if dict(record.headers).get("ce_subject") == referral.encode()]
 
 
 def _of(taken: Collector, referral: str) -> list[Told]:
@@ -99,7 +159,6 @@ def _tells_of_each_step(spans: list[Told]) -> None:
         ("projections", "project OfferMade"),
         ("notifier", "hear OfferMade"),
         ("notifier", "deliver OfferMade"),
-        ("notifier", "POST"),
     ):
         assert (f"refbus-{service}", name) in names
     asked = {span.service for span in spans if span.attributes.get("db.system.name") == "postgresql"}
@@ -123,6 +182,15 @@ def _hangs_from_what_caused_it(spans: list[Told]) -> None:
 def _goes_on_at_the_provider(receiver: Receiver, referral: str) -> None:
     places = [parsed(one.headers.get("traceparent", "")) for one in receiver.received]
     assert trace_of(referral) in {place.trace for place in places if place is not None}
+
+
+async def _goes_on_at_the_reader_of_the_feed(whole: WholeBus, spans: list[Told], referral: str) -> None:
+    """Each notice names the span in which the notifier heard of its event."""
+    heard = {(span.trace, span.id) for span in spans if span.name.startswith("hear ")}
+    told = await _fed(whole, "cedar", referral)
+    places = [parsed(dict(record.headers).get(HEADER, b"").decode()) for record in told]
+    assert len(told) == len(DELIVERED)
+    assert {place and (place.trace, place.span) for place in places} <= heard
 
 
 def _tells_of_its_caller(taken: Collector, spans: list[Told]) -> None:

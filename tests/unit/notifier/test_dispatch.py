@@ -103,6 +103,32 @@ async def test_no_more_are_attempted_at_once_than_there_may_be_in_all(tables: No
     assert len(receivers.asked) == len(set(receivers.asked)) == len(tables.deliveries)
 
 
+async def test_what_receivers_took_meanwhile_is_written_down_together(
+    tables: NotifierTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction and one wait for the disk for all of them."""
+    written: list[int] = []
+    slowly = asyncio.Event()
+    finish = MemoryDeliveries.finish
+
+    async def finished(self: MemoryDeliveries, claimed: list[Any], *rest: Any) -> None:
+        written.append(len(claimed))
+        await slowly.wait()
+        await finish(self, claimed, *rest)
+
+    monkeypatch.setattr(MemoryDeliveries, "finish", finished)
+    receivers, clock = Receivers(), ManualClock(AT)
+    async with dispatching(tables, receivers, clock) as deliveries, asyncio.timeout(20):
+        await until(lambda: receivers.at_once == PATIENCE.total)
+        receivers.open.set()
+        await until(lambda: receivers.at_once == 0 and written == [1])
+        slowly.set()
+        while await deliveries.waiting(AT) != (0, 0):
+            await asyncio.sleep(0.01)
+    assert written[1] == PATIENCE.total - 1
+    assert sum(written) == len(tables.deliveries)
+
+
 async def test_what_was_given_up_and_is_sent_anew_is_tried_again_as_soon_as_it_first_was(
     tables: NotifierTables,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -256,3 +257,26 @@ async def test_no_connection_is_kept_for_another_name_at_the_same_address() -> N
         server.close()
         await asyncio.gather(*serving)
     assert len(serving) == 3
+
+
+async def test_no_folder_is_searched_for_modules_while_webhooks_are_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A library that asks each time for one that is not installed has all folders searched, each time."""
+    searched: list[str] = []
+
+    class Searched:
+        """Asked before any folder is."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            searched.append(name)
+
+    sender = WebhookSender(OPEN_RULES, 2.0)
+    try:
+        async with receiver(saying(b"204 No Content")) as url:
+            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
+            monkeypatch.setattr(sys, "meta_path", [Searched(), *sys.meta_path])
+            assert (await sender.send(url, SECRETS.new(), "sb-1.north.8", b"{}", 0)).taken
+    finally:
+        await sender.close()
+    assert searched == []

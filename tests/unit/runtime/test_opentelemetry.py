@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from referral_bus.contracts.feed import Notice
 from referral_bus.contracts.ids import part_id, referral_id, task_id
 from referral_bus.contracts.inbox import AcceptOffer, ReportCapacity, SubmitReferral, Tick
 from referral_bus.contracts.ledger import OfferMade, ReferralOpened
@@ -175,6 +176,14 @@ def test_a_delivery_is_under_the_span_in_which_its_event_was_heard(seen: Kept) -
     assert (asked.trace, asked.parent) == (TRACE, told.id)
     assert request.headers == {"traceparent": Place(TRACE, asked.id, True).traceparent()}
     assert asked.failed and asked.attributes["http.response.status_code"] == 503
+
+
+def test_a_notice_on_a_feed_comes_from_the_span_in_which_its_event_was_heard(seen: Kept) -> None:
+    notice = put(Notice, REFERRAL, topic="feed")
+    sent = seen.tracer.feeding(_Notice(), notice)
+    assert cause_of(sent) == (TRACE, heard_span_of("north", 9), True)
+    assert seen.tracer.feeding(_Notice(), notice) == sent
+    assert seen.tracer.feeding(_Notice(referral=None), notice) is notice
 
 
 def test_what_fails_is_told_by_the_kind_of_error_alone(seen: Kept) -> None:
