@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import Final
 
 import httpx
@@ -21,10 +19,6 @@ from services.notifier.addresses import AddressRefused, AddressRules
 from services.notifier.notices import EVENT_CONTENT_TYPE
 
 _GONE: Final = 410
-
-# httpcore asks for it several times a request, and where it is not installed Python would look through all its folders each time.
-if find_spec("sniffio") is None:
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
