@@ -1022,7 +1022,7 @@ def test_a_refusal_changes_nothing_but_what_was_answered(
     assert isinstance(refusal, SubmissionRefused)
     decider, left = before[-1]
     came = picture(decider.state)
-    waited = () if refusal.parked is None else ("parked", "waiting", "due")
+    waited = () if refusal.parked is None else ("parked", "parked_of", "waiting", "due")
     for passing in ("now", "sequence", "last_hash", "decided_through", "answered", *waited):
         del left[passing], came[passing]
     assert came == left
