@@ -142,7 +142,9 @@ async def _refer(world: World, agents: Agents) -> None:
             agencies.append(LATE)
         agents.refer(draw.choice(agencies))
         if draw.random() < blunders:
-            agents.blunder()
+            # Who gets it wrong once does so again; and few refusals meet an outage of their feed.
+            for _ in range(draw.randint(1, 4)):
+                agents.blunder()
 
 
 async def _quiet(world: World, agents: Agents) -> bool:
