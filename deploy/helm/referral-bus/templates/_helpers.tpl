@@ -96,6 +96,49 @@ annotations: {{- toYaml . | nindent 2 }}
     items: [{key: {{ .reference.key | quote }}, path: {{ .path | quote }}}]
 {{- end -}}
 
+{{/* A job by night, which works on Kafka and a database and writes to a volume: a dictionary of root, part, values (its own: schedule,
+resources, volume), image (the service's whose it is), command, database_url, and folder, where the volume is. */}}
+{{- define "refbus.nightly" -}}
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  {{- include "refbus.metadata" . | nindent 2 }}
+spec:
+  schedule: {{ .values.schedule | quote }}
+  concurrencyPolicy: Forbid
+  jobTemplate:
+    spec:
+      # What makes it fail is not mended by trying again: the next is the next night's.
+      backoffLimit: 0
+      template:
+        metadata:
+          {{- include "refbus.podMetadata" . | nindent 10 }}
+        spec:
+          {{- include "refbus.pod" .root | nindent 10 }}
+          restartPolicy: Never
+          containers:
+            - name: {{ .part }}
+              image: {{ include "refbus.image" (dict "root" .root "service" .image) }}
+              imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+              command: {{ toJson .command }}
+              env:
+                {{- include "refbus.common" .root | nindent 16 }}
+                - {name: REFBUS_DATABASE_URL_FILE, value: /run/refbus/secrets/database_url}
+              resources: {{- toYaml .values.resources | nindent 16 }}
+              securityContext: {{- include "refbus.confined" .root | nindent 16 }}
+              volumeMounts:
+                - {name: secrets, mountPath: /run/refbus/secrets, readOnly: true}
+                - {name: {{ base .folder }}, mountPath: {{ .folder }}}
+          volumes:
+            - name: secrets
+              projected:
+                defaultMode: 0440
+                sources:
+                  {{- include "refbus.source" (dict "reference" .database_url "path" "database_url") | nindent 18 }}
+            - name: {{ base .folder }}
+              {{- toYaml .values.volume | nindent 14 }}
+{{- end -}}
+
 {{/* The template of a service's pods: a dictionary of root and service. */}}
 {{- define "refbus.template" -}}
 {{- $root := .root -}}
