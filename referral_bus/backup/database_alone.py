@@ -16,7 +16,7 @@ from referral_bus.backup.cluster import Cluster
 from referral_bus.backup.database import Database
 from referral_bus.backup.errors import BackupError
 from referral_bus.backup.folder import Folder, Manifest
-from referral_bus.backup.restoring import FURTHER, forgetting, load, must_be_empty
+from referral_bus.backup.restoring import load, must_be_empty
 from referral_bus.backup.taking import FOLLOWS, Progress, spans_of
 from referral_bus.contracts.inbox import SplitReferral, SubmitReferral
 from referral_bus.log import topics
@@ -64,7 +64,7 @@ async def restore_database(
     places = {Partition(ledger, number): stood.get(number, 0) for number in range(len(backup.topics[ledger]))}
     # First, since it is refused while a notifier is in the group.
     await kafka.place(group, places)
-    await load(database, folder, [*forgetting(forgotten), *since, FURTHER])
+    await load(database, folder, forgotten, since)
     return backup
 
 

@@ -30,7 +30,7 @@ from referral_bus.wire.codec import Codec
 
 MADE_ANEW: Final = "projections"
 """The schema that projections make from the ledger."""
-FURTHER: Final = "update notifier.streams set last_number = last_number + 1000000"
+_FURTHER: Final = "update notifier.streams set last_number = last_number + 1000000"
 """The numbers of notices leap: readers of event streams have heard numbers that the backup does not know of, and go on behind them."""
 
 _HANDLED: Final = ("ce_type", LetterHandled.event_type().encode())
@@ -54,7 +54,7 @@ async def restore(
     specs = _specs(backup, replication)
     await _kafka_must_be_empty(kafka, backup)
     await must_be_empty(database)
-    await load(database, folder, [*forgetting(forgotten), *_elsewhere(backup), FURTHER])
+    await load(database, folder, forgotten, _elsewhere(backup))
     await kafka.make(specs)
     total = sum(partition.records for partitions in backup.topics.values() for partition in partitions)
     done = 0
@@ -101,15 +101,19 @@ async def must_be_empty(database: Database) -> None:
         )
 
 
-async def load(database: Database, folder: Folder, statements: Iterable[str]) -> None:
-    """Bring back what services keep in the database, and make the statements, in one transaction. Raises BackupError."""
+async def load(
+    database: Database, folder: Folder, forgotten: Sequence[str], statements: Iterable[str]
+) -> None:
+    """Bring back what services keep in the database, destroy the keys of the forgotten, and make the statements, in one transaction. Raises
+    BackupError."""
+    after_it = [*_forgetting(forgotten), *statements, _FURTHER]
     with tempfile.TemporaryDirectory() as scratch:
         after = Path(scratch) / "after.sql"
-        after.write_text("".join(f"{one};\n" for one in statements), encoding="utf-8")
+        after.write_text("".join(f"{one};\n" for one in after_it), encoding="utf-8")
         await database.load([*map(folder.sql, SCHEMAS), after])
 
 
-def forgetting(subjects: Sequence[str]) -> Iterator[str]:
+def _forgetting(subjects: Sequence[str]) -> Iterator[str]:
     """The statement that destroys the keys of these."""
     if subjects:
         dialect = PGDialect()  # type: ignore[no-untyped-call]
