@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from benchmarks.outside import Datum
-from referral_bus.contracts.ledger import OfferAccepted, OfferMade, ReferralOpened
+from referral_bus.contracts.ledger import Event, OfferAccepted, OfferMade, ReferralOpened
 from referral_bus.contracts.vocabulary import Role
 
-HEARD: Final[dict[str, tuple[Role, ...]]] = {
-    "ReferralOpened": ("agency",),
-    "OfferMade": ("agency", "provider"),
-    "OfferAccepted": ("agency", "provider"),
+_ROLES: Final[dict[type[Event], tuple[Role, ...]]] = {
+    ReferralOpened: ("agency",),
+    OfferMade: ("agency", "provider"),
+    OfferAccepted: ("agency", "provider"),
 }
-TYPES: Final = [one.event_type() for one in (ReferralOpened, OfferMade, OfferAccepted)]
+HEARD: Final = {event.__name__: roles for event, roles in _ROLES.items()}
+TYPES: Final = [event.event_type() for event in _ROLES]
 
 
 class Heard(NamedTuple):

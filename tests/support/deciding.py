@@ -7,6 +7,7 @@ sealed section.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import fields
@@ -547,6 +548,10 @@ def decided_again(
 def picture(state: Region) -> dict[str, Any]:
     """Everything a region remembers, so that two can be compared. Due times that were settled mean nothing, so they are left out."""
     seen: dict[str, Any] = {field.name: getattr(state, field.name) for field in fields(state)}
+    # Whatever changes where it stands, so that a picture does not change with the state.
+    seen |= {
+        name: copy(value) for name, value in seen.items() if isinstance(value, dict | set | list | deque)
+    }
     catalogue = state.catalogue
     seen["catalogue"] = (
         dict(catalogue.definitions),
@@ -556,27 +561,10 @@ def picture(state: Region) -> dict[str, Any]:
     seen["places"] = _places(state)
     vocabularies = state.vocabularies
     seen["vocabularies"] = (dict(vocabularies.taxonomies), dict(vocabularies.crosswalks))
-    for name in ("units", "referrals", "parked", "closed", "organisations", "protocols", "calendars"):
+    for name in ("units", "referrals", "parked"):
         seen[name] = {key: copy(value) for key, value in seen[name].items()}
-    copied = (
-        "versions",
-        "erased",
-        "answered",
-        "reliability",
-        "hours",
-        "lent",
-        "promised",
-        "assigned",
-        "parked_of",
-        "short",
-        "passed_over",
-    )
-    for name in copied:
-        seen[name] = seen[name].copy()
     for name in ("waiting", "waitlist"):
         seen[name] = {what: list(line) for what, line in seen[name].items()}
-    for name in ("window", "ready", "split_off", "freed"):
-        seen[name] = list(seen[name])
     seen["due"] = sorted({due for due in state.due if state._still_due(due)})
     return seen
 
