@@ -62,7 +62,7 @@ def many(seeds: range, fault: str | None, jobs: int) -> int:
         )
 
     with _pool(jobs) as pool:
-        for run in _runs(pool, seeds, fault, jobs, progress.every, say):
+        for run in _runs(pool, ((seed, fault) for seed in seeds), jobs, progress.every, say):
             done, faults, steps = done + 1, faults + run.faults, steps + run.steps
             if run.found:
                 failed.append(run)
@@ -107,13 +107,14 @@ def table(jobs: int, *, known: bool) -> int:
     progress = Progress()
     print(_HEAD, end="", flush=True)
     with _pool(jobs) as pool:
+        as_said = _found_as_said(pool, before, jobs, progress) if known else {}
         for number, fault in enumerate(FAULTS.values(), 1):
-            said = before.get(fault.name)
-            found = _first(pool, fault, said if known else None, jobs, number, progress)
+            found = as_said.get(fault.name) or _first(pool, fault, jobs, number, progress)
             if found is None:
                 missed += 1
-            elif found.seed != said:
-                moved.append(f"{fault.name}: found by seed {found.seed}, {PAGE.name} has {said or 'none'}")
+            elif found.seed != before.get(fault.name):
+                said = before.get(fault.name, "none")
+                moved.append(f"{fault.name}: found by seed {found.seed}, {PAGE.name} has {said}")
             row = ("-", "-") if found is None else (str(found.seed), kinds(found.found))
             rows.append(f"| `{fault.name}` | {fault.rule} | {row[0]} | {row[1]} |\n")
             progress.clear()
@@ -132,9 +133,30 @@ def _with_rows(page: str, rows: Iterable[str]) -> str:
     return before + _HEAD + "".join(rows) + table[table.index("\n\n") + 1 :]
 
 
-def _first(
-    pool: ProcessPoolExecutor, fault: Fault, before: int | None, jobs: int, number: int, progress: Progress
-) -> Run | None:
+def _found_as_said(
+    pool: ProcessPoolExecutor, before: Mapping[str, int], jobs: int, progress: Progress
+) -> Mapping[str, Run]:
+    """The runs of the faults that the seed which found them before finds again. All of them beside each other: looking for one
+    fault at a time, the other processes would run seeds that nobody needs."""
+    faults = [fault for fault in FAULTS.values() if fault.name in before]
+    found: dict[str, Run] = {}
+    tried = 0
+
+    def say() -> None:
+        progress.say(
+            lambda: f"{tried} of {len(faults)} faults put back, {len(found)} found as {PAGE.name} says"
+        )
+
+    again = ((before[fault.name], fault.name) for fault in faults)
+    for fault, run in zip(faults, _runs(pool, again, jobs, progress.every, say), strict=True):
+        tried += 1
+        if _shows(run, fault):
+            found[fault.name] = run
+        say()
+    return found
+
+
+def _first(pool: ProcessPoolExecutor, fault: Fault, jobs: int, number: int, progress: Progress) -> Run | None:
     """The first run that finds the fault."""
     tried = 0
 
@@ -143,13 +165,17 @@ def _first(
             lambda: f"fault {number} of {len(FAULTS)}, {fault.name}: not found by {tried} of {SEARCH} seeds"
         )
 
-    first = [] if before is None else [before]
-    for run in _runs(pool, [*first, *range(1, SEARCH + 1)], fault.name, jobs, progress.every, say):
-        if fault.shows & {wrong.kind for wrong in run.found}:
+    seeds = ((seed, fault.name) for seed in range(1, SEARCH + 1))
+    for run in _runs(pool, seeds, jobs, progress.every, say):
+        if _shows(run, fault):
             return run
         tried += 1
         say()
     return None
+
+
+def _shows(run: Run, fault: Fault) -> bool:
+    return bool(fault.shows & {wrong.kind for wrong in run.found})
 
 
 def seeds_in(text: str) -> Mapping[str, int]:
@@ -169,19 +195,19 @@ def _ready() -> None:
 
 def _runs(
     pool: ProcessPoolExecutor,
-    seeds: Iterable[int],
-    fault: str | None,
+    wanted: Iterable[tuple[int, str | None]],
     jobs: int,
     every: float,
     waiting: Callable[[], None],
 ) -> Iterator[Run]:
-    """In the order of the seeds, and not many more than are asked for. ``waiting`` is called while none comes for ``every`` seconds."""
-    left = iter(seeds)
-    running = [pool.submit(one, seed, fault) for seed in islice(left, jobs)]
+    """Of these seeds, each with its fault: in their order, and not many more than are asked for. ``waiting`` is called while none comes
+    for ``every`` seconds."""
+    left = iter(wanted)
+    running = [pool.submit(one, *run) for run in islice(left, jobs)]
     while running:
         if not wait(running[:1], every).done:
             waiting()
             continue
         run = running.pop(0).result()
-        running += [pool.submit(one, seed, fault) for seed in islice(left, 1)]
+        running += [pool.submit(one, *run) for run in islice(left, 1)]
         yield run

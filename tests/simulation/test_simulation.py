@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,8 +80,8 @@ def test_a_seed_that_fails_is_told_before_the_next_one_is_through(
 ) -> None:
     said: list[str] = []
 
-    def runs(_: object, seeds: range, *__: object) -> Iterator[Run]:
-        for seed in seeds:
+    def runs(_: object, wanted: Iterable[tuple[int, str | None]], *__: object) -> Iterator[Run]:
+        for seed, _fault in wanted:
             found = [Finding("oversold", "a place")] if seed in (4, 6) else []
             yield run_of(seed, found)
             said.append(capsys.readouterr().out)
@@ -114,7 +114,8 @@ def test_where_a_fault_is_found_by_another_seed_that_is_said_and_the_table_made_
     old = tmp_path / "old.md"
     old.write_text(re.sub(r"(\| `double-hold` .*) \| \d+ \|", r"\1 | 77 |", page), encoding="utf-8")
     monkeypatch.setattr(campaign, "PAGE", old)
-    monkeypatch.setattr(campaign, "_first", lambda pool, fault, *_: runs[fault.name])
+    monkeypatch.setattr(campaign, "_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(campaign, "one", lambda seed, fault: runs[fault])
     said = f"double-hold: found by seed {runs['double-hold'].seed}, old.md has 77\n"
 
     assert campaign.table(1, known=True) == 0
@@ -124,7 +125,7 @@ def test_where_a_fault_is_found_by_another_seed_that_is_said_and_the_table_made_
     assert said in capsys.readouterr().out
     assert old.read_text(encoding="utf-8") == page
 
-    monkeypatch.setattr(campaign, "_first", lambda *_: None)
+    monkeypatch.setattr(campaign, "one", lambda seed, fault: run_of(seed, []))
     assert campaign.table(1, known=False) == 1
     assert old.read_text(encoding="utf-8") == page
 
