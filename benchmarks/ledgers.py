@@ -192,7 +192,7 @@ async def write(log: Log, author: Author, batches: Iterable[Batch], *, inbox: bo
     """Put the batches on the author's ledger as matching does, one transaction a batch with the inbox offset it reflects; the submissions
     on the inbox too where somebody is going to read it."""
     source = Partition(topics.inbox(author.bus), author.world.partition)
-    group = f"refbus-{author.bus}-matching"
+    group = topics.group(author.bus, "matching")
     appender = await log.appender()
     transactor = await log.transactor(f"{group}-{source.number}")
     try:

@@ -287,7 +287,7 @@ async def _one_by_one(
 ) -> None:
     source, group = (
         Partition(topics.inbox(run.bus), author.world.partition),
-        f"refbus-{run.bus}-matching",
+        topics.group(run.bus, "matching"),
     )
     transactor = await run.stage.log.transactor(f"{group}-{source.number}")
     try:

@@ -59,7 +59,7 @@ async def restore_database(
     await must_be_empty(database)
     await _kafka_must_be_the_same(kafka, backup)
     since = [one async for one in _admitted_since(kafka, backup, codec, progress)]
-    ledger, group = topics.ledger(backup.bus), f"refbus-{backup.bus}-{FOLLOWS}"
+    ledger, group = topics.ledger(backup.bus), topics.group(backup.bus, FOLLOWS)
     stood = backup.groups.get(group, {}).get(ledger, {})
     places = {Partition(ledger, number): stood.get(number, 0) for number in range(len(backup.topics[ledger]))}
     # First, since it is refused while a notifier is in the group.

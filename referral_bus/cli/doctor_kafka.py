@@ -11,11 +11,9 @@ from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, not_looked
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
-from referral_bus.log.topics import inbox, ledger, topics
+from referral_bus.log.topics import READERS, group, inbox, ledger, topics
 
 _HOUR_MS: Final = 3_600_000
-_GROUPS: Final = ("intake", "matching", "relay", "notifier", "projections")
-"""What parts of the bus read in a group, named after the bus and the part."""
 
 
 async def kafka(set_up: SetUp) -> list[Finding]:
@@ -79,7 +77,7 @@ async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
 
 async def _groups(log: KafkaLog, bus: str) -> list[Finding]:
     """Nobody is in a group of the bus who keeps its services out."""
-    groups = [f"refbus-{bus}-{part}" for part in _GROUPS]
+    groups = [group(bus, reader) for reader in READERS]
     try:
         async with asyncio.timeout(3 * SECONDS):
             strangers = await log.strangers(groups)

@@ -1,14 +1,18 @@
-"""The topics of a bus: their names, and how each is to be."""
+"""The topics of a bus and the groups that read them: their names, and how each topic is to be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from referral_bus.log.port import TopicSpec
 
 DAY_MS: Final = 86_400_000
 FOR_EVER: Final = -1
+
+Reader: TypeAlias = Literal["intake", "matching", "relay", "notifier", "projections"]
+READERS: Final[tuple[Reader, ...]] = get_args(Reader)
+"""The parts of a bus that read in a group. The relay is matching's: it reads the ledger, which matching writes."""
 
 
 def inbox(bus: str) -> str:
@@ -49,6 +53,11 @@ def feed(bus: str, organisation: str) -> str:
 def outbox(organisation: str) -> str:
     """Where an organisation puts what it submits through Kafka, sealed to intake's public key."""
     return f"agency.{organisation}.outbox"
+
+
+def group(bus: str, reader: Reader) -> str:
+    """The group in which the processes of a part share the partitions they read."""
+    return f"refbus-{bus}-{reader}"
 
 
 def topics(bus: str, partitions: int, replication: int, organisations: Iterable[str] = ()) -> list[TopicSpec]:

@@ -139,7 +139,7 @@ async def build(
             clock=clock,
             health=health,
             bus=bus,
-            group=f"refbus-{bus}-intake",
+            group=topics.group(bus, "intake"),
             intake_key=intake_key,
         )
         relay = Relay(

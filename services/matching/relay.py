@@ -90,7 +90,11 @@ class Relay:
         self._ledger = topics.ledger(bus)
         self._inbox = topics.inbox(bus)
         self._membership = Membership(
-            log, f"refbus-{bus}-relay", self._ledger, assigned=self._assigned, revoked=self._revoked
+            log,
+            topics.group(bus, "relay"),
+            self._ledger,
+            assigned=self._assigned,
+            revoked=self._revoked,
         )
         self._claims = Claims(self._take, self._relay)
         self._failures: Counter[Partition] = Counter()

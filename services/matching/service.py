@@ -73,8 +73,8 @@ async def build(
             make,
             health,
             topic=topics.inbox(bus),
-            group=f"refbus-{bus}-matching",
-            transactional_id=lambda partition: f"refbus-{bus}-matching-{partition}",
+            group=topics.group(bus, "matching"),
+            transactional_id=lambda partition: f"{topics.group(bus, 'matching')}-{partition}",
             batch=settings.batch_records,
         )
         ticks = Ticks(await log.appender(), bus, codec, clock)

@@ -111,7 +111,10 @@ async def build(
             log=log, fold=Fold(engine, bell), codec=codec, keys=keys, clock=shared, health=health
         )
         stream = LedgerStream(
-            settings.kafka, f"refbus-{settings.bus}-notifier", topics.ledger(settings.bus), handler.handle
+            settings.kafka,
+            topics.group(settings.bus, "notifier"),
+            topics.ledger(settings.bus),
+            handler.handle,
         )
         verifier = TokenVerifier(settings.jwks, settings.bus)
         await verifier.start()

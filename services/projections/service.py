@@ -65,7 +65,7 @@ async def build(
             _forgetting(Fold(store, codec), keys),
             health,
             topic=ledger,
-            group=f"refbus-{settings.bus}-projections",
+            group=topics.group(settings.bus, "projections"),
             part=PART,
             batch=settings.batch_records,
         )

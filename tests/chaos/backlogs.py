@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Partition, Reader
-from referral_bus.log.topics import inbox, ledger
+from referral_bus.log.topics import group, inbox, ledger
 
 _AT_ONCE: Final = 2_000
 _WAIT_SECONDS: Final = 1.0
@@ -47,7 +47,7 @@ class Backlogs:
 
     async def committed(self) -> dict[int, int]:
         """Matching's next inbox offset, by partition."""
-        found = await self._admin.list_consumer_group_offsets(f"refbus-{self._bus}-matching")
+        found = await self._admin.list_consumer_group_offsets(group(self._bus, "matching"))
         return {tp.partition: at.offset for tp, at in found.items() if tp.topic == inbox(self._bus)}
 
     async def undecided(self) -> dict[int, int]:

@@ -127,7 +127,7 @@ def _settled(
 
 def _handled(log: MemoryLog) -> Callable[[Record], bool]:
     """Whether intake takes a record of an outbox for handled."""
-    positions = log.committed(f"refbus-{BUS}-intake")
+    positions = log.committed(topics.group(BUS, "intake"))
     return lambda record: record.offset < positions.get(Partition(record.topic, 0), 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from asyncio import sleep
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -38,7 +38,14 @@ REACH_SECONDS: Final = 2.0
 """Between two looks of intake whether log and database answer; to ask so often is a tenth of the work otherwise."""
 UNANSWERED_SECONDS: Final = 3.0
 """After which a member leaves that is answered nothing: in proportion, as outages are."""
-GROUPS: Final = ("matching", "matching", "relay", "projections", "notifier", "intake")
+GROUPS: Final[Sequence[topics.Reader]] = (
+    "matching",
+    "matching",
+    "relay",
+    "projections",
+    "notifier",
+    "intake",
+)
 
 
 @dataclass(frozen=True)
@@ -167,10 +174,10 @@ def _behind(world: World) -> int:
     behind = 0
     for organisation in PARTIES:
         outbox = Partition(topics.outbox(organisation), 0)
-        behind += world.broker.furthest.get((f"refbus-{BUS}-intake", outbox), 0) < _after_last(
+        behind += world.broker.furthest.get((topics.group(BUS, "intake"), outbox), 0) < _after_last(
             world.log, outbox
         )
-    decided = world.log.committed(f"refbus-{BUS}-matching")
+    decided = world.log.committed(topics.group(BUS, "matching"))
     for region, number in REGIONS.items():
         inbox, ledger = Partition(topics.inbox(BUS), number), Partition(topics.ledger(BUS), number)
         behind += decided.get(inbox, 0) < _after_last(world.log, inbox)
@@ -230,7 +237,7 @@ class Storm:
         return self.draw.choice(sorted(self.world.up))
 
     def _group(self) -> str:
-        return f"refbus-{BUS}-{self.draw.choice(GROUPS)}"
+        return topics.group(BUS, self.draw.choice(GROUPS))
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
         self.world.loop.call_later(seconds, then)

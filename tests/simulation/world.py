@@ -287,7 +287,7 @@ class World:
             clock=clock,
             health=health,
             bus=BUS,
-            group=f"refbus-{BUS}-intake",
+            group=topics.group(BUS, "intake"),
             intake_key=self.intake_keys.private,
         )
         await _all(view.run(), reach.run(), outboxes.run(), relay.run())
@@ -314,8 +314,8 @@ class World:
             make,
             health,
             topic=topics.inbox(BUS),
-            group=f"refbus-{BUS}-matching",
-            transactional_id=lambda partition: f"refbus-{BUS}-matching-{partition}",
+            group=topics.group(BUS, "matching"),
+            transactional_id=lambda partition: f"{topics.group(BUS, 'matching')}-{partition}",
             batch=self.draw.choice([1, 5, 500]),
             limits=LIMITS,
         )
@@ -338,7 +338,7 @@ class World:
             Fold(store, codec()).project,
             Health(),
             topic=topics.ledger(BUS),
-            group=f"refbus-{BUS}-projections",
+            group=topics.group(BUS, "projections"),
             batch=self.draw.choice([3, 1000]),
         )
         await projector.run()
@@ -385,7 +385,7 @@ class World:
                 owned.pop(partition, None)
 
         member = await log.join(
-            f"refbus-{BUS}-notifier", [topics.ledger(BUS)], assigned=assigned, revoked=revoked
+            topics.group(BUS, "notifier"), [topics.ledger(BUS)], assigned=assigned, revoked=revoked
         )
         while True:
             for partition, records in (await member.poll(500, 1.0)).items():

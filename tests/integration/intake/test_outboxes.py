@@ -189,7 +189,7 @@ async def _committed(world: World, name: str) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=world.kafka)
     await admin.start()
     try:
-        offsets = await admin.list_consumer_group_offsets(f"refbus-{world.bus}-intake")
+        offsets = await admin.list_consumer_group_offsets(topics.group(world.bus, "intake"))
         return max((at.offset for tp, at in offsets.items() if tp.topic == topics.outbox(name)), default=0)
     finally:
         await admin.close()

@@ -33,7 +33,7 @@ from tests.support.simulated import SimulatedLoop
 
 PARTITIONS = {"north": 0, "south": 1, "east": 2}
 _LONG = 120.0
-GROUP = f"refbus-{BUS}-relay"
+GROUP = topics.group(BUS, "relay")
 
 
 class Unsure:
