@@ -90,11 +90,8 @@ async def compute(bus: LocalBus, organisations: Iterable[str]) -> Result:
     try:
         asked, said = await everything(log, inbox(name)), await everything(log, ledger(name))
         letters = [codec.decode(record.value) for record in await everything(log, deadletter(name))]
-        heard = [
-            codec.decode(record.value)
-            for organisation in organisations
-            for record in await everything(log, feed(name, organisation))
-        ]
+        feeds = [feed(name, organisation) for organisation in organisations]
+        heard = [codec.decode(record.value) for record in await everything(log, *feeds)]
     finally:
         await log.close()
     found = audit(asked, said, codec)

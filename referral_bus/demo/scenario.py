@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
@@ -70,6 +70,7 @@ _TOKEN_SECONDS: Final = 3_600
 _RENEW_SECONDS: Final = 3_000.0
 _AT_ONCE: Final = 16
 _TICK_SECONDS: Final = 0.5
+_One = TypeVar("_One")
 
 
 @dataclass(slots=True)
@@ -197,21 +198,20 @@ class Parties:
         await operations.publish(PROTOCOL)
         for taxonomy in self._cast.taxonomies:
             await operations.publish(taxonomy)
-        for organisation in self._cast.organisations:
+
+        async def publish(organisation: Organisation) -> None:
             key = self._cast.keys[organisation.organisation].public
             await operations.publish(organisation.model_copy(update={"encryption_key": key}))
 
+        await _beside_each_other(publish, self._cast.organisations)
+
     async def publish_services(self) -> None:
         """Each provider publishes its own."""
-        limit = asyncio.Semaphore(_AT_ONCE)
 
         async def publish(service: ServiceDefinition) -> None:
-            async with limit:
-                await self.bus_of(service.organisation, "provider").publish_service(service)
+            await self.bus_of(service.organisation, "provider").publish_service(service)
 
-        async with asyncio.TaskGroup() as group:
-            for service in self._cast.services:
-                group.create_task(publish(service))
+        await _beside_each_other(publish, self._cast.services)
 
     async def door_of(self, agency: str, log: Log) -> Door:
         """The door an agency goes through."""
@@ -219,6 +219,19 @@ class Parties:
         if agency == KAFKA_AGENCY:
             return KafkaDoor(Outbox(await log.appender(), agency, await bus.intake_key()))
         return HttpDoor(bus, BATCH) if agency in _BATCHING else TypedDoor(bus)
+
+
+async def _beside_each_other(publish: Callable[[_One], Awaitable[None]], all_of_them: Iterable[_One]) -> None:
+    """Publish them, a few at a time."""
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def in_turn(one: _One) -> None:
+        async with few:
+            await publish(one)
+
+    async with asyncio.TaskGroup() as group:
+        for one in all_of_them:
+            group.create_task(in_turn(one))
 
 
 class _Background:
