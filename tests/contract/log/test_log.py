@@ -333,6 +333,19 @@ async def test_everything_on_a_topic_is_what_is_committed_on_all_its_partitions(
     ]
 
 
+async def test_everything_on_several_topics_comes_topic_after_topic_and_one_that_is_not_there_is_said(
+    cluster: Cluster,
+) -> None:
+    other = f"{cluster.topic}.other"
+    await cluster.log.ensure([TopicSpec(other, 1)])
+    await (await cluster.log.appender()).append([Outgoing(other, 0, None, b"z")])
+    await cluster.append("b", partition=1)
+    found = await everything(cluster.log, other, cluster.topic)
+    assert [(record.topic, record.value) for record in found] == [(other, b"z"), (cluster.topic, b"b")]
+    with pytest.raises(LogError, match=f"there is no topic {cluster.topic}.none"):
+        await everything(cluster.log, cluster.topic, f"{cluster.topic}.none")
+
+
 async def test_what_is_no_longer_kept_is_left_out_of_everything_and_can_not_be_read(cluster: Cluster) -> None:
     await cluster.append("a", "b", "c")
     reader = await cluster.log.reader(cluster.zero)
