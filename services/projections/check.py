@@ -1,10 +1,11 @@
-"""Are the views what the ledger says? The ledger is folded afresh in memory and every row held against the database."""
+"""Are the views what the ledger says? The ledger is folded afresh in memory, a partition at a time, and every row held against the
+database."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -62,50 +63,82 @@ class Comparison:
             self.differences.append(difference)
 
 
+Progress = Callable[[int, int], None]
+"""Told how many offsets of how many are folded."""
+
+
 async def compare(
-    engine: AsyncEngine, log: Log, topic: str, codec: Codec, patience: float, told: Told | None = None
+    engine: AsyncEngine,
+    log: Log,
+    topic: str,
+    codec: Codec,
+    patience: float,
+    progress: Progress = lambda done, of: None,
 ) -> Comparison:
-    """Compare every row and position, at one moment, once the views reflect all that was on the ledger at the start.
+    """Compare every row and position, a partition after the other, each at one moment, once the views reflect all that was on it when its
+    turn came. No row belongs to two partitions, so those of one are all that is held in memory.
 
     Raises NotCaughtUp where they don't within ``patience`` seconds, Damaged where the ledger can't be folded, LogError and
     SQLAlchemy's errors.
     """
-    fresh = MemoryViews(SERVING.views)
-    replay = await Replay.open(log, topic, fresh, Fold(fresh, codec))
-    try:
-        await replay.through(await replay.ends(), told)
-        await _caught_up(engine, replay.positions(), patience)
+    async with _one_moment(engine) as connection:
+        of = sum((await _positions(connection, topic)).values())
+        # Looked for before all else: afterwards there may be rows of a region that began when its partition had had its turn.
+        strange = {region for table in SERVING.views for region in await _regions(connection, table)}
+    found = Comparison(rows=dict.fromkeys(KEYS, 0))
+    for number in range(await log.partitions(topic)):
+        before = sum(found.positions.values())
+
+        def told(_: Partition, position: int, before: int = before) -> None:
+            progress(min(before + position, of), of)
+
+        fresh = MemoryViews(SERVING.views)
+        replay = await Replay.open(log, [Partition(topic, number)], fresh, Fold(fresh, codec))
+        try:
+            strange -= await _compare_partition(found, engine, fresh, replay, patience, told)
+        finally:
+            await replay.close()
+    if strange:
         async with _one_moment(engine) as connection:
-            stored = await _positions(connection, topic)
-            await replay.through(stored, told)
-            found = Comparison()
-            _compare_positions(found, stored, replay.positions())
             for table in SERVING.views:
-                await _compare_table(found, connection, table, fresh)
-            return found
-    finally:
-        await replay.close()
+                await _compare_rows(found, connection, table, strange, {})
+    return found
 
 
-async def _caught_up(engine: AsyncEngine, wanted: Mapping[Partition, int], patience: float) -> None:
-    topic, until = next(iter(wanted)).topic, time.monotonic() + patience
+async def _compare_partition(
+    found: Comparison, engine: AsyncEngine, fresh: MemoryViews, replay: Replay, patience: float, told: Told
+) -> set[str]:
+    """Compare what is of the one partition that is replayed. Returns its regions."""
+    await replay.through(await replay.ends(), told)
+    [(partition, reached)] = replay.positions().items()
+    await _caught_up(engine, partition, reached, patience)
+    async with _one_moment(engine) as connection:
+        stored = (await _positions(connection, partition.topic)).get(partition, 0)
+        await replay.through({partition: stored}, told)
+        # Where folding ended is behind the last record below the stored position; anything else is no position of the ledger.
+        position = found.positions[str(partition.number)] = replay.positions()[partition]
+        if stored != position:
+            found.add(Difference("positions", {"partition": partition.number}, "different", ["next"]))
+        regions = {row["region"] for row in fresh.table(SERVING.regions.name)}
+        for table in SERVING.views:
+            keys = KEYS[table.name]
+            expected = {tuple(row[column] for column in keys): row for row in fresh.table(table.name)}
+            found.rows[table.name] += len(expected)
+            await _compare_rows(found, connection, table, regions, expected)
+        return regions
+
+
+async def _caught_up(engine: AsyncEngine, partition: Partition, wanted: int, patience: float) -> None:
+    until = time.monotonic() + patience
     while True:
         async with engine.connect() as connection:
-            stored = await _positions(connection, topic)
-        behind = {
-            partition: position
-            for partition, position in wanted.items()
-            if stored.get(partition, 0) < position
-        }
-        if not behind:
+            stored = (await _positions(connection, partition.topic)).get(partition, 0)
+        if stored >= wanted:
             return
         if time.monotonic() > until:
-            where = ", ".join(
-                f"partition {partition.number} at {stored.get(partition, 0)} of {position}"
-                for partition, position in sorted(behind.items())
-            )
             raise NotCaughtUp(
-                f"the views do not reflect the ledger after {patience:g} s ({where}). Is projections running?"
+                f"the views do not reflect the ledger after {patience:g} s (partition {partition.number} at {stored} of {wanted}). "
+                "Is projections running?"
             )
         await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -128,23 +161,21 @@ async def _positions(connection: AsyncConnection, topic: str) -> dict[Partition,
     return {Partition(topic, row.partition): row.next for row in rows}
 
 
-def _compare_positions(
-    found: Comparison, stored: Mapping[Partition, int], folded: Mapping[Partition, int]
-) -> None:
-    """Where folding ended is behind the last record below the stored position; anything else is no position of the ledger."""
-    for partition, position in sorted(folded.items()):
-        found.positions[str(partition.number)] = position
-        if stored.get(partition, 0) != position:
-            found.add(Difference("positions", {"partition": partition.number}, "different", ["next"]))
+async def _regions(connection: AsyncConnection, table: Table) -> set[str]:
+    return set(await connection.scalars(select(table.c.region).distinct()))
 
 
-async def _compare_table(
-    found: Comparison, connection: AsyncConnection, table: Table, fresh: MemoryViews
+async def _compare_rows(
+    found: Comparison,
+    connection: AsyncConnection,
+    table: Table,
+    regions: Collection[str],
+    expected: dict[tuple[Any, ...], Row],
 ) -> None:
+    """Compare the rows of these regions with those they are expected to be, by key, which are used up."""
     keys = KEYS[table.name]
-    expected = {tuple(row[column] for column in keys): row for row in fresh.table(table.name)}
-    found.rows[table.name] = len(expected)
-    rows = await connection.stream(select(table).execution_options(yield_per=_ROWS_AT_ONCE))
+    theirs = select(table).where(table.c.region.in_(regions))
+    rows = await connection.stream(theirs.execution_options(yield_per=_ROWS_AT_ONCE))
     async for mapping in rows.mappings():
         row = dict(mapping)
         wanted = expected.pop(tuple(row[column] for column in keys), None)

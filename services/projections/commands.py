@@ -68,7 +68,11 @@ def check_views(
 
     async def work() -> check.Comparison:
         async with _parts(settings) as parts:
-            return await check.compare(*parts, patience)
+            with _display("checking the views") as display:
+                task = display.add_task("ledger", total=None)
+                return await check.compare(
+                    *parts, patience, lambda done, of: display.update(task, completed=done, total=of)
+                )
 
     found = _run(work())
     if metrics is not None:

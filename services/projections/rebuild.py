@@ -44,7 +44,8 @@ async def rebuild(
         await migrate(engine, NEXT_SCHEMA, MIGRATIONS)
         following = ViewTables(NEXT_SCHEMA)
         store = PostgresViews(engine, following.positions, following.views)
-        replay = await Replay.open(log, topic, store, Fold(store, codec))
+        partitions = [Partition(topic, number) for number in range(await log.partitions(topic))]
+        replay = await Replay.open(log, partitions, store, Fold(store, codec))
         try:
             await _catch_up(replay, progress)
 

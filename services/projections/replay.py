@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Self
 
 from referral_bus.log.port import Log, LogError, Partition, Reader
@@ -30,9 +30,8 @@ class Replay:
         self._read_through: dict[Partition, int] = {}
 
     @classmethod
-    async def open(cls, log: Log, topic: str, store: ViewStore[Put], fold: Fold) -> Self:
-        """Claim every partition of the topic in the store. Raises LogError and StoreError."""
-        partitions = [Partition(topic, number) for number in range(await log.partitions(topic))]
+    async def open(cls, log: Log, partitions: Iterable[Partition], store: ViewStore[Put], fold: Fold) -> Self:
+        """Claim these partitions in the store. Raises LogError and StoreError."""
         replay = cls(store, fold, {})
         try:
             for partition in partitions:

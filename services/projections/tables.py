@@ -132,6 +132,7 @@ class ViewTables:
             metadata,
             Column("referral", Text, primary_key=True),
             Column("sequence", BigInteger, primary_key=True),
+            Column("region", Text, nullable=False),
             Column("type", Text, nullable=False),
             Column("at", BigInteger, nullable=False),
             Column("task", Text, nullable=True),

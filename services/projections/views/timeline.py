@@ -145,6 +145,7 @@ def changes(entry: Entry, known: Known) -> Iterator[Put]:
         {
             "referral": referral,
             "sequence": meta.sequence,
+            "region": meta.region,
             "type": type(event).__name__,
             "at": meta.now,
             "task": task,

@@ -7,14 +7,17 @@ import json
 import os
 import random
 import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
 
 from referral_bus.embedded.ports import free_ports
-from referral_bus.log.port import Outgoing
+from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.port import Log, Outgoing, Partition, Reader
 from referral_bus.runtime.health import Health
 from services.projections.check import NotCaughtUp, compare
 from services.projections.known import Damaged
@@ -23,7 +26,7 @@ from services.projections.service import build
 from services.projections.swap import only_rebuild
 from tests.support.commands import write_addresses
 from tests.support.served_views import SECONDS, World, until
-from tests.support.viewing import Story
+from tests.support.viewing import PARTIES, Region, Story
 
 _COMMAND_SECONDS = 60.0
 
@@ -204,6 +207,69 @@ async def test_a_check_names_what_differs_without_what_stands_in_it(world: World
     }
     assert {"task": offer.task} in [one.key for one in found.differences]
     assert "somebody" not in str(found.differences)
+
+
+async def test_a_check_finds_rows_of_a_region_that_nobody_decides_for_and_looks_at_all_partitions(
+    world: World,
+) -> None:
+    async with world.running():
+        await world.begin()
+        await world.put(world.south, *(world.south.adopted(name) for name in PARTIES))
+        folded: list[tuple[int, int]] = []
+        await world.reflected()
+        await world.rows("insert into projections.erasures values ('nowhere', 'sj-somebody', 1)")
+        await world.rows("update projections.organisations set name = 'other' where region = 'south'")
+        found = await compare(
+            world.engine,
+            world.log,
+            world.ledger,
+            world.codec,
+            SECONDS,
+            lambda done, of: folded.append((done, of)),
+        )
+    assert Counter((one.table, one.key["region"], one.what) for one in found.differences) == {
+        ("erasures", "nowhere", "not on the ledger"): 1,
+        ("organisations", "south", "different"): len(PARTIES),
+    }
+    assert found.rows["organisations"] == 2 * len(PARTIES)
+    assert found.positions == {"0": world.north.sequence, "1": world.south.sequence}
+    of = world.north.sequence + world.south.sequence
+    assert folded == sorted(folded) and folded[-1] == (of, of)
+
+
+class _Meanwhile:
+    """The log, and something that is done before the second partition is read."""
+
+    def __init__(self, log: KafkaLog, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._log = log
+        self._meanwhile = meanwhile
+
+    async def partitions(self, topic: str) -> int:
+        return await self._log.partitions(topic)
+
+    async def reader(self, partition: Partition) -> Reader:
+        if partition.number == 1:
+            await self._meanwhile()
+        return await self._log.reader(partition)
+
+
+async def test_a_region_that_begins_while_a_check_is_under_way_is_no_difference(world: World) -> None:
+    west = Region("west", world.north.partition, world.ledger)
+
+    async def begins() -> None:
+        await world.put(west, *(west.adopted(name) for name in PARTIES))
+
+        async def there() -> bool:
+            return len(await world.rows("select 1 from projections.organisations where region = 'west'")) > 0
+
+        await until(there)
+
+    async with world.running():
+        await world.begin()
+        log = cast(Log, _Meanwhile(world.log, begins))
+        found = await compare(world.engine, log, world.ledger, world.codec, SECONDS)
+        assert found.equal, found.differences
+        assert (await world.compared()).rows["organisations"] == 2 * len(PARTIES)
 
 
 async def test_a_check_says_where_the_views_stand_when_they_do_not_catch_up(world: World) -> None:
