@@ -332,7 +332,11 @@ async def command(bus: LocalBus, service: str, *words: str) -> dict[str, Any]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await asyncio.wait_for(process.communicate(), _COMMAND_SECONDS)
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), _COMMAND_SECONDS)
+    except TimeoutError:
+        process.kill()
+        raise
     try:
         said: dict[str, Any] = json.loads(out)
     except ValueError:

@@ -23,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.cluster", description=__doc__)
     doing = parser.add_subparsers(dest="doing", required=True)
     running = doing.add_parser("run", help="strike at a cluster of its own, and check what came of it")
-    running.add_argument("--faults", type=int, default=ROUND, help="how many (%(default)s: each once)")
+    running.add_argument(
+        "--faults", type=int, default=ROUND, help="how many (%(default)s: a round, with each of them)"
+    )
     running.add_argument("--seed", default="1", help="decides which, whom and how long (%(default)s)")
     running.add_argument(
         "--pace", type=float, default=_PACE, help="referrals a second of each client (%(default)s)"

@@ -103,6 +103,7 @@ def findings(history: History, codec: Codec) -> Findings:
         "duplicated",
         (f"{line['id']} was answered unlike the first time" for line in history.noted("differs")),
     )
+    found.add("unanswered", _unsettled(history))
     found.add("idle faults", _idle(history, seen))
     found.add(
         "stuck",
@@ -181,13 +182,19 @@ def _views(history: History, seen: Seen, counted: Audit) -> Iterable[str]:
     rows = {table: history.rows[table] for table in ("referrals", "tasks", "regions", "units")}
     yield from views_differ(seen.entries, counted, **rows)
     if history.views is None:
-        yield "what refbus check-views said was not kept"
+        yield f"refbus check-views said nothing: {history.unsaid.get('check-views', 'it was not kept')}"
     elif not history.views["equal"]:
         yield f"refbus check-views: {history.views['different']} rows differ"
     if history.verified is None:
-        yield "what refbus verify said was not kept"
+        yield f"refbus verify said nothing: {history.unsaid.get('verify', 'it was not kept')}"
     elif not history.verified["good"]:
         yield f"refbus verify: {history.verified['decisions'] - history.verified['same']} decisions come out otherwise"
+
+
+def _unsettled(history: History) -> Iterable[str]:
+    if history.unsettled is not None:
+        left = ", ".join(f"{count} {what}" for what, count in history.unsettled["left"].items())
+        yield f"not all came to rest in {history.unsettled['seconds']:.0f} s: {left}"
 
 
 def _idle(history: History, seen: Seen) -> Iterable[str]:

@@ -4,17 +4,19 @@ Times (``at``) are seconds of the machine's monotonic clock; ``run`` says what t
 
 | what | when | with |
 |---|---|---|
-| run | it began | seed, bus, wall (epoch ms), regions, skipped, plan |
-| fault | a fault was done | number, how, victims, backlog (as seen by the run), detail |
+| run | it began | seed, bus, wall (epoch ms), skipped (kinds of faults, and why), pace |
+| fault | a fault was done | number, how, victims, seconds, skew, backlog (as seen by the run) |
 | healed | what was done was undone | number |
 | recovered | everything went on | number, seconds |
 | fell | a part was found ended by itself | part |
+| unsettled | at the end not all came to rest | seconds, left |
 | positions | a few times a second | views, told: the ledger offset up to which a partition is in the views, and in the notices stored |
 | line | after the run: a line of a client's own list | client, line |
 | record | after the run: a committed record, as an outsider read it | topic, partition, offset, timestamp, key, value, headers (base64) |
 | row | after the run: a row of a view | table, row |
 | views | after the run: what ``refbus check-views`` said | said |
 | verified | after the run: what ``refbus verify`` said | said |
+| unsaid | instead of one of these: it failed | command, why |
 | end | everything is in the file | |
 """
 
@@ -67,7 +69,6 @@ class History:
 
     run: Line
     faults: list[Line] = field(default_factory=list)
-    healed: dict[int, float] = field(default_factory=dict)
     recovered: dict[int, float] = field(default_factory=dict)
     fell: list[Line] = field(default_factory=list)
     positions: list[Line] = field(default_factory=list)
@@ -79,6 +80,9 @@ class History:
     """Of each table of the views."""
     views: dict[str, Any] | None = None
     verified: dict[str, Any] | None = None
+    unsaid: dict[str, str] = field(default_factory=dict)
+    """Why a command said nothing."""
+    unsettled: Line | None = None
 
     def noted(self, what: str) -> list[Line]:
         """What all clients noted of a kind."""
@@ -101,8 +105,6 @@ def read(path: Path) -> History:
         match line["what"]:
             case "fault":
                 history.faults.append(line)
-            case "healed":
-                history.healed[line["number"]] = line["at"]
             case "recovered":
                 history.recovered[line["number"]] = line["seconds"]
             case "fell":
@@ -119,6 +121,10 @@ def read(path: Path) -> History:
                 history.views = line["said"]
             case "verified":
                 history.verified = line["said"]
+            case "unsaid":
+                history.unsaid[line["command"]] = line["why"]
+            case "unsettled":
+                history.unsettled = line
             case "end":
                 ended = True
     if not ended:

@@ -53,11 +53,7 @@ class Place:
     bus: LocalBus
     parts: dict[str, Part]
     clients: dict[str, Client]
-    watch: Watch
     inside: str
-
-    def of_kind(self, kind: parts.Kind) -> list[str]:
-        return [part.name for part in self.parts.values() if part.kind == kind]
 
 
 @asynccontextmanager
@@ -115,7 +111,7 @@ async def place(home: Path, network: Network, pace: float, say: Say) -> AsyncIte
         for client in clients.values():
             await client.begin()
         following.cancel()
-        yield Place(home, network, bus, known, clients, watch, inside)
+        yield Place(home, network, bus, known, clients, inside)
 
 
 def _disks(home: Path, network: Network) -> dict[str, Disk]:

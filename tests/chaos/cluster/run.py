@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from tests.chaos.cluster.observing import Observer
 from tests.chaos.cluster.parts import Supervisor
 from tests.chaos.cluster.place import BUS, NODES, Place, Say, place
 from tests.chaos.cluster.striking import Striker
-from tests.chaos.town import REGIONS
+from tests.chaos.town import REGIONS, Client
 
-_SETTLE_SECONDS: Final = 240.0
+SETTLE_SECONDS: Final = 240.0
 _WARM_SECONDS: Final = 4.0
 _QUIET_SECONDS: Final = 16.0
 """Nothing new for so long, and nothing left undone: longer than the longest offer stays open by itself, and it is settled."""
@@ -48,7 +49,7 @@ class Order:
 
 
 async def run(order: Order, say: Say) -> Path:
-    """Do it, and return where the history is. Raises whatever keeps the bus from settling; the history then ends before its end."""
+    """Do it, and return where the history is. Where the bus does not settle it says so, and all there is is kept all the same."""
     say(f"data and logs are in {order.home}, the history goes to {order.keep}")
     skipped = {} if order.why_not is None else dict.fromkeys(sorted(NEEDS_NAMESPACES), order.why_not)
     for how, why in skipped.items():
@@ -79,7 +80,10 @@ async def run(order: Order, say: Say) -> Path:
             took = await striker.strike(number, fault)
             say(f"{words}: {'does not go on' if took is None else f'everything went on after {took:.1f} s'}")
         say("settling")
-        await _settled(cluster, observer)
+        left = await settled(cluster.clients.values(), observer)
+        if left:
+            history.note("unsettled", seconds=SETTLE_SECONDS, left=left)
+            say(f"did not settle: {', '.join(f'{count} {what}' for what, count in left.items())}")
         for part in cluster.parts.values():
             for at in part.fell:
                 history.note("fell", at=at, part=part.name)
@@ -88,24 +92,40 @@ async def run(order: Order, say: Say) -> Path:
     return await asyncio.to_thread(packed, order.keep)
 
 
-async def _settled(cluster: Place, observer: Observer) -> None:
-    """Stop submitting, and wait until every referral has come to its end and everybody has heard, and said, all there is."""
-    async with asyncio.timeout(_SETTLE_SECONDS):
-        for client in cluster.clients.values():
-            await client.finish()
-        quiet_since, before = time.monotonic(), -1
-        while True:
-            for client in cluster.clients.values():
-                await client.rest()
-            events = observer.behind({})
-            left = (observer.undecided(), observer.behind(observer.views), observer.behind(observer.told))
-            if events != before or any(left):
-                quiet_since, before = time.monotonic(), events
-            if time.monotonic() > quiet_since + _QUIET_SECONDS:
-                break
-            await asyncio.sleep(0.5)
-        for client in cluster.clients.values():
-            await client.end()
+async def settled(clients: Collection[Client], observer: Observer) -> dict[str, int]:
+    """Stop submitting, and wait until every referral has come to its end and everybody has heard, and said, all there is. Returns what
+    is left undone where that takes too long, and nothing otherwise."""
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await _at_rest(clients, observer)
+            for client in clients:
+                await client.end()
+    except TimeoutError:
+        for client in clients:
+            await client.stop()
+        return _left(observer)
+    return {}
+
+
+async def _at_rest(clients: Collection[Client], observer: Observer) -> None:
+    for client in clients:
+        await client.finish()
+    quiet_since, before = time.monotonic(), -1
+    while time.monotonic() <= quiet_since + _QUIET_SECONDS:
+        for client in clients:
+            await client.rest()
+        events = observer.behind({})
+        if events != before or any(_left(observer).values()):
+            quiet_since, before = time.monotonic(), events
+        await asyncio.sleep(0.5)
+
+
+def _left(observer: Observer) -> dict[str, int]:
+    return {
+        "undecided": observer.undecided(),
+        "not in the views": observer.behind(observer.views),
+        "not told": observer.behind(observer.told),
+    }
 
 
 async def _collected(cluster: Place, history: Writer) -> None:

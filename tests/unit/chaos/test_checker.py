@@ -97,6 +97,24 @@ def test_notices_in_another_order_are_reordered(good: History) -> None:
     assert wrong(good) == {"reordered"}
 
 
+def test_what_has_not_come_to_rest_in_the_end_is_unanswered(good: History) -> None:
+    good.unsettled = {"seconds": 240.0, "left": {"undecided": 3, "not in the views": 0, "not told": 2}}
+    assert findings(good, CODEC).wrong["unanswered"] == [
+        "not all came to rest in 240 s: 3 undecided, 0 not in the views, 2 not told"
+    ]
+    assert wrong(good) == {"unanswered"}
+
+
+def test_a_command_that_failed_is_told_with_why_and_all_else_is_checked(good: History) -> None:
+    good.views, good.unsaid["check-views"] = None, "the views do not reflect the ledger after 60 s"
+    good.noted("acknowledged")[0]["referral"] = OTHER
+    found = findings(good, CODEC)
+    assert found.wrong["views different"] == [
+        "refbus check-views said nothing: the views do not reflect the ledger after 60 s"
+    ]
+    assert wrong(good) == {"lost", "views different"}
+
+
 def _row_is_gone(history: History) -> None:
     history.rows["referrals"].pop()
 
