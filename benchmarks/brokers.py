@@ -16,17 +16,17 @@ BROKERS: Final = 3
 
 
 @asynccontextmanager
-async def cluster() -> AsyncIterator[tuple[Path, list[EmbeddedKafka]]]:
+async def cluster(of: type[EmbeddedKafka] = EmbeddedKafka) -> AsyncIterator[tuple[Path, list[EmbeddedKafka]]]:
     """Brokers that are controllers too, each on ports of its own, and a folder that is thrown away with all that is in it."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refbus-bench-")))
-        ports, of = free_ports(2 * BROKERS), cluster_id()
+        ports, id_ = free_ports(2 * BROKERS), cluster_id()
         numbers = range(1, BROKERS + 1)
         controllers = {
             number: f"127.0.0.1:{port}" for number, port in zip(numbers, ports[BROKERS:], strict=True)
         }
         brokers = [
-            EmbeddedKafka(folder / f"kafka-{number}", port, Seat(number, "127.0.0.1", controllers, of))
+            of(folder / f"kafka-{number}", port, Seat(number, "127.0.0.1", controllers, id_))
             for number, port in zip(numbers, ports[:BROKERS], strict=True)
         ]
         for broker in brokers:

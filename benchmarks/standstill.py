@@ -2,7 +2,8 @@
 
 What stands still is a partition: the longest time between two appends to it, by the brokers' clocks. Beside the output stands the input,
 since nobody can answer what has not arrived. Under test is the bare loop alone, which is all settings and no work: with aiokafka's own
-settings, and with the bus's. What the bus itself does on such a cluster is what ``make chaos`` reports.
+settings, and with the bus's; each on brokers that wait for one another as long as Kafka's do by themselves, and as short as a local bus's
+do. What the bus itself does on such a cluster is what ``make chaos`` reports.
 """
 
 from __future__ import annotations
@@ -30,9 +31,28 @@ from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, Outgoing, TopicSpec
 
 PER_SECOND: Final = 80
+_BUS: Final = "the bus's"
+
+
+class _Patient(EmbeddedKafka):
+    """A broker that waits as long for another as Kafka's do by themselves."""
+
+    def _settings(self, data: str) -> Path:
+        path = super()._settings(data)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("request.timeout.ms=30000\n")
+        return path
+
+
+BROKERS_WAIT: Final[dict[str, type[EmbeddedKafka]]] = {"30 s": _Patient, "5 s": EmbeddedKafka}
+"""Their ``request.timeout.ms``, and the broker that has it."""
 SETTINGS: Final = {
-    OWN: "the bare loop with aiokafka's own settings, started anew at once when it ends",
-    "the bus's": "the same with the settings of referral_bus.log.kafka",
+    f"{settings}, brokers wait {wait}": f"{what}; request.timeout.ms of the brokers is {wait}"
+    for wait in BROKERS_WAIT
+    for settings, what in (
+        (OWN, "the bare loop with aiokafka's own settings, started anew at once when it ends"),
+        (_BUS, "the same with the settings of referral_bus.log.kafka"),
+    )
 }
 _KILLED_SECONDS: Final = 10.0
 _HUNG_SECONDS: Final = 45.0
@@ -61,12 +81,12 @@ async def measure(_: Stage | None, scale: Scale) -> Figure:
     )
     for _run in range(scale.runs):
         for settings in SETTINGS:
-            figure.add(settings, await _taken(settings, struck))
+            figure.add(settings, await _taken(*settings.split(", brokers wait "), struck))
     return figure
 
 
-async def _taken(settings: str, struck: int) -> dict[str, float]:
-    async with cluster() as (folder, brokers):
+async def _taken(settings: str, wait: str, struck: int) -> dict[str, float]:
+    async with cluster(BROKERS_WAIT[wait]) as (folder, brokers):
         bootstrap = ",".join(broker.bootstrap for broker in brokers)
         found: dict[str, float] = {}
         for name, strike in {"killed": _kill, "hung": _hang}.items():
