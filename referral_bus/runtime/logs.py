@@ -73,7 +73,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "service": self._service,
             "logger": record.name,
-            "message": record.getMessage()[:_LONGEST],
+            "message": _message(record)[:_LONGEST],
         }
         if (about := _CORRELATION.get()) is not None:
             line["correlation"] = about
@@ -84,6 +84,12 @@ class JsonLines(logging.Formatter):
                 f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames
             ]
         return json.dumps(line, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    message = record.getMessage()
+    # Behind its first line asyncio quotes the task that failed, with the text of the exception.
+    return message.partition("\n")[0] if record.name == "asyncio" else message
 
 
 def configure(service: str, level: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
@@ -81,6 +82,22 @@ def test_not_even_the_text_of_a_cause_is_logged() -> None:
             raise RuntimeError("it failed") from error
     except RuntimeError as error:
         assert NAME not in json.dumps(line(record("it failed", error=error)))
+
+
+async def test_of_a_task_that_nobody_waited_for_the_type_of_its_error_is_logged_and_not_its_text(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fails() -> None:
+        fail()
+
+    logs.configure("intake", "INFO")
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    said = json.loads(capsys.readouterr().err)
+    assert (said["message"], said["error"]) == ("Task exception was never retrieved", "ValueError")
+    assert NAME not in str(said)
 
 
 def test_of_the_buss_own_errors_the_text_may_be_said_and_of_others_the_type() -> None:
