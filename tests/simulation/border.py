@@ -22,7 +22,7 @@ from referral_bus.log.port import Partition, Record
 from referral_bus.sealing.digest import body_digest
 from referral_bus.sealing.jwe import JweError, open_with
 from referral_bus.wire.inbox import received
-from tests.simulation.checker import Evidence, Finding
+from tests.simulation.checker import Evidence, Finding, noting
 from tests.simulation.feeds import Told, of_an_outbox, told
 from tests.simulation.saying import Put, Seen
 from tests.simulation.world import PARTIES, SECRETS, codec
@@ -56,7 +56,6 @@ class Standing(NamedTuple):
 def border(evidence: Evidence) -> Iterator[Finding]:
     """Everything that is wrong."""
     log, seen = evidence.log, evidence.seen
-    feeds = told(log)
     outboxes: list[Standing] = []
     for organisation in PARTIES:
         for record in log.records(topics.outbox(organisation)):
@@ -67,11 +66,17 @@ def border(evidence: Evidence) -> Iterator[Finding]:
     there = {(one.organisation, one.record.offset) for one in outboxes}
     for organisation, offset in sorted(seen.stands.keys() - there):
         yield Finding("lost", f"what was acknowledged at {topics.outbox(organisation)}/{offset} is not there")
-    inbox = _first_places(log)
-    yield from _settled(outboxes, inbox, feeds, log, seen)
-    yield from _in_order(outboxes, inbox, seen)
-    yield from _letters(outboxes, evidence)
-    yield from _feeds(feeds)
+    feeds, inbox = told(log), _first_places(log)
+    found: list[Finding] = []
+    for part in (
+        _settled(outboxes, inbox, feeds, log, seen),
+        _in_order(outboxes, inbox, seen),
+        _letters(outboxes, evidence),
+        _feeds(feeds),
+    ):
+        with noting(found):
+            found += part
+    yield from found
 
 
 def _content(record: Record, intake_key: str) -> bytes:

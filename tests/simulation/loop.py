@@ -181,10 +181,14 @@ def seeded(seed: int) -> Iterator[SeededLoop]:
                 keys.enter_context(patch.object(kind, "generate", partial(_key_of, kind, chance)))
             yield loop
     finally:
-        loop.end()
-        gc.enable()
-        asyncio.set_event_loop(None)
-        (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = real
+        try:
+            loop.end()
+        finally:
+            gc.enable()
+            asyncio.set_event_loop(None)
+            (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = (
+                real
+            )
 
 
 def _key_of(kind: Any, chance: random.Random) -> Any:

@@ -1,0 +1,165 @@
+"""Whatever is raised where a seed is run or checked is what that seed found: it has its history, and the others go on."""
+
+from __future__ import annotations
+
+import re
+import time
+from asyncio import CancelledError
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import pytest
+
+from referral_bus.log import topics
+from referral_bus.log.memory import MemoryLog
+from referral_bus.log.port import Outgoing
+from referral_bus.sealing.jwe import new_encryption_keys, seal_to
+from referral_bus.sealing.memory import KeyTable
+from referral_bus.store.memory import MemoryViews
+from services.projections.tables import SERVING
+from tests.simulation import border, campaign, checker, simulate
+from tests.simulation.checker import Evidence, Finding, check
+from tests.simulation.loop import SeededLoop
+from tests.simulation.raised import told_of
+from tests.simulation.saying import Seen
+from tests.simulation.simulate import Run
+from tests.simulation.world import PARTIES, REGIONS
+from tests.support.deciding import BUS
+from tests.support.memory_notifier import NotifierTables
+
+pytestmark = pytest.mark.timeout(300)
+INTAKE = new_encryption_keys()
+
+
+def damaged(*_: object) -> Any:
+    raise KeyError("nobody put it")
+
+
+async def damaged_later(_: object) -> Any:
+    damaged()
+
+
+async def evidence_of(*put: bytes, seen: Seen) -> Evidence:
+    """Of a bus on which nothing happened but that this was put on the police's outbox."""
+    log = MemoryLog(lambda: 0)
+    await log.ensure(topics.topics(BUS, len(REGIONS), 1, PARTIES))
+    records = [Outgoing(topics.outbox("police"), 0, None, seal_to(INTAKE.public, one)) for one in put]
+    await (await log.appender()).append(records)
+    views, notifier = MemoryViews(SERVING.views), NotifierTables([])
+    return Evidence(log, views, notifier, KeyTable(), INTAKE.private, new_encryption_keys().private, seen, 0)
+
+
+def test_a_seed_on_which_the_checker_raises_has_its_history_and_says_how_to_run_it_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    well = campaign.one(7, None)
+    assert not well.found
+    monkeypatch.setattr(simulate, "check", damaged_later)
+    monkeypatch.setattr(border, "told", damaged)
+    run, again = campaign.one(7, None), campaign.one(7, None)
+    assert run == again
+    assert run.history == well.history
+    assert [one.kind for one in run.found] == ["failed", "failed"]
+    for one in run.found:
+        assert "KeyError: 'nobody put it' at tests/simulation/test_failing.py" in one.what
+    assert campaign.tell(run, None) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(run.history[0])
+    assert "failed: KeyError" in said
+    assert said.endswith("something is wrong; again: python -m tests.simulation --seed 7\n")
+
+
+def test_a_run_that_raises_has_the_history_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate.Storm, "heal", damaged)
+    run = campaign.one(7, None)
+    assert [one.kind for one in run.found] == ["failed"]
+    assert len(run.history) > 10
+    assert run.faults > 0
+
+
+def test_where_a_run_can_not_even_begin_or_end_that_is_what_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end, clock = SeededLoop.end, time.monotonic
+
+    def ends_badly(loop: SeededLoop) -> None:
+        end(loop)
+        damaged()
+
+    for owner, part, damage in (
+        (simulate, "World", damaged),
+        (simulate, "_write_down", damaged),
+        (SeededLoop, "end", ends_badly),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, part, damage)
+            assert [one.kind for one in campaign.one(7, None).found] == ["failed"]
+        assert time.monotonic is clock
+
+
+def test_nobody_is_kept_from_stopping_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stop in (KeyboardInterrupt, CancelledError):
+
+        async def stopped(*_: object, stop: type[BaseException] = stop) -> None:
+            raise stop
+
+        monkeypatch.setattr(simulate, "check", stopped)
+        with pytest.raises(stop):
+            campaign.one(7, None)
+
+
+async def test_a_part_of_the_checker_that_raises_hides_nothing_that_another_finds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def half(*_: object) -> Iterator[Finding]:
+        yield Finding("oversold", "a place")
+        damaged()
+
+    evidence = await evidence_of(seen=Seen())
+    monkeypatch.setattr(checker, "_places", half)
+    monkeypatch.setattr(checker, "_offers", lambda _: [Finding("expired early", "an offer")])
+    assert [one.kind for one in await check(evidence)] == ["oversold", "failed", "expired early"]
+    monkeypatch.setattr(border, "_settled", half)
+    monkeypatch.setattr(border, "_feeds", lambda _: [Finding("told twice", "a notice")])
+    assert [one.kind for one in border.border(evidence)] == ["oversold", "failed", "told twice"]
+
+
+def test_a_seed_that_raises_ends_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def one(seed: int, fault: str | None) -> Run:
+        return damaged() if seed == 4 else Run(seed, [], [], steps=1, seconds=1.0, faults=0)
+
+    monkeypatch.setattr(campaign, "_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(campaign, "one", one)
+    assert campaign.many(range(3, 8), None, jobs=2) == 1
+    said = capsys.readouterr().out
+    assert "5 seeds, 0 faults, 4 steps: 1 failed\n" in said
+    assert "seed 4: failed; again: python -m tests.simulation --seed 4\n" in said
+
+
+def test_a_process_that_dies_names_the_seeds_it_may_have_been_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(seed: int, fault: str | None) -> Run:
+        raise BrokenProcessPool("a process ended")
+
+    monkeypatch.setattr(campaign, "_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(campaign, "one", one)
+    with pytest.raises(BrokenProcessPool) as raised:
+        campaign.many(range(3, 8), None, jobs=2)
+    assert raised.value.__notes__ == ["It ran one of the seeds 3, 4."]
+
+
+def test_an_exception_is_told_in_the_same_words_each_time() -> None:
+    def told() -> str:
+        try:
+            raise ValueError(f"{object()!r} can't be read\nand more")
+        except ValueError as error:
+            return told_of(error)
+
+    assert told() == told()
+    assert re.fullmatch(
+        r"ValueError: <object object at 0x\.\.\.> can't be read at tests/simulation/test_failing.py:\d+ told",
+        told(),
+    )
