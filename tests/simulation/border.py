@@ -57,19 +57,28 @@ def border(evidence: Evidence) -> Iterator[Finding]:
     """Everything that is wrong."""
     log, seen = evidence.log, evidence.seen
     outboxes: list[Standing] = []
+    there: set[tuple[str, int]] = set()
+    strays: set[str] = set()
     for organisation in PARTIES:
         for record in log.records(topics.outbox(organisation)):
             content = _content(record, evidence.intake_key)
+            there.add((organisation, record.offset))
             if seen.stands.get((organisation, record.offset), content) != content:
                 yield Finding("lost", f"{record.topic}/{record.offset} is not what was acknowledged there")
-            outboxes.append(Standing(organisation, record, seen.put[organisation, content]))
-    there = {(one.organisation, one.record.offset) for one in outboxes}
+            put = seen.put.get((organisation, content))
+            if put is None:
+                strays.add(_refused_as(record))
+                yield Finding(
+                    "put by nobody", f"{record.topic}/{record.offset} was not put there by its organisation"
+                )
+            else:
+                outboxes.append(Standing(organisation, record, put))
     for organisation, offset in sorted(seen.stands.keys() - there):
         yield Finding("lost", f"what was acknowledged at {topics.outbox(organisation)}/{offset} is not there")
     feeds, inbox = told(log), _first_places(log)
     found: list[Finding] = []
     for part in (
-        _settled(outboxes, inbox, feeds, log, seen),
+        _settled(outboxes, inbox, feeds, log, seen, strays),
         _in_order(outboxes, inbox, seen),
         _letters(outboxes, evidence),
         _feeds(feeds),
@@ -77,6 +86,11 @@ def border(evidence: Evidence) -> Iterator[Finding]:
         with noting(found):
             found += part
     yield from found
+
+
+def _refused_as(record: Record) -> str:
+    """The identity under which a feed has the refusal of what stands on an outbox."""
+    return f"{record.topic}/0/{record.offset}"
 
 
 def _content(record: Record, intake_key: str) -> bytes:
@@ -89,9 +103,9 @@ def _content(record: Record, intake_key: str) -> bytes:
 
 
 def _settled(
-    outboxes: list[Standing], inbox: Places, feeds: list[Told], log: MemoryLog, seen: Seen
+    outboxes: list[Standing], inbox: Places, feeds: list[Told], log: MemoryLog, seen: Seen, strays: set[str]
 ) -> Iterator[Finding]:
-    """Each record is on the inbox or refused, as it has to be, and nothing else is refused."""
+    """Each record is on the inbox or refused, as it has to be, and nothing else is refused. Nobody knows what had to come of the strays."""
     handled = _handled(log)
     refused: dict[str, AdmissionRefused] = {}
     for organisation, id, said in feeds:
@@ -106,7 +120,7 @@ def _settled(
                 yield Finding("told wrongly", f"the feed of {organisation} has the refusal of {id}")
     under = Counter(spoken[:2] for spoken in inbox)
     for one in outboxes:
-        refusal = refused.pop(f"{one.record.topic}/0/{one.record.offset}", None)
+        refusal = refused.pop(_refused_as(one.record), None)
         reason = None if refusal is None else refusal.reason
         admitted = one.spoken is not None and one.spoken in inbox
         due = one.put.refused
@@ -126,7 +140,7 @@ def _settled(
             yield Finding("contradicted", f"{one.where} is refused as {reason}, not {due}")
         if refusal is not None and refusal.submission != one.put.id:
             yield Finding("told wrongly", f"{one.where} is refused as that of {refusal.submission}")
-    for id in refused:
+    for id in sorted(refused.keys() - strays):
         yield Finding("told of nothing", f"{id} is refused and not there")
 
 

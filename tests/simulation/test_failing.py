@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from referral_bus.contracts.feed import AdmissionRefused
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing
@@ -23,7 +24,7 @@ from tests.simulation import border, campaign, checker, simulate
 from tests.simulation.checker import Evidence, Finding, check
 from tests.simulation.loop import SeededLoop
 from tests.simulation.raised import told_of
-from tests.simulation.saying import Seen
+from tests.simulation.saying import Put, Seen
 from tests.simulation.simulate import Run
 from tests.simulation.world import PARTIES, REGIONS
 from tests.support.deciding import BUS
@@ -124,6 +125,23 @@ async def test_a_part_of_the_checker_that_raises_hides_nothing_that_another_find
     monkeypatch.setattr(border, "_settled", half)
     monkeypatch.setattr(border, "_feeds", lambda _: [Finding("told twice", "a notice")])
     assert [one.kind for one in border.border(evidence)] == ["oversold", "failed", "told twice"]
+
+
+async def test_what_stands_on_an_outbox_and_nobody_put_there_is_found_and_what_is_beside_it_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = Seen()
+    seen.put["police", b"put"] = Put(None, None, None)
+    evidence = await evidence_of(b"put", b"never put", seen=seen)
+    outbox = topics.outbox("police")
+    refusal = AdmissionRefused(
+        organisation="police", outbox_partition=0, outbox_offset=1, at=0, status=400, reason="malformed", detail="no event"
+    )  # fmt: skip
+    monkeypatch.setattr(border, "told", lambda _: [("police", f"{outbox}/0/1", refusal)])
+    assert list(border.border(evidence)) == [
+        Finding("put by nobody", f"{outbox}/1 was not put there by its organisation"),
+        Finding("unanswered", f"{outbox}/0 is neither on the inbox nor refused: None"),
+    ]
 
 
 def test_a_seed_that_raises_ends_no_other(
