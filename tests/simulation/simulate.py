@@ -92,6 +92,8 @@ def simulate(seed: int, awaits: Awaits | None = None) -> Run:
                         loop.run_until_complete(_run(world, agents, storm, found))
                     except Stuck as stuck:
                         found.append(Finding("stuck", str(stuck)))
+                # First what failed, also where the run came to no end for it.
+                found[:0] = [Finding("failed", what) for what in world.failed]
                 with noting(found):
                     _write_down(world)
                 run = Run(seed, found, world.history, loop.steps, loop.time(), storm.faults)
@@ -105,7 +107,7 @@ async def _run(world: World, agents: Agents, storm: Storm, found: list[Finding])
     await world.open()
     await sleep(1.0)
     agents.open(world)
-    world.loop.outside(_refer(world, agents))
+    world.loop.unattended("who refers", _refer(world, agents))
     await storm.blow(STORM_SECONDS)
     storm.heal()
     rested = await _quiet(world, agents)
@@ -127,8 +129,6 @@ async def _run(world: World, agents: Agents, storm: Storm, found: list[Finding])
 
 def _of_the_run(world: World, rested: bool) -> Iterator[Finding]:
     """What was seen as it ran, and no topic or table tells."""
-    for what in world.failed:
-        yield Finding("failed", what)
     for what in world.broker.given_up:
         yield Finding("given up", what)
     for what in world.broker.misused:
@@ -277,7 +277,7 @@ class Storm:
     def _rebalance(self) -> None:
         group = self._group()
         self.world.told(f"{group} is rebalanced")
-        self.world.loop.outside(self.world.log.rebalance(group))
+        self.world.loop.unattended("a rebalance", self.world.log.rebalance(group))
 
     def _expel(self) -> None:
         group = self._group()
@@ -285,7 +285,7 @@ class Storm:
         if members:
             node, member = self.draw.choice(members)
             self.world.told(f"{node.name} is put out of {member.group.name}, and goes on")
-            self.world.loop.outside(self.world.log.expel(member))
+            self.world.loop.unattended("a rebalance", self.world.log.expel(member))
 
     def _redeliver(self) -> None:
         """What was fetched comes again. What lies ahead never comes early, unless it was fetched under a former assignment."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from asyncio import CancelledError
+from asyncio import CancelledError, Task, current_task, get_running_loop
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -22,11 +23,12 @@ from referral_bus.store.memory import MemoryViews
 from services.projections.tables import SERVING
 from tests.simulation import border, campaign, checker, simulate
 from tests.simulation.checker import Evidence, Finding, check
-from tests.simulation.loop import SeededLoop
+from tests.simulation.loop import SeededLoop, Stuck
+from tests.simulation.network import Broker
 from tests.simulation.raised import told_of
-from tests.simulation.saying import Put, Seen
+from tests.simulation.saying import Put, Saying, Seen
 from tests.simulation.simulate import Run
-from tests.simulation.world import PARTIES, REGIONS
+from tests.simulation.world import PARTIES, REGIONS, World
 from tests.support.deciding import BUS
 from tests.support.memory_notifier import NotifierTables
 
@@ -38,7 +40,7 @@ def damaged(*_: object) -> Any:
     raise KeyError("nobody put it")
 
 
-async def damaged_later(_: object) -> Any:
+async def damaged_later(*_: object) -> Any:
     damaged()
 
 
@@ -98,6 +100,78 @@ def test_where_a_run_can_not_even_begin_or_end_that_is_what_was_found(
             patched.setattr(owner, part, damage)
             assert [one.kind for one in campaign.one(7, None).found] == ["failed"]
         assert time.monotonic is clock
+
+
+@pytest.mark.parametrize(
+    ("owner", "part", "who"),
+    [
+        (simulate, "_refer", "who refers"),
+        (World, "_supervise", "who starts "),
+        (Broker, "watch", "who watches "),
+        (Saying, "say", "a party"),
+    ],
+)
+def test_what_breaks_off_and_nobody_waits_for_is_found(
+    monkeypatch: pytest.MonkeyPatch, owner: object, part: str, who: str
+) -> None:
+    whole: Any = getattr(owner, part)
+    done = 0
+
+    async def all_but_the_first(*about: Any) -> Any:
+        nonlocal done
+        done += 1
+        return damaged() if done == 1 else await whole(*about)
+
+    monkeypatch.setattr(owner, part, all_but_the_first)
+    [first, *_] = campaign.one(7, None).found
+    assert first.kind == "failed"
+    assert re.match(rf"{who}\S* breaks off: KeyError: 'nobody put it' at tests/", first.what)
+
+
+def test_a_rebalance_or_a_callback_that_breaks_off_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    heal = simulate.Storm.heal
+
+    def goes_wrong_once_more(storm: simulate.Storm) -> None:
+        with patch.object(storm.world.log, "rebalance", damaged_later):
+            storm._rebalance()
+        storm._after(0.0, damaged)
+        heal(storm)
+
+    monkeypatch.setattr(simulate.Storm, "heal", goes_wrong_once_more)
+    found = campaign.one(7, None).found
+    assert {one.what.split(":")[0] for one in found} == {"a rebalance breaks off", "a callback breaks off"}
+
+
+def test_who_is_cancelled_amid_a_run_is_found_and_who_is_as_it_ends_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[Task[Any]] = []
+
+    async def waits_for_ever(*_: object) -> None:
+        task = current_task()
+        assert task is not None
+        waits.append(task)
+        await get_running_loop().create_future()
+
+    monkeypatch.setattr(simulate, "_refer", waits_for_ever)
+    assert not campaign.one(7, None).found
+    assert waits.pop().cancelled()
+    monkeypatch.setattr(simulate.Storm, "_crash", lambda _: waits[0].cancel())
+    found = campaign.one(7, None).found
+    assert [one.what.split(" at ")[0] for one in found] == ["who refers breaks off: CancelledError"]
+
+
+def test_a_run_that_never_rests_for_what_broke_off_says_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def everything_stands_still(*_: object) -> None:
+        raise Stuck("nothing goes on")
+
+    monkeypatch.setattr(simulate, "_refer", damaged_later)
+    monkeypatch.setattr(simulate, "_quiet", everything_stands_still)
+    found = campaign.one(7, None).found
+    assert [(one.kind, one.what.split(":")[0]) for one in found] == [
+        ("failed", "who refers breaks off"),
+        ("stuck", "nothing goes on"),
+    ]
 
 
 def test_nobody_is_kept_from_stopping_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
