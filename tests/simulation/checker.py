@@ -23,8 +23,10 @@ from referral_bus.contracts.ledger import (
     OutcomeReported,
     ReferralWithdrawn,
     ServicePublished,
+    SubmissionParked,
     SubmissionRefused,
     SubmissionRepeated,
+    SubmissionResumed,
     TaskCancelled,
 )
 from referral_bus.demo.audit import audit
@@ -106,7 +108,13 @@ async def check(evidence: Evidence) -> list[Finding]:
     ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
     inbox = log.records(topics.inbox(BUS))
     found = [Finding("contradicted", what) for what in seen.contradicted]
-    for part in (_answers(inbox, ledger, seen), _places(ledger), _offers(ledger), _relayed(inbox, ledger)):
+    for part in (
+        _answers(inbox, ledger, seen),
+        _places(ledger),
+        _offers(ledger),
+        _parked(ledger, evidence.now),
+        _relayed(inbox, ledger),
+    ):
         with noting(found):
             found += part
     with noting(found):
@@ -221,6 +229,20 @@ def _offers(ledger: list[Written]) -> Iterator[Finding]:
         if ended is not None:
             open_ones.pop(ended, None)
             claimed = {referral: task for referral, task in claimed.items() if task != ended}
+
+
+def _parked(ledger: list[Written], now: int) -> Iterator[Finding]:
+    """What came before what it refers to waits for a time: then it was decided, or refused. Counted from the events alone."""
+    waits: dict[tuple[str, int], tuple[str, int]] = {}
+    for one in ledger:
+        event, meta = one.entry.event, one.entry.meta
+        if isinstance(event, SubmissionParked):
+            waits[meta.region, meta.sequence] = one.where, event.until
+        elif isinstance(event, SubmissionResumed | SubmissionRefused) and event.parked is not None:
+            waits.pop((meta.region, event.parked), None)
+    for where, until in waits.values():
+        if until < now - LATE_MS:
+            yield Finding("forgotten", f"{where} is parked, and was to be until {until}")
 
 
 def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:
