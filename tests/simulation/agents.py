@@ -98,12 +98,10 @@ class Agents:
             self.busy += 1
             try:
                 await work
-            except Exception as error:  # a party that says nothing more would hide what is wrong
-                self.world.failed.append(f"a party breaks off: {error!r}")
             finally:
                 self.busy -= 1
 
-        self.world.loop.outside(run())
+        self.world.loop.unattended("a party", run())
 
     async def _pause(self, low: float, high: float) -> None:
         await asyncio.sleep(self.world.draw.uniform(low, high))

@@ -22,7 +22,7 @@ from referral_bus.log.port import Partition, Record
 from referral_bus.sealing.digest import body_digest
 from referral_bus.sealing.jwe import JweError, open_with
 from referral_bus.wire.inbox import received
-from tests.simulation.checker import Evidence, Finding
+from tests.simulation.checker import Evidence, Finding, noting
 from tests.simulation.feeds import Told, of_an_outbox, told
 from tests.simulation.saying import Put, Seen
 from tests.simulation.world import PARTIES, SECRETS, codec
@@ -56,22 +56,41 @@ class Standing(NamedTuple):
 def border(evidence: Evidence) -> Iterator[Finding]:
     """Everything that is wrong."""
     log, seen = evidence.log, evidence.seen
-    feeds = told(log)
     outboxes: list[Standing] = []
+    there: set[tuple[str, int]] = set()
+    strays: set[str] = set()
     for organisation in PARTIES:
         for record in log.records(topics.outbox(organisation)):
             content = _content(record, evidence.intake_key)
+            there.add((organisation, record.offset))
             if seen.stands.get((organisation, record.offset), content) != content:
                 yield Finding("lost", f"{record.topic}/{record.offset} is not what was acknowledged there")
-            outboxes.append(Standing(organisation, record, seen.put[organisation, content]))
-    there = {(one.organisation, one.record.offset) for one in outboxes}
+            put = seen.put.get((organisation, content))
+            if put is None:
+                strays.add(_refused_as(record))
+                yield Finding(
+                    "put by nobody", f"{record.topic}/{record.offset} was not put there by its organisation"
+                )
+            else:
+                outboxes.append(Standing(organisation, record, put))
     for organisation, offset in sorted(seen.stands.keys() - there):
         yield Finding("lost", f"what was acknowledged at {topics.outbox(organisation)}/{offset} is not there")
-    inbox = _first_places(log)
-    yield from _settled(outboxes, inbox, feeds, log, seen)
-    yield from _in_order(outboxes, inbox, seen)
-    yield from _letters(outboxes, evidence)
-    yield from _feeds(feeds)
+    feeds, inbox = told(log), _first_places(log)
+    found: list[Finding] = []
+    for part in (
+        _settled(outboxes, inbox, feeds, log, seen, strays),
+        _in_order(outboxes, inbox, seen),
+        _letters(outboxes, evidence),
+        _feeds(feeds),
+    ):
+        with noting(found):
+            found += part
+    yield from found
+
+
+def _refused_as(record: Record) -> str:
+    """The identity under which a feed has the refusal of what stands on an outbox."""
+    return f"{record.topic}/0/{record.offset}"
 
 
 def _content(record: Record, intake_key: str) -> bytes:
@@ -84,9 +103,9 @@ def _content(record: Record, intake_key: str) -> bytes:
 
 
 def _settled(
-    outboxes: list[Standing], inbox: Places, feeds: list[Told], log: MemoryLog, seen: Seen
+    outboxes: list[Standing], inbox: Places, feeds: list[Told], log: MemoryLog, seen: Seen, strays: set[str]
 ) -> Iterator[Finding]:
-    """Each record is on the inbox or refused, as it has to be, and nothing else is refused."""
+    """Each record is on the inbox or refused, as it has to be, and nothing else is refused. Nobody knows what had to come of the strays."""
     handled = _handled(log)
     refused: dict[str, AdmissionRefused] = {}
     for organisation, id, said in feeds:
@@ -101,7 +120,7 @@ def _settled(
                 yield Finding("told wrongly", f"the feed of {organisation} has the refusal of {id}")
     under = Counter(spoken[:2] for spoken in inbox)
     for one in outboxes:
-        refusal = refused.pop(f"{one.record.topic}/0/{one.record.offset}", None)
+        refusal = refused.pop(_refused_as(one.record), None)
         reason = None if refusal is None else refusal.reason
         admitted = one.spoken is not None and one.spoken in inbox
         due = one.put.refused
@@ -121,7 +140,7 @@ def _settled(
             yield Finding("contradicted", f"{one.where} is refused as {reason}, not {due}")
         if refusal is not None and refusal.submission != one.put.id:
             yield Finding("told wrongly", f"{one.where} is refused as that of {refusal.submission}")
-    for id in refused:
+    for id in sorted(refused.keys() - strays):
         yield Finding("told of nothing", f"{id} is refused and not there")
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from tests.simulation.awaits import Awaits
-from tests.simulation.checker import kinds
+from tests.simulation.checker import Finding, kinds
 from tests.simulation.doors import app
 from tests.simulation.faults import FAULTS, Fault, put_back
 from tests.simulation.progress import Progress
+from tests.simulation.raised import told_of
 from tests.simulation.simulate import Run, simulate
 from tests.simulation.world import codec
 
@@ -203,11 +204,28 @@ def _runs(
     """Of these seeds, each with its fault: in their order, and not many more than are asked for. ``waiting`` is called while none comes
     for ``every`` seconds."""
     left = iter(wanted)
-    running = [pool.submit(one, *run) for run in islice(left, jobs)]
-    while running:
-        if not wait(running[:1], every).done:
-            waiting()
-            continue
-        run = running.pop(0).result()
-        running += [pool.submit(one, *run) for run in islice(left, 1)]
-        yield run
+
+    def begun(most: int) -> list[tuple[int, Future[Run]]]:
+        return [(seed, pool.submit(one, seed, fault)) for seed, fault in islice(left, most)]
+
+    running = begun(jobs)
+    try:
+        while running:
+            seed, first = running[0]
+            if not wait([first], every).done:
+                waiting()
+                continue
+            try:
+                run = first.result()
+            except BrokenExecutor:
+                raise
+            except Exception as error:
+                # Not even of the seed itself, which would have told it, but of what is around it.
+                run = Run(seed, [Finding("failed", told_of(error))], [], steps=0, seconds=0.0, faults=0)
+            running = running[1:] + begun(1)
+            yield run
+    except BrokenExecutor as error:
+        # A process died, and its pool with it: nobody knows at which of these.
+        left_behind = ", ".join(str(seed) for seed, ran in running if not ran.done() or ran.exception())
+        error.add_note(f"It ran one of the seeds {left_behind}.")
+        raise

@@ -4,6 +4,7 @@ down for themselves. What is seen of the run itself is told by :mod:`tests.simul
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from referral_bus.contracts.delivery import Delivered
@@ -22,8 +23,10 @@ from referral_bus.contracts.ledger import (
     OutcomeReported,
     ReferralWithdrawn,
     ServicePublished,
+    SubmissionParked,
     SubmissionRefused,
     SubmissionRepeated,
+    SubmissionResumed,
     TaskCancelled,
 )
 from referral_bus.demo.audit import audit
@@ -45,6 +48,7 @@ from services.projections.known import KEYS
 from services.projections.replay import Replay
 from services.projections.tables import SERVING
 from tests.simulation.feeds import notices, of_an_outbox
+from tests.simulation.raised import told_of
 from tests.simulation.saying import Seen
 from tests.simulation.world import codec
 from tests.support.counting import SURELY_TOLD, surely_told, views_differ
@@ -60,6 +64,15 @@ class Finding(NamedTuple):
 
     kind: str
     what: str
+
+
+@contextmanager
+def noting(found: list[Finding]) -> Iterator[None]:
+    """What is raised meanwhile is one more finding: a ledger that is damaged enough is more than a check can read."""
+    try:
+        yield
+    except Exception as error:
+        found.append(Finding("failed", told_of(error)))
 
 
 class Evidence(NamedTuple):
@@ -95,15 +108,23 @@ async def check(evidence: Evidence) -> list[Finding]:
     ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
     inbox = log.records(topics.inbox(BUS))
     found = [Finding("contradicted", what) for what in seen.contradicted]
-    found += _answers(inbox, ledger, seen)
-    found += _places(ledger)
-    found += _offers(ledger)
-    found += _relayed(inbox, ledger)
-    found += await _chain(evidence, ledger)
+    for part in (
+        _answers(inbox, ledger, seen),
+        _places(ledger),
+        _offers(ledger),
+        _parked(ledger, evidence.now),
+        _relayed(inbox, ledger),
+    ):
+        with noting(found):
+            found += part
+    with noting(found):
+        found += await _chain(evidence, ledger)
     if not any(one.kind == "broken" for one in found):
-        found += await _views(log, evidence.views)
-        found += _counted(inbox, ledger, evidence.views)
-        found += _deliveries(ledger, evidence)
+        with noting(found):
+            found += await _views(log, evidence.views)
+        for part in (_counted(inbox, ledger, evidence.views), _deliveries(ledger, evidence)):
+            with noting(found):
+                found += part
     letters = [one for one in log.records(topics.deadletter(BUS)) if not of_an_outbox(one)]
     found += [Finding("dead letter", f"{one.partition}/{one.offset}") for one in letters]
     return found
@@ -208,6 +229,20 @@ def _offers(ledger: list[Written]) -> Iterator[Finding]:
         if ended is not None:
             open_ones.pop(ended, None)
             claimed = {referral: task for referral, task in claimed.items() if task != ended}
+
+
+def _parked(ledger: list[Written], now: int) -> Iterator[Finding]:
+    """What came before what it refers to waits for a time: then it was decided, or refused. Counted from the events alone."""
+    waits: dict[tuple[str, int], tuple[str, int]] = {}
+    for one in ledger:
+        event, meta = one.entry.event, one.entry.meta
+        if isinstance(event, SubmissionParked):
+            waits[meta.region, meta.sequence] = one.where, event.until
+        elif isinstance(event, SubmissionResumed | SubmissionRefused) and event.parked is not None:
+            waits.pop((meta.region, event.parked), None)
+    for where, until in waits.values():
+        if until < now - LATE_MS:
+            yield Finding("forgotten", f"{where} is parked, and was to be until {until}")
 
 
 def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:

@@ -88,6 +88,12 @@ def _refused_in_silence() -> AbstractContextManager[Any]:
     return patch.object(PartitionWork, "_decided", or_nothing)
 
 
+@fault("parked-for-ever", "What comes before what it refers to waits for a time, and no longer.", "forgotten")
+def _parked_for_ever() -> AbstractContextManager[Any]:
+    still_due = Region._still_due
+    return patch.object(Region, "_still_due", lambda self, due: due.kind != "parked" and still_due(self, due))
+
+
 @fault("double-hold", "A place that is held for one is not offered to another.", "oversold")
 def _double_hold() -> AbstractContextManager[Any]:
     return patch.object(Unit, "free", property(lambda self: self.total + self.overbook - self.taken))

@@ -23,6 +23,8 @@ from unittest.mock import patch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.simulation.raised import told_of
+
 T = TypeVar("T")
 
 MOST_STEPS = 1_500_000
@@ -84,8 +86,9 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._outside = copy_context()
         self._kept: list[asyncio.Task[Any]] = []
         self.set_task_factory(self._keep)
-        # Who a broken connection was of, or what nobody waited for any more, is not worth a word here.
-        self.set_exception_handler(lambda *_: None)
+        self.failed: list[str] = []
+        """What broke off, and nobody waits for."""
+        self.set_exception_handler(self._not_handled)
 
     def time(self) -> float:
         return self._now
@@ -93,6 +96,22 @@ class SeededLoop(asyncio.BaseEventLoop):
     def outside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run it outside of all nodes, where nothing crashes: in the broker, in the database, at a party."""
         return self.create_task(work, context=self._outside)
+
+    def unattended(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run it outside of all nodes, with nobody who waits for it: where it broke off in silence, less would happen, and all be well."""
+
+        async def run() -> None:
+            try:
+                await work
+            except asyncio.CancelledError as error:
+                # As the run ends all are cancelled, but then nobody looks at what failed any more.
+                self._breaks_off(name, error)
+                raise
+            except Exception as error:
+                self._breaks_off(name, error)
+
+        # No callback: it would be one more step, and give each seed another history.
+        self.outside(run())
 
     def again(self, handles: list[asyncio.Handle]) -> None:
         self._ready.extend(handles)
@@ -111,6 +130,14 @@ class SeededLoop(asyncio.BaseEventLoop):
             self.run_until_complete(asyncio.wait(left, timeout=60))
         self._kept.clear()
         self.close()
+
+    def _breaks_off(self, name: str, error: BaseException) -> None:
+        self.failed.append(f"{name} breaks off: {told_of(error)}")
+
+    def _not_handled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Who a broken connection was of, or what a task came to that nobody waited for any more, is not worth a word here."""
+        if "handle" in context:
+            self._breaks_off("a callback", context["exception"])
 
     def _keep(
         self, loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None
@@ -181,10 +208,14 @@ def seeded(seed: int) -> Iterator[SeededLoop]:
                 keys.enter_context(patch.object(kind, "generate", partial(_key_of, kind, chance)))
             yield loop
     finally:
-        loop.end()
-        gc.enable()
-        asyncio.set_event_loop(None)
-        (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = real
+        try:
+            loop.end()
+        finally:
+            gc.enable()
+            asyncio.set_event_loop(None)
+            (time.monotonic, time.perf_counter, time.time, time.time_ns, os.urandom, secrets.token_bytes) = (
+                real
+            )
 
 
 def _key_of(kind: Any, chance: random.Random) -> Any:

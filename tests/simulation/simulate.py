@@ -20,7 +20,7 @@ from services.intake import outboxes, reach
 from tests.simulation.agents import Agents
 from tests.simulation.awaits import Awaits
 from tests.simulation.border import border
-from tests.simulation.checker import Evidence, Finding, check
+from tests.simulation.checker import Evidence, Finding, check, noting
 from tests.simulation.doors import app
 from tests.simulation.loop import Stuck, seeded
 from tests.simulation.world import LATE, PARTIES, REGIONS, World, codec
@@ -69,35 +69,45 @@ def simulate(seed: int, awaits: Awaits | None = None) -> Run:
     """Run a seed, perhaps with a crash at each await that was not struck before. The same one gives the same run, in any process that was
     started with PYTHONHASHSEED=0."""
     logging.disable(logging.CRITICAL)
+    found: list[Finding] = []
+    run = Run(seed, found, [], steps=0, seconds=0.0, faults=0)
     try:
-        codec()
-        app()
-        with (
-            seeded(seed) as loop,
-            patch.object(outboxes, "_POLL_SECONDS", POLL_SECONDS),
-            patch.object(reach, "_EVERY_SECONDS", REACH_SECONDS),
-            patch.object(joining, "UNANSWERED_SECONDS", UNANSWERED_SECONDS),
-        ):
-            agents = Agents()
-            world = World(loop, agents.receive)
-            storm = Storm(world)
-            if awaits is not None:
-                awaits.watch(world)
-            try:
-                found = loop.run_until_complete(_run(world, agents, storm))
-            except Stuck as stuck:
-                found = [Finding("stuck", str(stuck))]
-            _write_down(world)
-            return Run(seed, found, world.history, loop.steps, loop.time(), storm.faults)
+        # What is raised, by the run or by who checks it, is what was found: the seed has its history, and others go on.
+        with noting(found):
+            codec()
+            app()
+            with (
+                seeded(seed) as loop,
+                patch.object(outboxes, "_POLL_SECONDS", POLL_SECONDS),
+                patch.object(reach, "_EVERY_SECONDS", REACH_SECONDS),
+                patch.object(joining, "UNANSWERED_SECONDS", UNANSWERED_SECONDS),
+            ):
+                agents = Agents()
+                world = World(loop, agents.receive)
+                storm = Storm(world)
+                if awaits is not None:
+                    awaits.watch(world)
+                with noting(found):
+                    try:
+                        loop.run_until_complete(_run(world, agents, storm, found))
+                    except Stuck as stuck:
+                        found.append(Finding("stuck", str(stuck)))
+                # First what failed, also where the run came to no end for it.
+                found[:0] = [Finding("failed", what) for what in world.failed]
+                with noting(found):
+                    _write_down(world)
+                run = Run(seed, found, world.history, loop.steps, loop.time(), storm.faults)
     finally:
         logging.disable(logging.NOTSET)
+    return run
 
 
-async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
+async def _run(world: World, agents: Agents, storm: Storm, found: list[Finding]) -> None:
+    """Whatever it comes to, ``found`` has what was found until then."""
     await world.open()
     await sleep(1.0)
     agents.open(world)
-    world.loop.outside(_refer(world, agents))
+    world.loop.unattended("who refers", _refer(world, agents))
     await storm.blow(STORM_SECONDS)
     storm.heal()
     rested = await _quiet(world, agents)
@@ -110,13 +120,15 @@ async def _run(world: World, agents: Agents, storm: Storm) -> list[Finding]:
     now = min(clock.now() for clock in (world.broker_clock, *world.clocks.values()))
     opening = world.intake_keys.private, world.operations_keys.private
     evidence = Evidence(world.log, world.views, world.notifier_tables, world.keys, *opening, agents.seen, now)
-    return [*_of_the_run(world, rested), *await check(evidence), *border(evidence)]
+    found += _of_the_run(world, rested)
+    with noting(found):
+        found += await check(evidence)
+    with noting(found):
+        found += border(evidence)
 
 
 def _of_the_run(world: World, rested: bool) -> Iterator[Finding]:
     """What was seen as it ran, and no topic or table tells."""
-    for what in world.failed:
-        yield Finding("failed", what)
     for what in world.broker.given_up:
         yield Finding("given up", what)
     for what in world.broker.misused:
@@ -265,7 +277,7 @@ class Storm:
     def _rebalance(self) -> None:
         group = self._group()
         self.world.told(f"{group} is rebalanced")
-        self.world.loop.outside(self.world.log.rebalance(group))
+        self.world.loop.unattended("a rebalance", self.world.log.rebalance(group))
 
     def _expel(self) -> None:
         group = self._group()
@@ -273,7 +285,7 @@ class Storm:
         if members:
             node, member = self.draw.choice(members)
             self.world.told(f"{node.name} is put out of {member.group.name}, and goes on")
-            self.world.loop.outside(self.world.log.expel(member))
+            self.world.loop.unattended("a rebalance", self.world.log.expel(member))
 
     def _redeliver(self) -> None:
         """What was fetched comes again. What lies ahead never comes early, unless it was fetched under a former assignment."""

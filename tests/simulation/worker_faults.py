@@ -17,7 +17,7 @@ from referral_bus.runtime.worker import CROWDED_POLL_SECONDS, Worker, _Owner, _T
 from services.matching.partition import PartitionWork
 from tests.simulation import world
 from tests.simulation.known import fault
-from tests.simulation.network import Wire, WireReader, WireTransactor
+from tests.simulation.network import REBALANCE_SECONDS, Wire, WireReader, WireTransactor
 
 
 @fault(
@@ -339,6 +339,31 @@ def _listener_error_swallowed() -> Iterator[None]:
         patch.object(Worker, "_assigned", asks_first),
         patch.object(MemoryMember, "_tell", only_logged),
     ):
+        yield
+
+
+@fault(
+    "loaded-in-the-callback",
+    "A rebalance callback waits for no load, which is left to the background.",
+    "forgotten",
+    "unanswered",
+)
+@contextmanager
+def _loaded_in_the_callback() -> Iterator[None]:
+    load, assigned = PartitionWork.load, Worker._assigned
+
+    async def of_a_long_ledger(self: Any, progress: Callable[[float], None]) -> int:
+        # In the background it may take so long, and does no harm.
+        await asyncio.sleep(REBALANCE_SECONDS + 1.0)
+        return await load(self, progress)
+
+    async def waits(self: Any, member: Any, partitions: frozenset[Partition]) -> None:
+        await assigned(self, member, partitions)
+        owners = [self._owners[partition] for partition in partitions]
+        while any(owner.turn is None and not owner.task.done() for owner in owners):
+            await asyncio.sleep(0.1)
+
+    with patch.object(PartitionWork, "load", of_a_long_ledger), patch.object(Worker, "_assigned", waits):
         yield
 
 

@@ -131,8 +131,8 @@ class World:
         self._receive = receive
         self.disks: dict[str, MemoryDisk] = {}
         """Of the processes that write files: those of matching."""
-        self.failed: list[str] = []
-        """Which processes ended by themselves, and of what."""
+        self.failed = loop.failed
+        """And which processes ended by themselves, and of what."""
 
     def told(self, what: str) -> None:
         self.history.append(f"{self.loop.time():9.3f} {what}")
@@ -160,7 +160,7 @@ class World:
                 self.clocks[name] = NodeClock(self.loop)
                 if kind == "matching":
                     self.disks[name] = MemoryDisk(self.draw, partial(self._told_of, name))
-                self.loop.outside(self._supervise(name, getattr(self, f"_{kind}")))
+                self.loop.unattended(f"who starts {name}", self._supervise(name, getattr(self, f"_{kind}")))
 
     async def _publish(self, message: Any) -> None:
         kind, id = identity(message)
@@ -196,7 +196,7 @@ class World:
         while True:
             node = self.up[name] = Node(self.loop, name)
             gone = self._gone[name] = asyncio.Event()
-            self.loop.outside(self.broker.watch(node))
+            self.loop.unattended(f"who watches {name}", self.broker.watch(node))
             life = self._lives[name] = node.spawn(run(node), name)
             life.add_done_callback(partial(_ring, gone))
             await gone.wait()
