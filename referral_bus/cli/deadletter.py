@@ -14,9 +14,11 @@ from rich.console import Console
 
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
+from referral_bus.cli.telling import tell
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log
 from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.metrics import LETTERS, LETTERS_LOOKED, LETTERS_OPEN
 from referral_bus.runtime.resending import (
     MEANINGS,
     Content,
@@ -109,22 +111,33 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 def list_letters(
     everything: Annotated[bool, typer.Option("--all", help="Also those resent or discarded.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write how many nobody has resent or discarded to this file (.prom), for Prometheus' node exporter."
+        ),
+    ] = None,
     home: Home = Path(".refbus"),
 ) -> None:
     """List the letters nobody has resent or discarded: where from and why. Nothing is opened."""
 
     async def work() -> None:
         async with _desk(home) as desk:
-            shown = [one for one in desk.letters.values() if everything or one.is_open]
-            if as_json:
-                print(json.dumps([_outside(one) for one in shown], indent=2))
-                return
+            letters = desk.letters.values()
+        shown = [one for one in letters if everything or one.is_open]
+        if as_json:
+            print(json.dumps([_outside(one) for one in shown], indent=2))
+        else:
             for one in shown:
                 state = f"  ({', '.join(one.handled)})" if one.handled else ""
                 _say(
                     f"{one.place!s:<10} {format_time(one.letter.at)}  {one.letter.reason:<12} {one.origin}{state}"
                 )
             _say(f"{len(shown)} dead letters." if shown else "No dead letters.")
+        if metrics is not None:
+            LETTERS_OPEN.set(sum(one.is_open for one in letters))
+            LETTERS_LOOKED.set_to_current_time()
+            tell(metrics, LETTERS, "The letters were looked for")
 
     _run(work())
 

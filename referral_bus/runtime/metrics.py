@@ -221,3 +221,16 @@ BACKUP_FINISHED = Gauge(
 )
 BACKUP_SECONDS = Gauge("refbus_backup_duration_seconds", "How long the last backup took", registry=BACKUPS)
 BACKUP_BYTES = Gauge("refbus_backup_size_bytes", "Bytes of the files of the last backup", registry=BACKUPS)
+
+LETTERS = CollectorRegistry()
+"""What ``refbus deadletter list`` found, for a file of its own: a service knows which letters it put, and not what became of them."""
+LETTERS_OPEN = Gauge(
+    "refbus_dead_letters_open",
+    "Dead letters that nobody has resent or discarded",
+    registry=LETTERS,
+)
+LETTERS_LOOKED = Gauge(
+    "refbus_dead_letters_looked_timestamp_seconds",
+    "When it was last looked for open dead letters",
+    registry=LETTERS,
+)

@@ -72,6 +72,7 @@ REGIONS: Final = ("north", "south")
 """Nothing happens in the second but what stands still there."""
 TOLD: Final = "refbus.prom"
 TOLD_OF_BACKUPS: Final = "refbus-backup.prom"
+TOLD_OF_LETTERS: Final = "refbus-dead-letters.prom"
 NODE_EXPORTER: Final = "/var/lib/node-exporter"
 EXAMPLE_FILE: Final = f"{NODE_EXPORTER}/{TOLD}"
 LONG_AGO_MS: Final = 26 * 3_600_000
@@ -387,6 +388,34 @@ def dead_letters(place: Place, page: Page) -> Iterator[None]:
     assert "No dead letters." in page("refbus deadletter list")
 
 
+def dead_letters_open(place: Place, page: Page) -> Iterator[None]:
+    """One was put away long ago, of which nothing more is heard than that it is open."""
+    put(place.bus.addresses.kafka, topics.inbox("main"), b"no submission")
+    [letter] = waited_for(lambda: _letters(1))
+    example = _told_of_letters(place)
+    refbus("deadletter", "list", "--metrics", f"{example[NODE_EXPORTER]}/{TOLD_OF_LETTERS}")
+    yield
+    assert "refbus_dead_letters_open 1.0" in page("cat", example)
+    assert letter["letter"] in page("refbus deadletter list ")
+    page("refbus deadletter resend", {"0/12": letter["letter"]})
+    [again] = waited_for(lambda: [one for one in _letters(1) if one != letter])
+    page("refbus deadletter discard", {"0/13": again["letter"]})
+    assert "No dead letters." in page("refbus deadletter list --metrics", example)
+
+
+def dead_letters_nobody_looked_for(place: Place, page: Page) -> Iterator[str]:
+    example, long_ago = _told_of_letters(place), time.time() - 3 * 86_400
+    told = Path(example[NODE_EXPORTER]) / TOLD_OF_LETTERS
+    told.write_text(f"refbus_dead_letters_open 0\nrefbus_dead_letters_looked_timestamp_seconds {long_ago}\n")
+    yield "refbus_dead_letters_looked_timestamp_seconds"
+    assert f"{long_ago}" in page("cat", example)
+    page("refbus deadletter list --metrics", example)
+
+
+def _told_of_letters(place: Place) -> dict[str, str]:
+    return {NODE_EXPORTER: str(place.folder / "told")}
+
+
 def _letters(count: int) -> list[dict[str, Any]]:
     letters: list[dict[str, Any]] = json.loads(refbus("deadletter", "list", "--json"))
     return letters if len(letters) == count else []
@@ -650,6 +679,7 @@ WALKS: Final[dict[str, tuple[Walk, ...]]] = {
         (capacity_stale,),
         (crisis_overdue,),
         (dead_letters,),
+        (dead_letters_open, dead_letters_nobody_looked_for),
         (deliveries_failing,),
         (deliveries_given_up,),
         (deliveries_late,),
