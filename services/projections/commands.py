@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -29,8 +29,9 @@ from services.projections.known import Damaged
 from services.projections.settings import ViewsSettings
 
 _PATIENCE_SECONDS = 60.0
-_DIFFERENT = 3
-"""An exit code that nothing else ends with: Python's for a fault of its own is 1, and so is that of every command which finds no Kafka."""
+DIFFERENT: Final = 3
+"""An exit code that nothing else ends with: Python's for a fault of its own is 1, and so is that of every command which finds no Kafka. The
+chart knows it."""
 
 Result = TypeVar("Result")
 
@@ -93,7 +94,7 @@ def check_views(
         if not found.equal:
             print("Run 'refbus verify' to see whether the ledger is sound, then 'refbus rebuild'.")
     if not found.equal:
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(DIFFERENT)
 
 
 class _Parts(NamedTuple):

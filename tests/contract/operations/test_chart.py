@@ -25,6 +25,7 @@ from referral_bus.web.operations import operations_app
 from services.intake.settings import IntakeSettings
 from services.matching.settings import MatchingSettings
 from services.notifier.settings import NotifierSettings
+from services.projections.commands import DIFFERENT
 from services.projections.settings import ProjectionsSettings, ViewsSettings
 from tests.support.chart import (
     ADAPTER,
@@ -163,7 +164,7 @@ def test_only_what_is_written_to_can_be_written_to(name: str) -> None:
     writable = {one.name: one.writable for one in containers(rendered(name)) if one.writable}
     kept = service(rendered(name), "matching")
     assert writable.pop("matching") == [kept.environment["REFBUS_DATA_DIR"]]
-    assert writable == ({"check-views": ["/metrics"], "backup": ["/backups"]} if name == "full" else {})
+    assert writable == ({"backup": ["/backups"]} if name == "full" else {})
     claims = kept.owner["spec"].get("volumeClaimTemplates", [])
     volumes = [volume for volume in kept.pod["volumes"] if volume["name"] == "snapshots"]
     size = values(name)["matching"]["snapshots"]["size"]
@@ -293,7 +294,7 @@ def test_the_settings_the_values_take_are_those_of_the_code(of: str) -> None:
         ("networkPolicy.http.from[0].ipblock.cidr=0.0.0.0/0", "ipblock"),
         ("jwks.url=https://identity.example/keys", "peers"),
         ("traces.url=https://collector.example/v1/traces", "peers"),
-        ("checkViews.enabled=true", "volume"),
+        ("checkViews.volume.emptyDir.medium=Memory", "volume"),
         ("backup.enabled=true", "volume"),
         ("backup.database_url.value=postgresql://secret", "value"),
         ("bus=Main", "bus"),
@@ -527,17 +528,44 @@ def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: P
 
 
 @pytest.mark.parametrize("release", ("bus", "refbus", "county-refbus-of-the-north-and-of-the-south"))
-def test_the_alert_knows_the_job_of_the_backup_by_its_name(release: str) -> None:
-    [alert] = [one for one in alerts() if one["alert"] == "RefbusBackupOld"]
-    asked = set(re.findall(r'kube_cronjob_status_last_successful_time\{cronjob=~"([^"]+)"\}', alert["expr"]))
+@pytest.mark.parametrize(
+    ("alert", "part"),
+    (
+        ("RefbusBackupOld", "backup"),
+        ("RefbusViewsUnchecked", "check-views"),
+        ("RefbusViewsDiffer", "check-views"),
+    ),
+)
+def test_an_alert_knows_the_job_it_is_about_by_its_name(release: str, alert: str, part: str) -> None:
+    [expression] = [one["expr"] for one in alerts() if one["alert"] == alert]
     done = helm("template", release, CHART, "--namespace", "referrals", "-f", VALUES["full"])
     jobs = of_kind([one for one in yaml.safe_load_all(done.stdout) if one], "CronJob")
     names = [one["metadata"]["name"] for one in jobs]
-    for one in asked:
-        assert [name for name in names if re.fullmatch(one, name)] == [
-            n for n in names if n.endswith("-backup")
+    asked = dict.fromkeys(re.findall(r'\b(cronjob|job_name)=~"([^"]+)"', expression))
+    for label, pattern in asked:
+        # Kubernetes names each night's job after the CronJob, with the minutes since 1970.
+        known = {name: name if label == "cronjob" else f"{name}-29730390" for name in names}
+        assert [name for name in names if re.fullmatch(pattern, known[name])] == [
+            name for name in names if name.endswith(f"-{part}")
         ]
     assert asked and len(names) == 2
+
+
+def test_a_check_that_found_rows_that_differ_fails_for_a_reason_that_no_other_job_has() -> None:
+    found = {
+        one.name: one.owner["spec"] for one in containers(rendered("full")) if one.owner["kind"] == "CronJob"
+    }
+    job = found.pop("check-views")["jobTemplate"]["spec"]
+    [rule] = job["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]) == (
+        "FailJob",
+        {"containerName": "check-views", "operator": "In", "values": [DIFFERENT]},
+    )
+    assert job["template"]["spec"]["restartPolicy"] == "Never" and job["backoffLimit"] == 0
+    # Else it would be told of until another fails. The next night's is to have answered before.
+    assert 24 < job["ttlSecondsAfterFinished"] / 3600 < 48
+    for one in found.values():
+        assert not {"podFailurePolicy", "ttlSecondsAfterFinished"} & one["jobTemplate"]["spec"].keys()
 
 
 def test_a_job_that_does_something_else_is_another() -> None:
