@@ -25,6 +25,11 @@ EXPIRES = Gauge(
     "When what the service is given ends to be valid: certificate files by name, and token_keys, the last of the key set",
     ["what"],
 )
+KEY_SET_READ = Gauge(
+    "refbus_key_set_read_timestamp_seconds",
+    "When the key set was last read by which tokens are verified; after an hour without that a new key of its issuer may be unknown here",
+    ["what"],
+)
 
 SERVICES: Final = ("intake", "matching", "notifier", "projections")
 

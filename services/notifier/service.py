@@ -136,6 +136,7 @@ async def build(
             Task("clock", shared.run()),
             Task("waiting", _count(deliveries, shared)),
             Task("api", serve(app, settings.host, settings.port)),
+            Task("token keys", verifier.keep()),
             Task("streams", streams.end_with_service()),
             Task("lag", _watch(stream, topics.ledger(settings.bus), health)),
             Task("housekeeping", _keep_house(notices, shared, settings.keep_days)),

@@ -542,6 +542,20 @@ def _let_in(place: Place, key: str) -> bool:
     return status == 200
 
 
+def key_set_old(place: Place, page: Page) -> Iterator[None]:
+    """The file is gone. For intake an hour is over in less than one minute."""
+    jwks = place.home / "secrets" / "jwks"
+    jwks.rename("jwks.json")
+    yield
+    # The keys that were read before count.
+    place.refer()
+    page("curl", code=37)
+    assert "FileNotFoundError" in page("grep")
+    page("install", {"/etc/refbus/jwks.json": str(jwks)})
+    # As refbus up made it: doctor holds all secrets of a local bus to be its owner's alone.
+    jwks.chmod(0o600)
+
+
 def lag(place: Place, page: Page) -> Iterator[None]:
     with place.locked("projections.units", "access exclusive") as session:
         place.count("un-north-boxes", 1_200)
@@ -684,6 +698,7 @@ WALKS: Final[dict[str, tuple[Walk, ...]]] = {
         (deliveries_given_up,),
         (deliveries_late,),
         (expiry,),
+        (key_set_old,),
         (lag,),
         (not_ready, not_ready_in_part),
         (partition_stuck, partition_stuck_of_an_outbox),
