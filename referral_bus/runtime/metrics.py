@@ -173,6 +173,10 @@ DELIVERIES_WAITING = Gauge("refbus_notifier_deliveries_waiting", "Deliveries tha
 OLDEST_DUE_SECONDS = Gauge(
     "refbus_notifier_oldest_due_seconds", "For how long a delivery has been due that nobody attempts"
 )
+OLDEST_FAILED_SECONDS = Gauge(
+    "refbus_notifier_oldest_failed_seconds",
+    "How long the oldest delivery has waited that is not taken though it was attempted: of whichever organisation",
+)
 ATTEMPT_SECONDS = Histogram(
     "refbus_notifier_attempt_seconds", "One attempt to deliver", ["channel"], buckets=_SLOW
 )

@@ -493,6 +493,24 @@ def deliveries_late(place: Place, page: Page) -> Iterator[None]:
     waited_for(lambda: _waiting() == "[]")
 
 
+def deliveries_untaken(place: Place, page: Page) -> Iterator[None]:
+    """A notice was enqueued more than an hour ago, and its receiver does not take it."""
+    _subscribed(place)
+    place.receiver.otherwise = 500
+    place.refer()
+    waited_for(lambda: '"reason": "http_500"' in _waiting())
+    with psycopg.connect(place.database) as connection:
+        connection.execute(
+            f"update notifier.deliveries set enqueued_at = {now_ms() - 4_000_000} where done_at is null"  # type: ignore[call-overload]
+        )
+    yield
+    assert re.search(rf"^ {PROVIDER} +\| webhook \| http_500 +\| +1 \|", page("psql"), re.MULTILINE)
+    assert len(re.findall(r" waiting .* http_500 ", page("refbus deliveries list"))) == 1
+    place.receiver.otherwise = 204
+    assert "1 delivery is attempted anew." in page("refbus deliveries resend")
+    waited_for(lambda: _waiting() == "[]")
+
+
 def _ended(page: Page, session: int) -> str:
     """The session that holds up others is named by doctor, and ended as the page says. Returns what doctor said."""
     waited_for(lambda: f"session {session} of the database: has locked" in refbus("doctor", code=None))
@@ -697,6 +715,7 @@ WALKS: Final[dict[str, tuple[Walk, ...]]] = {
         (deliveries_failing,),
         (deliveries_given_up,),
         (deliveries_late,),
+        (deliveries_untaken,),
         (expiry,),
         (key_set_old,),
         (lag,),
