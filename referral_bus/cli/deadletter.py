@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -41,6 +41,9 @@ console = Console(soft_wrap=True)
 commands = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Dead letters: list, show, send again, discard."
 )
+
+OPEN: Final = 3
+"""An exit code that says what was found, and not that it could not be looked for. The chart knows it."""
 
 Letters = Annotated[list[str] | None, typer.Argument(help="Letters, by the first column of the list.")]
 Reason = Annotated[
@@ -117,6 +120,9 @@ def list_letters(
             help="Also write how many nobody has resent or discarded to this file (.prom), for Prometheus' node exporter."
         ),
     ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 where any is neither resent nor discarded.")
+    ] = False,
     home: Home = Path(".refbus"),
 ) -> None:
     """List the letters nobody has resent or discarded: where from and why. Nothing is opened."""
@@ -124,7 +130,8 @@ def list_letters(
     async def work() -> None:
         async with _desk(home) as desk:
             letters = desk.letters.values()
-        shown = [one for one in letters if everything or one.is_open]
+        still_open = [one for one in letters if one.is_open]
+        shown = list(letters) if everything else still_open
         if as_json:
             print(json.dumps([_outside(one) for one in shown], indent=2))
         else:
@@ -135,9 +142,11 @@ def list_letters(
                 )
             _say(f"{len(shown)} dead letters." if shown else "No dead letters.")
         if metrics is not None:
-            LETTERS_OPEN.set(sum(one.is_open for one in letters))
+            LETTERS_OPEN.set(len(still_open))
             LETTERS_LOOKED.set_to_current_time()
             tell(metrics, LETTERS, "The letters were looked for")
+        if exit_code and still_open:
+            raise typer.Exit(OPEN)
 
     _run(work())
 

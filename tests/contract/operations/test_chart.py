@@ -19,6 +19,8 @@ import yaml
 from starlette.routing import Route
 
 from referral_bus.cli.backup import BackupSettings
+from referral_bus.cli.deadletter import OPEN
+from referral_bus.cli.home import OperationsSettings
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.settings import Settings, variable
 from referral_bus.web.operations import operations_app
@@ -139,7 +141,7 @@ def _closed(schema: Any) -> Any:
 def test_no_container_is_root_writes_to_its_image_or_may_take_without_end(name: str) -> None:
     found = list(containers(rendered(name)))
     assert {one.name for one in found} == {*SERVICES, "topics"} | (
-        {"check-views", "backup"} if name == "full" else set()
+        {"check-views", "letters", "backup"} if name == "full" else set()
     )
     for one in found:
         assert one.pod["securityContext"]["runAsNonRoot"] is True
@@ -423,6 +425,7 @@ def test_each_part_reaches_and_hears_whom_it_needs_and_nobody_else(name: str) ->
         "projections": [dns, kafka, database, *keys, *told],
         "topics": [dns, kafka],
         "check-views": [dns, kafka, database],
+        "letters": [dns, kafka],
         "backup": [dns, kafka, database],
     }
     asked = [(rules["http"]["from"], [("TCP", "http")])] if rules["http"]["from"] else []
@@ -499,6 +502,8 @@ def test_commands_of_the_jobs_can_be_given_so(tmp_path: Path, monkeypatch: pytes
     assert topics.container["command"][2:] == ["--partitions", "8", "--replication", "5"]
     _loaded(Settings, topics, tmp_path, monkeypatch)
     assert "volumes" not in topics.pod
+    _loaded(OperationsSettings, found["letters"], tmp_path, monkeypatch)
+    assert "volumes" not in found["letters"].pod
     _loaded(ViewsSettings, check, tmp_path, monkeypatch)
     assert set(check.files) == {"/run/refbus/secrets/database_url"}
     _loaded(BackupSettings, backup, tmp_path, monkeypatch)
@@ -531,6 +536,7 @@ def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: P
 @pytest.mark.parametrize(
     ("alert", "part"),
     (
+        ("RefbusDeadLettersOpen", "letters"),
         ("RefbusBackupOld", "backup"),
         ("RefbusViewsUnchecked", "check-views"),
         ("RefbusViewsDiffer", "check-views"),
@@ -548,24 +554,25 @@ def test_an_alert_knows_the_job_it_is_about_by_its_name(release: str, alert: str
         assert [name for name in names if re.fullmatch(pattern, known[name])] == [
             name for name in names if name.endswith(f"-{part}")
         ]
-    assert asked and len(names) == 2
+    assert asked and len(names) == 3
 
 
-def test_a_check_that_found_rows_that_differ_fails_for_a_reason_that_no_other_job_has() -> None:
-    found = {
-        one.name: one.owner["spec"] for one in containers(rendered("full")) if one.owner["kind"] == "CronJob"
+def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> None:
+    jobs = {
+        one.name: one.owner["spec"]["jobTemplate"]["spec"]
+        for one in containers(rendered("full"))
+        if one.owner["kind"] == "CronJob"
     }
-    job = found.pop("check-views")["jobTemplate"]["spec"]
-    [rule] = job["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]) == (
-        "FailJob",
-        {"containerName": "check-views", "operator": "In", "values": [DIFFERENT]},
-    )
-    assert job["template"]["spec"]["restartPolicy"] == "Never" and job["backoffLimit"] == 0
-    # Else it would be told of until another fails. The next night's is to have answered before.
-    assert 24 < job["ttlSecondsAfterFinished"] / 3600 < 48
-    for one in found.values():
-        assert not {"podFailurePolicy", "ttlSecondsAfterFinished"} & one["jobTemplate"]["spec"].keys()
+    for name, code in (("check-views", DIFFERENT), ("letters", OPEN)):
+        job = jobs.pop(name)
+        [rule] = job["podFailurePolicy"]["rules"]
+        exits = {"containerName": name, "operator": "In", "values": [code]}
+        assert rule == {"action": "FailJob", "onExitCodes": exits}
+        assert job["template"]["spec"]["restartPolicy"] == "Never" and job["backoffLimit"] == 0
+        # Else it would be told of until another fails. The next night's is to have answered before.
+        assert 24 < job["ttlSecondsAfterFinished"] / 3600 < 48
+    for job in jobs.values():
+        assert not {"podFailurePolicy", "ttlSecondsAfterFinished"} & job.keys()
 
 
 def test_a_job_that_does_something_else_is_another() -> None:
@@ -586,6 +593,7 @@ def test_images_are_those_that_are_named(name: str) -> None:
     else:
         expected = {of: f"registry.example/refbus-{of}:1.2.3" for of in SERVICES}
         expected |= {"matching": values(name)["matching"]["image"], "check-views": expected["projections"]}
+        expected["letters"] = expected["intake"]
         expected["backup"] = "registry.example/refbus-backup:1.2.3"
     assert images == {**expected, "topics": expected["intake"]}
 

@@ -215,12 +215,13 @@ async def test_prometheus_is_told_how_many_letters_are_open_and_when_that_was_so
         await until(lambda: _counts(place, 2))
     assert await open_ones() == await open_ones("--json") == 2
     first, second = [one["letter"] for one in await place.listed()]
+    assert "2 dead letters." in await place.command("list", "--exit-code", code=3)
     await place.command("show", first, "--open")
     assert await open_ones() == 2, "who looked into it has not handled it"
     await place.command("discard", first, "--yes")
     assert await open_ones("--all") == 1, "what is shown beside them is not open"
     await place.command("resend", second)
-    assert await open_ones() == 0
+    assert await open_ones("--exit-code") == await open_ones("--exit-code", "--all") == 0
     said = await place.command("list", "--metrics", str(tmp_path / "nowhere" / "a.prom"), code=1)
     assert "No dead letters." in said and "can't be written" in said
 

@@ -96,8 +96,8 @@ annotations: {{- toYaml . | nindent 2 }}
     items: [{key: {{ .reference.key | quote }}, path: {{ .path | quote }}}]
 {{- end -}}
 
-{{/* A job by night, which works on Kafka and a database: a dictionary of root, part, values (its own: schedule, resources, volume), image
-(the service's whose it is), command and database_url; folder, where the volume is, if it has one; and found, the exit code that says not
+{{/* A job by night, which works on Kafka: a dictionary of root, part, values (its own: schedule, resources, volume), image (the service's
+whose it is) and command; database_url, if it works on one; folder, where the volume is, if it has one; and found, the exit code that says not
 that it could not do its work but what it found, if it has one. */}}
 {{- define "refbus.nightly" -}}
 apiVersion: batch/v1
@@ -112,8 +112,8 @@ spec:
       # What makes it fail is not mended by trying again: the next is the next night's.
       backoffLimit: 0
       {{- with .found }}
-      # Kubernetes gives what ends so a reason of its own, by which RefbusViewsDiffer knows it. It is gone once the next night's has ended, or
-      # it would be told of for as long as no other failed.
+      # Kubernetes gives what ends so a reason of its own, by which an alert knows it. It is gone once the next night's has ended, or it would
+      # be told of for as long as no other failed.
       podFailurePolicy:
         rules:
           - action: FailJob
@@ -133,9 +133,12 @@ spec:
               command: {{ toJson .command }}
               env:
                 {{- include "refbus.common" .root | nindent 16 }}
+                {{- if .database_url }}
                 - {name: REFBUS_DATABASE_URL_FILE, value: /run/refbus/secrets/database_url}
+                {{- end }}
               resources: {{- toYaml .values.resources | nindent 16 }}
               securityContext: {{- include "refbus.confined" .root | nindent 16 }}
+              {{- if .database_url }}
               volumeMounts:
                 - {name: secrets, mountPath: /run/refbus/secrets, readOnly: true}
                 {{- with .folder }}
@@ -151,6 +154,7 @@ spec:
             - name: {{ base . }}
               {{- toYaml $.values.volume | nindent 14 }}
             {{- end }}
+          {{- end }}
 {{- end -}}
 
 {{/* The template of a service's pods: a dictionary of root and service. */}}
