@@ -143,6 +143,7 @@ OPERATIONS: Final = [
                 {
                     "waiting": "max(refbus_notifier_deliveries_waiting)",
                     "oldest due, s": "max(refbus_notifier_oldest_due_seconds)",
+                    "oldest failed, s": "max(refbus_notifier_oldest_failed_seconds)",
                 },
             ),
             Panel("Attempts that fail", "percentunit", {"{{channel}}": "refbus:delivery_failures:ratio"}),

@@ -41,6 +41,7 @@ LEEWAY_SECONDS: Final = 30
 _LONGEST_TOKEN: Final = 8_192
 _REFRESH_SECONDS: Final = 600.0
 _EARLIEST_REFRESH_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 60.0
 _FETCH_SECONDS: Final = 5.0
 _LARGEST_KEY_SET: Final = 262_144
 """Bytes. That of a large provider, with a chain of certificates for each key, has a tenth of it."""
@@ -50,7 +51,16 @@ _ROLES: Final = frozenset(get_args(Role))
 _CURVES: Final = {("OKP", "Ed25519"), ("EC", "P-256")}
 _END_OF_TIME: Final = 253_402_300_799
 """Epoch seconds at the end of year 9999."""
-_UNREADABLE: Final = (OSError, ValueError, TypeError, KeyError, AttributeError, httpx.HTTPError, JoseError)
+_UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    httpx.HTTPError,
+    JoseError,
+)
 """What reading a key set raises: it can't be had, or it is no JWKS."""
 
 
@@ -142,6 +152,18 @@ class TokenVerifier:
         """When the last of the keys ends to be valid (epoch seconds): by its ``exp`` or its certificate (``x5c``). None where some key
         has no end."""
         return self._expires_at
+
+    @property
+    def read_at(self) -> float:
+        """When the key set was last read (epoch seconds)."""
+        return self._wall() - (self._monotonic() - self._read_at)
+
+    async def keep(self) -> None:
+        """Read the key set again when it is old, though nobody comes: that it can't be read has to be known before a token names a new
+        key."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self._refresh(_REFRESH_SECONDS)
 
     async def start(self) -> None:
         """Read the key set. Raises KeySetUnavailable."""

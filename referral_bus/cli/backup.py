@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prometheus_client import write_to_textfile
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -24,6 +23,7 @@ from referral_bus.backup.restoring import restore as bring_back
 from referral_bus.backup.taking import take
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
+from referral_bus.cli.telling import tell
 from referral_bus.embedded.errors import EmbeddedError
 from referral_bus.embedded.postgres import programs_folder
 from referral_bus.runtime.metrics import BACKUP_BYTES, BACKUP_FINISHED, BACKUP_SECONDS, BACKUPS
@@ -79,12 +79,7 @@ def backup(
         BACKUP_FINISHED.set_to_current_time()
         BACKUP_SECONDS.set(time.monotonic() - began)
         BACKUP_BYTES.set(Folder(folder).size())
-        try:
-            write_to_textfile(str(metrics), BACKUPS)
-        except OSError as error:
-            raise Rejected(
-                f"The backup is whole, but {metrics} can't be written: {error.strerror}."
-            ) from None
+        tell(metrics, BACKUPS, "The backup is whole")
 
 
 def restore(

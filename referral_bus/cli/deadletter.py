@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
+from referral_bus.cli.telling import tell
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log
 from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.metrics import LETTERS, LETTERS_LOOKED, LETTERS_OPEN
 from referral_bus.runtime.resending import (
     MEANINGS,
     Content,
@@ -39,6 +41,9 @@ console = Console(soft_wrap=True)
 commands = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Dead letters: list, show, send again, discard."
 )
+
+OPEN: Final = 3
+"""An exit code that says what was found, and not that it could not be looked for. The chart knows it."""
 
 Letters = Annotated[list[str] | None, typer.Argument(help="Letters, by the first column of the list.")]
 Reason = Annotated[
@@ -109,22 +114,39 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 def list_letters(
     everything: Annotated[bool, typer.Option("--all", help="Also those resent or discarded.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write how many nobody has resent or discarded to this file (.prom), for Prometheus' node exporter."
+        ),
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 where any is neither resent nor discarded.")
+    ] = False,
     home: Home = Path(".refbus"),
 ) -> None:
     """List the letters nobody has resent or discarded: where from and why. Nothing is opened."""
 
     async def work() -> None:
         async with _desk(home) as desk:
-            shown = [one for one in desk.letters.values() if everything or one.is_open]
-            if as_json:
-                print(json.dumps([_outside(one) for one in shown], indent=2))
-                return
+            letters = desk.letters.values()
+        still_open = [one for one in letters if one.is_open]
+        shown = list(letters) if everything else still_open
+        if as_json:
+            print(json.dumps([_outside(one) for one in shown], indent=2))
+        else:
             for one in shown:
                 state = f"  ({', '.join(one.handled)})" if one.handled else ""
                 _say(
                     f"{one.place!s:<10} {format_time(one.letter.at)}  {one.letter.reason:<12} {one.origin}{state}"
                 )
             _say(f"{len(shown)} dead letters." if shown else "No dead letters.")
+        if metrics is not None:
+            LETTERS_OPEN.set(len(still_open))
+            LETTERS_LOOKED.set_to_current_time()
+            tell(metrics, LETTERS, "The letters were looked for")
+        if exit_code and still_open:
+            raise typer.Exit(OPEN)
 
     _run(work())
 

@@ -1,4 +1,4 @@
-"""When what a service is given ends to be valid, for the metrics: looked at whenever they are asked for."""
+"""When what a service is given ends to be valid, and when it was last read, for the metrics: looked at whenever they are asked for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Final
 from cryptography.x509 import load_pem_x509_certificates
 
 from referral_bus.access.tokens import TokenVerifier
-from referral_bus.runtime.metrics import EXPIRES
+from referral_bus.runtime.metrics import EXPIRES, KEY_SET_READ
 
+_KEY_SET: Final = "token_keys"
 _OVER: Final = 0.0
 """A certificate that can't be read is told as one that is over: somebody has to look."""
 
@@ -24,12 +25,13 @@ def tell_certificates(certificates: Mapping[str, Path]) -> None:
 
 
 def tell_keys(verifier: TokenVerifier) -> None:
-    """Tell when the last key of the key set ends; never, where some key has no end."""
+    """Tell when the last key of the key set ends, never where some key has no end; and when the set was last read."""
 
     def end() -> float:
         return math.inf if verifier.expires_at is None else verifier.expires_at
 
-    EXPIRES.labels(what="token_keys").set_function(end)
+    EXPIRES.labels(what=_KEY_SET).set_function(end)
+    KEY_SET_READ.labels(what=_KEY_SET).set_function(lambda: verifier.read_at)
 
 
 def _end(path: Path) -> float:

@@ -25,6 +25,11 @@ EXPIRES = Gauge(
     "When what the service is given ends to be valid: certificate files by name, and token_keys, the last of the key set",
     ["what"],
 )
+KEY_SET_READ = Gauge(
+    "refbus_key_set_read_timestamp_seconds",
+    "When the key set was last read by which tokens are verified; after an hour without that a new key of its issuer may be unknown here",
+    ["what"],
+)
 
 SERVICES: Final = ("intake", "matching", "notifier", "projections")
 
@@ -168,6 +173,10 @@ DELIVERIES_WAITING = Gauge("refbus_notifier_deliveries_waiting", "Deliveries tha
 OLDEST_DUE_SECONDS = Gauge(
     "refbus_notifier_oldest_due_seconds", "For how long a delivery has been due that nobody attempts"
 )
+OLDEST_FAILED_SECONDS = Gauge(
+    "refbus_notifier_oldest_failed_seconds",
+    "How long the oldest delivery has waited that is not taken though it was attempted: of whichever organisation",
+)
 ATTEMPT_SECONDS = Histogram(
     "refbus_notifier_attempt_seconds", "One attempt to deliver", ["channel"], buckets=_SLOW
 )
@@ -221,3 +230,16 @@ BACKUP_FINISHED = Gauge(
 )
 BACKUP_SECONDS = Gauge("refbus_backup_duration_seconds", "How long the last backup took", registry=BACKUPS)
 BACKUP_BYTES = Gauge("refbus_backup_size_bytes", "Bytes of the files of the last backup", registry=BACKUPS)
+
+LETTERS = CollectorRegistry()
+"""What ``refbus deadletter list`` found, for a file of its own: a service knows which letters it put, and not what became of them."""
+LETTERS_OPEN = Gauge(
+    "refbus_dead_letters_open",
+    "Dead letters that nobody has resent or discarded",
+    registry=LETTERS,
+)
+LETTERS_LOOKED = Gauge(
+    "refbus_dead_letters_looked_timestamp_seconds",
+    "When it was last looked for open dead letters",
+    registry=LETTERS,
+)

@@ -159,6 +159,7 @@ async def build(
             Task("api", serve(app, settings.host, settings.port)),
             Task("outboxes", outboxes.run()),
             Task("relay", relay.run()),
+            Task("token keys", verifier.keep()),
             Task("housekeeping", _keep_house(admissions)),
         ]
 

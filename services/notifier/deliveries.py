@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import bindparam, case, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -96,6 +96,16 @@ _CLAIM = text(
 
 
 # An organisation that never asked, whose pause is over, or whose last time is still to come, which some clock that was wrong wrote.
+_WAITING = text(
+    """
+    select
+        count(*),
+        coalesce(max(:now - due_at) filter (where leased_until <= :now and due_at <= :now), 0),
+        coalesce(max(:now - enqueued_at) filter (where last_reason is not null and attempts > attempts_before), 0)
+    from notifier.deliveries where done_at is null
+    """
+)
+
 _RESEND = text(
     """
     insert into notifier.resends as r (organisation, at) values (:organisation, :now)
@@ -133,6 +143,15 @@ class Claimed:
     @property
     def identity(self) -> str:
         return _identity(self.subscription, self.notice.region, self.notice.sequence)
+
+
+class Waiting(NamedTuple):
+    """What is not done: how many deliveries; for how many milliseconds one has been due that nobody is at; and how many milliseconds ago
+    the oldest was enqueued, or sent anew, of which an attempt has failed since."""
+
+    deliveries: int
+    due_ms: int
+    failed_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,19 +292,10 @@ class Deliveries:
                 raise ResentJustNow(last + pause_ms - now)
             return (await connection.execute(statement)).rowcount
 
-    async def waiting(self, now: int) -> tuple[int, int]:
-        """How many deliveries are not done, and for how many milliseconds one has been due that nobody is at."""
+    async def waiting(self, now: int) -> Waiting:
+        """What is not done."""
         async with self._engine.connect() as connection:
-            row = (
-                await connection.execute(
-                    text(
-                        "select count(*), coalesce(max(:now - due_at) filter (where leased_until <= :now and due_at <= :now), 0) "
-                        "from notifier.deliveries where done_at is null"
-                    ),
-                    {"now": now},
-                )
-            ).one()
-        return int(row[0]), int(row[1])
+            return Waiting(*map(int, (await connection.execute(_WAITING, {"now": now})).one()))
 
     async def of(self, organisation: str, before: tuple[int, str] | None, limit: int) -> list[DeliveryRow]:
         """An organisation's deliveries, latest notice first; ``before`` is number and subscription of the last one seen."""

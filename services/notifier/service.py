@@ -136,6 +136,7 @@ async def build(
             Task("clock", shared.run()),
             Task("waiting", _count(deliveries, shared)),
             Task("api", serve(app, settings.host, settings.port)),
+            Task("token keys", verifier.keep()),
             Task("streams", streams.end_with_service()),
             Task("lag", _watch(stream, topics.ledger(settings.bus), health)),
             Task("housekeeping", _keep_house(notices, shared, settings.keep_days)),
@@ -181,12 +182,13 @@ async def _count(deliveries: Deliveries, clock: Clock) -> None:
     longer the queue, the longer it takes."""
     while True:
         try:
-            waiting, oldest = await deliveries.waiting(clock.now())
+            waiting = await deliveries.waiting(clock.now())
         except (SQLAlchemyError, OSError) as error:
             logger.warning("how many deliveries wait is not known: %s", type(error).__name__)
         else:
-            metrics.DELIVERIES_WAITING.set(waiting)
-            metrics.OLDEST_DUE_SECONDS.set(oldest / 1000)
+            metrics.DELIVERIES_WAITING.set(waiting.deliveries)
+            metrics.OLDEST_DUE_SECONDS.set(waiting.due_ms / 1000)
+            metrics.OLDEST_FAILED_SECONDS.set(waiting.failed_ms / 1000)
         await asyncio.sleep(_COUNT_SECONDS)
 
 

@@ -82,6 +82,7 @@ async def build(
         yield [
             Task("views", projector.run()),
             Task("api", serve(app, settings.host, settings.port)),
+            Task("token keys", verifier.keep()),
         ]
 
 

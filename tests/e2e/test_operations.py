@@ -72,6 +72,7 @@ REGIONS: Final = ("north", "south")
 """Nothing happens in the second but what stands still there."""
 TOLD: Final = "refbus.prom"
 TOLD_OF_BACKUPS: Final = "refbus-backup.prom"
+TOLD_OF_LETTERS: Final = "refbus-dead-letters.prom"
 NODE_EXPORTER: Final = "/var/lib/node-exporter"
 EXAMPLE_FILE: Final = f"{NODE_EXPORTER}/{TOLD}"
 LONG_AGO_MS: Final = 26 * 3_600_000
@@ -387,6 +388,34 @@ def dead_letters(place: Place, page: Page) -> Iterator[None]:
     assert "No dead letters." in page("refbus deadletter list")
 
 
+def dead_letters_open(place: Place, page: Page) -> Iterator[None]:
+    """One was put away long ago, of which nothing more is heard than that it is open."""
+    put(place.bus.addresses.kafka, topics.inbox("main"), b"no submission")
+    [letter] = waited_for(lambda: _letters(1))
+    example = _told_of_letters(place)
+    refbus("deadletter", "list", "--metrics", f"{example[NODE_EXPORTER]}/{TOLD_OF_LETTERS}")
+    yield
+    assert "refbus_dead_letters_open 1.0" in page("cat", example)
+    assert letter["letter"] in page("refbus deadletter list ")
+    page("refbus deadletter resend", {"0/12": letter["letter"]})
+    [again] = waited_for(lambda: [one for one in _letters(1) if one != letter])
+    page("refbus deadletter discard", {"0/13": again["letter"]})
+    assert "No dead letters." in page("refbus deadletter list --metrics", example)
+
+
+def dead_letters_nobody_looked_for(place: Place, page: Page) -> Iterator[str]:
+    example, long_ago = _told_of_letters(place), time.time() - 3 * 86_400
+    told = Path(example[NODE_EXPORTER]) / TOLD_OF_LETTERS
+    told.write_text(f"refbus_dead_letters_open 0\nrefbus_dead_letters_looked_timestamp_seconds {long_ago}\n")
+    yield "refbus_dead_letters_looked_timestamp_seconds"
+    assert f"{long_ago}" in page("cat", example)
+    page("refbus deadletter list --metrics", example)
+
+
+def _told_of_letters(place: Place) -> dict[str, str]:
+    return {NODE_EXPORTER: str(place.folder / "told")}
+
+
 def _letters(count: int) -> list[dict[str, Any]]:
     letters: list[dict[str, Any]] = json.loads(refbus("deadletter", "list", "--json"))
     return letters if len(letters) == count else []
@@ -464,6 +493,24 @@ def deliveries_late(place: Place, page: Page) -> Iterator[None]:
     waited_for(lambda: _waiting() == "[]")
 
 
+def deliveries_untaken(place: Place, page: Page) -> Iterator[None]:
+    """A notice was enqueued more than an hour ago, and its receiver does not take it."""
+    _subscribed(place)
+    place.receiver.otherwise = 500
+    place.refer()
+    waited_for(lambda: '"reason": "http_500"' in _waiting())
+    with psycopg.connect(place.database) as connection:
+        connection.execute(
+            f"update notifier.deliveries set enqueued_at = {now_ms() - 4_000_000} where done_at is null"  # type: ignore[call-overload]
+        )
+    yield
+    assert re.search(rf"^ {PROVIDER} +\| webhook \| http_500 +\| +1 \|", page("psql"), re.MULTILINE)
+    assert len(re.findall(r" waiting .* http_500 ", page("refbus deliveries list"))) == 1
+    place.receiver.otherwise = 204
+    assert "1 delivery is attempted anew." in page("refbus deliveries resend")
+    waited_for(lambda: _waiting() == "[]")
+
+
 def _ended(page: Page, session: int) -> str:
     """The session that holds up others is named by doctor, and ended as the page says. Returns what doctor said."""
     waited_for(lambda: f"session {session} of the database: has locked" in refbus("doctor", code=None))
@@ -511,6 +558,20 @@ def _let_in(place: Place, key: str) -> bool:
     ).status_code
     assert status in (200, 401)
     return status == 200
+
+
+def key_set_old(place: Place, page: Page) -> Iterator[None]:
+    """The file is gone. For intake an hour is over in less than one minute."""
+    jwks = place.home / "secrets" / "jwks"
+    jwks.rename("jwks.json")
+    yield
+    # The keys that were read before count.
+    place.refer()
+    page("curl", code=37)
+    assert "FileNotFoundError" in page("grep")
+    page("install", {"/etc/refbus/jwks.json": str(jwks)})
+    # As refbus up made it: doctor holds all secrets of a local bus to be its owner's alone.
+    jwks.chmod(0o600)
 
 
 def lag(place: Place, page: Page) -> Iterator[None]:
@@ -625,9 +686,11 @@ def views_differ(place: Place, page: Page) -> Iterator[None]:
             "update projections.referrals set outcome = 'not_met' "
             "where referral = (select min(referral) from projections.referrals where outcome = 'need_met')"
         )
-    refbus("check-views", "--metrics", told[EXAMPLE_FILE], code=1)
+    refbus("check-views", "--metrics", told[EXAMPLE_FILE], code=3)
     yield
-    found = json.loads(page("refbus check-views --json", code=1))
+    # How far it is stands before it, on the other stream of a terminal.
+    shown = page("refbus check-views --json", code=3)
+    found = json.loads(shown[shown.index("{") :])
     assert [one["columns"] for one in found["differences"]] == [["outcome"]]
     assert "Every hash chain holds." in page("refbus verify")
     page("refbus rebuild")
@@ -650,10 +713,13 @@ WALKS: Final[dict[str, tuple[Walk, ...]]] = {
         (capacity_stale,),
         (crisis_overdue,),
         (dead_letters,),
+        (dead_letters_open, dead_letters_nobody_looked_for),
         (deliveries_failing,),
         (deliveries_given_up,),
         (deliveries_late,),
+        (deliveries_untaken,),
         (expiry,),
+        (key_set_old,),
         (lag,),
         (not_ready, not_ready_in_part),
         (partition_stuck, partition_stuck_of_an_outbox),

@@ -19,7 +19,7 @@ from referral_bus.contracts.ledger import (
 )
 from services.notifier import hearing, standing
 from services.notifier.bell import Bell
-from services.notifier.deliveries import FEED_BATCH, Claimed, ResentJustNow, SendingChannel
+from services.notifier.deliveries import FEED_BATCH, Claimed, ResentJustNow, SendingChannel, Waiting
 from services.notifier.fold import Gap, Located, _fresh
 from services.notifier.notices import Kept
 from services.notifier.standing import ReferralStanding
@@ -61,6 +61,8 @@ class Delivery:
     attempts: int = 0
     attempts_before: int = 0
     result: str | None = None
+    failed: bool = False
+    """Whether there is a reason why an attempt failed."""
 
 
 @dataclass
@@ -206,10 +208,10 @@ class MemoryDeliveries:
         return await self._database.ask(there, away)
 
     async def finish(self, claimed: list[Claimed], result: str, at: int, reason: str | None = None) -> None:
-        await self._write(claimed, result=result, leased_until=0)
+        await self._write(claimed, result=result, leased_until=0, failed=reason is not None)
 
     async def postpone(self, claimed: list[Claimed], due_at: int, reason: str) -> None:
-        await self._write(claimed, due_at=due_at, leased_until=0)
+        await self._write(claimed, due_at=due_at, leased_until=0, failed=True)
 
     async def _write(self, claimed: list[Claimed], **values: Any) -> None:
         if not claimed:
@@ -245,11 +247,14 @@ class MemoryDeliveries:
 
         return await self._database.ask(there, away)
 
-    async def waiting(self, now: int) -> tuple[int, int]:
-        def there() -> tuple[int, int]:
+    async def waiting(self, now: int) -> Waiting:
+        def there() -> Waiting:
             left = self._waiting()
-            due = [one for one in left if one.due_at <= now and one.leased_until <= now]
-            return len(left), max((now - one.due_at for one in due), default=0)
+            due = [now - one.due_at for one in left if one.due_at <= now and one.leased_until <= now]
+            failed = [
+                now - one.enqueued_at for one in left if one.failed and one.attempts > one.attempts_before
+            ]
+            return Waiting(len(left), max(due, default=0), max(failed, default=0))
 
         return await self._database.ask(there, away)
 

@@ -54,7 +54,7 @@ def recorded() -> set[str]:
 def catalogue() -> dict[str, set[str]]:
     """The metrics of the catalogue, and the names under which Prometheus knows each."""
     found: dict[str, set[str]] = {}
-    for registry in (REGISTRY, metrics.CHECKS, metrics.BACKUPS):
+    for registry in (REGISTRY, metrics.CHECKS, metrics.BACKUPS, metrics.LETTERS):
         for family in registry.collect():
             endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(
                 family.type, ("",)

@@ -42,7 +42,7 @@ def numbers(claimed: list[Claimed], subscription: str = "sb-shelter") -> list[in
 async def test_what_is_claimed_comes_by_subscription_in_order_and_not_again_while_it_is_leased(
     told: Side,
 ) -> None:
-    waiting, _ = await told.deliveries.waiting(AT)
+    waiting, *_ = await told.deliveries.waiting(AT)
     claimed = await claim(told)
     assert len(claimed) == waiting > 10
     assert [(one.subscription, one.notice.number) for one in claimed] == sorted(
@@ -51,7 +51,7 @@ async def test_what_is_claimed_comes_by_subscription_in_order_and_not_again_whil
     assert {(one.attempts, one.enqueued_at, one.channel) for one in claimed} == {(1, AT, "webhook")}
     assert {one.url for one in claimed if one.subscription == "sb-shelter"} == {"https://shelter.example/"}
     assert await claim(told) == await claim(told, AT + LEASE - 1) == []
-    assert await told.deliveries.waiting(AT) == (waiting, 0)
+    assert await told.deliveries.waiting(AT) == (waiting, 0, 0)
 
 
 async def test_nothing_is_claimed_before_it_is_due(told: Side) -> None:
@@ -75,7 +75,7 @@ async def test_no_more_are_under_way_for_one_than_there_may_be_and_the_others_ar
 
 
 async def test_no_more_are_claimed_than_there_is_room_for(told: Side) -> None:
-    waiting, _ = await told.deliveries.waiting(AT)
+    waiting, *_ = await told.deliveries.waiting(AT)
     assert await claim(told, most=0) == []
     shares = [await claim(told, most=9) for _ in range(waiting // 9 + 1)]
     assert [len(share) for share in shares] == [9] * (waiting // 9) + [waiting % 9]
@@ -126,8 +126,8 @@ async def test_what_is_done_is_never_claimed_again_and_waits_no_more(told: Side)
     await told.deliveries.finish(claimed[:3], "delivered", AT + 1)
     await told.deliveries.finish(claimed[3:5], "given_up", AT + 1, "http_503")
     await told.deliveries.finish(claimed[5:6], "withheld", AT + 1)
-    assert await told.deliveries.waiting(AT + 5) == (len(claimed) - 6, 0), "somebody is at each"
-    assert await told.deliveries.waiting(AT + LEASE) == (len(claimed) - 6, LEASE)
+    assert await told.deliveries.waiting(AT + 5) == (len(claimed) - 6, 0, 0), "somebody is at each"
+    assert await told.deliveries.waiting(AT + LEASE) == (len(claimed) - 6, LEASE, 0)
     again = await claim(told, AT + LEASE)
     assert [one.identity for one in again] == [one.identity for one in claimed[6:]]
 
@@ -146,20 +146,49 @@ async def test_what_is_due_is_late_since_then_and_what_is_not_is_not_late(told: 
     await told.deliveries.finish(claimed[2:], "delivered", AT)
     await told.deliveries.postpone(claimed[:1], AT + 100, "http_503")
     await told.deliveries.postpone(claimed[1:2], AT + 300, "http_503")
-    assert await told.deliveries.waiting(AT + 99) == (2, 0)
-    assert await told.deliveries.waiting(AT + 107) == (2, 7)
-    assert await told.deliveries.waiting(AT + 301) == (2, 201), "the oldest counts"
+    assert await told.deliveries.waiting(AT + 99) == (2, 0, 99)
+    assert await told.deliveries.waiting(AT + 107) == (2, 7, 107)
+    assert await told.deliveries.waiting(AT + 301) == (2, 201, 301), "the oldest counts"
+
+
+async def test_what_failed_waits_since_it_was_enqueued_and_what_nobody_attempted_has_not_failed(
+    told: Side,
+) -> None:
+    [first, second, *_] = claimed = [one for one in await claim(told) if one.subscription == "sb-shelter"]
+
+    async def failed(at: int) -> int:
+        found: int = (await told.deliveries.waiting(at)).failed_ms
+        return found
+
+    assert await failed(AT + LEASE) == 0, "who attempted it may have died"
+    await told.deliveries.postpone([second], AT + 9 * LEASE, "http_503")
+    assert await failed(AT + 2 * LEASE) == 2 * LEASE
+    # The second attempt is under way; then it is taken.
+    [again] = [one for one in await claim(told, AT + 9 * LEASE) if one.identity == second.identity]
+    assert await failed(AT + 9 * LEASE) == 9 * LEASE
+    await told.deliveries.finish([again], "delivered", AT + 9 * LEASE)
+    assert await failed(AT + 20 * LEASE) == 0
+    # What was given up waits for nothing, and sent anew it has all its time, and fails anew.
+    [first, *_] = [one for one in await claim(told, AT + 20 * LEASE) if one.identity == first.identity]
+    await told.deliveries.finish([first], "given_up", AT + 20 * LEASE, "http_410")
+    assert await failed(AT + 21 * LEASE) == 0
+    assert await resend(told, AT + 21 * LEASE) > 0
+    assert await failed(AT + 22 * LEASE) == 0
+    [first, *_] = [one for one in await claim(told, AT + 22 * LEASE) if one.identity == first.identity]
+    await told.deliveries.postpone([first], AT + 30 * LEASE, "http_503")
+    assert await failed(AT + 23 * LEASE) == 2 * LEASE
+    assert len(claimed) > 2
 
 
 async def test_who_claimed_before_has_no_word_any_more(told: Side) -> None:
     former = await claim(told)
     latter = await claim(told, AT + LEASE)
     await told.deliveries.finish(former, "delivered", AT + LEASE)
-    assert await told.deliveries.waiting(AT) == (len(former), 0)
+    assert await told.deliveries.waiting(AT) == (len(former), 0, 0)
     await told.deliveries.postpone(former, AT, "http_503")
     assert await claim(told, AT + LEASE) == [], "the lease is the latter's"
     await told.deliveries.finish(latter, "delivered", AT + LEASE)
-    assert await told.deliveries.waiting(AT + 10 * LEASE) == (0, 0)
+    assert await told.deliveries.waiting(AT + 10 * LEASE) == (0, 0, 0)
 
 
 async def test_what_is_done_stays_done_whatever_its_claimant_says_after(told: Side) -> None:
@@ -167,11 +196,11 @@ async def test_what_is_done_stays_done_whatever_its_claimant_says_after(told: Si
     await told.deliveries.finish(claimed, "delivered", AT)
     await told.deliveries.postpone(claimed, AT, "http_503")
     assert await claim(told, AT + LEASE) == []
-    assert await told.deliveries.waiting(AT + LEASE) == (0, 0)
+    assert await told.deliveries.waiting(AT + LEASE) == (0, 0, 0)
 
 
 async def test_what_two_claim_at_once_is_each_ones_alone(told: Side) -> None:
-    waiting, _ = await told.deliveries.waiting(AT)
+    waiting, *_ = await told.deliveries.waiting(AT)
     shares = await asyncio.gather(*(claim(told) for _ in range(5)))
     left = await claim(told)
     identities = [one.identity for share in (*shares, left) for one in share]
@@ -284,13 +313,13 @@ async def test_of_a_feed_that_nobody_finished_all_is_claimed_again_in_order(read
 
 
 async def test_a_feeds_batch_is_one_of_the_attempts_there_is_room_for(read: Side) -> None:
-    waiting, _ = await read.deliveries.waiting(AT)
+    waiting, *_ = await read.deliveries.waiting(AT)
     first = await claim(read, most=1)
     assert {one.subscription for one in first} == {"sb-clinic"}
     second = await claim(read, most=2)
     assert {one.subscription for one in second} == {"sb-feed-police", "sb-feed-shelter"}
     assert len(second) > 4
-    assert await read.deliveries.waiting(AT) == (waiting, 0)
+    assert await read.deliveries.waiting(AT) == (waiting, 0, 0)
 
 
 async def test_what_was_given_up_of_a_feed_is_not_sent_again(read: Side) -> None:

@@ -19,12 +19,15 @@ import yaml
 from starlette.routing import Route
 
 from referral_bus.cli.backup import BackupSettings
+from referral_bus.cli.deadletter import OPEN
+from referral_bus.cli.home import OperationsSettings
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.settings import Settings, variable
 from referral_bus.web.operations import operations_app
 from services.intake.settings import IntakeSettings
 from services.matching.settings import MatchingSettings
 from services.notifier.settings import NotifierSettings
+from services.projections.commands import DIFFERENT
 from services.projections.settings import ProjectionsSettings, ViewsSettings
 from tests.support.chart import (
     ADAPTER,
@@ -138,7 +141,7 @@ def _closed(schema: Any) -> Any:
 def test_no_container_is_root_writes_to_its_image_or_may_take_without_end(name: str) -> None:
     found = list(containers(rendered(name)))
     assert {one.name for one in found} == {*SERVICES, "topics"} | (
-        {"check-views", "backup"} if name == "full" else set()
+        {"check-views", "letters", "backup"} if name == "full" else set()
     )
     for one in found:
         assert one.pod["securityContext"]["runAsNonRoot"] is True
@@ -163,7 +166,7 @@ def test_only_what_is_written_to_can_be_written_to(name: str) -> None:
     writable = {one.name: one.writable for one in containers(rendered(name)) if one.writable}
     kept = service(rendered(name), "matching")
     assert writable.pop("matching") == [kept.environment["REFBUS_DATA_DIR"]]
-    assert writable == ({"check-views": ["/metrics"], "backup": ["/backups"]} if name == "full" else {})
+    assert writable == ({"backup": ["/backups"]} if name == "full" else {})
     claims = kept.owner["spec"].get("volumeClaimTemplates", [])
     volumes = [volume for volume in kept.pod["volumes"] if volume["name"] == "snapshots"]
     size = values(name)["matching"]["snapshots"]["size"]
@@ -293,7 +296,7 @@ def test_the_settings_the_values_take_are_those_of_the_code(of: str) -> None:
         ("networkPolicy.http.from[0].ipblock.cidr=0.0.0.0/0", "ipblock"),
         ("jwks.url=https://identity.example/keys", "peers"),
         ("traces.url=https://collector.example/v1/traces", "peers"),
-        ("checkViews.enabled=true", "volume"),
+        ("checkViews.volume.emptyDir.medium=Memory", "volume"),
         ("backup.enabled=true", "volume"),
         ("backup.database_url.value=postgresql://secret", "value"),
         ("bus=Main", "bus"),
@@ -422,6 +425,7 @@ def test_each_part_reaches_and_hears_whom_it_needs_and_nobody_else(name: str) ->
         "projections": [dns, kafka, database, *keys, *told],
         "topics": [dns, kafka],
         "check-views": [dns, kafka, database],
+        "letters": [dns, kafka],
         "backup": [dns, kafka, database],
     }
     asked = [(rules["http"]["from"], [("TCP", "http")])] if rules["http"]["from"] else []
@@ -498,6 +502,8 @@ def test_commands_of_the_jobs_can_be_given_so(tmp_path: Path, monkeypatch: pytes
     assert topics.container["command"][2:] == ["--partitions", "8", "--replication", "5"]
     _loaded(Settings, topics, tmp_path, monkeypatch)
     assert "volumes" not in topics.pod
+    _loaded(OperationsSettings, found["letters"], tmp_path, monkeypatch)
+    assert "volumes" not in found["letters"].pod
     _loaded(ViewsSettings, check, tmp_path, monkeypatch)
     assert set(check.files) == {"/run/refbus/secrets/database_url"}
     _loaded(BackupSettings, backup, tmp_path, monkeypatch)
@@ -527,17 +533,46 @@ def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: P
 
 
 @pytest.mark.parametrize("release", ("bus", "refbus", "county-refbus-of-the-north-and-of-the-south"))
-def test_the_alert_knows_the_job_of_the_backup_by_its_name(release: str) -> None:
-    [alert] = [one for one in alerts() if one["alert"] == "RefbusBackupOld"]
-    asked = set(re.findall(r'kube_cronjob_status_last_successful_time\{cronjob=~"([^"]+)"\}', alert["expr"]))
+@pytest.mark.parametrize(
+    ("alert", "part"),
+    (
+        ("RefbusDeadLettersOpen", "letters"),
+        ("RefbusBackupOld", "backup"),
+        ("RefbusViewsUnchecked", "check-views"),
+        ("RefbusViewsDiffer", "check-views"),
+    ),
+)
+def test_an_alert_knows_the_job_it_is_about_by_its_name(release: str, alert: str, part: str) -> None:
+    [expression] = [one["expr"] for one in alerts() if one["alert"] == alert]
     done = helm("template", release, CHART, "--namespace", "referrals", "-f", VALUES["full"])
     jobs = of_kind([one for one in yaml.safe_load_all(done.stdout) if one], "CronJob")
     names = [one["metadata"]["name"] for one in jobs]
-    for one in asked:
-        assert [name for name in names if re.fullmatch(one, name)] == [
-            n for n in names if n.endswith("-backup")
+    asked = dict.fromkeys(re.findall(r'\b(cronjob|job_name)=~"([^"]+)"', expression))
+    for label, pattern in asked:
+        # Kubernetes names each night's job after the CronJob, with the minutes since 1970.
+        known = {name: name if label == "cronjob" else f"{name}-29730390" for name in names}
+        assert [name for name in names if re.fullmatch(pattern, known[name])] == [
+            name for name in names if name.endswith(f"-{part}")
         ]
-    assert asked and len(names) == 2
+    assert asked and len(names) == 3
+
+
+def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> None:
+    jobs = {
+        one.name: one.owner["spec"]["jobTemplate"]["spec"]
+        for one in containers(rendered("full"))
+        if one.owner["kind"] == "CronJob"
+    }
+    for name, code in (("check-views", DIFFERENT), ("letters", OPEN)):
+        job = jobs.pop(name)
+        [rule] = job["podFailurePolicy"]["rules"]
+        exits = {"containerName": name, "operator": "In", "values": [code]}
+        assert rule == {"action": "FailJob", "onExitCodes": exits}
+        assert job["template"]["spec"]["restartPolicy"] == "Never" and job["backoffLimit"] == 0
+        # Else it would be told of until another fails. The next night's is to have answered before.
+        assert 24 < job["ttlSecondsAfterFinished"] / 3600 < 48
+    for job in jobs.values():
+        assert not {"podFailurePolicy", "ttlSecondsAfterFinished"} & job.keys()
 
 
 def test_a_job_that_does_something_else_is_another() -> None:
@@ -558,6 +593,7 @@ def test_images_are_those_that_are_named(name: str) -> None:
     else:
         expected = {of: f"registry.example/refbus-{of}:1.2.3" for of in SERVICES}
         expected |= {"matching": values(name)["matching"]["image"], "check-views": expected["projections"]}
+        expected["letters"] = expected["intake"]
         expected["backup"] = "registry.example/refbus-backup:1.2.3"
     assert images == {**expected, "topics": expected["intake"]}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +193,40 @@ async def test_nothing_of_a_letter_is_shown_unless_it_is_opened_and_that_is_reco
 
     assert "1 were discarded" in await place.command("discard", letter["letter"], "--yes")
     assert await place.listed() == []
+
+
+async def test_prometheus_is_told_how_many_letters_are_open_and_when_that_was_so(
+    place: Place, tmp_path: Path
+) -> None:
+    told = tmp_path / "letters.prom"
+
+    async def open_ones(*words: str) -> float:
+        began = time.time()
+        await place.command("list", "--metrics", str(told), *words)
+        found = {name: float(value) for name, value in _SAMPLE.findall(told.read_text())}
+        assert began <= found.pop("refbus_dead_letters_looked_timestamp_seconds") <= time.time()
+        [(name, count)] = found.items()
+        assert name == "refbus_dead_letters_open"
+        return count
+
+    assert await open_ones() == 0
+    async with running(build, place.settings):
+        await place.put(*(Outgoing(topics.inbox(place.bus), 0, b"north", b"none") for _ in range(2)))
+        await until(lambda: _counts(place, 2))
+    assert await open_ones() == await open_ones("--json") == 2
+    first, second = [one["letter"] for one in await place.listed()]
+    assert "2 dead letters." in await place.command("list", "--exit-code", code=3)
+    await place.command("show", first, "--open")
+    assert await open_ones() == 2, "who looked into it has not handled it"
+    await place.command("discard", first, "--yes")
+    assert await open_ones("--all") == 1, "what is shown beside them is not open"
+    await place.command("resend", second)
+    assert await open_ones("--exit-code") == await open_ones("--exit-code", "--all") == 0
+    said = await place.command("list", "--metrics", str(tmp_path / "nowhere" / "a.prom"), code=1)
+    assert "No dead letters." in said and "can't be written" in said
+
+
+_SAMPLE = re.compile(r"(?m)^(\w+) (\S+)$")
 
 
 async def test_what_cannot_be_done_is_said_in_a_sentence(place: Place) -> None:

@@ -222,7 +222,9 @@ async def test_the_old_name_of_the_algorithm_is_taken_as_most_issuers_write_it(t
         '{"keys": 7}',
         '{"keys": ["x"]}',
         '{"keys": [{"kty": "OKP", "crv": "Ed25519"}]}',
+        "[" * 100_000,
     ],
+    ids=lambda content: str(content)[:40],
 )
 async def test_a_key_set_that_can_not_be_read_stops_the_start_and_names_the_setting(
     tmp_path: Path, content: str | None
@@ -265,6 +267,35 @@ async def test_while_the_key_set_can_not_be_read_the_former_one_counts(jwks: Pat
     jwks.unlink()
     monotonic.now = 100_000.0
     assert await verifier.verify(issue_token(SIGNING, "main", "hospital", ["agency"], now=NOW))
+
+
+async def test_the_key_set_is_read_again_though_nobody_comes(
+    jwks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_LOOK_SECONDS", 0.001)
+    monotonic = Seconds(0.0)
+    verifier = await started(str(jwks), monotonic=monotonic)
+    monotonic.now = 599.0
+    assert verifier.read_at == NOW - 599
+    kept = asyncio.create_task(verifier.keep())
+    try:
+        await asyncio.sleep(0.05)
+        assert verifier.read_at == NOW - 599, "it is not old yet"
+        monotonic.now = 600.0
+        async with asyncio.timeout(10):
+            while verifier.read_at != NOW:
+                await asyncio.sleep(0.001)
+        jwks.unlink()
+        monotonic.now = 4_300.0
+        await asyncio.sleep(0.05)
+        assert verifier.read_at == NOW - 3_700 and not kept.done(), "what can't be read was not read"
+        jwks.write_text(jwks_of(SIGNING), encoding="utf-8")
+        monotonic.now = 4_310.0
+        async with asyncio.timeout(10):
+            while verifier.read_at != NOW:
+                await asyncio.sleep(0.001)
+    finally:
+        kept.cancel()
 
 
 Answer = Callable[[], tuple[int, str]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -75,3 +76,20 @@ async def test_a_key_set_ends_with_its_last_key_and_never_where_one_has_no_end(t
         await verifier.start()
         tell_keys(verifier)
         assert told("token_keys") == ends
+
+
+async def test_when_the_key_set_was_read_is_told_by_services_that_have_one(tmp_path: Path) -> None:
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("refbus_key_set_read_timestamp_seconds", {"what": "token_keys"})
+
+    file, began = tmp_path / "jwks", time.time()
+    file.write_text(jwks_of(new_signing_key()))
+    passed = [0.0]
+    verifier = TokenVerifier(str(file), "main", monotonic=lambda: passed[0])
+    await verifier.start()
+    tell_keys(verifier)
+    read = told()
+    assert read is not None and began <= read <= time.time()
+    passed[0] = 5_000
+    later = told()
+    assert later is not None and began - 5_000 <= later <= time.time() - 5_000

@@ -96,8 +96,9 @@ annotations: {{- toYaml . | nindent 2 }}
     items: [{key: {{ .reference.key | quote }}, path: {{ .path | quote }}}]
 {{- end -}}
 
-{{/* A job by night, which works on Kafka and a database and writes to a volume: a dictionary of root, part, values (its own: schedule,
-resources, volume), image (the service's whose it is), command, database_url, and folder, where the volume is. */}}
+{{/* A job by night, which works on Kafka: a dictionary of root, part, values (its own: schedule, resources, volume), image (the service's
+whose it is) and command; database_url, if it works on one; folder, where the volume is, if it has one; and found, the exit code that says not
+that it could not do its work but what it found, if it has one. */}}
 {{- define "refbus.nightly" -}}
 apiVersion: batch/v1
 kind: CronJob
@@ -110,6 +111,15 @@ spec:
     spec:
       # What makes it fail is not mended by trying again: the next is the next night's.
       backoffLimit: 0
+      {{- with .found }}
+      # Kubernetes gives what ends so a reason of its own, by which an alert knows it. It is gone once the next night's has ended, or it would
+      # be told of for as long as no other failed.
+      podFailurePolicy:
+        rules:
+          - action: FailJob
+            onExitCodes: {containerName: {{ $.part }}, operator: In, values: [{{ . }}]}
+      ttlSecondsAfterFinished: 93600
+      {{- end }}
       template:
         metadata:
           {{- include "refbus.podMetadata" . | nindent 10 }}
@@ -123,20 +133,28 @@ spec:
               command: {{ toJson .command }}
               env:
                 {{- include "refbus.common" .root | nindent 16 }}
+                {{- if .database_url }}
                 - {name: REFBUS_DATABASE_URL_FILE, value: /run/refbus/secrets/database_url}
+                {{- end }}
               resources: {{- toYaml .values.resources | nindent 16 }}
               securityContext: {{- include "refbus.confined" .root | nindent 16 }}
+              {{- if .database_url }}
               volumeMounts:
                 - {name: secrets, mountPath: /run/refbus/secrets, readOnly: true}
-                - {name: {{ base .folder }}, mountPath: {{ .folder }}}
+                {{- with .folder }}
+                - {name: {{ base . }}, mountPath: {{ . }}}
+                {{- end }}
           volumes:
             - name: secrets
               projected:
                 defaultMode: 0440
                 sources:
                   {{- include "refbus.source" (dict "reference" .database_url "path" "database_url") | nindent 18 }}
-            - name: {{ base .folder }}
-              {{- toYaml .values.volume | nindent 14 }}
+            {{- with .folder }}
+            - name: {{ base . }}
+              {{- toYaml $.values.volume | nindent 14 }}
+            {{- end }}
+          {{- end }}
 {{- end -}}
 
 {{/* The template of a service's pods: a dictionary of root and service. */}}
