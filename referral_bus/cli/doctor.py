@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from referral_bus.cli.doctor_kafka import kafka
 from referral_bus.cli.errors import Rejected
-from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, not_looked_at
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, no_address, not_looked_at
 from referral_bus.cli.home import Home, OperationsSettings, Pid, addresses, local_settings
 from referral_bus.cli.local import FIRST_PORT
 from referral_bus.embedded.bus import ports_of
@@ -51,6 +51,11 @@ _HELD_UP: Final = text(
 )
 """The sessions at the root of what has been held up for more than a moment: those that wait for nobody themselves."""
 
+_NO_SERVICES: Final = (
+    "no bus is up in {home}, and of no other the operations listeners are known "
+    '(REFBUS_OPERATIONS, such as {{"intake-1": "http://10.0.0.5:9090"}}, or --operations intake-1=http://10.0.0.5:9090)'
+)
+
 console = Console(soft_wrap=True)
 
 
@@ -68,6 +73,13 @@ def doctor(
     bus: Annotated[
         str | None, typer.Option(help="Id of the bus, in place of the setting REFBUS_BUS.")
     ] = None,
+    operations: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=URL",
+            help="Operations listener of a process of a service, besides those of the setting REFBUS_OPERATIONS; may be repeated.",
+        ),
+    ] = None,
     probe: Annotated[
         bool,
         typer.Option(
@@ -76,19 +88,27 @@ def doctor(
     ] = True,
 ) -> None:
     """Say what is wrong with this set-up and what to do. Exit code 1 if anything is."""
-    set_up, findings = set_up_of(home, kafka, database, bus, probe)
+    set_up, findings = set_up_of(home, kafka, database, bus, probe, operations or [])
     findings += asyncio.run(examine(set_up))
     for finding in findings:
-        mark = "[green]well [/green]" if not finding.advice else "[red]wrong[/red]"
-        console.print(f"{mark} {finding.about}: ", end="")
+        console.print(f"{_mark(finding)} {finding.about}: ", end="")
         console.print(finding.found, markup=False, highlight=False)
         if finding.advice:
             console.print(f"      {finding.advice}", markup=False, highlight=False)
     wrong = sum(1 for finding in findings if finding.advice)
-    console.print(
-        "Nothing is wrong." if not wrong else f"{wrong} of {len(findings)} checks found something wrong."
-    )
+    unseen = ", ".join(finding.about for finding in findings if not finding.looked)
+    if wrong:
+        console.print(f"{wrong} of {len(findings)} checks found something wrong.")
+    else:
+        console.print("Nothing is wrong with what was looked at." if unseen else "Nothing is wrong.", end="")
+        console.print(f" Not looked at: {unseen}." if unseen else "")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _mark(finding: Finding) -> str:
+    if finding.advice:
+        return "[red]wrong[/red]"
+    return "[green]well [/green]" if finding.looked else "[yellow]?    [/yellow]"
 
 
 async def examine(set_up: SetUp) -> list[Finding]:
@@ -180,7 +200,7 @@ async def keys(set_up: SetUp) -> list[Finding]:
 async def database(set_up: SetUp) -> list[Finding]:
     """The database: reachable, each owner's schema there, its clock near ours, no session that others wait for."""
     if set_up.database is None:
-        return [not_looked_at("database", "REFBUS_DATABASE_URL")]
+        return [no_address("database", "REFBUS_DATABASE_URL")]
     try:
         engine = new_engine(set_up.database)
     except (ArgumentError, ImportError):
@@ -220,18 +240,20 @@ async def database(set_up: SetUp) -> list[Finding]:
 
 
 async def services(set_up: SetUp) -> list[Finding]:
-    """Each service of a bus that is up says that it is ready."""
-    if not set_up.up and set_up.kafka is None:
-        return [Finding("services", f"no bus is up in {set_up.home}")]
+    """Each process of the services says that it is ready."""
+    if not set_up.operations:
+        return [not_looked_at("services", _NO_SERVICES.format(home=set_up.home))]
     findings: list[Finding] = []
     async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
         for name, address in set_up.operations.items():
-            log = set_up.home / "logs" / f"{name}.log"
+            own = set_up.home / "logs" / f"{name}.log"
+            # A home that is down may hold the log of another process of that name.
+            log = str(own) if set_up.up and own.exists() else "its log (standard output)"
             try:
                 response = await http.get(f"{address}/readyz")
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 found = f"does not answer at {address} ({type(error).__name__})"
-                findings.append(Finding(name, found, f"Look at the end of {log} and start the bus again."))
+                findings.append(Finding(name, found, f"Look at the end of {log} and start it again."))
                 continue
             if response.status_code == 200:
                 findings.append(Finding(name, f"ready{_in_part(response)}{await _behind(http, address)}"))
@@ -274,14 +296,17 @@ def set_up_of(
     database: str | None = None,
     bus: str | None = None,
     probe: bool = True,
+    operations: Sequence[str] = (),
 ) -> tuple[SetUp, list[Finding]]:
     """What there is to look at, and what is wrong with the settings and addresses that say so."""
-    options = {"bus": bus, "kafka": kafka, "database_url": database}
+    named = dict(_named(one) for one in operations)
+    options = {"bus": bus, "kafka": kafka, "database_url": database, "operations": named or None}
     try:
         known, local = addresses(home), local_settings(home)
+        own = known.operations if known else {}
         if Pid.running(home) is None:
             # Where a bus was that is down, nothing has to answer.
-            local = {name: value for name, value in local.items() if name == "bus"}
+            local, own = {name: value for name, value in local.items() if name == "bus"}, {}
         given = local | {name: value for name, value in options.items() if value is not None}
         settings = OperationsSettings.load(**given)
     except (Rejected, SettingsError) as error:
@@ -296,8 +321,14 @@ def set_up_of(
             bus=settings.bus,
             kafka=settings.kafka if "kafka" in settings.model_fields_set else None,
             database=settings.database_url.get_secret_value() if settings.database_url else None,
-            operations=known.operations if known else {},
+            operations={name: url.rstrip("/") for name, url in (settings.operations or own).items()},
             probe=probe,
         ),
         [],
     )
+
+
+def _named(given: str) -> tuple[str, str]:
+    """NAME=URL, taken apart. What has no name is left to the settings to refuse."""
+    name, _, url = given.partition("=")
+    return (name, url) if name and url else (given, "")
