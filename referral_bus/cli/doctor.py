@@ -138,7 +138,9 @@ async def java(set_up: SetUp) -> list[Finding]:
 
 
 async def disk(set_up: SetUp) -> list[Finding]:
-    """The folders that are written to: the home, and the user's cache of downloads."""
+    """The folders that a local bus writes to: the home, and the user's cache of downloads."""
+    if set_up.elsewhere:
+        return []
     cache = cache_folder()
     findings: list[Finding] = []
     for about, folder in (("home", set_up.home), ("cache", cache)):
@@ -158,7 +160,7 @@ async def disk(set_up: SetUp) -> list[Finding]:
 
 async def ports(set_up: SetUp) -> list[Finding]:
     """The ports ``refbus up`` takes, unless a bus has them already."""
-    if set_up.up:
+    if set_up.up or set_up.elsewhere:
         return []
     wanted = range(FIRST_PORT, FIRST_PORT + ports_of(matching_workers=1))
     taken = [port for port in wanted if not is_free(port)]

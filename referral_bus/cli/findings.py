@@ -32,6 +32,11 @@ class SetUp:
         return self.kafka.startswith("127.0.0.1:") and (self.home / "kafka").exists()
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether nothing of the bus is on this machine, nor is to be: all it needs is named, and there is no home."""
+        return not self.embedded and self.database is not None and not self.home.exists()
+
+    @property
     def up(self) -> bool:
         return Pid.running(self.home) is not None
 

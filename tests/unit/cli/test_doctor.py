@@ -320,6 +320,20 @@ def test_what_is_wrong_with_the_settings_counts_for_the_exit_code(
     assert result.exit_code == 1 and "wrong settings: REFBUS_BUS is 'Main Street'" in result.output
 
 
+async def test_of_a_bus_elsewhere_nothing_of_this_machine_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_LEAST_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(doctor, "is_free", lambda port: False)
+    for kafka, database, home, looked in (
+        ("kafka:9092", DATABASE, tmp_path / "none", False),
+        ("kafka:9092", DATABASE, tmp_path, True),
+        ("kafka:9092", None, tmp_path / "none", True),
+    ):
+        asked = set_up(home, kafka=kafka, database=database)
+        assert bool(await doctor.disk(asked)) is bool(await doctor.ports(asked)) is looked
+
+
 async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_LEAST_FREE_BYTES", 1 << 62)
     assert all("Make room" in finding.advice for finding in await doctor.disk(set_up(tmp_path)))
