@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from psycopg import sql
@@ -15,21 +12,6 @@ from referral_bus.store.migrate import migrate
 from referral_bus.store.port import StoreUnavailable
 
 SCHEMA, PACKAGE = "sealing", "referral_bus.sealing.migrations"
-
-
-@pytest.fixture
-def role(postgres: str) -> Iterator[str]:
-    """A role that may connect and nothing more. Yields the address of the database as seen by it."""
-    url, name, password = make_url(postgres), f"role_{secrets.token_hex(4)}", secrets.token_hex(8)
-    with psycopg.connect(
-        url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
-    ) as owner:
-        owner.execute(
-            sql.SQL("create role {} login password {}").format(sql.Identifier(name), sql.Literal(password))
-        )
-        yield url.set(username=name, password=password).render_as_string(hide_password=False)
-        owner.execute(sql.SQL("drop owned by {} cascade").format(sql.Identifier(name)))
-        owner.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
 
 
 def granted(postgres: str, role: str) -> None:
