@@ -9,7 +9,7 @@ from sqlalchemy import make_url, text
 
 from referral_bus.store.engine import new_engine
 from referral_bus.store.migrate import migrate
-from referral_bus.store.port import StoreUnavailable
+from referral_bus.store.port import StoreError, StoreUnavailable
 
 SCHEMA, PACKAGE = "sealing", "referral_bus.sealing.migrations"
 
@@ -42,4 +42,18 @@ async def test_a_role_without_a_schema_is_told_what_it_lacks(postgres: str, role
     engine = new_engine(role)
     with pytest.raises(StoreUnavailable, match="may this user create schemas there"):
         await migrate(engine, "absent", PACKAGE)
+    await engine.dispose()
+
+
+async def test_code_that_is_older_than_the_schema_says_so_and_changes_nothing(postgres: str) -> None:
+    engine = new_engine(postgres)
+    await migrate(engine, SCHEMA, PACKAGE)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"update {SCHEMA}.alembic_version set version_num = '9999'"))
+    with pytest.raises(StoreError, match="schema sealing is newer than this version of the bus"):
+        await migrate(engine, SCHEMA, PACKAGE)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text(f"select version_num from {SCHEMA}.alembic_version")) == "9999"
+        await connection.execute(text(f"drop schema {SCHEMA} cascade"))
+        await connection.commit()
     await engine.dispose()
