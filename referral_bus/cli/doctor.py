@@ -50,6 +50,8 @@ _HELD_UP: Final = text(
     """
 )
 """The sessions at the root of what has been held up for more than a moment: those that wait for nobody themselves."""
+_SEES_SESSIONS: Final = text("select pg_has_role('pg_read_all_stats', 'usage')")
+"""To any other role the sessions of others are silent about what they wait for."""
 
 _NO_SERVICES: Final = (
     "no bus is up in {home}, and of no other the operations listeners are known "
@@ -96,12 +98,12 @@ def doctor(
         if finding.advice:
             console.print(f"      {finding.advice}", markup=False, highlight=False)
     wrong = sum(1 for finding in findings if finding.advice)
-    unseen = ", ".join(finding.about for finding in findings if not finding.looked)
+    unseen = [finding.about for finding in findings if not finding.looked]
     if wrong:
-        console.print(f"{wrong} of {len(findings)} checks found something wrong.")
+        said = f"{wrong} of {len(findings) - len(unseen)} checks found something wrong."
     else:
-        console.print("Nothing is wrong with what was looked at." if unseen else "Nothing is wrong.", end="")
-        console.print(f" Not looked at: {unseen}." if unseen else "")
+        said = "Nothing is wrong with what was looked at." if unseen else "Nothing is wrong."
+    console.print(said + (f" Not looked at: {', '.join(unseen)}." if unseen else ""))
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -217,6 +219,7 @@ async def database(set_up: SetUp) -> list[Finding]:
                     text("select schemaname from pg_tables where tablename = 'alembic_version'")
                 )
             )
+            sees_sessions = await connection.scalar(_SEES_SESSIONS)
             holders = list(await connection.execute(_HELD_UP))
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         advice = "Start the bus with 'refbus up', or check REFBUS_DATABASE_URL, user and password."
@@ -230,6 +233,9 @@ async def database(set_up: SetUp) -> list[Finding]:
         findings.append(Finding("migrations", f"not there yet: {', '.join(missing)}", advice))
     else:
         findings.append(Finding("migrations", f"{len(_SCHEMAS)} schemas"))
+    if not sees_sessions:
+        why = "this role is told of its own alone; give it pg_read_all_stats to see who holds up others"
+        findings.append(not_looked_at("sessions of the database", why))
     for session, others, seconds in holders:
         findings.append(
             Finding(
