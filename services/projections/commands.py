@@ -144,4 +144,6 @@ def _display(what: str) -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         console=err,
+        # What is no terminal, a log most often, is told of the end alone.
+        transient=True,
     )
