@@ -116,3 +116,18 @@ def reference() -> Path:
 def codec() -> Codec:
     """The codec of all messages."""
     return Codec.load()
+
+
+@pytest.fixture
+def role(postgres: str) -> Iterator[str]:
+    """A role that may connect and nothing more. Yields the address of the database as seen by it."""
+    url, name, password = make_url(postgres), f"role_{secrets.token_hex(4)}", secrets.token_hex(8)
+    with psycopg.connect(
+        url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
+    ) as owner:
+        owner.execute(
+            sql.SQL("create role {} login password {}").format(sql.Identifier(name), sql.Literal(password))
+        )
+        yield url.set(username=name, password=password).render_as_string(hide_password=False)
+        owner.execute(sql.SQL("drop owned by {} cascade").format(sql.Identifier(name)))
+        owner.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))

@@ -107,8 +107,14 @@ async def load(
     """Bring back what services keep in the database, destroy the keys of the forgotten, and make the statements, in one transaction. Raises
     BackupError."""
     after_it = [*_forgetting(forgotten), *statements, _FURTHER]
-    with tempfile.TemporaryDirectory() as scratch:
-        after = Path(scratch) / "after.sql"
+    try:
+        scratch = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise BackupError(
+            "there is no folder for a file that is gone afterwards: mount one at /tmp, or name one in TMPDIR"
+        ) from error
+    with scratch as place:
+        after = Path(place) / "after.sql"
         after.write_text("".join(f"{one};\n" for one in after_it), encoding="utf-8")
         await database.load([*map(folder.sql, SCHEMAS), after])
 

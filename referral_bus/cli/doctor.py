@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from referral_bus.cli.doctor_kafka import kafka
 from referral_bus.cli.errors import Rejected
-from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, not_looked_at
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, no_address, not_looked_at
 from referral_bus.cli.home import Home, OperationsSettings, Pid, addresses, local_settings
 from referral_bus.cli.local import FIRST_PORT
 from referral_bus.embedded.bus import ports_of
@@ -50,6 +50,13 @@ _HELD_UP: Final = text(
     """
 )
 """The sessions at the root of what has been held up for more than a moment: those that wait for nobody themselves."""
+_SEES_SESSIONS: Final = text("select pg_has_role('pg_read_all_stats', 'usage')")
+"""To any other role the sessions of others are silent about what they wait for."""
+
+_NO_SERVICES: Final = (
+    "no bus is up in {home}, and of no other the operations listeners are known "
+    '(REFBUS_OPERATIONS, such as {{"intake-1": "http://10.0.0.5:9090"}}, or --operations intake-1=http://10.0.0.5:9090)'
+)
 
 console = Console(soft_wrap=True)
 
@@ -68,6 +75,13 @@ def doctor(
     bus: Annotated[
         str | None, typer.Option(help="Id of the bus, in place of the setting REFBUS_BUS.")
     ] = None,
+    operations: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=URL",
+            help="Operations listener of a process of a service, besides those of the setting REFBUS_OPERATIONS; may be repeated.",
+        ),
+    ] = None,
     probe: Annotated[
         bool,
         typer.Option(
@@ -76,19 +90,27 @@ def doctor(
     ] = True,
 ) -> None:
     """Say what is wrong with this set-up and what to do. Exit code 1 if anything is."""
-    set_up, findings = set_up_of(home, kafka, database, bus, probe)
+    set_up, findings = set_up_of(home, kafka, database, bus, probe, operations or [])
     findings += asyncio.run(examine(set_up))
     for finding in findings:
-        mark = "[green]well [/green]" if not finding.advice else "[red]wrong[/red]"
-        console.print(f"{mark} {finding.about}: ", end="")
+        console.print(f"{_mark(finding)} {finding.about}: ", end="")
         console.print(finding.found, markup=False, highlight=False)
         if finding.advice:
             console.print(f"      {finding.advice}", markup=False, highlight=False)
     wrong = sum(1 for finding in findings if finding.advice)
-    console.print(
-        "Nothing is wrong." if not wrong else f"{wrong} of {len(findings)} checks found something wrong."
-    )
+    unseen = [finding.about for finding in findings if not finding.looked]
+    if wrong:
+        said = f"{wrong} of {len(findings) - len(unseen)} checks found something wrong."
+    else:
+        said = "Nothing is wrong with what was looked at." if unseen else "Nothing is wrong."
+    console.print(said + (f" Not looked at: {', '.join(unseen)}." if unseen else ""))
     raise typer.Exit(1 if wrong else 0)
+
+
+def _mark(finding: Finding) -> str:
+    if finding.advice:
+        return "[red]wrong[/red]"
+    return "[green]well [/green]" if finding.looked else "[yellow]?    [/yellow]"
 
 
 async def examine(set_up: SetUp) -> list[Finding]:
@@ -118,7 +140,9 @@ async def java(set_up: SetUp) -> list[Finding]:
 
 
 async def disk(set_up: SetUp) -> list[Finding]:
-    """The folders that are written to: the home, and the user's cache of downloads."""
+    """The folders that a local bus writes to: the home, and the user's cache of downloads."""
+    if set_up.elsewhere:
+        return []
     cache = cache_folder()
     findings: list[Finding] = []
     for about, folder in (("home", set_up.home), ("cache", cache)):
@@ -138,7 +162,7 @@ async def disk(set_up: SetUp) -> list[Finding]:
 
 async def ports(set_up: SetUp) -> list[Finding]:
     """The ports ``refbus up`` takes, unless a bus has them already."""
-    if set_up.up:
+    if set_up.up or set_up.elsewhere:
         return []
     wanted = range(FIRST_PORT, FIRST_PORT + ports_of(matching_workers=1))
     taken = [port for port in wanted if not is_free(port)]
@@ -180,7 +204,7 @@ async def keys(set_up: SetUp) -> list[Finding]:
 async def database(set_up: SetUp) -> list[Finding]:
     """The database: reachable, each owner's schema there, its clock near ours, no session that others wait for."""
     if set_up.database is None:
-        return [not_looked_at("database", "REFBUS_DATABASE_URL")]
+        return [no_address("database", "REFBUS_DATABASE_URL")]
     try:
         engine = new_engine(set_up.database)
     except (ArgumentError, ImportError):
@@ -195,6 +219,7 @@ async def database(set_up: SetUp) -> list[Finding]:
                     text("select schemaname from pg_tables where tablename = 'alembic_version'")
                 )
             )
+            sees_sessions = await connection.scalar(_SEES_SESSIONS)
             holders = list(await connection.execute(_HELD_UP))
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         advice = "Start the bus with 'refbus up', or check REFBUS_DATABASE_URL, user and password."
@@ -208,6 +233,9 @@ async def database(set_up: SetUp) -> list[Finding]:
         findings.append(Finding("migrations", f"not there yet: {', '.join(missing)}", advice))
     else:
         findings.append(Finding("migrations", f"{len(_SCHEMAS)} schemas"))
+    if not sees_sessions:
+        why = "this role is told of its own alone; give it pg_read_all_stats to see who holds up others"
+        findings.append(not_looked_at("sessions of the database", why))
     for session, others, seconds in holders:
         findings.append(
             Finding(
@@ -220,18 +248,20 @@ async def database(set_up: SetUp) -> list[Finding]:
 
 
 async def services(set_up: SetUp) -> list[Finding]:
-    """Each service of a bus that is up says that it is ready."""
-    if not set_up.up and set_up.kafka is None:
-        return [Finding("services", f"no bus is up in {set_up.home}")]
+    """Each process of the services says that it is ready."""
+    if not set_up.operations:
+        return [not_looked_at("services", _NO_SERVICES.format(home=set_up.home))]
     findings: list[Finding] = []
     async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
         for name, address in set_up.operations.items():
-            log = set_up.home / "logs" / f"{name}.log"
+            own = set_up.home / "logs" / f"{name}.log"
+            # A home that is down may hold the log of another process of that name.
+            log = str(own) if set_up.up and own.exists() else "its log (standard output)"
             try:
                 response = await http.get(f"{address}/readyz")
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 found = f"does not answer at {address} ({type(error).__name__})"
-                findings.append(Finding(name, found, f"Look at the end of {log} and start the bus again."))
+                findings.append(Finding(name, found, f"Look at the end of {log} and start it again."))
                 continue
             if response.status_code == 200:
                 findings.append(Finding(name, f"ready{_in_part(response)}{await _behind(http, address)}"))
@@ -274,14 +304,17 @@ def set_up_of(
     database: str | None = None,
     bus: str | None = None,
     probe: bool = True,
+    operations: Sequence[str] = (),
 ) -> tuple[SetUp, list[Finding]]:
     """What there is to look at, and what is wrong with the settings and addresses that say so."""
-    options = {"bus": bus, "kafka": kafka, "database_url": database}
+    named = dict(_named(one) for one in operations)
+    options = {"bus": bus, "kafka": kafka, "database_url": database, "operations": named or None}
     try:
         known, local = addresses(home), local_settings(home)
+        own = known.operations if known else {}
         if Pid.running(home) is None:
             # Where a bus was that is down, nothing has to answer.
-            local = {name: value for name, value in local.items() if name == "bus"}
+            local, own = {name: value for name, value in local.items() if name == "bus"}, {}
         given = local | {name: value for name, value in options.items() if value is not None}
         settings = OperationsSettings.load(**given)
     except (Rejected, SettingsError) as error:
@@ -296,8 +329,14 @@ def set_up_of(
             bus=settings.bus,
             kafka=settings.kafka if "kafka" in settings.model_fields_set else None,
             database=settings.database_url.get_secret_value() if settings.database_url else None,
-            operations=known.operations if known else {},
+            operations={name: url.rstrip("/") for name, url in (settings.operations or own).items()},
             probe=probe,
         ),
         [],
     )
+
+
+def _named(given: str) -> tuple[str, str]:
+    """NAME=URL, taken apart. What has no name is left to the settings to refuse."""
+    name, _, url = given.partition("=")
+    return (name, url) if name and url else (given, "")

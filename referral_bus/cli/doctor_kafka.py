@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from referral_bus.cli.calendars import ends, published
-from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, not_looked_at
+from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, no_address
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
@@ -19,7 +19,7 @@ _HOUR_MS: Final = 3_600_000
 async def kafka(set_up: SetUp) -> list[Finding]:
     """The broker: reachable, the topics as they should be, no stranger in a group, its clock near ours, no calendar near its end."""
     if set_up.kafka is None:
-        return [not_looked_at("Kafka", "REFBUS_KAFKA")]
+        return [no_address("Kafka", "REFBUS_KAFKA")]
     log = KafkaLog(set_up.kafka)
     try:
         return await _of_the_log(log, set_up)

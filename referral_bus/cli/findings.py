@@ -32,22 +32,33 @@ class SetUp:
         return self.kafka.startswith("127.0.0.1:") and (self.home / "kafka").exists()
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether nothing of the bus is on this machine, nor is to be: all it needs is named, and there is no home."""
+        return not self.embedded and self.database is not None and not self.home.exists()
+
+    @property
     def up(self) -> bool:
         return Pid.running(self.home) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found. ``advice`` is what to do; empty where all is well."""
+    """What one check found. ``advice`` is what to do; empty where all is well, and where nothing was looked at."""
 
     about: str
     found: str
     advice: str = ""
+    looked: bool = True
+    """Whether anything was looked at."""
 
 
-def not_looked_at(about: str, setting: str) -> Finding:
+def not_looked_at(about: str, why: str) -> Finding:
     """That there is nothing to ask, so that nobody takes silence for health."""
-    return Finding(about, f"not looked at: no address of it is known ({setting})")
+    return Finding(about, f"not looked at: {why}", looked=False)
+
+
+def no_address(about: str, setting: str) -> Finding:
+    return not_looked_at(about, f"no address of it is known ({setting})")
 
 
 def clock(about: str, before: int, theirs: int) -> Finding:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Annotated, ClassVar, Final, Self
 
 import typer
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
 from referral_bus.cli.errors import Rejected
 from referral_bus.embedded.errors import EmbeddedError
@@ -29,6 +29,8 @@ class OperationsSettings(Settings):
 
     operations_key: SecretStr | None = None
     """The private JWK of operations, which dead letters are sealed to."""
+    operations: dict[str, Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(default={})
+    """The operations listener of each process of the services, by a name for it, where ``doctor`` asks whether it is ready."""
 
 
 @dataclass(frozen=True, slots=True)

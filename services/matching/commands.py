@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import typer
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
@@ -28,7 +28,6 @@ from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log
 from referral_bus.runtime.clock import SystemClock
-from referral_bus.runtime.settings import Settings
 from referral_bus.sealing.keys import KeyStore
 from referral_bus.sealing.port import KeyStoreError
 from referral_bus.sealing.replay import replay_destroyed
@@ -39,6 +38,7 @@ from referral_bus.wire.codec import Codec
 from services.matching.explain import History, NotThere, full_table, region_in, sentences
 from services.matching.facts import FactsOpener
 from services.matching.recompute import recompute
+from services.matching.settings import LookSettings
 from services.matching.verify import Report, verify_ledger, whole_ledger
 from services.matching.whatif import (
     Comparison,
@@ -50,15 +50,6 @@ from services.matching.whatif import (
 
 console = Console(soft_wrap=True)
 errors = Console(stderr=True)
-
-
-class LookSettings(Settings):
-    """What a command needs to read the ledger and open facts."""
-
-    service: ClassVar[str] = "matching"
-
-    database_url: SecretStr
-    facts_key: SecretStr
 
 
 @dataclass(frozen=True, slots=True)

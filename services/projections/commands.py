@@ -118,7 +118,13 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     """Do it; what a person can mend is said in a sentence."""
     try:
         return asyncio.run(work)
-    except (Damaged, StoreError, check.NotCaughtUp, rebuilding.AlreadyRebuilding) as error:
+    except (
+        Damaged,
+        StoreError,
+        check.NotCaughtUp,
+        rebuilding.AlreadyRebuilding,
+        rebuilding.NotTheOwner,
+    ) as error:
         _fail(str(error))
     except SQLAlchemyError as error:
         _fail(
@@ -138,4 +144,6 @@ def _display(what: str) -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         console=err,
+        # What is no terminal, a log most often, is told of the end alone.
+        transient=True,
     )

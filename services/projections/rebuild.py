@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.log.port import Log, Partition
@@ -14,11 +15,16 @@ from referral_bus.wire.codec import Codec
 from services.projections.fold import Fold
 from services.projections.replay import Replay
 from services.projections.swap import drop, only_rebuild, swap
-from services.projections.tables import NEXT_SCHEMA, ViewTables
+from services.projections.tables import NEXT_SCHEMA, SCHEMA, ViewTables
 
 MIGRATIONS: Final = "services.projections.migrations"
 _LEVEL_RECORDS: Final = 500
 """Below so many records behind the ledger's end, the rest is folded while writers wait."""
+_OWNER: Final = text(
+    """
+    select pg_get_userbyid(nspowner) as owner, current_user as this from pg_namespace where nspname = :schema
+    """
+)
 
 Progress = Callable[[int, int], None]
 """Told how many offsets of how many are done."""
@@ -28,18 +34,23 @@ class AlreadyRebuilding(Exception):
     """Another rebuild is under way."""
 
 
+class NotTheOwner(Exception):
+    """The views belong to another role."""
+
+
 async def rebuild(
     engine: AsyncEngine, log: Log, topic: str, codec: Codec, progress: Progress = lambda done, of: None
 ) -> dict[Partition, int]:
     """Returns the positions of the new views when they were swapped in.
 
-    Raises AlreadyRebuilding, Damaged, LogError and StoreError; the views that serve are then as they were.
+    Raises AlreadyRebuilding, NotTheOwner, Damaged, LogError and StoreError; the views that serve are then as they were.
     """
     async with only_rebuild(engine) as alone:
         if not alone:
             raise AlreadyRebuilding(
                 "another rebuild of these views is under way: wait for it, or stop it and start again"
             )
+        await _owned(engine)
         await drop(engine, NEXT_SCHEMA)
         await migrate(engine, NEXT_SCHEMA, MIGRATIONS)
         following = ViewTables(NEXT_SCHEMA)
@@ -56,6 +67,17 @@ async def rebuild(
             return replay.positions()
         finally:
             await replay.close()
+
+
+async def _owned(engine: AsyncEngine) -> None:
+    """What is made here belongs to who makes it: swapped in by another than the service's role, that would lose its tables."""
+    async with engine.connect() as connection:
+        found = (await connection.execute(_OWNER, {"schema": SCHEMA})).one_or_none()
+    if found is not None and found.owner != found.this:
+        raise NotTheOwner(
+            f"the views belong to {found.owner}, and this is {found.this}, to whom new ones would belong: "
+            "run it with the REFBUS_DATABASE_URL of projections"
+        )
 
 
 async def _catch_up(replay: Replay, progress: Progress) -> None:

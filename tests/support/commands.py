@@ -42,7 +42,7 @@ def refbus(*words: str | Path, code: int = 0, within: float = SECONDS) -> str:
     return done.stdout if code == 0 else done.stdout + done.stderr
 
 
-def write_addresses(home: Path, **known: str) -> None:
+def write_addresses(home: Path, **known: str | dict[str, str]) -> None:
     """Make a folder the home of a bus that ran there; of its services nobody answers, unless they are named."""
     services = dict.fromkeys(("intake", "queries", "notifier"), "http://127.0.0.1:9")
     (home / "addresses.json").write_text(json.dumps({**services, "operations": {}, **known}))

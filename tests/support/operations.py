@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +18,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from referral_bus.runtime import metrics
+from referral_bus.runtime.settings import Settings, variable
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROMETHEUS: Final = ROOT / "deploy" / "prometheus"
@@ -112,8 +115,8 @@ def commands_of(page: Path) -> list[list[str]]:
     return [one[1:] for one in words if one[:1] == ["refbus"]] + [shlex.split(one) for one in inline]
 
 
-def parsed(words: list[str]) -> None:
-    """Parse a command as ``refbus`` would, without running it. Raises click's UsageError where it can't be given so."""
+def parsed(words: list[str]) -> Any:
+    """The context of a command as ``refbus`` would parse it, which is not run. Raises click's UsageError where it can't be given so."""
     from referral_bus.cli.main import app
 
     context: Any = typer.main.get_command(app).make_context("refbus", list(words))
@@ -121,3 +124,19 @@ def parsed(words: list[str]) -> None:
         rest = [*context._protected_args, *context.args]
         name, command, rest = context.command.resolve_command(context, rest)
         context = command.make_context(name, rest, parent=context)
+    return context
+
+
+def settings_of(words: list[str]) -> set[str]:
+    """The settings that a command makes use of where there is no home: those its module reads, and the options that it was not given."""
+    context = parsed(words)
+    module = sys.modules[context.command.callback.__module__]
+    read = re.findall(r"\bsettings\.(\w+)", inspect.getsource(module))
+    loaded = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Settings)]
+    options = {
+        option.envvar
+        for option in context.command.params
+        if option.envvar and context.get_parameter_source(option.name).name != "COMMANDLINE"
+    }
+    fields = {variable(field) for one in loaded for field in one.model_fields if field in read}
+    return fields | options - {"REFBUS_HOME"}

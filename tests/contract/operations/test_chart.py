@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import tarfile
 from pathlib import Path
@@ -46,7 +47,16 @@ from tests.support.chart import (
     template,
     values,
 )
-from tests.support.operations import PROMETHEUS, ROOT, alerts, parsed, program, samples, unknown_in
+from tests.support.operations import (
+    PROMETHEUS,
+    ROOT,
+    alerts,
+    parsed,
+    program,
+    samples,
+    settings_of,
+    unknown_in,
+)
 
 OLDEST, NEWEST = "1.31", kubernetes_validate.latest_version()
 OF_THE_OPERATOR = {"PodMonitor", "PrometheusRule"}
@@ -508,6 +518,20 @@ def test_commands_of_the_jobs_can_be_given_so(tmp_path: Path, monkeypatch: pytes
     assert set(check.files) == {"/run/refbus/secrets/database_url"}
     _loaded(BackupSettings, backup, tmp_path, monkeypatch)
     assert backup.files == {"/run/refbus/secrets/database_url": ("backup-role", "dsn")}
+
+
+def test_a_command_of_operations_finds_its_settings_in_the_pod_that_is_named() -> None:
+    page = (ROOT / "docs" / "how-to" / "run-on-kubernetes.md").read_text(encoding="utf-8")
+    pods = {one.owner["metadata"]["name"]: one for one in containers(rendered("full"))}
+    given = re.findall(r"`kubectl exec (?:-i )?(\S+) -- refbus ([^`<]+)", page)
+    for pod, command in given:
+        environment = pods[pod.removeprefix("deploy/").removesuffix("-0")].environment
+        needed = settings_of(shlex.split(command))
+        if "--operations" in command:
+            needed.remove("REFBUS_OPERATIONS")
+        assert {name.removesuffix("_FILE") for name in environment} >= needed, command
+    assert {command.split()[0] for _, command in given} == {"verify", "whatif", "rebuild", "topics", "doctor"}
+    assert set(re.findall(r"--from=cronjob/(\S+) ", page)) <= pods.keys()
 
 
 def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.operations import ROOT, RUNBOOKS, alerts, commands_of, parsed
+from tests.support.operations import ROOT, RUNBOOKS, alerts, commands_of, parsed, settings_of
 
 PAGES = sorted(path for path in RUNBOOKS.glob("*.md") if path.stem != "README")
 TYPED = [
@@ -48,6 +48,28 @@ def test_a_page_says_what_shows_the_cause_and_what_mends_it(page: Path) -> None:
 )
 def test_a_command_of_a_page_can_be_given_so(page: str, words: list[str]) -> None:
     parsed(words)
+
+
+LOCAL = {"up", "token"}
+"""They have no bus elsewhere."""
+
+
+def _told() -> dict[str, set[str]]:
+    """The settings of each command that has a bus elsewhere, as the index says."""
+    rows = re.findall(r"^\| (`[a-z].*?) \| (`REFBUS_.*?) \| .+ \|$", _index(), re.MULTILINE)
+    return {
+        command: set(re.findall(r"`(\w+)`", settings))
+        for commands, settings in rows
+        for command in re.findall(r"`([a-z-]+)`", commands)
+    }
+
+
+def test_the_index_says_what_each_command_has_to_be_given_elsewhere() -> None:
+    given: dict[str, set[str]] = {}
+    for page, words in TYPED:
+        if page != "README" and words[0] not in LOCAL:
+            given.setdefault(words[0], set()).update(settings_of(words))
+    assert _told() == given
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,18 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import make_url
 
 from referral_bus.embedded.ports import free_ports
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log, Outgoing, Partition, Reader
 from referral_bus.runtime.health import Health
+from referral_bus.store.engine import new_engine
+from referral_bus.store.migrate import migrate
+from referral_bus.store.port import StoreUnavailable
 from services.projections.check import NotCaughtUp, compare
 from services.projections.known import Damaged
-from services.projections.rebuild import AlreadyRebuilding, rebuild
+from services.projections.rebuild import MIGRATIONS, AlreadyRebuilding, NotTheOwner, rebuild
 from services.projections.service import build
 from services.projections.swap import only_rebuild
 from tests.support.commands import write_addresses
@@ -279,6 +283,41 @@ async def test_a_check_says_where_the_views_stand_when_they_do_not_catch_up(worl
     await world.put(world.north, await world.opened())
     with pytest.raises(NotCaughtUp, match=r"partition 0 at 5 of 6.*Is projections running"):
         await compare(world.engine, world.log, world.ledger, world.codec, 0.1)
+
+
+async def test_the_views_are_made_anew_by_their_owner_alone(world: World, role: str) -> None:
+    database, name = make_url(role).database, make_url(role).username
+    other = make_url(world.settings.database_url.get_secret_value()).username
+    await world.rows(f'grant create on database "{database}" to {name}')
+    await world.begin()
+    owner = new_engine(role)
+    try:
+        await migrate(owner, "projections", MIGRATIONS)
+        with pytest.raises(NotTheOwner, match=f"belong to {name}, and this is {other}"):
+            await rebuild(world.engine, world.log, world.ledger, world.codec)
+        code, _, errors = await command(world, "rebuild")
+        assert code == 2 and f"belong to {name}" in errors
+        assert await owners(world) == {"projections": name}
+        assert await rebuild(owner, world.log, world.ledger, world.codec) == {
+            Partition(world.ledger, 0): world.north.sequence,
+            Partition(world.ledger, 1): 0,
+        }
+        assert await owners(world) == {"projections": name}
+        # The new ones are a schema of their own at first, which not every role may make.
+        await world.rows(f'revoke create on database "{database}" from {name}')
+        with pytest.raises(StoreUnavailable, match="may this user create schemas there"):
+            await rebuild(owner, world.log, world.ledger, world.codec)
+        assert await owners(world) == {"projections": name}
+    finally:
+        await owner.dispose()
+
+
+async def owners(world: World) -> dict[str, str]:
+    """Whose each schema of views is."""
+    rows = await world.rows(
+        "select nspname, pg_get_userbyid(nspowner) from pg_namespace where nspname like 'projections%'"
+    )
+    return {schema: owner for schema, owner in rows}
 
 
 async def test_the_commands_say_what_they_found_and_exit_by_it(world: World) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from psycopg import sql
@@ -12,24 +9,9 @@ from sqlalchemy import make_url, text
 
 from referral_bus.store.engine import new_engine
 from referral_bus.store.migrate import migrate
-from referral_bus.store.port import StoreUnavailable
+from referral_bus.store.port import StoreError, StoreUnavailable
 
 SCHEMA, PACKAGE = "sealing", "referral_bus.sealing.migrations"
-
-
-@pytest.fixture
-def role(postgres: str) -> Iterator[str]:
-    """A role that may connect and nothing more. Yields the address of the database as seen by it."""
-    url, name, password = make_url(postgres), f"role_{secrets.token_hex(4)}", secrets.token_hex(8)
-    with psycopg.connect(
-        url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
-    ) as owner:
-        owner.execute(
-            sql.SQL("create role {} login password {}").format(sql.Identifier(name), sql.Literal(password))
-        )
-        yield url.set(username=name, password=password).render_as_string(hide_password=False)
-        owner.execute(sql.SQL("drop owned by {} cascade").format(sql.Identifier(name)))
-        owner.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
 
 
 def granted(postgres: str, role: str) -> None:
@@ -60,4 +42,18 @@ async def test_a_role_without_a_schema_is_told_what_it_lacks(postgres: str, role
     engine = new_engine(role)
     with pytest.raises(StoreUnavailable, match="may this user create schemas there"):
         await migrate(engine, "absent", PACKAGE)
+    await engine.dispose()
+
+
+async def test_code_that_is_older_than_the_schema_says_so_and_changes_nothing(postgres: str) -> None:
+    engine = new_engine(postgres)
+    await migrate(engine, SCHEMA, PACKAGE)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"update {SCHEMA}.alembic_version set version_num = '9999'"))
+    with pytest.raises(StoreError, match="schema sealing is newer than this version of the bus"):
+        await migrate(engine, SCHEMA, PACKAGE)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text(f"select version_num from {SCHEMA}.alembic_version")) == "9999"
+        await connection.execute(text(f"drop schema {SCHEMA} cascade"))
+        await connection.commit()
     await engine.dispose()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -197,9 +198,14 @@ async def test_an_address_of_a_database_that_is_none_is_said_without_it(tmp_path
 
 
 async def test_what_is_not_looked_at_is_said_with_why(tmp_path: Path) -> None:
-    for check, name in ((doctor.kafka, "REFBUS_KAFKA"), (doctor.database, "REFBUS_DATABASE_URL")):
+    for check, name in (
+        (doctor.kafka, "REFBUS_KAFKA"),
+        (doctor.database, "REFBUS_DATABASE_URL"),
+        (doctor.services, "REFBUS_OPERATIONS"),
+    ):
         [finding] = await check(set_up(tmp_path))
         assert "not looked at" in finding.found and name in finding.found and not finding.advice
+        assert not finding.looked
 
 
 @pytest.fixture
@@ -242,6 +248,62 @@ def test_each_setting_that_is_wrong_is_told(home: Path, monkeypatch: pytest.Monk
     assert all(finding.advice for finding in wrong)
 
 
+INTAKE = "http://10.0.0.5:9090"
+
+
+def test_services_are_those_that_are_named_and_else_those_of_the_home_while_it_is_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_addresses(home, bus="county", kafka="127.0.0.1:9", database=DATABASE, operations={"own-1": INTAKE})
+    monkeypatch.setenv("REFBUS_KAFKA", "kafka:9092")
+    assert doctor.set_up_of(home)[0].operations == {}
+    with Pid(home):
+        assert doctor.set_up_of(home)[0].operations == {"own-1": INTAKE}
+        monkeypatch.setenv("REFBUS_OPERATIONS", json.dumps({"intake-1": INTAKE}))
+        assert doctor.set_up_of(home)[0].operations == {"intake-1": INTAKE}
+    assert doctor.set_up_of(home)[0].operations == {"intake-1": INTAKE}
+    given, wrong = doctor.set_up_of(home, operations=[f"a={INTAKE}", f"b={INTAKE}?c=d"])
+    assert (given.operations, wrong) == ({"intake-1": INTAKE, "a": INTAKE, "b": f"{INTAKE}?c=d"}, [])
+
+
+def test_services_are_named_in_the_file_of_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "refbus.toml").write_text(f'[operations.operations]\nintake-1 = "{INTAKE}"\n')
+    monkeypatch.setenv("REFBUS_CONFIG", str(home / "refbus.toml"))
+    found, wrong = doctor.set_up_of(home)
+    assert (found.operations, wrong) == ({"intake-1": INTAKE}, [])
+
+
+@pytest.mark.parametrize("wrong", ['{"intake-1": "intake:9090"}', "intake-1=http://intake:9090", "[]"])
+def test_an_address_of_a_service_that_is_none_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setenv("REFBUS_OPERATIONS", wrong)
+    _, [finding] = doctor.set_up_of(home)
+    assert finding.found.startswith("REFBUS_OPERATIONS") and finding.advice
+    monkeypatch.delenv("REFBUS_OPERATIONS")
+    for given in ("intake-1", "=http://intake:9090", "intake-1=intake:9090"):
+        _, [finding] = doctor.set_up_of(home, operations=[given])
+        assert "operations" in finding.found.lower() and finding.advice
+
+
+def test_what_was_not_looked_at_is_not_said_to_be_well(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.services,))
+    monkeypatch.setenv("REFBUS_KAFKA", "kafka:9092")
+    result = CliRunner().invoke(app, ["doctor", "--home", str(home)])
+    assert result.exit_code == 0
+    assert "services: not looked at" in result.output and "REFBUS_OPERATIONS" in result.output
+    assert "well" not in result.output and "Nothing is wrong." not in result.output
+    assert "Nothing is wrong with what was looked at. Not looked at: services." in result.output
+    named = CliRunner().invoke(
+        app, ["doctor", "--home", str(home), "--operations", "intake-1=http://127.0.0.1:9/"]
+    )
+    assert named.exit_code == 1
+    assert "intake-1: does not answer at http://127.0.0.1:9 " in named.output
+    assert "Not looked at" not in named.output
+    # No log of this home is its log.
+    assert str(home) not in named.output
+
+
 def test_damaged_addresses_are_told_beside_what_else_is_found(home: Path) -> None:
     (home / "addresses.json").write_text("{")
     _, [finding] = doctor.set_up_of(home)
@@ -256,6 +318,20 @@ def test_what_is_wrong_with_the_settings_counts_for_the_exit_code(
     monkeypatch.setenv("REFBUS_BUS", "Main Street")
     result = CliRunner().invoke(app, ["doctor", "--home", str(home)])
     assert result.exit_code == 1 and "wrong settings: REFBUS_BUS is 'Main Street'" in result.output
+
+
+async def test_of_a_bus_elsewhere_nothing_of_this_machine_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_LEAST_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(doctor, "is_free", lambda port: False)
+    for kafka, database, home, looked in (
+        ("kafka:9092", DATABASE, tmp_path / "none", False),
+        ("kafka:9092", DATABASE, tmp_path, True),
+        ("kafka:9092", None, tmp_path / "none", True),
+    ):
+        asked = set_up(home, kafka=kafka, database=database)
+        assert bool(await doctor.disk(asked)) is bool(await doctor.ports(asked)) is looked
 
 
 async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ from referral_bus.cli.main import app
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.store.port import StoreError
 from services.matching import commands as of_matching
+from services.matching.settings import LookSettings
 from services.projections import commands as of_projections
+from services.projections.settings import ViewsSettings
 from tests.support.commands import write_addresses
 
 COMMANDS = ("verify", "rebuild", "check-views")
@@ -59,6 +61,26 @@ def test_where_a_file_of_settings_is_named_the_home_says_nothing(
 ) -> None:
     environment.setenv("REFBUS_CONFIG", "/etc/refbus.toml")
     assert local_settings(home, "facts_key") == {}
+
+
+def test_a_command_takes_the_table_of_the_service_whose_settings_it_takes(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "refbus.toml").write_text(
+        """
+        database_url = "postgresql+psycopg://nowhere/none"
+        [matching]
+        facts_key = "facts"
+        operations_public_key = "public"
+        snapshot_events = 1000
+        [projections]
+        master_key = "master"
+        jwks = "/etc/jwks.json"
+        """
+    )
+    environment.setenv("REFBUS_CONFIG", str(tmp_path / "refbus.toml"))
+    assert LookSettings.load().facts_key.get_secret_value() == "facts"
+    assert ViewsSettings.load().database_url.get_secret_value() == DATABASE
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, home: Path, command: str) -> tuple[str, str]:

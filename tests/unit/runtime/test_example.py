@@ -1,5 +1,5 @@
-"""The example of an environment names every setting of every service under its heading, and none that there is not; what is commented
-out shows the default."""
+"""The example of an environment names every setting of every service, and of operations' commands, under its heading, and none that there
+is not; what is commented out shows the default."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
+from referral_bus.cli.home import OperationsSettings
 from referral_bus.runtime.settings import Settings, variable
 from services.intake.settings import IntakeSettings
 from services.matching.settings import MatchingSettings
@@ -25,6 +26,7 @@ _ALL: Final[tuple[type[Settings], ...]] = (
     MatchingSettings,
     NotifierSettings,
     ProjectionsSettings,
+    OperationsSettings,
 )
 _SERVICES: Final = frozenset(settings.service for settings in _ALL)
 _LINE: Final = re.compile(r"(# )?(REFBUS_[A-Z_]+)=(.*?)(?:   \(.*\))?")
