@@ -298,6 +298,7 @@ def set_up_of(
             database=settings.database_url.get_secret_value() if settings.database_url else None,
             operations=known.operations if known else {},
             probe=probe,
+            options=settings.kafka_access().options,
         ),
         [],
     )
