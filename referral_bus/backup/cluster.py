@@ -18,8 +18,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from referral_bus.backup.errors import BackupError
+from referral_bus.log.access import KafkaAccess
 from referral_bus.log.kafka import CONSUMER, PRODUCER, KafkaLog, configs_of
 from referral_bus.log.port import Partition, Record, TopicSpec
+from referral_bus.log.refusal import refusal
 
 _UNDER_WAY: Final = 5
 """Batches that are sent and not acknowledged yet: as many as an idempotent producer may have."""
@@ -28,9 +30,9 @@ _UNDER_WAY: Final = 5
 class Cluster:
     """A Kafka cluster. Made by :func:`cluster`."""
 
-    def __init__(self, bootstrap: str, log: KafkaLog, admin: AIOKafkaAdminClient) -> None:
+    def __init__(self, reached: Mapping[str, Any], log: KafkaLog, admin: AIOKafkaAdminClient) -> None:
         self.log = log
-        self._bootstrap = bootstrap
+        self._reached = reached
         self._admin = admin
 
     async def topics(self) -> set[str]:
@@ -48,7 +50,7 @@ class Cluster:
 
     async def place(self, group: str, offsets: Mapping[Partition, int]) -> None:
         """Store where a group stands. Nobody may be in it."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, group_id=group, **CONSUMER)
+        consumer = AIOKafkaConsumer(**self._reached, group_id=group, **CONSUMER)
         await consumer.start()
         try:
             wanted = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
@@ -74,7 +76,7 @@ class Cluster:
 
     async def write(self, partition: Partition, records: Iterable[Record]) -> int:
         """Write a new partition that nobody else writes, from offset 0 on; returns how many records it has. Raises BackupError."""
-        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, **PRODUCER)
+        producer = AIOKafkaProducer(**self._reached, **PRODUCER)
         await producer.start()
         under_way: deque[tuple[int, Any]] = deque()
         written = 0
@@ -135,15 +137,19 @@ async def _arrived(wanted: int, sent: Any, partition: Partition) -> None:
 
 
 @asynccontextmanager
-async def cluster(bootstrap: str) -> AsyncIterator[Cluster]:
+async def cluster(to: KafkaAccess | str) -> AsyncIterator[Cluster]:
     """Connect to a cluster. Raises BackupError where Kafka does not do what is asked."""
-    log, admin = KafkaLog(bootstrap), AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    access = KafkaAccess.of(to)
+    reached = {"bootstrap_servers": access.bootstrap, **access.options}
+    log, admin = KafkaLog(access), AIOKafkaAdminClient(**reached)
     try:
         await admin.start()
-        yield Cluster(bootstrap, log, admin)
+        yield Cluster(reached, log, admin)
     except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+        if (why := await refusal(access)) is not None:
+            raise BackupError(why) from error
         raise BackupError(
-            f"Kafka at {bootstrap} did not do what was asked ({type(error).__name__}: {str(error)[:200]}): "
+            f"Kafka at {access.bootstrap} did not do what was asked ({type(error).__name__}: {str(error)[:200]}): "
             "check that it runs and is reachable"
         ) from error
     finally:

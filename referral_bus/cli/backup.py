@@ -135,7 +135,7 @@ def _subjects(path: Path | None) -> list[str]:
 async def _place(home: Path, programs: Path | None) -> AsyncIterator[_Place]:
     settings = BackupSettings.load(**local_settings(home))
     database = Database(settings.database_url.get_secret_value(), programs or _embedded())
-    async with cluster(settings.kafka) as kafka:
+    async with cluster(settings.kafka_access()) as kafka:
         yield _Place(settings.bus, kafka, database)
 
 

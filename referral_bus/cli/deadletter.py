@@ -90,7 +90,7 @@ class _Desk:
 async def _desk(home: Path) -> AsyncIterator[_Desk]:
     settings = OperationsSettings.load(**local_settings(home, "operations_key"))
     key = settings.operations_key.get_secret_value() if settings.operations_key else None
-    log, codec = KafkaLog(settings.kafka), Codec.load()
+    log, codec = KafkaLog(settings.kafka_access()), Codec.load()
     try:
         try:
             letters = await kept(log, settings.bus, codec)

@@ -331,6 +331,7 @@ def set_up_of(
             database=settings.database_url.get_secret_value() if settings.database_url else None,
             operations={name: url.rstrip("/") for name, url in (settings.operations or own).items()},
             probe=probe,
+            options=settings.kafka_access().options,
         ),
         [],
     )

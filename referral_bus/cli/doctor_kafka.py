@@ -10,7 +10,7 @@ from referral_bus.cli.calendars import ends, published
 from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, no_address
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.port import LogError, LogUnavailable, Outgoing, TopicSpec
+from referral_bus.log.port import LogError, LogRefused, LogUnavailable, Outgoing, TopicSpec
 from referral_bus.log.topics import READERS, group, inbox, ledger, topics
 
 _HOUR_MS: Final = 3_600_000
@@ -18,9 +18,9 @@ _HOUR_MS: Final = 3_600_000
 
 async def kafka(set_up: SetUp) -> list[Finding]:
     """The broker: reachable, the topics as they should be, no stranger in a group, its clock near ours, no calendar near its end."""
-    if set_up.kafka is None:
+    if (access := set_up.access) is None:
         return [no_address("Kafka", "REFBUS_KAFKA")]
-    log = KafkaLog(set_up.kafka)
+    log = KafkaLog(access)
     try:
         return await _of_the_log(log, set_up)
     finally:
@@ -33,6 +33,8 @@ async def _of_the_log(log: KafkaLog, set_up: SetUp) -> list[Finding]:
     try:
         async with asyncio.timeout(3 * SECONDS):
             findings += await _topics(log, set_up)
+    except LogRefused as error:
+        return [Finding("Kafka", f"{set_up.kafka}: {error}", "Mend that setting, and look again.")]
     except LogUnavailable as error:
         advice = "Start the bus with 'refbus up', or check the address and that this machine may reach it."
         return [Finding("Kafka", f"{set_up.kafka}: {error}", advice)]
@@ -63,7 +65,7 @@ async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
             found = f"inbox has {counts[inbox(bus)]} partitions and ledger {counts[ledger(bus)]}"
             return [Finding("topics", found, "They must be equal: make the bus anew under another id.")]
         await log.ensure(wanted)
-    except LogUnavailable:
+    except (LogRefused, LogUnavailable):
         raise
     except LogError as error:
         makes = (

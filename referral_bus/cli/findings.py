@@ -1,11 +1,13 @@
 """What ``refbus doctor`` examines, and what a check finds."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from referral_bus.cli.home import Pid
+from referral_bus.log.access import KafkaAccess
 
 SECONDS: Final = 10.0
 """For a question to whatever may not be there."""
@@ -23,6 +25,13 @@ class SetUp:
     operations: dict[str, str] = field(default_factory=dict)
     probe: bool = True
     """Whether a topic may be made for a moment, to hear what time it is there."""
+
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """How Kafka is reached, besides its address: what the settings say of TLS and the login."""
+
+    @property
+    def access(self) -> KafkaAccess | None:
+        return None if self.kafka is None else KafkaAccess(self.kafka, self.options)
 
     @property
     def embedded(self) -> bool:

@@ -27,7 +27,7 @@ def topics(
 
 
 async def _ensure(settings: OperationsSettings, partitions: int, replication: int) -> None:
-    log = KafkaLog(settings.kafka)
+    log = KafkaLog(settings.kafka_access())
     try:
         await log.ensure(topics_of(settings.bus, partitions, replication))
     finally:

@@ -12,7 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from referral_bus.embedded.bus import Plan
+from referral_bus.log.access import KafkaAccess
+from referral_bus.log.refusal import refusal
 from referral_bus.log.topics import outbox
+from referral_bus.runtime.settings import outside
 from referral_bus.store.engine import new_engine
 
 _SCHEMAS: Final = ("sealing", "intake", "notifier", "projections")
@@ -32,7 +35,7 @@ async def cleared(plan: Plan, organisations: Iterable[str]) -> AsyncIterator[Non
     async with AsyncExitStack() as stack:
         if plan.kafka is not None:
             await stack.enter_async_context(
-                _topics(plan.kafka, plan.bus, [outbox(one) for one in organisations])
+                _topics(outside(plan.kafka), plan.bus, [outbox(one) for one in organisations])
             )
         if plan.database is not None:
             await stack.enter_async_context(_schemas(plan.database))
@@ -40,21 +43,23 @@ async def cleared(plan: Plan, organisations: Iterable[str]) -> AsyncIterator[Non
 
 
 @asynccontextmanager
-async def _topics(bootstrap: str, bus: str, outboxes: list[str]) -> AsyncIterator[None]:
-    there = await _ours(bootstrap, bus, outboxes, remove=False)
+async def _topics(access: KafkaAccess, bus: str, outboxes: list[str]) -> AsyncIterator[None]:
+    there = await _ours(access, bus, outboxes, remove=False)
     if there:
         raise Leftovers(
-            f"Kafka at {bootstrap} has topics of a bus already, such as "
+            f"Kafka at {access.bootstrap} has topics of a bus already, such as "
             f"{sorted(there)[0]}. Give another Kafka, or delete them."
         )
     try:
         yield
     finally:
-        await _ours(bootstrap, bus, outboxes, remove=True)
+        await _ours(access, bus, outboxes, remove=True)
 
 
-async def _ours(bootstrap: str, bus: str, outboxes: list[str], *, remove: bool) -> set[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+async def _ours(access: KafkaAccess, bus: str, outboxes: list[str], *, remove: bool) -> set[str]:
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=access.bootstrap, request_timeout_ms=15_000, **access.options
+    )
     try:
         await admin.start()
         names = set(await admin.list_topics())
@@ -63,8 +68,10 @@ async def _ours(bootstrap: str, bus: str, outboxes: list[str], *, remove: bool) 
             await admin.delete_topics(sorted(ours))
         return ours
     except (KafkaError, OSError) as error:
+        if (why := await refusal(access)) is not None:
+            raise Leftovers(f"{why}.") from None
         raise Leftovers(
-            f"Kafka at {bootstrap} can't be used ({type(error).__name__}). Check --kafka."
+            f"Kafka at {access.bootstrap} can't be used ({type(error).__name__}). Check --kafka."
         ) from None
     finally:
         await admin.close()

@@ -86,7 +86,7 @@ async def compute(bus: LocalBus, organisations: Iterable[str]) -> Result:
     Raises LogError where a topic can't be read, Unchecked where the views can't be compared.
     """
     codec, name = Codec.load(), bus.plan.bus
-    log = KafkaLog(bus.addresses.kafka)
+    log = KafkaLog(bus.access)
     try:
         asked, said = await everything(log, inbox(name)), await everything(log, ledger(name))
         letters = [codec.decode(record.value) for record in await everything(log, deadletter(name))]

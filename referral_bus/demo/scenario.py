@@ -136,7 +136,7 @@ async def play(bus: LocalBus, cast: Cast, display: Display, seed: int) -> Played
     and LogError as they are."""
     expected, codec = Expectations(), Codec.load()
     async with AsyncExitStack() as stack:
-        log = KafkaLog(bus.addresses.kafka)
+        log = KafkaLog(bus.access)
         stack.push_async_callback(log.close)
         http = await stack.enter_async_context(
             httpx.AsyncClient(

@@ -24,8 +24,10 @@ from referral_bus.embedded.postgres import EmbeddedPostgres
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.embedded.secrets import Secrets
 from referral_bus.embedded.supervising import Say, kept_up
+from referral_bus.log.access import KafkaAccess
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.topics import topics
+from referral_bus.runtime.settings import outside
 
 SERVICES = ("intake", "matching", "notifier", "projections")
 _PUBLIC = ("intake", "notifier", "projections")
@@ -78,6 +80,12 @@ class LocalBus:
         """The embedded broker's version. None of an outside one: Kafka's protocol tells levels of features (``metadata.version``), which
         an upgrade raises later or never, and nowhere the version of the broker that answers."""
         return self.kafka.version if self.kafka is not None else None
+
+    @property
+    def access(self) -> KafkaAccess:
+        """How its Kafka is reached: the embedded one in the clear, one outside as the environment says. Raises SettingsError."""
+        address = self.addresses.kafka
+        return KafkaAccess(address) if self.kafka is not None else outside(address)
 
     async def start_service(self, name: str) -> None:
         """Start one process and wait until it says that it is ready. Raises EmbeddedError with its last words."""
@@ -156,7 +164,7 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
             stack.push_async_callback(asyncio.to_thread, postgres.stop)
             database = await asyncio.to_thread(postgres.url, "refbus")
         say("creating topics")
-        log = KafkaLog(bootstrap)
+        log = KafkaLog(bootstrap if kafka is not None else outside(bootstrap))
         try:
             await log.ensure(topics(plan.bus, partitions=plan.partitions, replication=plan.replication))
         finally:
@@ -187,6 +195,8 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
                 "REFBUS_REPLICATION": str(plan.replication),
                 "REFBUS_QUERIES": addresses.queries,
                 **secrets.environment(service),
+                # What the environment says of a Kafka outside is not for the one that is embedded.
+                **({"REFBUS_KAFKA_PROTOCOL": "PLAINTEXT"} if kafka is not None else {}),
                 **plan.settings,
             }
             command = [sys.executable, "-m", f"services.{service}"]

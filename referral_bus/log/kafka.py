@@ -22,6 +22,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
+from referral_bus.log.access import KafkaAccess
 from referral_bus.log.connecting import connect_apart
 from referral_bus.log.port import (
     LARGEST_RECORD,
@@ -30,6 +31,7 @@ from referral_bus.log.port import (
     GroupMember,
     Kept,
     LogError,
+    LogRefused,
     LogUnavailable,
     Outgoing,
     Partition,
@@ -43,6 +45,7 @@ from referral_bus.log.port import (
     count_of,
     to_read,
 )
+from referral_bus.log.refusal import refusal
 
 PRODUCER: Final[dict[str, Any]] = {
     "acks": "all",  # acknowledged means: on all in-sync replicas
@@ -201,16 +204,19 @@ async def _stopped(what: str, stop: Awaitable[None]) -> None:
         raise asyncio.CancelledError
 
 
-async def _started(doing: str, bootstrap: str, make: Callable[[str], Any]) -> Any:
-    """A started client. A new one is made for every try: aiokafka's own can't be started twice."""
+async def _started(doing: str, access: KafkaAccess, make: Callable[[dict[str, Any]], Any]) -> Any:
+    """A started client, made with where to begin and how. A new one is made for every try: aiokafka's own can't be started twice."""
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
-        client = make(await _answering(bootstrap))
+        client = make({"bootstrap_servers": await _answering(access), **access.options})
         starting = asyncio.ensure_future(client.start())
         try:
             await _within(max(0.1, deadline - time.monotonic()), doing, asyncio.shield(starting))
-        except LogUnavailable:
+        except LogUnavailable as error:
             await _stopped(doing, _give_up(client, starting))
+            # Who is let in by none has nothing to wait for.
+            if (why := await refusal(access)) is not None:
+                raise LogRefused(f"{doing}: {why}") from error
             if time.monotonic() + RETRY_SECONDS >= deadline:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
@@ -221,27 +227,29 @@ async def _started(doing: str, bootstrap: str, make: Callable[[str], Any]) -> An
             return client
 
 
-async def _answering(bootstrap: str) -> str:
+async def _answering(access: KafkaAccess) -> str:
     """The first of the addresses to answer; all of them where none does in time."""
-    addresses = bootstrap.split(",")
+    addresses = access.bootstrap.split(",")
     if len(addresses) == 1:
-        return bootstrap
-    asked = [asyncio.create_task(_answers(address)) for address in addresses]
+        return access.bootstrap
+    asked = [asyncio.create_task(_answers(address, access)) for address in addresses]
     try:
         for answer in asyncio.as_completed(asked):
             if (first := await answer) is not None:
                 return first
-        return bootstrap
+        return access.bootstrap
     finally:
         for one in asked:
             one.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def _answers(address: str) -> str | None:
+async def _answers(address: str, access: KafkaAccess) -> str | None:
     host, port, _ = get_ip_port_afi(address)
     try:
-        connection = await create_conn(host, port, request_timeout_ms=int(ANSWER_SECONDS * 1000))
+        connection = await create_conn(
+            host, port, request_timeout_ms=int(ANSWER_SECONDS * 1000), **access.options
+        )
     except (OSError, TimeoutError, kafka_errors.KafkaError):
         return None
     connection.close()
@@ -366,11 +374,11 @@ def _numbers(records: Iterable[Outgoing]) -> dict[str, set[int]]:
 
 
 class KafkaLog:
-    """A Kafka cluster, named by its bootstrap addresses (``HOST:PORT``, comma-separated). Nothing connects before it must."""
+    """A Kafka cluster, named by how it is reached; by its addresses alone where that is in the clear. Nothing connects before it must."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, access: KafkaAccess | str) -> None:
         connect_apart()
-        self._bootstrap = bootstrap
+        self._access = KafkaAccess.of(access)
         self._open: set[_Client] = set()
 
     async def appender(self) -> Appender:
@@ -389,8 +397,8 @@ class KafkaLog:
         await self._must_exist(partition)
         consumer = await _started(
             f"read {partition.topic}/{partition.number}",
-            self._bootstrap,
-            lambda servers: AIOKafkaConsumer(bootstrap_servers=servers, **CONSUMER),
+            self._access,
+            lambda reached: AIOKafkaConsumer(**reached, **CONSUMER),
         )
         return self._kept(KafkaReader(partition, consumer))
 
@@ -400,13 +408,13 @@ class KafkaLog:
         names = to_read(group, topics, await self.topics())
         members: list[KafkaMember] = []
 
-        def make(servers: str) -> AIOKafkaConsumer:
-            consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, **CONSUMER, **GROUP)
+        def make(reached: dict[str, Any]) -> AIOKafkaConsumer:
+            consumer = AIOKafkaConsumer(**reached, group_id=group, **CONSUMER, **GROUP)
             members.append(KafkaMember(group, consumer, assigned, revoked))
             consumer.subscribe(names, listener=members[-1])
             return consumer
 
-        await _started(f"join the group {group}", self._bootstrap, make)
+        await _started(f"join the group {group}", self._access, make)
         return self._kept(members[-1])
 
     async def topics(self) -> dict[str, int]:
@@ -470,18 +478,16 @@ class KafkaLog:
     async def _producer(self, doing: str, **more: Any) -> AIOKafkaProducer:
         producer: AIOKafkaProducer = await _started(
             doing,
-            self._bootstrap,
-            lambda servers: AIOKafkaProducer(bootstrap_servers=servers, **PRODUCER, **more),
+            self._access,
+            lambda reached: AIOKafkaProducer(**reached, **PRODUCER, **more),
         )
         return producer
 
     async def _admin(self, doing: str, seconds: float = 15.0) -> AIOKafkaAdminClient:
         admin: AIOKafkaAdminClient = await _started(
             doing,
-            self._bootstrap,
-            lambda servers: AIOKafkaAdminClient(
-                bootstrap_servers=servers, request_timeout_ms=int(seconds * 1000)
-            ),
+            self._access,
+            lambda reached: AIOKafkaAdminClient(**reached, request_timeout_ms=int(seconds * 1000)),
         )
         return admin
 

@@ -30,6 +30,10 @@ class LogUnavailable(LogError):
     """No broker answered within the time limit; trying again later may help."""
 
 
+class LogRefused(LogError):
+    """The brokers let nobody in who comes so: user, password or certificate are not what they want, or theirs is not trusted."""
+
+
 class Fenced(LogError):
     """Another owner of the same transactional id has started: this one must stop writing and forget its state."""
 
@@ -251,6 +255,7 @@ __all__ = [
     "Kept",
     "Log",
     "LogError",
+    "LogRefused",
     "LogUnavailable",
     "Outgoing",
     "Partition",

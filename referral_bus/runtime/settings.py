@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -24,11 +24,15 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as _UnreadableSetting
 
+from referral_bus.log.access import AccessError, KafkaAccess, Mechanism, SecurityProtocol, secured
+
 PREFIX = "REFBUS_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 _LONGEST_FILE = 65_536
+_LOGIN = ("kafka_user", "kafka_password")
+_TLS = ("kafka_ca", "kafka_certificate", "kafka_key")
 
 
 class SettingsError(Exception):
@@ -49,6 +53,18 @@ class Settings(BaseSettings):
         "127.0.0.1:19092"
     )
     """Bootstrap addresses, HOST:PORT, comma-separated."""
+    kafka_protocol: SecurityProtocol = "PLAINTEXT"
+    """PLAINTEXT: in the clear, as nobody. SSL: over TLS. SASL_SSL: over TLS, with user and password."""
+    kafka_ca: Path | None = None
+    """The certificates (PEM) by which the brokers' are trusted; without it, those that the system trusts."""
+    kafka_certificate: Path | None = None
+    """Our own certificate (PEM), where the brokers ask for one."""
+    kafka_key: Path | None = None
+    """Its private key (PEM, unencrypted), where that is not in the same file."""
+    kafka_mechanism: Mechanism = "SCRAM-SHA-512"
+    """How user and password are told, with SASL_SSL."""
+    kafka_user: Annotated[str, Field(min_length=1)] | None = None
+    kafka_password: SecretStr | None = None
     database_url: SecretStr | None = None
     """``postgresql+psycopg://user:password@host/database``; services that need one make it required."""
     host: str = "127.0.0.1"
@@ -81,6 +97,50 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, EnvSettingsSource(settings_cls), _NamedFiles(settings_cls), _Toml(settings_cls)
 
+    def kafka_access(self) -> KafkaAccess:
+        """How Kafka is reached. Raises SettingsError where a file can't be used."""
+        password = self.kafka_password
+        try:
+            return secured(
+                self.kafka,
+                self.kafka_protocol,
+                ca=self.kafka_ca,
+                certificate=self.kafka_certificate,
+                key=self.kafka_key,
+                mechanism=self.kafka_mechanism,
+                user=self.kafka_user,
+                password=password.get_secret_value() if password is not None else None,
+            )
+        except AccessError as error:
+            raise SettingsError(f"{variable(f'kafka_{error.setting}')} names {error}") from None
+
+    @model_validator(mode="after")
+    def _kafka_can_be_reached_so(self) -> Self:
+        """Said before anything is started. Who gave a password must not be served in the clear for want of one word."""
+        given = [name for name in _LOGIN if getattr(self, name) is not None]
+        secure = [name for name in _TLS if getattr(self, name) is not None]
+        if self.kafka_protocol == "SASL_SSL":
+            for name in _LOGIN:
+                if name not in given:
+                    raise SettingsError(
+                        f"{variable(name)} is missing: {variable('kafka_protocol')} is SASL_SSL, which is with user and password"
+                    )
+        elif given and (self.kafka_protocol == "SSL" or "kafka_protocol" not in self.model_fields_set):
+            raise SettingsError(
+                f"{variable(given[0])} is set, and {variable('kafka_protocol')} is {self.kafka_protocol}: set that to SASL_SSL, or leave "
+                "the other out"
+            )
+        elif secure and "kafka_protocol" not in self.model_fields_set:
+            raise SettingsError(
+                f"{variable(secure[0])} is set, and {variable('kafka_protocol')} is not: set it to SSL or SASL_SSL"
+            )
+        if self.kafka_key is not None and self.kafka_certificate is None:
+            raise SettingsError(
+                f"{variable('kafka_key')} is set, and {variable('kafka_certificate')} is not: set both"
+            )
+        self.kafka_access()
+        return self
+
     @classmethod
     def load(cls, **given: Any) -> Self:
         """Read the settings; ``given`` wins over every source. Raises :class:`SettingsError`."""
@@ -100,6 +160,11 @@ class Settings(BaseSettings):
         except SettingsError as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def outside(kafka: str) -> KafkaAccess:
+    """How the Kafka at these addresses is reached, as the environment and the file say. Raises SettingsError."""
+    return Settings.load(kafka=kafka).kafka_access()
 
 
 def variable(field: str) -> str:

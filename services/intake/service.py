@@ -67,7 +67,7 @@ async def build(
         stack.push_async_callback(engine.dispose)
         await migrate(engine, "sealing", "referral_bus.sealing.migrations")
         await migrate(engine, tables.SCHEMA, "services.intake.migrations")
-        log = KafkaLog(settings.kafka)
+        log = KafkaLog(settings.kafka_access())
         stack.push_async_callback(log.close)
         await replay_destroyed(log, topics.ledger(bus), codec, engine)
         appender = await log.appender()

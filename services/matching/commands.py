@@ -63,7 +63,7 @@ class _Sight:
 @asynccontextmanager
 async def _sight(home: Path) -> AsyncIterator[_Sight]:
     settings = LookSettings.load(**local_settings(home, "facts_key"))
-    log, codec = KafkaLog(settings.kafka), Codec.load()
+    log, codec = KafkaLog(settings.kafka_access()), Codec.load()
     engine = new_engine(settings.database_url.get_secret_value(), pool_size=2)
     try:
         await replay_destroyed(log, topics.ledger(settings.bus), codec, engine)

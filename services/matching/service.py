@@ -46,7 +46,7 @@ async def build(
         engine = new_engine(settings.database_url.get_secret_value())
         stack.push_async_callback(engine.dispose)
         await migrate(engine, "sealing", "referral_bus.sealing.migrations")
-        log = KafkaLog(settings.kafka)
+        log = KafkaLog(settings.kafka_access())
         stack.push_async_callback(log.close)
         keys = KeyStore(
             engine, {"facts": read_key(settings.facts_key.get_secret_value(), "REFBUS_FACTS_KEY")}

@@ -24,6 +24,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP, AppT
 from mode.services import WaitResults
 
+from referral_bus.log.access import KafkaAccess
 from referral_bus.log.port import LogError, LogUnavailable, Record
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):
             client_id=conf.broker_client_id,
             group_id=conf.id,
             bootstrap_servers=server_list(transport.url, transport.default_port),
+            **cast(_CommittedTransport, transport).access.options,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -189,6 +191,10 @@ class _CommittedConsumer(Consumer):
 class _CommittedTransport(Transport):
     Consumer = _CommittedConsumer
 
+    def __init__(self, access: KafkaAccess, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access = access
+
 
 class _ReadOnly(BootStrategy):
     """A consumer and its agents; no producer and no web server."""
@@ -211,8 +217,8 @@ class StreamStopped(Exception):
 class LedgerStream:
     """Reads a topic as a member of ``group`` and gives each record to ``handle``, in order within a partition."""
 
-    def __init__(self, bootstrap: str, group: str, topic: str, handle: Handle) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, access: KafkaAccess | str, group: str, topic: str, handle: Handle) -> None:
+        self._access = KafkaAccess.of(access)
         self._group = group
         self._topic = topic
         self._handle = handle
@@ -351,7 +357,7 @@ class LedgerStream:
     def _new_app(self, queue: asyncio.Queue[Any]) -> _App:
         app = _App(
             self._group,
-            broker=[f"kafka://{address}" for address in self._bootstrap.split(",")],
+            broker=[f"kafka://{address}" for address in self._access.bootstrap.split(",")],
             loop=asyncio.get_running_loop(),
             autodiscover=False,
             key_serializer="raw",
@@ -364,7 +370,7 @@ class LedgerStream:
             stream_wait_empty=False,
             web_enabled=False,
         )
-        app.transport = _CommittedTransport(app.conf.broker_consumer, cast(AppT, app))
+        app.transport = _CommittedTransport(self._access, app.conf.broker_consumer, cast(AppT, app))
         topic = app.topic(self._topic, key_serializer="raw", value_serializer="raw")
 
         async def ledger(stream: Any) -> None:

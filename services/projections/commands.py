@@ -106,7 +106,7 @@ class _Parts(NamedTuple):
 
 @asynccontextmanager
 async def _parts(settings: ViewsSettings) -> AsyncIterator[_Parts]:
-    engine, log = new_engine(settings.database_url.get_secret_value()), KafkaLog(settings.kafka)
+    engine, log = new_engine(settings.database_url.get_secret_value()), KafkaLog(settings.kafka_access())
     try:
         yield _Parts(engine, log, topics.ledger(settings.bus), Codec.load())
     finally:

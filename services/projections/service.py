@@ -53,7 +53,7 @@ async def build(
         stack.push_async_callback(engine.dispose)
         await migrate(engine, "sealing", "referral_bus.sealing.migrations")
         await migrate(engine, SCHEMA, MIGRATIONS)
-        log = KafkaLog(settings.kafka)
+        log = KafkaLog(settings.kafka_access())
         stack.push_async_callback(log.close)
         ledger = topics.ledger(settings.bus)
         await replay_destroyed(log, ledger, codec, engine)

@@ -54,9 +54,9 @@ class Container(NamedTuple):
     @property
     def files(self) -> dict[str, tuple[str, str]]:
         """The secrets it finds in its file system: the path, and of which Secret which key."""
-        volumes = {volume["name"]: volume for volume in self.pod["volumes"]}
+        volumes = {volume["name"]: volume for volume in self.pod.get("volumes", [])}
         found = {}
-        for mount in self.container["volumeMounts"]:
+        for mount in self.container.get("volumeMounts", []):
             for source in volumes.get(mount["name"], {}).get("projected", {}).get("sources", []):
                 assert set(source) == {"secret"} and mount["readOnly"] is True and "subPath" not in mount
                 for item in source["secret"]["items"]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,10 +33,16 @@ def environment() -> dict[str, str]:
     return {**kept, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def refbus(*words: str | Path, code: int = 0, within: float = SECONDS) -> str:
-    """Run a command to its end and return what it printed. Fails where it ends with another exit code."""
+def refbus(
+    *words: str | Path, code: int = 0, within: float = SECONDS, settings: Mapping[str, str] | None = None
+) -> str:
+    """Run a command to its end, with these settings alone, and return what it printed. Fails where it ends with another exit code."""
     done = subprocess.run(
-        [*_REFBUS, *map(str, words)], env=environment(), capture_output=True, text=True, timeout=within
+        [*_REFBUS, *map(str, words)],
+        env={**environment(), **(settings or {})},
+        capture_output=True,
+        text=True,
+        timeout=within,
     )
     assert done.returncode == code, f"refbus {' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
     return done.stdout if code == 0 else done.stdout + done.stderr

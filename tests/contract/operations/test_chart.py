@@ -30,6 +30,7 @@ from services.matching.settings import MatchingSettings
 from services.notifier.settings import NotifierSettings
 from services.projections.commands import DIFFERENT
 from services.projections.settings import ProjectionsSettings, ViewsSettings
+from tests.support.certificates import Authority
 from tests.support.chart import (
     ADAPTER,
     CHART,
@@ -210,6 +211,12 @@ def test_the_settings_are_those_the_code_knows_and_it_starts_with_them(
     settings = _loaded(CLASSES[of], one, tmp_path, monkeypatch)
     given = values(name)
     assert settings.bus == given["bus"] and settings.kafka == given["kafka"]["bootstrap"]
+    user = given["kafka"]["users"].get(of, {}).get("name")
+    assert (settings.kafka_protocol, settings.kafka_mechanism, settings.kafka_user) == (
+        given["kafka"]["protocol"],
+        given["kafka"]["mechanism"],
+        user,
+    )
     assert settings.write_schemas_up_to == given["write_schemas_up_to"]
     assert (settings.traces or "") == given["traces"]["url"]
     assert settings.traces_share == given["traces"]["share"]
@@ -240,6 +247,9 @@ def _loaded(kind: type[Settings], one: Container, folder: Path, monkeypatch: pyt
             file = folder / Path(value).name
             file.write_text(f"the content of {value}\n")
             value = str(file)
+        elif name == "REFBUS_KAFKA_CA":
+            assert value in one.files
+            value = str(Authority(folder).certificate)
         monkeypatch.setenv(name, value)
     settings = kind.load()
     for field in SECRETS & kind.model_fields.keys():
@@ -263,11 +273,47 @@ def test_a_service_is_given_the_keys_that_are_its_own_and_no_other(name: str, of
         assert one.environment["REFBUS_JWKS"] == "/run/refbus/secrets/jwks"
     files = {f"/run/refbus/secrets/{key}": ref for key, ref in expected.items()}
     files |= {f"/run/refbus/certificates/{key}.pem": ref for key, ref in given["certificates"].items()}
+    files |= _for_kafka(given, of)
     assert one.files == {path: (ref["secret"], ref["key"]) for path, ref in files.items()}
     # Whatever the pod could mount is mounted, and counted above.
     assert {volume["name"] for volume in one.pod["volumes"]} <= {
         mount["name"] for mount in one.container["volumeMounts"]
     }
+
+
+def _for_kafka(given: dict[str, Any], part: str) -> dict[str, dict[str, str]]:
+    kafka = given["kafka"]
+    if kafka["protocol"] == "PLAINTEXT":
+        return {}
+    password = kafka["users"][part]["password"]
+    return {"/run/refbus/kafka/ca.pem": kafka["ca"], "/run/refbus/kafka/password": password}
+
+
+def test_the_jobs_go_to_kafka_as_users_of_their_own_and_topics_are_given_nothing_else() -> None:
+    given = values("full")
+    for one in containers(rendered("full")):
+        if one.name in SERVICES:
+            continue
+        files = {path: (ref["secret"], ref["key"]) for path, ref in _for_kafka(given, one.name).items()}
+        assert files.items() <= one.files.items()
+        assert one.environment["REFBUS_KAFKA_USER"] == given["kafka"]["users"][one.name]["name"]
+        if one.name == "topics":
+            assert one.files == files
+
+
+def test_tls_alone_brings_the_authority_and_no_password() -> None:
+    ca = "kafka.protocol=SSL,kafka.ca.secret=kafka-tls,kafka.ca.key=ca.crt"
+    for one in containers(rendered("default", "--set", ca)):
+        assert one.environment["REFBUS_KAFKA_PROTOCOL"] == "SSL"
+        assert one.files[one.environment["REFBUS_KAFKA_CA"]] == ("kafka-tls", "ca.crt")
+        assert not {"REFBUS_KAFKA_USER", "REFBUS_KAFKA_PASSWORD_FILE"} & one.environment.keys()
+    for one in containers(rendered("default", "--set", "kafka.protocol=SSL")):
+        assert not [path for path in one.files if path.startswith("/run/refbus/kafka")]
+
+
+def test_a_part_without_a_user_is_named() -> None:
+    done = template(VALUES["default"], "--set", "kafka.protocol=SASL_SSL")
+    assert done.returncode != 0 and "kafka.users has nobody for " in done.stderr
 
 
 def _keys_of(of: str) -> set[str]:
@@ -302,6 +348,8 @@ def test_the_settings_the_values_take_are_those_of_the_code(of: str) -> None:
         ("matching.settings.facts_key=c2VjcmV0", "facts_key"),
         ("secrets.master_key.value=c2VjcmV0", "value"),
         ("kafka.peers=null", "peers"),
+        ("kafka.protocol=SASL_PLAINTEXT", "protocol"),
+        ("kafka.users.intake.password=hunter2", "password"),
         ("postgresql.peers[0]=null", "peers"),
         ("networkPolicy.http.from[0].ipblock.cidr=0.0.0.0/0", "ipblock"),
         ("jwks.url=https://identity.example/keys", "peers"),
@@ -511,13 +559,20 @@ def test_commands_of_the_jobs_can_be_given_so(tmp_path: Path, monkeypatch: pytes
     topics, check = found["topics"], found["check-views"]
     assert topics.container["command"][2:] == ["--partitions", "8", "--replication", "5"]
     _loaded(Settings, topics, tmp_path, monkeypatch)
-    assert "volumes" not in topics.pod
-    _loaded(OperationsSettings, found["letters"], tmp_path, monkeypatch)
-    assert "volumes" not in found["letters"].pod
+    assert [volume["name"] for volume in topics.pod["volumes"]] == ["kafka"]
+    letters = found["letters"]
+    _loaded(OperationsSettings, letters, tmp_path, monkeypatch)
+    assert [volume["name"] for volume in letters.pod["volumes"]] == ["kafka"]
+    for one in containers(rendered("default")):
+        assert one.name not in ("topics", "letters") or "volumes" not in one.pod
     _loaded(ViewsSettings, check, tmp_path, monkeypatch)
-    assert set(check.files) == {"/run/refbus/secrets/database_url"}
+    assert set(check.files) == {
+        "/run/refbus/secrets/database_url",
+        *_for_kafka(values("full"), "check-views"),
+    }
     _loaded(BackupSettings, backup, tmp_path, monkeypatch)
-    assert backup.files == {"/run/refbus/secrets/database_url": ("backup-role", "dsn")}
+    kafka = {path: (ref["secret"], ref["key"]) for path, ref in _for_kafka(values("full"), "backup").items()}
+    assert backup.files == {"/run/refbus/secrets/database_url": ("backup-role", "dsn"), **kafka}
 
 
 def test_a_command_of_operations_finds_its_settings_in_the_pod_that_is_named() -> None:

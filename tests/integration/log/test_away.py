@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from referral_bus.embedded.kafka import EmbeddedKafka
+from referral_bus.log.access import KafkaAccess
 from referral_bus.log.kafka import KafkaAppender, KafkaLog, KafkaReader, _answering
 from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Position
 from referral_bus.log.reading import everything_in
@@ -98,7 +99,7 @@ async def test_a_client_begins_with_a_broker_that_answers_and_not_with_one_that_
             await log.close()
         # Where nobody answers in time, whoever answers late will do.
         both = f"{hangs},{hangs}"
-        assert await _answering(both) == both
+        assert await _answering(KafkaAccess(both)) == both
         for writer in taken:
             writer.close()
             await writer.wait_closed()

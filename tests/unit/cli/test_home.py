@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import addresses, local_settings
 from referral_bus.cli.main import app
+from referral_bus.log.access import KafkaAccess
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.store.port import StoreError
 from services.matching import commands as of_matching
@@ -93,9 +94,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, home: Path, command: str) -> tuple[st
 
     kafka: list[str] = []
 
-    def log(address: str) -> KafkaLog:
-        kafka.append(address)
-        return KafkaLog(address)
+    def log(access: KafkaAccess) -> KafkaLog:
+        kafka.append(access.bootstrap)
+        return KafkaLog(access)
 
     for module in (of_matching, of_projections):
         monkeypatch.setattr(module, "KafkaLog", log)

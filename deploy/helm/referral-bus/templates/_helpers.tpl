@@ -84,10 +84,54 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* The settings all parts have. */}}
+{{/* The settings all parts have: a dictionary of root and part. */}}
 {{- define "refbus.common" -}}
-- {name: REFBUS_BUS, value: {{ .Values.bus | quote }}}
-- {name: REFBUS_KAFKA, value: {{ .Values.kafka.bootstrap | quote }}}
+{{- $kafka := .root.Values.kafka -}}
+- {name: REFBUS_BUS, value: {{ .root.Values.bus | quote }}}
+- {name: REFBUS_KAFKA, value: {{ $kafka.bootstrap | quote }}}
+{{- if ne $kafka.protocol "PLAINTEXT" }}
+- {name: REFBUS_KAFKA_PROTOCOL, value: {{ $kafka.protocol }}}
+{{- if $kafka.ca }}
+- {name: REFBUS_KAFKA_CA, value: /run/refbus/kafka/ca.pem}
+{{- end }}
+{{- end }}
+{{- if eq $kafka.protocol "SASL_SSL" }}
+- {name: REFBUS_KAFKA_MECHANISM, value: {{ $kafka.mechanism }}}
+- {name: REFBUS_KAFKA_USER, value: {{ (include "refbus.user" . | fromJson).name | quote }}}
+- {name: REFBUS_KAFKA_PASSWORD_FILE, value: /run/refbus/kafka/password}
+{{- end }}
+{{- end -}}
+
+{{/* Who a part is at Kafka, as JSON: a dictionary of root and part. */}}
+{{- define "refbus.user" -}}
+{{- if not (hasKey .root.Values.kafka.users .part) -}}
+{{- fail (printf "kafka.protocol is SASL_SSL, and kafka.users has nobody for %s: add its name and password." .part) -}}
+{{- end -}}
+{{- index .root.Values.kafka.users .part | toJson -}}
+{{- end -}}
+
+{{/* Where a part finds what Kafka is reached with, or nothing where that is in the clear. */}}
+{{- define "refbus.kafkaMount" -}}
+{{- $kafka := .root.Values.kafka -}}
+{{- if or (eq $kafka.protocol "SASL_SSL") (and $kafka.ca (ne $kafka.protocol "PLAINTEXT")) -}}
+- {name: kafka, mountPath: /run/refbus/kafka, readOnly: true}
+{{- end -}}
+{{- end -}}
+
+{{- define "refbus.kafkaVolume" -}}
+{{- $kafka := .root.Values.kafka -}}
+{{- if include "refbus.kafkaMount" . -}}
+- name: kafka
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- with $kafka.ca }}
+      {{- include "refbus.source" (dict "reference" . "path" "ca.pem") | nindent 6 }}
+      {{- end }}
+      {{- if eq $kafka.protocol "SASL_SSL" }}
+      {{- include "refbus.source" (dict "reference" (include "refbus.user" . | fromJson).password "path" "password") | nindent 6 }}
+      {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "refbus.source" -}}
@@ -132,29 +176,35 @@ spec:
               imagePullPolicy: {{ .root.Values.image.pullPolicy }}
               command: {{ toJson .command }}
               env:
-                {{- include "refbus.common" .root | nindent 16 }}
+                {{- include "refbus.common" . | nindent 16 }}
                 {{- if .database_url }}
                 - {name: REFBUS_DATABASE_URL_FILE, value: /run/refbus/secrets/database_url}
                 {{- end }}
               resources: {{- toYaml .values.resources | nindent 16 }}
               securityContext: {{- include "refbus.confined" .root | nindent 16 }}
-              {{- if .database_url }}
+              {{- if or .database_url .folder (include "refbus.kafkaMount" .) }}
               volumeMounts:
+                {{- if .database_url }}
                 - {name: secrets, mountPath: /run/refbus/secrets, readOnly: true}
+                {{- end }}
+                {{- include "refbus.kafkaMount" . | nindent 16 }}
                 {{- with .folder }}
                 - {name: {{ base . }}, mountPath: {{ . }}}
                 {{- end }}
           volumes:
+            {{- if .database_url }}
             - name: secrets
               projected:
                 defaultMode: 0440
                 sources:
                   {{- include "refbus.source" (dict "reference" .database_url "path" "database_url") | nindent 18 }}
+            {{- end }}
+            {{- include "refbus.kafkaVolume" . | nindent 12 }}
             {{- with .folder }}
             - name: {{ base . }}
               {{- toYaml $.values.volume | nindent 14 }}
             {{- end }}
-          {{- end }}
+              {{- end }}
 {{- end -}}
 
 {{/* The template of a service's pods: a dictionary of root and service. */}}
@@ -187,7 +237,7 @@ spec:
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       command: [python, -m, services.{{ $service }}]
       env:
-        {{- include "refbus.common" $root | nindent 8 }}
+        {{- include "refbus.common" (dict "root" $root "part" $service) | nindent 8 }}
         - {name: REFBUS_LOG_LEVEL, value: {{ $root.Values.log_level }}}
         - {name: REFBUS_STOP_SECONDS, value: {{ $root.Values.stop_seconds | toJson | quote }}}
         - {name: REFBUS_HOST, value: 0.0.0.0}
@@ -249,6 +299,7 @@ spec:
       securityContext: {{- include "refbus.confined" . | nindent 8 }}
       volumeMounts:
         - {name: secrets, mountPath: /run/refbus/secrets, readOnly: true}
+        {{- include "refbus.kafkaMount" (dict "root" $root "part" $service) | nindent 8 }}
         {{- if $root.Values.certificates }}
         - {name: certificates, mountPath: /run/refbus/certificates, readOnly: true}
         {{- end }}
@@ -267,6 +318,7 @@ spec:
           {{- if and $http (not $root.Values.jwks.url) }}
           {{- include "refbus.source" (dict "reference" $root.Values.secrets.jwks "path" "jwks") | nindent 10 }}
           {{- end }}
+    {{- include "refbus.kafkaVolume" (dict "root" $root "part" $service) | nindent 4 }}
     {{- with $root.Values.certificates }}
     - name: certificates
       projected:
