@@ -131,7 +131,7 @@ def settings_of(words: list[str]) -> set[str]:
     """The settings that a command makes use of where there is no home: those its module reads, and the options that it was not given."""
     context = parsed(words)
     module = sys.modules[context.command.callback.__module__]
-    read = re.findall(r"\bsettings\.(\w+)", inspect.getsource(module))
+    read = re.findall(r"\bsettings\.(\w+)", inspect.getsource(module).replace("kafka_access", "kafka"))
     loaded = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Settings)]
     options = {
         option.envvar

@@ -97,7 +97,7 @@ async def test_no_more_are_attempted_at_once_than_there_may_be_in_all(tables: No
         await asyncio.sleep(0.05)
         assert receivers.most == PATIENCE.total < PATIENCE.each * len(SUBSCRIPTIONS)
         receivers.open.set()
-        while await deliveries.waiting(AT) != (0, 0):
+        while (await deliveries.waiting(AT)).deliveries:
             await asyncio.sleep(0.01)
     assert receivers.most == PATIENCE.total
     assert len(receivers.asked) == len(set(receivers.asked)) == len(tables.deliveries)
@@ -123,7 +123,7 @@ async def test_what_receivers_took_meanwhile_is_written_down_together(
         receivers.open.set()
         await until(lambda: receivers.at_once == 0 and written == [1])
         slowly.set()
-        while await deliveries.waiting(AT) != (0, 0):
+        while (await deliveries.waiting(AT)).deliveries:
             await asyncio.sleep(0.01)
     assert written[1] == PATIENCE.total - 1
     assert sum(written) == len(tables.deliveries)
