@@ -636,6 +636,14 @@ def test_an_alert_knows_the_job_it_is_about_by_its_name(release: str, alert: str
     assert asked and len(names) == 3
 
 
+@pytest.mark.parametrize("release", ("a" * 53, "county-refbus-" + "a" * 39))
+def test_names_are_no_longer_than_kubernetes_takes_however_long_the_release_is_called(release: str) -> None:
+    done = helm("template", release, CHART, "--namespace", "referrals", "-f", VALUES["full"])
+    for one in yaml.safe_load_all(done.stdout):
+        if one:
+            assert len(one["metadata"]["name"]) <= (52 if one["kind"] == "CronJob" else 63)
+
+
 def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> None:
     jobs = {
         one.name: one.owner["spec"]["jobTemplate"]["spec"]

@@ -11,9 +11,10 @@ projections: [master_key]
 {{- list "intake" "notifier" "projections" | toJson -}}
 {{- end -}}
 
+{{/* With the longest part behind it no more than the 52 characters that a CronJob's name may have. */}}
 {{- define "refbus.name" -}}
 {{- $name := .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- if contains "refbus" $name -}}{{ $name }}{{- else -}}{{ $name }}-refbus{{- end -}}
+{{- if contains "refbus" $name -}}{{ $name }}{{- else -}}{{ $name | trunc 33 | trimSuffix "-" }}-refbus{{- end -}}
 {{- end -}}
 
 {{- define "refbus.selector" -}}
