@@ -206,12 +206,12 @@ async def test_a_delivery_is_late_once_it_is_due_and_nobody_is_at_it(
         await until(lambda: receiver.received)
         now = now_ms()
         # Somebody is at it; after the lease nobody is; and what is tried again later is not late until then.
-        assert await deliveries.waiting(now) == (1, 0)
-        count, late = await deliveries.waiting(now + 60_000)
+        assert await deliveries.waiting(now) == (1, 0, 0)
+        count, late, _ = await deliveries.waiting(now + 60_000)
         assert count == 1 and late >= 59_000
         await world.rows(f"update notifier.deliveries set leased_until = 0, due_at = {now + 60_000}")
-        assert await deliveries.waiting(now + 59_000) == (1, 0)
-        assert await deliveries.waiting(now + 61_000) == (1, 1_000)
+        assert await deliveries.waiting(now + 59_000) == (1, 0, 0)
+        assert await deliveries.waiting(now + 61_000) == (1, 1_000, 0)
         receiver.open.set()
     await deliveries._engine.dispose()
 
