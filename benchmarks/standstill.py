@@ -37,11 +37,7 @@ _BUS: Final = "the bus's"
 class _Patient(EmbeddedKafka):
     """A broker that waits as long for another as Kafka's do by themselves."""
 
-    def _settings(self, data: str) -> Path:
-        path = super()._settings(data)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("request.timeout.ms=30000\n")
-        return path
+    more = "request.timeout.ms=30000\n"
 
 
 BROKERS_WAIT: Final[dict[str, type[EmbeddedKafka]]] = {"30 s": _Patient, "5 s": EmbeddedKafka}

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from referral_bus.cli.errors import Rejected
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
-from referral_bus.cli.telling import tell
+from referral_bus.cli.telling import FOUND, tell
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Log
 from referral_bus.runtime.clock import SystemClock
@@ -41,9 +41,6 @@ console = Console(soft_wrap=True)
 commands = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Dead letters: list, show, send again, discard."
 )
-
-OPEN: Final = 3
-"""An exit code that says what was found, and not that it could not be looked for. The chart knows it."""
 
 Letters = Annotated[list[str] | None, typer.Argument(help="Letters, by the first column of the list.")]
 Reason = Annotated[
@@ -146,7 +143,7 @@ def list_letters(
             LETTERS_LOOKED.set_to_current_time()
             tell(metrics, LETTERS, "The letters were looked for")
         if exit_code and still_open:
-            raise typer.Exit(OPEN)
+            raise typer.Exit(FOUND)
 
     _run(work())
 

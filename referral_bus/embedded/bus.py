@@ -84,8 +84,7 @@ class LocalBus:
     @property
     def access(self) -> KafkaAccess:
         """How its Kafka is reached: the embedded one in the clear, one outside as the environment says. Raises SettingsError."""
-        address = self.addresses.kafka
-        return KafkaAccess(address) if self.kafka is not None else outside(address)
+        return _access(self.kafka, self.addresses.kafka)
 
     async def start_service(self, name: str) -> None:
         """Start one process and wait until it says that it is ready. Raises EmbeddedError with its last words."""
@@ -142,6 +141,10 @@ class LocalBus:
                 task.cancel()
 
 
+def _access(embedded: EmbeddedKafka | None, bootstrap: str) -> KafkaAccess:
+    return KafkaAccess(bootstrap) if embedded is not None else outside(bootstrap)
+
+
 @asynccontextmanager
 async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[LocalBus]:
     """Bring the bus up, and take it down again whatever happens. Raises EmbeddedError with one sentence and what to do."""
@@ -164,7 +167,7 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
             stack.push_async_callback(asyncio.to_thread, postgres.stop)
             database = await asyncio.to_thread(postgres.url, "refbus")
         say("creating topics")
-        log = KafkaLog(bootstrap if kafka is not None else outside(bootstrap))
+        log = KafkaLog(_access(kafka, bootstrap))
         try:
             await log.ensure(topics(plan.bus, partitions=plan.partitions, replication=plan.replication))
         finally:

@@ -105,6 +105,9 @@ class EmbeddedKafka:
     started side by side: one alone waits for the others in vain.
     """
 
+    more = ""
+    """Properties behind its own, a line each: of one that is there twice the last counts."""
+
     def __init__(self, data_dir: Path, port: int, seat: Seat | None = None) -> None:
         self._folder = data_dir.absolute()
         self._port = port
@@ -204,7 +207,8 @@ class EmbeddedKafka:
                 replicas=len(seat.controllers),
                 insync=len(seat.controllers) // 2 + 1,
                 logs=str(self._folder / data).replace("\\", "\\\\"),
-            ),
+            )
+            + self.more,
             encoding="utf-8",
         )
         return path

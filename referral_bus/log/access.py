@@ -70,8 +70,9 @@ def secured(
 def tls_context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
     """Certificates are verified and hosts are checked; nothing turns that off. Without ``ca`` those the system trusts are. Raises
     AccessError."""
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    if ca is not None:
+    if ca is None:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    else:
         # Whom the system trusts for the web is not whom it trusts with the log.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:

@@ -16,13 +16,6 @@ from referral_bus.log.access import KafkaAccess
 ASK_SECONDS: Final = 5.0
 """For a broker to say why it lets nobody in."""
 
-_NOT_LET_IN = (
-    kafka_errors.SaslAuthenticationFailed,
-    kafka_errors.AuthenticationFailedError,
-    kafka_errors.UnsupportedSaslMechanismError,
-    kafka_errors.IllegalSaslStateError,
-)
-
 
 async def refusal(access: KafkaAccess) -> str | None:
     """Why no broker lets us in, in a sentence; None where one does, or none says that it does not."""
@@ -70,7 +63,7 @@ def _said(error: BaseException, access: KafkaAccess, address: str) -> str | None
             f"Kafka at {address} does not take {access.options.get('sasl_mechanism', 'SASL')}: check REFBUS_KAFKA_PROTOCOL and "
             "REFBUS_KAFKA_MECHANISM against the listener's"
         )
-    if isinstance(error, _NOT_LET_IN):
+    if isinstance(error, kafka_errors.SaslAuthenticationFailed | kafka_errors.AuthenticationFailedError):
         return (
             f"Kafka at {address} does not let in the user {access.user} by {access.options.get('sasl_mechanism')}: check "
             "REFBUS_KAFKA_USER and REFBUS_KAFKA_PASSWORD"

@@ -95,7 +95,6 @@ _CLAIM = text(
 )
 
 
-# An organisation that never asked, whose pause is over, or whose last time is still to come, which some clock that was wrong wrote.
 _WAITING = text(
     """
     select
@@ -106,6 +105,7 @@ _WAITING = text(
     """
 )
 
+# An organisation that never asked, whose pause is over, or whose last time is still to come, which some clock that was wrong wrote.
 _RESEND = text(
     """
     insert into notifier.resends as r (organisation, at) values (:organisation, :now)

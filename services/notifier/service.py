@@ -76,7 +76,8 @@ async def build(
         await migrate(engine, tables.SCHEMA, "services.notifier.migrations")
         shared = DatabaseClock(engine, clock or SystemClock())
         await shared.ask()
-        log = KafkaLog(settings.kafka_access())
+        access = settings.kafka_access()
+        log = KafkaLog(access)
         stack.push_async_callback(log.close)
         await replay_destroyed(log, topics.ledger(settings.bus), codec, engine)
         appender = await log.appender()
@@ -111,7 +112,7 @@ async def build(
             log=log, fold=Fold(engine, bell), codec=codec, keys=keys, clock=shared, health=health
         )
         stream = LedgerStream(
-            settings.kafka_access(),
+            access,
             topics.group(settings.bus, "notifier"),
             topics.ledger(settings.bus),
             handler.handle,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -19,7 +19,7 @@ from referral_bus.store.rows import Row
 from referral_bus.wire.codec import Codec
 from services.projections.fold import Fold
 from services.projections.known import KEYS
-from services.projections.replay import Replay, Told
+from services.projections.replay import Progress, Replay, Told
 from services.projections.swap import unswapped
 from services.projections.tables import SERVING
 
@@ -61,10 +61,6 @@ class Comparison:
         self.different += 1
         if len(self.differences) < MOST_SHOWN:
             self.differences.append(difference)
-
-
-Progress = Callable[[int, int], None]
-"""Told how many offsets of how many are folded."""
 
 
 async def compare(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.cli.home import Home, local_settings
-from referral_bus.cli.telling import tell
+from referral_bus.cli.telling import FOUND, tell
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.runtime.metrics import CHECKS, VIEWS_CHECKED, VIEWS_DIFFERENT
@@ -29,9 +29,6 @@ from services.projections.known import Damaged
 from services.projections.settings import ViewsSettings
 
 _PATIENCE_SECONDS = 60.0
-DIFFERENT: Final = 3
-"""An exit code that nothing else ends with: Python's for a fault of its own is 1, and so is that of every command which finds no Kafka. The
-chart knows it."""
 
 Result = TypeVar("Result")
 
@@ -94,7 +91,7 @@ def check_views(
         if not found.equal:
             print("Run 'refbus verify' to see whether the ledger is sound, then 'refbus rebuild'.")
     if not found.equal:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(FOUND)
 
 
 class _Parts(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import text
@@ -13,7 +13,7 @@ from referral_bus.store.migrate import migrate
 from referral_bus.store.postgres import PostgresViews
 from referral_bus.wire.codec import Codec
 from services.projections.fold import Fold
-from services.projections.replay import Replay
+from services.projections.replay import Progress, Replay
 from services.projections.swap import drop, only_rebuild, swap
 from services.projections.tables import NEXT_SCHEMA, SCHEMA, ViewTables
 
@@ -25,9 +25,6 @@ _OWNER: Final = text(
     select pg_get_userbyid(nspowner) as owner, current_user as this from pg_namespace where nspname = :schema
     """
 )
-
-Progress = Callable[[int, int], None]
-"""Told how many offsets of how many are done."""
 
 
 class AlreadyRebuilding(Exception):

@@ -19,6 +19,10 @@ Told = Callable[[Partition, int], None]
 """Told how far a partition has been folded: the offset of the first record that has not."""
 
 
+Progress = Callable[[int, int], None]
+"""Told how many offsets of how many are folded."""
+
+
 class Replay:
     """Folds partitions of one topic into a store, each as far as it is told. Close it."""
 

@@ -24,7 +24,7 @@ from tests.support.certificates import Authority
 
 SECONDS: Final = 20.0
 
-# Who comes by the listeners in the clear is the test itself, and the broker. A line that is there twice counts the second time.
+# Who comes by the listeners in the clear is the test itself, and the broker.
 _MORE: Final = """\
 listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},LOGIN://127.0.0.1:{login},MUTUAL://127.0.0.1:{mutual}
 advertised.listeners=BROKER://127.0.0.1:{port},LOGIN://127.0.0.1:{login},MUTUAL://127.0.0.1:{mutual}
@@ -57,7 +57,7 @@ class SecuredKafka(EmbeddedKafka):
         keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
         self.login, self.mutual = f"127.0.0.1:{login}", f"127.0.0.1:{mutual}"
         self.ca = authority.certificate
-        self._more = _MORE.format(
+        self.more = _MORE.format(
             port=port,
             controller=controller,
             login=login,
@@ -87,12 +87,6 @@ class SecuredKafka(EmbeddedKafka):
         if bindings:
             for future in admin.create_acls(bindings).values():
                 future.result(SECONDS)
-
-    def _settings(self, data: str) -> Path:
-        path = super()._settings(data)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(self._more)
-        return path
 
 
 Right = tuple[ResourceType, str, ResourcePatternType, tuple[AclOperation, ...]]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import sqlalchemy as sa
 from alembic import op
 
-from referral_bus.store.tables import POSITIONS
 
-
-def begin_again(views: Iterable[str]) -> str:
-    """Empty these views, which are those there are at that migration, and forget how far they had come. Returns their schema. Raises
-    RuntimeError where nobody said which that is."""
-    schema: str | None = op.get_context().version_table_schema
+def begin_again() -> str:
+    """Empty the views there are, and forget how far they had come. Returns their schema. Raises RuntimeError where nobody said which that
+    is."""
+    context = op.get_context()
+    schema: str | None = context.version_table_schema
     if schema is None:
         raise RuntimeError("the views' migrations need to be told their schema")
-    for table in (POSITIONS, *views):
-        op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
+    for table in sa.inspect(op.get_bind()).get_table_names(schema):
+        if table != context.version_table:
+            op.execute(sa.text(f'truncate table "{schema}"."{table}"'))
     return schema

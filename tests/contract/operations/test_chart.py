@@ -20,15 +20,14 @@ import yaml
 from starlette.routing import Route
 
 from referral_bus.cli.backup import BackupSettings
-from referral_bus.cli.deadletter import OPEN
 from referral_bus.cli.home import OperationsSettings
+from referral_bus.cli.telling import FOUND
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.settings import Settings, variable
 from referral_bus.web.operations import operations_app
 from services.intake.settings import IntakeSettings
 from services.matching.settings import MatchingSettings
 from services.notifier.settings import NotifierSettings
-from services.projections.commands import DIFFERENT
 from services.projections.settings import ProjectionsSettings, ViewsSettings
 from tests.support.certificates import Authority
 from tests.support.chart import (
@@ -650,7 +649,7 @@ def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> No
         for one in containers(rendered("full"))
         if one.owner["kind"] == "CronJob"
     }
-    for name, code in (("check-views", DIFFERENT), ("letters", OPEN)):
+    for name, code in (("check-views", FOUND), ("letters", FOUND)):
         job = jobs.pop(name)
         [rule] = job["podFailurePolicy"]["rules"]
         exits = {"containerName": name, "operator": "In", "values": [code]}

@@ -16,19 +16,6 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "regions",
-    "organisations",
-    "agreements",
-    "referrals",
-    "events",
-    "sections",
-    "erasures",
-    "tasks",
-    "units",
-    "submissions",
-)
-
 
 def _columns() -> dict[str, list[sa.Column[object]]]:
     return {
@@ -68,7 +55,7 @@ def _columns() -> dict[str, list[sa.Column[object]]]:
 
 
 def upgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.drop_index("tasks_queue", "tasks", schema=schema)
     for table, dropped in (("referrals", ("unit",)), ("tasks", ("waits_for", "waits_since", "due_at"))):
         for name in dropped:
@@ -149,7 +136,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     for table in ("lent", "reliability", "waits", "policies", "protocols"):
         op.drop_table(table, schema=schema)
     op.drop_index("referrals_line", "referrals", schema=schema)

@@ -16,27 +16,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "regions",
-    "organisations",
-    "agreements",
-    "protocols",
-    "policies",
-    "referrals",
-    "events",
-    "sections",
-    "erasures",
-    "tasks",
-    "waits",
-    "units",
-    "reliability",
-    "lent",
-    "submissions",
-)
-
 
 def upgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.add_column("events", sa.Column("certificate", sa.Text, nullable=True), schema=schema)
     op.add_column("policies", sa.Column("sequence", sa.BigInteger, nullable=False), schema=schema)
     op.add_column("policies", sa.Column("rank_by", postgresql.JSONB, nullable=False), schema=schema)
@@ -45,7 +27,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.drop_constraint("policies_pkey", "policies", schema=schema)
     op.create_primary_key("policies_pkey", "policies", ["region"], schema=schema)
     op.drop_column("policies", "rank_by", schema=schema)

@@ -16,27 +16,9 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "regions",
-    "organisations",
-    "agreements",
-    "protocols",
-    "policies",
-    "referrals",
-    "events",
-    "sections",
-    "erasures",
-    "tasks",
-    "waits",
-    "units",
-    "reliability",
-    "lent",
-    "submissions",
-)
-
 
 def upgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.create_table(
         "adopted",
         sa.Column("region", sa.Text, primary_key=True),
@@ -50,5 +32,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.drop_table("adopted", schema=schema)

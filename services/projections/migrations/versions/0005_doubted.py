@@ -15,34 +15,15 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "regions",
-    "adopted",
-    "organisations",
-    "agreements",
-    "protocols",
-    "policies",
-    "referrals",
-    "events",
-    "sections",
-    "erasures",
-    "tasks",
-    "waits",
-    "units",
-    "reliability",
-    "lent",
-    "submissions",
-)
-
 
 def upgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.add_column("units", sa.Column("doubted", sa.BigInteger, nullable=False), schema=schema)
     op.add_column("units", sa.Column("doubted_at", sa.BigInteger), schema=schema)
     op.add_column("units", sa.Column("doubted_until", sa.BigInteger), schema=schema)
 
 
 def downgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     for column in ("doubted_until", "doubted_at", "doubted"):
         op.drop_column("units", column, schema=schema)

@@ -15,31 +15,12 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "regions",
-    "adopted",
-    "organisations",
-    "agreements",
-    "protocols",
-    "policies",
-    "referrals",
-    "events",
-    "sections",
-    "erasures",
-    "tasks",
-    "waits",
-    "units",
-    "reliability",
-    "lent",
-    "submissions",
-)
-
 
 def upgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.add_column("units", sa.Column("reported_at", sa.BigInteger, nullable=False), schema=schema)
 
 
 def downgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.drop_column("units", "reported_at", schema=schema)

@@ -15,31 +15,12 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "regions",
-    "adopted",
-    "organisations",
-    "agreements",
-    "protocols",
-    "policies",
-    "referrals",
-    "events",
-    "sections",
-    "erasures",
-    "tasks",
-    "waits",
-    "units",
-    "reliability",
-    "lent",
-    "submissions",
-)
-
 
 def upgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.add_column("events", sa.Column("region", sa.Text, nullable=False), schema=schema)
 
 
 def downgrade() -> None:
-    schema = begin_again(_VIEWS)
+    schema = begin_again()
     op.drop_column("events", "region", schema=schema)
