@@ -119,6 +119,15 @@ def codec() -> Codec:
 
 
 @pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment, without any setting of a bus, for a test to change."""
+    for name in os.environ:
+        if name.startswith("REFBUS_"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.fixture
 def role(postgres: str) -> Iterator[str]:
     """A role that may connect and nothing more. Yields the address of the database as seen by it."""
     url, name, password = make_url(postgres), f"role_{secrets.token_hex(4)}", secrets.token_hex(8)

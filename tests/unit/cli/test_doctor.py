@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -209,11 +208,8 @@ async def test_what_is_not_looked_at_is_said_with_why(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
     """Of a bus that ran there; nothing of the environment speaks of another."""
-    for name in os.environ:
-        if name.startswith("REFBUS_"):
-            monkeypatch.delenv(name)
     write_addresses(tmp_path, bus="county", kafka="127.0.0.1:9", database=DATABASE)
     return tmp_path
 

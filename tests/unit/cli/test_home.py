@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,10 @@ from services.projections import commands as of_projections
 from services.projections.settings import ViewsSettings
 from tests.support.commands import write_addresses
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 COMMANDS = ("verify", "rebuild", "check-views")
 DATABASE = "postgresql+psycopg://nowhere/none"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in os.environ:
-        if name.startswith("REFBUS_"):
-            monkeypatch.delenv(name)
-    return monkeypatch
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import ssl
 from pathlib import Path
 from typing import Final
@@ -14,16 +13,10 @@ from referral_bus.log.access import KafkaAccess
 from referral_bus.runtime.settings import Settings, SettingsError, outside
 from tests.support.certificates import Authority
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 _ROOT: Final = Path(__file__).resolve().parents[3]
 PASSWORD: Final = "hunter2-hunter2"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in os.environ:
-        if name.startswith("REFBUS_"):
-            monkeypatch.delenv(name)
-    return monkeypatch
 
 
 @pytest.fixture(scope="module")

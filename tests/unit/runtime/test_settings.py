@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -23,12 +22,9 @@ class DoorSettings(Settings):
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in os.environ:
-        if name.startswith("REFBUS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("REFBUS_MASTER_KEY", SECRET)
-    return monkeypatch
+def environment(environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    environment.setenv("REFBUS_MASTER_KEY", SECRET)
+    return environment
 
 
 def config(environment: pytest.MonkeyPatch, folder: Path, text: str) -> Path:
