@@ -6,12 +6,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import URL, make_url
+from xdist.scheduler import LoadFileScheduling
 
 from referral_bus.embedded.kafka import EmbeddedKafka
 from referral_bus.embedded.ports import free_ports
@@ -19,6 +21,7 @@ from referral_bus.embedded.postgres import EmbeddedPostgres
 from referral_bus.wire.codec import Codec
 
 _ROOT = Path(__file__).resolve().parents[1]
+_ONE_BUS: Final = "tests/e2e/one_bus/"
 
 # No broker of a test lives long enough to win back what Java's second compiler takes of the two cores meanwhile.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
@@ -42,6 +45,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="embedded|URL",
         help="the PostgreSQL to test with (default: embedded)",
     )
+
+
+class _Sharing(LoadFileScheduling):  # type: ignore[misc]
+    """A file at a time to each process; the files that share a bus all to the same one, since each other would start a bus more."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _ONE_BUS if nodeid.startswith(_ONE_BUS) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Sharing | None:
+    return _Sharing(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

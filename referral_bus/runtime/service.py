@@ -50,6 +50,8 @@ def run(settings: Given, build: Build[Given]) -> None:
     """Run the service until a signal stops it. Exits with 1 where a part failed or stopping took too long."""
     logs.configure(settings.service, settings.log_level)
     gc.set_threshold(*COLLECTING)
+    # What was imported stays until the end: no collection looks at it again, the last ones as Python ends included.
+    gc.freeze()
     try:
         tracing.configure(settings)
     except SettingsError as error:

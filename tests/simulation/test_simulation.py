@@ -64,9 +64,9 @@ def test_a_seed_gives_the_same_history_again() -> None:
 
 
 def test_a_run_that_fails_says_how_to_run_it_again_and_then_fails_in_the_same_way() -> None:
-    run = simulated("--seeds", "10", "--fault", "double-hold")
+    run = simulated("--seeds", "4", "--fault", "double-hold")
     assert run.returncode == 1, run.stdout[-5_000:] + run.stderr
-    histories, end = re.split(r"^10 seeds, .* failed\n", run.stdout, flags=re.MULTILINE)
+    histories, end = re.split(r"^4 seeds, .* failed\n", run.stdout, flags=re.MULTILINE)
     commands = re.findall(r"again: python -m tests.simulation (--seed .*)", end)
     assert commands == re.findall(r"again: python -m tests.simulation (--seed .*)", histories)
     again = simulated(*commands[0].split())
