@@ -24,6 +24,27 @@ STOP_SECONDS: Final = 30.0
 _PORTS: Final = 8
 _BUSES: Final = 4
 """That one process of tests may have up at a time; what runs beside it looks for its ports behind those."""
+_RESULT: Final = {
+    "kafka_version",
+    "broker",
+    "submitted",
+    "decided",
+    "offered",
+    "accepted",
+    "declined",
+    "expired",
+    "completed",
+    "unmatched",
+    "refused",
+    "lost",
+    "duplicated",
+    "oversold",
+    "views_equal_ledger",
+    "p50_ms",
+    "p99_ms",
+    "seconds",
+}
+"""What a demo tells of itself by JSON."""
 _REFBUS: Final = (sys.executable, "-c", "from referral_bus.cli import main; main()")
 
 
@@ -46,6 +67,21 @@ def refbus(
     )
     assert done.returncode == code, f"refbus {' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
     return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def demo(
+    folder: Path, *words: str | Path, settings: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], str]:
+    """Run a demo, which keeps its promises and leaves nothing in the folder but its result; that, and what it printed."""
+    result, home = folder / "result.json", folder / "home"
+    said = refbus("demo", "--json", result, "--home", home, *words, within=380.0, settings=settings)
+    assert processes_of(home) == []
+    assert not home.exists()
+    found: dict[str, Any] = json.loads(result.read_text())
+    assert found.keys() == _RESULT
+    assert (found["lost"], found["duplicated"], found["oversold"]) == (0, 0, 0)
+    assert found["views_equal_ledger"] is True
+    return found, said
 
 
 def write_addresses(home: Path, **known: str | dict[str, str]) -> None:
