@@ -17,6 +17,7 @@ from referral_bus.contracts.ids import task_id
 from referral_bus.contracts.inbox import (
     AcceptOffer,
     DeclineOffer,
+    ReportCapacity,
     ReportOutcome,
     ReportServiceStart,
     Submission,
@@ -24,13 +25,14 @@ from referral_bus.contracts.inbox import (
     WithdrawReferral,
 )
 from referral_bus.contracts.ledger import Admitted, Entry
+from referral_bus.demo.programs import REASONS
 from referral_bus.log import topics
 from referral_bus.log.port import Log, Outgoing, Partition, Record
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import received
 from services.matching.chain import Chain, ledger_record
 from services.matching.core.decide import decide, wanted_facts
-from services.matching.core.state import Region
+from services.matching.core.state import Region, Unit
 
 OPEN_AT_ONCE: Final = 1_500
 """Referrals of one region that live at once, in a ledger of whole lives."""
@@ -67,7 +69,7 @@ class Author:
     _facts: dict[bytes, Facts] = field(default_factory=dict)
     """What is behind the bytes that stand for sealed facts."""
     _live: list[str] = field(default_factory=list)
-    """Referrals that were open when last looked at."""
+    """Referrals that were open when last looked at, and units whose provider had no place and did not count them since."""
     _random: random.Random = field(init=False)
     _people: list[Case] = field(init=False)
     _said: int = 0
@@ -105,19 +107,37 @@ class Author:
             self._live.pop()
         return self._new()
 
-    def _about(self, referral: str) -> Said | None:
-        """What its provider or agency says of a referral; None where it is closed."""
+    def _about(self, name: str) -> Said | None:
+        """What its provider or agency says of a referral, or of a unit; None where nothing is left to be said."""
+        unit = self.chain.state.units.get(name)
+        return self._of_referral(name) if unit is None else self._of_unit(unit)
+
+    def _of_unit(self, unit: Unit) -> Said | None:
+        """Its provider, which had no place, counts again: all but those that it knew of before, and has accepted since, are free."""
+        if not unit.doubted:
+            return None
+        provider = self.chain.state.catalogue.definitions[unit.service].organisation
+        count = ReportCapacity(
+            unit=unit.unit, total=unit.total, available=unit.total - unit.taken, true_at=self.now
+        )
+        return self._say(count, provider, unit.unit)
+
+    def _of_referral(self, referral: str) -> Said | None:
         known = self.chain.state.referrals.get(referral)
         if known is None:
             return None
         drawn = self._random.random()
         if drawn < 0.04:
             return self._say(WithdrawReferral(referral=referral, reason="moved_away"), known.agency, referral)
-        provider = known.tasks[-1].provider
+        provider, unit = known.tasks[-1].provider, known.tasks[-1].unit
         if known.offers:
             task = task_id(referral, len(known.tasks))
             if drawn < 0.2:
-                return self._say(DeclineOffer(task=task, reason="no_capacity"), provider, task)
+                reason = self._random.choice(REASONS)
+                if reason == "no_capacity":
+                    # Counted when its turn comes, as an offer is answered. Else its places would be in doubt for a day.
+                    self._live.append(unit)
+                return self._say(DeclineOffer(task=task, reason=reason), provider, task)
             return self._say(AcceptOffer(task=task), provider, task)
         if not known.started:
             return self._say(ReportServiceStart(referral=referral, started_at=self.now), provider, referral)

@@ -18,14 +18,14 @@ from referral_bus.contracts.vocabulary import DeclineReason, OutcomeResult
 ACCEPTED: Final = 0.80
 DECLINED: Final = 0.14
 """The rest is not answered, and expires."""
-
-_DECLINES: Final[tuple[DeclineReason, ...]] = (
+REASONS: Final[tuple[DeclineReason, ...]] = (
     "no_capacity",
     "could_not_reach",
     "not_eligible",
     "person_declined",
     "other",
 )
+"""Why offers are declined, each as often."""
 _OUTCOMES: Final[tuple[OutcomeResult, ...]] = (
     "need_met",
     "need_met",
@@ -75,7 +75,7 @@ class Program:
         if drawn < ACCEPTED:
             await self._bus.accept(task, id=f"accept-{task}")
         elif drawn < ACCEPTED + DECLINED:
-            await self._bus.decline(task, chance.choice(_DECLINES), id=f"decline-{task}")
+            await self._bus.decline(task, chance.choice(REASONS), id=f"decline-{task}")
 
     async def _serve(self, referral: str) -> None:
         chance = random.Random(f"{referral} {self._seed}")  # noqa: S311
