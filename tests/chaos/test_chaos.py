@@ -44,7 +44,7 @@ from tests.support.lending import (
 # On a machine that is busy with more than this it takes eight minutes: the notifier falls behind, offers expire, and there is more to tell.
 pytestmark = pytest.mark.timeout(900)
 
-_BURST = 30
+_BURST = 18
 _FENCED_SECONDS = 5.0
 _PAUSES = 10
 _FENCED = re.compile(r'^refbus_matching_transactions_failed_total\{reason="fenced"\} (\d+)', re.MULTILINE)

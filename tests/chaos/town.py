@@ -55,9 +55,9 @@ SETTINGS: Final = {
     "REFBUS_SNAPSHOT_EVENTS": "500",
 }
 
-PLACES: Final = 6
+PLACES: Final = 3
 """Of each unit; four units a region. A burst wants more than are free."""
-PACE: Final = 1.0
+PACE: Final = 0.5
 _LENDS_TO: Final = 1
 _QUIET_SECONDS: Final = 40.0
 _DONE_SECONDS: Final = 240.0

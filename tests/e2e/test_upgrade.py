@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +21,7 @@ from referral_bus.contracts.reference import Rules
 from referral_bus.embedded.ports import free_ports
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.log import topics
+from referral_bus.log.port import Partition, Reader
 from tests.support.next_version import NEWEST_SCHEMA, NEXT_RULES, NextVersion
 from tests.support.whole_bus import REGIONS, WholeBus, bus_of, new_need, plan_of, request, until
 
@@ -31,17 +32,60 @@ REFBUS = ("-c", "from referral_bus.cli import main; main()")
 AGENCIES = {"hospital": "harbor", "school": "cedar"}
 """An agency of each region, and a provider there."""
 
-_BETWEEN_SECONDS = 0.15
+_BETWEEN_SECONDS = 0.6
 """Between two of an agency's referrals: there are always some under way, and the cores are left to the processes that start."""
+_AWAITED_SECONDS = 0.15
+"""The same while somebody waits for more."""
+
+
+class Ledger:
+    """The whole ledger, read on from where it was read up to. By the headers: this version can't read what the next one writes."""
+
+    def __init__(self, readers: list[Reader]) -> None:
+        self._readers = readers
+        self._about: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._schemas: set[int] = set()
+
+    async def about(self, type: str) -> Counter[str]:
+        """How often each referral has an event of this type."""
+        await self._read()
+        return self._about[type]
+
+    async def schemas(self) -> set[int]:
+        """The schemas by which it is written."""
+        await self._read()
+        return self._schemas
+
+    async def _read(self) -> None:
+        for reader in self._readers:
+            end = await reader.end()
+            while reader.position() < end:
+                for record in await reader.read(reader.position(), wait=1.0):
+                    headers = dict(record.headers)
+                    self._about[headers["ce_type"].decode()][headers["ce_subject"].decode()] += 1
+                    self._schemas.add(int.from_bytes((record.value or b"")[1:5], "big"))
+
+
+@asynccontextmanager
+async def ledger_of(whole: WholeBus) -> AsyncIterator[Ledger]:
+    topic = topics.ledger(whole.name)
+    async with AsyncExitStack() as stack:
+        readers = []
+        for number in range(await whole.log.partitions(topic)):
+            readers.append(await whole.log.reader(Partition(topic, number)))
+            stack.push_async_callback(readers[-1].close)
+        yield Ledger(readers)
 
 
 class Load:
     """Agencies that refer people all the while, providers that accept some of them, and their own list of what was acknowledged."""
 
-    def __init__(self, whole: WholeBus) -> None:
+    def __init__(self, whole: WholeBus, ledger: Ledger) -> None:
         self.whole = whole
+        self.ledger = ledger
         self.opened: list[str] = []
         self.accepted: list[str] = []
+        self._goal = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -71,7 +115,7 @@ class Load:
                         task: str = timeline["task"]
                         await self._until_taken(lambda id, task=task: other.accept(task, id=id))
                         self.accepted.append(answer.referral)
-            await asyncio.sleep(_BETWEEN_SECONDS)
+            await asyncio.sleep(_AWAITED_SECONDS if len(self.opened) < self._goal else _BETWEEN_SECONDS)
 
     @staticmethod
     async def _until_taken(say: Callable[[str], Awaitable[Answer]]) -> Answer:
@@ -87,31 +131,15 @@ class Load:
 
     async def grows(self, by: int = 8) -> None:
         """Wait until so many more were acknowledged, and all of them decided."""
-        goal = len(self.opened) + by
+        goal = self._goal = len(self.opened) + by
         await until(lambda: len(self.opened) >= goal, within=60.0)
         wanted = set(self.opened[:goal])
         try:
             async with asyncio.timeout(60.0):
-                while wanted := wanted - (await _about(self.whole, OfferMade.event_type())).keys():
+                while wanted := wanted - (await self.ledger.about(OfferMade.event_type())).keys():
                     await asyncio.sleep(0.3)
         except TimeoutError:
             raise AssertionError(f"acknowledged, but not decided: {sorted(wanted)}") from None
-
-
-async def _about(whole: WholeBus, *types: str) -> Counter[str]:
-    """How often each referral has an event of these types. By the headers: this version can't read what the next one writes."""
-    found: Counter[str] = Counter()
-    for record in await whole.records(topics.ledger(whole.name)):
-        headers = dict(record.headers)
-        if headers["ce_type"].decode() in types:
-            found[headers["ce_subject"].decode()] += 1
-    return found
-
-
-async def _schemas(whole: WholeBus) -> set[int]:
-    """The schemas by which the ledger is written."""
-    records = await whole.records(topics.ledger(whole.name))
-    return {int.from_bytes((record.value or b"")[1:5], "big") for record in records}
 
 
 def _now_by(old: ChildProcess, version: NextVersion, settings: dict[str, str]) -> ChildProcess:
@@ -133,9 +161,9 @@ async def test_an_upgrade_that_rolls_loses_nothing_and_decides_nothing_twice(
 ) -> None:
     version = NextVersion(tmp_path_factory.mktemp("next"))
     assert version.schema == NEWEST_SCHEMA + 1
-    async with bus_of(replace(plan_of(tmp_path), matching_workers=2)) as whole:
+    async with bus_of(replace(plan_of(tmp_path), matching_workers=2)) as whole, ledger_of(whole) as ledger:
         await whole.publish_parties()
-        load = Load(whole)
+        load = Load(whole, ledger)
         async with load.running():
             await load.grows()
             former = whole.bus.processes["matching-1"]
@@ -152,19 +180,19 @@ async def test_an_upgrade_that_rolls_loses_nothing_and_decides_nothing_twice(
             for name in ("matching-2", "projections-1", "notifier-1", "intake-1"):
                 await _upgraded(whole, name, version, HELD)
             await load.grows()
-            assert max(await _schemas(whole)) <= NEWEST_SCHEMA
+            assert max(await ledger.schemas()) <= NEWEST_SCHEMA
 
             # Schemas of both kinds side by side, then the new one alone.
             await _upgraded(whole, "matching-1", version, {})
             await load.grows()
             await _upgraded(whole, "matching-2", version, {})
             await load.grows()
-            assert {NEWEST_SCHEMA + 1} <= await _schemas(whole)
+            assert {NEWEST_SCHEMA + 1} <= await ledger.schemas()
 
             await whole.operations().publish(Rules(rules="matching", version=NEXT_RULES))
 
             async def activated() -> bool:
-                return (await _about(whole, RulesActivated.event_type())).total() == len(REGIONS)
+                return (await ledger.about(RulesActivated.event_type())).total() == len(REGIONS)
 
             await until(activated)
             await load.grows()
@@ -193,13 +221,13 @@ async def test_an_upgrade_that_rolls_loses_nothing_and_decides_nothing_twice(
 
 
 async def _is_whole(whole: WholeBus, load: Load, version: NextVersion) -> None:
-    opened = await _about(whole, ReferralOpened.event_type())
+    opened = await load.ledger.about(ReferralOpened.event_type())
     assert set(load.opened) <= opened.keys()
     assert set(opened.values()) == {1}
-    accepted = await _about(whole, OfferAccepted.event_type())
+    accepted = await load.ledger.about(OfferAccepted.event_type())
     assert {referral: accepted[referral] for referral in load.accepted} == dict.fromkeys(load.accepted, 1)
     assert set(accepted.values()) <= {1}
-    assert set((await _about(whole, OfferMade.event_type())).values()) == {1}
+    assert set((await load.ledger.about(OfferMade.event_type())).values()) == {1}
     report = json.loads(version.run(*REFBUS, "verify", "--json", "--home", str(whole.home)))
     assert report["good"], report
     version.run(*REFBUS, "check-views", "--home", str(whole.home))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Hashable, Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -73,21 +74,20 @@ def helm(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 
-def template(values: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return helm("template", "bus", CHART, "--namespace", "referrals", "-f", values, *more)
+def template(values: Path, *more: str, release: str = "bus") -> subprocess.CompletedProcess[str]:
+    return helm("template", release, CHART, "--namespace", "referrals", "-f", values, *more)
 
 
 @cache
-def _rendered(name: str, more: tuple[str, ...]) -> str:
-    done = template(VALUES[name], *more)
+def _rendered(name: str, more: tuple[str, ...], release: str) -> list[Object]:
+    done = template(VALUES[name], *more, release=release)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return [one for one in yaml.load_all(done.stdout, Loader=_Strict) if one]
 
 
-def rendered(name: str, *more: str) -> list[Object]:
+def rendered(name: str, *more: str, release: str = "bus") -> list[Object]:
     """Every object of the chart with the default values or with everything turned on; ``more`` are options of Helm."""
-    found = yaml.load_all(_rendered(name, more), Loader=_Strict)
-    return [one for one in found if one]
+    return deepcopy(_rendered(name, more, release))
 
 
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:

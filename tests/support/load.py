@@ -1,9 +1,9 @@
 """Agencies and providers as a process of their own: it puts load on a bus and keeps its own list of what was acknowledged.
 
 ``python -m tests.support.load PLAN`` with a :class:`LoadPlan` as JSON. Commands come on standard input, a line each: ``begin`` begins
-submitting, where the plan says to wait for it, ``burst N`` puts N
-referrals to the bus at once, ``finish`` ends submitting, ``rest`` asks when nobody has anything under way, ``end`` ends it. What
-happens goes to the journal, a JSON object a line with ``at`` (seconds of the machine's monotonic clock) and ``what``:
+submitting, where the plan says to wait for it, ``burst N`` puts N referrals to the bus at once, a third through each door, ``finish`` ends
+submitting, ``rest`` asks when nobody has anything under way, ``end`` ends it. What happens goes to the journal, a JSON object a line with
+``at`` (seconds of the machine's monotonic clock) and ``what``:
 
 | what | when | with |
 |---|---|---|
@@ -57,12 +57,11 @@ NEED: Final = Need(code="1135")
 """What everybody needs and every service offers: what decides is whether there is a place."""
 
 _URGENCIES: Final[tuple[Urgency, ...]] = ("crisis", "urgent", "routine")
-_BATCH: Final = 25
 _AT_ONCE: Final = 24
 _REPEATED_EVERY: Final = 10
 _WITHDRAWN_EVERY: Final = 17
-_AMENDED_EVERY: Final = 11
-_HELD_EVERY: Final = 13
+_AMENDED_EVERY: Final = 5
+_HELD_EVERY: Final = 4
 _HELD_MS: Final = 3_000
 _MODES: Final[tuple[Mode, ...]] = ("match", "match", "match", "broadcast", "waitlist")
 _FAILING_EVERY: Final = 9
@@ -301,19 +300,18 @@ class Load:
     async def _pace(self, begun: asyncio.Event) -> None:
         await begun.wait()
         while True:
-            self._submit([next(self._numbers)])
+            number = next(self._numbers)
+            self._submit(number, [number])
             await asyncio.sleep(1 / self._plan.pace)
 
     def _burst(self, count: int) -> None:
         numbers = [next(self._numbers) for _ in range(count)]
-        for start in range(0, count, _BATCH):
-            self._submit(numbers[start : start + _BATCH])
+        for turn in range(3):
+            self._submit(turn, numbers[turn::3])
 
-    def _submit(self, numbers: Sequence[int]) -> None:
+    def _submit(self, turn: int, numbers: Sequence[int]) -> None:
         """Through the door whose turn it is."""
-        door = (self._typed, self._batch, self._sealed)[
-            numbers[0] % 3 if len(numbers) == 1 else numbers[0] // _BATCH % 3
-        ]
+        door = (self._typed, self._batch, self._sealed)[turn % 3]
         self._start(self._submitting, door(numbers))
 
     async def _typed(self, numbers: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +41,7 @@ def program(name: str, how: str = "on Debian: apt install prometheus") -> str:
     return found
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     """Every recording and alert rule."""
     content = yaml.safe_load((PROMETHEUS / "refbus.rules.yml").read_text(encoding="utf-8"))

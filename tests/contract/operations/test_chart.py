@@ -622,9 +622,7 @@ def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: P
 )
 def test_an_alert_knows_the_job_it_is_about_by_its_name(release: str, alert: str, part: str) -> None:
     [expression] = [one["expr"] for one in alerts() if one["alert"] == alert]
-    done = helm("template", release, CHART, "--namespace", "referrals", "-f", VALUES["full"])
-    jobs = of_kind([one for one in yaml.safe_load_all(done.stdout) if one], "CronJob")
-    names = [one["metadata"]["name"] for one in jobs]
+    names = [one["metadata"]["name"] for one in of_kind(rendered("full", release=release), "CronJob")]
     asked = dict.fromkeys(re.findall(r'\b(cronjob|job_name)=~"([^"]+)"', expression))
     for label, pattern in asked:
         # Kubernetes names each night's job after the CronJob, with the minutes since 1970.
@@ -637,10 +635,8 @@ def test_an_alert_knows_the_job_it_is_about_by_its_name(release: str, alert: str
 
 @pytest.mark.parametrize("release", ("a" * 53, "county-refbus-" + "a" * 39))
 def test_names_are_no_longer_than_kubernetes_takes_however_long_the_release_is_called(release: str) -> None:
-    done = helm("template", release, CHART, "--namespace", "referrals", "-f", VALUES["full"])
-    for one in yaml.safe_load_all(done.stdout):
-        if one:
-            assert len(one["metadata"]["name"]) <= (52 if one["kind"] == "CronJob" else 63)
+    for one in rendered("full", release=release):
+        assert len(one["metadata"]["name"]) <= (52 if one["kind"] == "CronJob" else 63)
 
 
 def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> None:
