@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from referral_bus.cli.home import Home, Pid
-from referral_bus.demo.county import County, counted_now
+from referral_bus.demo.county import REGIONS, County, counted_now
 from referral_bus.demo.settle import settle
 from referral_bus.embedded.bus import LocalBus, Plan, local_bus
 from referral_bus.embedded.reference import publish_defaults
@@ -35,9 +35,7 @@ def up(
     database: Annotated[
         str | None, typer.Option(help="postgresql+psycopg:// address to use instead of the embedded one.")
     ] = None,
-    regions: Annotated[
-        str, typer.Option(help="Names of the regions, comma-separated.")
-    ] = "north,central,south",
+    regions: Annotated[str, typer.Option(help="Names of the regions, comma-separated.")] = ",".join(REGIONS),
     first_port: Annotated[
         int, typer.Option(help="The first of the ports to use, 1024 to 32000.", min=1024, max=32000)
     ] = FIRST_PORT,

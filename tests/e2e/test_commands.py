@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,61 @@ import psycopg
 import pytest
 
 from referral_bus.cli.party import connected
-from referral_bus.contracts.facts import Need
+from referral_bus.contracts.facts import Need, TextFact
 from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import ANY, AgeRange, ServiceDefinition, Unit
 from referral_bus.contracts.vocabulary import OrganisationKind, Role
-from tests.support.commands import Terminal, first_of_free_ports, processes_of, refbus, waited_for
+from tests.support.commands import Running, Terminal, first_of_free_ports, processes_of, refbus, waited_for
 from tests.support.whole_bus import now_ms, request
 
 pytestmark = pytest.mark.timeout(240)
 
 NAME = "Wilhelmina Ashgrove-Tester"
 NEED = "1130"
-EMPTY = ("--empty", "--regions", "north,south")
+REGIONS = ("--regions", "north,south")
+
+
+@dataclass(frozen=True)
+class Again:
+    """A bus that was up before in the same home."""
+
+    running: Running
+    addresses: dict[str, Any]
+    """That it had before."""
+    kept: str
+    """A referral that was closed before."""
 
 
 @pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    return Terminal(tmp_path_factory.mktemp("up") / "home", first_of_free_ports())
+
+
+@pytest.fixture(scope="module")
+def first(home: Terminal) -> Iterator[Running]:
+    """A bus of nobody but those that a test puts on it."""
+    with home.up("--empty", *REGIONS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def terminal(home: Terminal, first: Running) -> Terminal:
     """A bus that is up, with an agency and a provider that has two services."""
-    terminal = Terminal(tmp_path_factory.mktemp("up") / "home", first_of_free_ports())
-    with terminal.up(*EMPTY):
-        _publish(terminal, "line-211", "helpline", ["agency"])
-        _publish(terminal, "harbor", "provider", ["provider"])
-        for number in (1, 2):
-            _offer(terminal, number)
-        yield terminal
+    _publish(home, "line-211", "helpline", ["agency"])
+    _publish(home, "harbor", "provider", ["provider"])
+    for number in (1, 2):
+        _offer(home, number)
+    return home
+
+
+@pytest.fixture(scope="module")
+def again(terminal: Terminal, first: Running) -> Iterator[Again]:
+    """The bus ended and is up again, with the county this time: for the last tests of this file."""
+    kept, addresses = _served(terminal, "kept"), terminal.addresses
+    assert first.stop(signal.SIGINT) == 0
+    assert processes_of(terminal.home) == []
+    with terminal.up(*REGIONS) as running:
+        yield Again(running, addresses, kept)
 
 
 def _publish(terminal: Terminal, name: str, kind: OrganisationKind, roles: list[Role]) -> None:
@@ -86,13 +118,15 @@ def _timeline(terminal: Terminal, referral: str, token: str | None = None) -> di
         return found
 
 
-def _served(terminal: Terminal, subject: str) -> str:
+def _served(terminal: Terminal, subject: str, area: str = "00011") -> str:
     """A referral that went well from submission to outcome; its id. By the SDK, which is quicker than a command for each step."""
     with (
         connected(terminal.home, "line-211", ("agency",), None) as agency,
         connected(terminal.home, "harbor", ("provider",), None) as provider,
     ):
-        answer = agency.submit(request(NEED, subject=subject))
+        wanted = request(NEED, subject=subject)
+        there = wanted.facts.model_copy(update={"area": TextFact(status="stated", value=area)})
+        answer = agency.submit(wanted.model_copy(update={"facts": there}))
         referral = answer.referral
         assert referral is not None
         offered = agency.timeline(referral, after=answer.token, wait=20.0)
@@ -257,53 +291,43 @@ def test_a_second_bus_in_the_same_home_is_refused_in_a_sentence(terminal: Termin
     assert "up in" in refused and "refbus down" in refused and "Traceback" not in refused
 
 
-def test_what_a_bus_holds_survives_its_end_and_is_removed_only_by_wipe(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path / "home", first_of_free_ports())
-    with terminal.up(*EMPTY) as bus:
-        _publish(terminal, "line-211", "helpline", ["agency"])
-        _publish(terminal, "harbor", "provider", ["provider"])
-        _offer(terminal, 1)
-        referral = _served(terminal, "kept")
-        addresses = terminal.addresses
-        assert bus.stop(signal.SIGINT) == 0
-    assert processes_of(terminal.home) == []
+def test_a_bus_has_a_county_to_try_it_with(terminal: Terminal, again: Again, tmp_path: Path) -> None:
+    agency = "hospital-ed"
+    words = ("--as", agency, "--subject", "one", "--need", "1135", "--age", "34", "--area", "00019")
+    answer = terminal.json("submit", *words, "--language", "en", "--name", NAME)
+    with terminal.http("queries", agency, "agency") as queries:
+        found = queries.get(f"{answer['follow']}&wait=20").raise_for_status()
+    assert found.json()["referral"] == answer["referral"]
+    explained = terminal.run("explain", answer["referral"], "--as", agency)
+    [provider] = re.findall(r"Offered to .* \(([a-z0-9-]+)\)", explained)
+    following = ("follow", "--as", provider, "--role", "provider", "--after", "0")
+    heard = terminal.start(tmp_path / "heard", *following)
+    heard.until_said("offer made")
+    offer = heard.said
+    task = answer["referral"].replace("rf-", "tk-") + "-1"
+    terminal.run("respond", "accept", task, "--as", provider)
+    heard.until_said("offer accepted")
+    accepted = heard.said
+    heard.stop(signal.SIGINT)
+    assert NAME not in offer and '"facts"' in offer
+    assert NAME in accepted
 
-    with terminal.up(*EMPTY) as bus:
-        assert terminal.addresses == addresses
-        kept = _timeline(terminal, referral)
-        assert (kept["standing"], kept["outcome"]) == ("closed", "need_met")
-        assert terminal.json("verify", "--json")["good"]
-        _served(terminal, "next")
-        assert "The bus is down." in terminal.run("down")
-        assert bus.process.wait(5) == 0
+
+def test_what_a_bus_holds_survives_its_end_and_is_removed_only_by_wipe(
+    terminal: Terminal, again: Again
+) -> None:
+    assert terminal.addresses == again.addresses
+    kept = _timeline(terminal, again.kept)
+    assert (kept["standing"], kept["outcome"]) == ("closed", "need_met")
+    assert terminal.json("verify", "--json")["good"]
+    # Where no service of the county is.
+    _served(terminal, "next", area="00099")
+    assert "The bus is down." in terminal.run("down")
+    assert again.running.process.wait(5) == 0
     assert processes_of(terminal.home) == []
 
     assert "is removed" in terminal.run("down", "--wipe")
     assert not terminal.home.exists()
-
-
-def test_a_new_bus_has_a_county_to_try_it_with(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path / "home", first_of_free_ports())
-    words = ("--as", "line-211", "--subject", "one", "--need", "1135", "--age", "34", "--area", "00019")
-    with terminal.up():
-        answer = terminal.json("submit", *words, "--language", "en", "--name", NAME)
-        with terminal.http("queries", "line-211", "agency") as queries:
-            found = queries.get(f"{answer['follow']}&wait=20").raise_for_status()
-        assert found.json()["referral"] == answer["referral"]
-        explained = terminal.run("explain", answer["referral"], "--as", "line-211")
-        [provider] = re.findall(r"Offered to .* \(([a-z0-9-]+)\)", explained)
-        heard = terminal.start(
-            tmp_path / "heard", "follow", "--as", provider, "--role", "provider", "--after", "0"
-        )
-        heard.until_said("offer made")
-        offer = heard.said
-        task = answer["referral"].replace("rf-", "tk-") + "-1"
-        terminal.run("respond", "accept", task, "--as", provider)
-        heard.until_said("offer accepted")
-        accepted = heard.said
-        heard.stop(signal.SIGINT)
-    assert NAME not in offer and '"facts"' in offer
-    assert NAME in accepted
 
 
 def _sql(terminal: Terminal, statement: str) -> None:
