@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 from referral_bus.embedded.kafka import EmbeddedKafka
 from referral_bus.embedded.ports import free_ports
 from referral_bus.embedded.postgres import EmbeddedPostgres
+from referral_bus.runtime.service import COLLECTING
 from referral_bus.wire.codec import Codec
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,13 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 # Whether a property holds is not a question of how fast the machine is, nor of what else runs on it.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# As in a service; and what all tests have imported is not looked through for garbage again and again.
+gc.set_threshold(*COLLECTING)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

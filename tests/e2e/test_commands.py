@@ -1,4 +1,7 @@
-"""``refbus`` against a bus that is up: each command a process, as in a second terminal."""
+"""``refbus`` against a bus that is up: each command a process, as in a second terminal.
+
+One home has all tests. Its bus begins without the made-up county, and comes up with it once it has ended and is started again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import re
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import psycopg
 import pytest
 
 from referral_bus.cli.party import connected
-from referral_bus.contracts.facts import Need, TextFact
+from referral_bus.contracts.facts import Need
 from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import ANY, AgeRange, ServiceDefinition, Unit
 from referral_bus.contracts.vocabulary import OrganisationKind, Role
@@ -25,19 +27,12 @@ from tests.support.whole_bus import now_ms, request
 pytestmark = pytest.mark.timeout(240)
 
 NAME = "Wilhelmina Ashgrove-Tester"
-NEED = "1130"
-REGIONS = ("--regions", "north,south")
-
-
-@dataclass(frozen=True)
-class Again:
-    """A bus that was up before in the same home."""
-
-    running: Running
-    addresses: dict[str, Any]
-    """That it had before."""
-    kept: str
-    """A referral that was closed before."""
+AGENCY = "crisis-line"
+"""None of the county's."""
+NEED = "1128"
+"""That no service of the county meets, though some meet others of the term above it."""
+FURTHER_REGION = "west"
+"""Besides those that a bus has unless it is told."""
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +41,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
 
 
 @pytest.fixture(scope="module")
-def first(home: Terminal) -> Iterator[Running]:
-    """A bus of nobody but those that a test puts on it."""
-    with home.up("--empty", *REGIONS) as running:
+def bus(home: Terminal) -> Iterator[Running]:
+    with home.up("--empty", "--regions", f"north,central,south,{FURTHER_REGION}") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def terminal(home: Terminal, first: Running) -> Terminal:
+def terminal(home: Terminal, bus: Running) -> Terminal:
     """A bus that is up, with an agency and a provider that has two services."""
-    _publish(home, "line-211", "helpline", ["agency"])
+    _publish(home, AGENCY, "helpline", ["agency"])
     _publish(home, "harbor", "provider", ["provider"])
     for number in (1, 2):
         _offer(home, number)
@@ -63,13 +57,18 @@ def terminal(home: Terminal, first: Running) -> Terminal:
 
 
 @pytest.fixture(scope="module")
-def again(terminal: Terminal, first: Running) -> Iterator[Again]:
-    """The bus ended and is up again, with the county this time: for the last tests of this file."""
-    kept, addresses = _served(terminal, "kept"), terminal.addresses
-    assert first.stop(signal.SIGINT) == 0
+def held(terminal: Terminal) -> tuple[str, dict[str, Any]]:
+    """What the bus holds before its end, and where it is: a referral that went well, and the addresses."""
+    return _served(terminal, "kept"), terminal.addresses
+
+
+@pytest.fixture(scope="module")
+def again(terminal: Terminal, bus: Running, held: object) -> Iterator[Running]:
+    """The bus of the same home, ended by Ctrl-C and brought up again."""
+    assert bus.stop(signal.SIGINT) == 0
     assert processes_of(terminal.home) == []
-    with terminal.up(*REGIONS) as running:
-        yield Again(running, addresses, kept)
+    with terminal.up() as running:
+        yield running
 
 
 def _publish(terminal: Terminal, name: str, kind: OrganisationKind, roles: list[Role]) -> None:
@@ -102,15 +101,8 @@ def _offer(terminal: Terminal, number: int) -> None:
         waited_for(there)
 
 
-def _submit(terminal: Terminal, *words: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A referral from the command line: intake's answer, and where it stands once it is decided."""
-    said = ("--as", "line-211", "--need", NEED, "--area", "00011", "--name", NAME, *words)
-    answer = terminal.json("submit", *said)
-    return answer, _timeline(terminal, answer["referral"], answer["token"])
-
-
 def _timeline(terminal: Terminal, referral: str, token: str | None = None) -> dict[str, Any]:
-    with terminal.http("queries", "line-211", "agency") as queries:
+    with terminal.http("queries", AGENCY, "agency") as queries:
         params = {"after": token, "wait": "20"} if token else {}
         found: dict[str, Any] = (
             queries.get(f"/v1/referrals/{referral}", params=params).raise_for_status().json()
@@ -118,15 +110,13 @@ def _timeline(terminal: Terminal, referral: str, token: str | None = None) -> di
         return found
 
 
-def _served(terminal: Terminal, subject: str, area: str = "00011") -> str:
+def _served(terminal: Terminal, subject: str) -> str:
     """A referral that went well from submission to outcome; its id. By the SDK, which is quicker than a command for each step."""
     with (
-        connected(terminal.home, "line-211", ("agency",), None) as agency,
+        connected(terminal.home, AGENCY, ("agency",), None) as agency,
         connected(terminal.home, "harbor", ("provider",), None) as provider,
     ):
-        wanted = request(NEED, subject=subject)
-        there = wanted.facts.model_copy(update={"area": TextFact(status="stated", value=area)})
-        answer = agency.submit(wanted.model_copy(update={"facts": there}))
+        answer = agency.submit(request(NEED, subject=subject))
         referral = answer.referral
         assert referral is not None
         offered = agency.timeline(referral, after=answer.token, wait=20.0)
@@ -138,9 +128,11 @@ def _served(terminal: Terminal, subject: str, area: str = "00011") -> str:
 
 
 def test_a_referral_lives_by_commands_and_its_agency_follows_it(terminal: Terminal, tmp_path: Path) -> None:
-    following = terminal.start(tmp_path / "follow", "follow", "--as", "line-211", "--after", "0")
-    answer, offered = _submit(terminal, "--subject", "followed", "--id", "cli-followed")
+    following = terminal.start(tmp_path / "follow", "follow", "--as", AGENCY, "--after", "0")
+    said = ("--as", AGENCY, "--need", NEED, "--area", "00011", "--name", NAME)
+    answer = terminal.json("submit", *said, "--subject", "followed", "--id", "cli-followed")
     referral = answer["referral"]
+    offered = _timeline(terminal, referral, answer["token"])
     assert offered["standing"] == "offered"
     inbox = terminal.run("show", "inbox", "--as", "harbor", "--after", answer["token"])
     assert offered["task"] in inbox
@@ -158,13 +150,13 @@ def test_a_referral_lives_by_commands_and_its_agency_follows_it(terminal: Termin
     heard = ["referral opened", "offer made", "offer accepted", "service started", "outcome reported"]
     assert [word for word in heard if not any(word in line for line in lines)] == []
     assert NAME not in following.said
-    assert referral in terminal.run("show", "caseload", "--as", "line-211", "--most", "200")
+    assert referral in terminal.run("show", "caseload", "--as", AGENCY, "--most", "200")
     assert "un-north-boxes-1" in terminal.run("show", "capacity", "--as", "harbor")
-    assert "standard" in terminal.run("show", "reference", "policy", "--as", "line-211")
+    assert "standard" in terminal.run("show", "reference", "policy", "--as", AGENCY)
 
 
 def test_a_token_of_the_command_line_is_good_for_its_organisation_and_roles(terminal: Terminal) -> None:
-    token = terminal.run("token", "line-211", "--roles", "agency").strip()
+    token = terminal.run("token", AGENCY, "--roles", "agency").strip()
     authorised = {"authorization": f"Bearer {token}"}
     address = terminal.addresses["queries"]
     assert httpx.get(f"{address}/v1/caseload", headers=authorised, trust_env=False).status_code == 200
@@ -173,7 +165,7 @@ def test_a_token_of_the_command_line_is_good_for_its_organisation_and_roles(term
 
 
 def test_the_same_id_is_answered_alike_and_another_body_is_refused_in_a_sentence(terminal: Terminal) -> None:
-    said = ("--as", "line-211", "--need", NEED, "--subject", "twice", "--id", "cli-twice")
+    said = ("--as", AGENCY, "--need", NEED, "--subject", "twice", "--id", "cli-twice")
     assert terminal.json("submit", *said) == terminal.json("submit", *said)
     refused = terminal.run("submit", *said, "--urgency", "crisis", code=1)
     assert "(id_reused)" in refused and "Traceback" not in refused
@@ -181,8 +173,13 @@ def test_the_same_id_is_answered_alike_and_another_body_is_refused_in_a_sentence
 
 def test_explain_says_how_a_referral_was_matched_and_makes_the_table_anew(terminal: Terminal) -> None:
     referral = _served(terminal, "explained")
-    said = terminal.run("explain", referral, "--as", "line-211", "--full")
-    for words in ("Opened for line-211", "Match 1: of 2 services", "Accepted by harbor", "Outcome: need met"):
+    said = terminal.run("explain", referral, "--as", AGENCY, "--full")
+    for words in (
+        f"Opened for {AGENCY}",
+        "Match 1: of 2 services",
+        "Accepted by harbor",
+        "Outcome: need met",
+    ):
         assert words in said
     assert "the table of 2 services is the one that was decided by" in said
     refused = terminal.run("explain", referral, "--as", "maple", code=1)
@@ -195,10 +192,10 @@ def test_a_need_coded_by_the_gravity_project_is_offered_to_a_service_of_open_eli
     file = tmp_path / "referral.json"
     facts = {"needs": [{"vocabulary": "gravity", "code": "food-insecurity"}]}
     file.write_text(json.dumps({"subject": "from-hospital", "urgency": "urgent", "facts": facts}))
-    answer = terminal.json("submit", file, "--as", "line-211")
+    answer = terminal.json("submit", file, "--as", AGENCY)
     offered = _timeline(terminal, answer["referral"], answer["token"])
     assert offered["standing"] == "offered" and offered["service"].startswith("sv-north-pantry")
-    said = terminal.run("explain", answer["referral"], "--as", "line-211")
+    said = terminal.run("explain", answer["referral"], "--as", AGENCY)
     assert "gravity-openeligibility@1" in said and "95 % sure" in said
 
 
@@ -209,13 +206,11 @@ def test_a_policy_and_places_are_put_on_the_bus_by_commands(terminal: Terminal, 
     assert terminal.run("publish", file).strip() == "published policy county 1"
     again = terminal.run("publish", file, code=1)
     assert "policy county 1 was not published" in again and "'content.version'" in again
-    with terminal.http("queries", "line-211", "agency"):
 
-        def decides() -> bool:
-            referral = _submit(terminal, "--subject", "by-county")[0]["referral"]
-            return "(policy county 1)" in terminal.run("explain", referral, "--as", "line-211")
+    def decides() -> bool:
+        return "(policy county 1)" in terminal.run("explain", _served(terminal, "by-county"), "--as", AGENCY)
 
-        waited_for(decides)
+    waited_for(decides)
 
     words = ("respond", "capacity", "un-north-boxes-2", "--total", "60", "--available", "7", "--as", "harbor")
     token = terminal.json(*words)["token"]
@@ -225,15 +220,11 @@ def test_a_policy_and_places_are_put_on_the_bus_by_commands(terminal: Terminal, 
     assert unit["total"] == 60
 
 
-def test_verify_rebuild_and_check_views_find_everything_as_it_was(terminal: Terminal) -> None:
+def test_verify_finds_everything_as_it_was(terminal: Terminal) -> None:
     _served(terminal, "verified")
     report = terminal.json("verify", "--json")
     assert (report["good"], report["different"], report["broken"], report["erased"]) == (True, 0, [], 0)
     assert report["same"] == report["decisions"] > 10
-    assert "serve now" in terminal.run("rebuild")
-    found = terminal.json("check-views", "--json")
-    assert (found["equal"], found["different"]) == (True, 0)
-    assert found["rows"]["referrals"] >= 1
 
 
 def test_check_views_finds_a_row_that_somebody_changed_and_rebuild_mends_it(terminal: Terminal) -> None:
@@ -245,8 +236,10 @@ def test_check_views_finds_a_row_that_somebody_changed_and_rebuild_mends_it(term
     found, _ = json.JSONDecoder().raw_decode(said)
     assert [one["columns"] for one in found["differences"]] == [["outcome"]]
     assert "refbus_views_different_rows 1.0" in told.read_text()
-    terminal.run("rebuild")
-    assert terminal.json("check-views", "--json", "--metrics", told)["equal"]
+    assert "serve now" in terminal.run("rebuild")
+    found = terminal.json("check-views", "--json", "--metrics", told)
+    assert (found["equal"], found["different"]) == (True, 0)
+    assert found["rows"]["referrals"] >= 1
     assert "refbus_views_different_rows 0.0" in told.read_text()
 
 
@@ -259,7 +252,7 @@ def test_doctor_finds_nothing_wrong_with_a_bus_that_is_up(terminal: Terminal) ->
 def test_a_directory_is_published_and_its_services_are_there(terminal: Terminal, reference: Path) -> None:
     examples = reference / "hsds-3.1" / "examples"
     said = refbus(
-        *("directory", "import", examples, "--region", "south", "--publish"),
+        *("directory", "import", examples, "--region", FURTHER_REGION, "--publish"),
         *("--intake", terminal.addresses["intake"], "--signing-key", terminal.home / "secrets" / "token_key"),
     )
     assert "Published" in said and "were refused" not in said
@@ -269,7 +262,7 @@ def test_a_directory_is_published_and_its_services_are_there(terminal: Terminal,
 
         def units() -> bool:
             page = queries.get("/v1/capacity", params={"limit": 200}).raise_for_status().json()
-            services = {row["service"] for row in page["items"] if row["region"] == "south"}
+            services = {row["service"] for row in page["items"] if row["region"] == FURTHER_REGION}
             return len(services) == count
 
         waited_for(units)
@@ -277,7 +270,7 @@ def test_a_directory_is_published_and_its_services_are_there(terminal: Terminal,
 
 def test_a_person_who_is_forgotten_is_gone_from_the_views_and_verify_says_erased(terminal: Terminal) -> None:
     referral = _served(terminal, "forgotten")
-    forgotten = terminal.json("forget", "forgotten", "--organisation", "line-211", "--yes")
+    forgotten = terminal.json("forget", "forgotten", "--organisation", AGENCY, "--yes")
     gone = _timeline(terminal, referral, forgotten["tokens"]["north"])
     assert (gone["erased"], gone["subject"]) == (True, None)
     report = terminal.json("verify", "--json")
@@ -291,17 +284,30 @@ def test_a_second_bus_in_the_same_home_is_refused_in_a_sentence(terminal: Termin
     assert "up in" in refused and "refbus down" in refused and "Traceback" not in refused
 
 
-def test_a_bus_has_a_county_to_try_it_with(terminal: Terminal, again: Again, tmp_path: Path) -> None:
-    agency = "hospital-ed"
-    words = ("--as", agency, "--subject", "one", "--need", "1135", "--age", "34", "--area", "00019")
+def test_what_a_bus_holds_survives_its_end(
+    terminal: Terminal, held: tuple[str, dict[str, Any]], again: Running
+) -> None:
+    referral, addresses = held
+    assert terminal.addresses == addresses
+    kept = _timeline(terminal, referral)
+    assert (kept["standing"], kept["outcome"]) == ("closed", "need_met")
+    assert terminal.json("verify", "--json")["good"]
+    _served(terminal, "next")
+
+
+def test_a_bus_that_is_not_brought_up_empty_has_a_county_to_try_it_with(
+    terminal: Terminal, again: Running, tmp_path: Path
+) -> None:
+    words = ("--as", "line-211", "--subject", "one", "--need", "1135", "--age", "34", "--area", "00019")
     answer = terminal.json("submit", *words, "--language", "en", "--name", NAME)
-    with terminal.http("queries", agency, "agency") as queries:
+    with terminal.http("queries", "line-211", "agency") as queries:
         found = queries.get(f"{answer['follow']}&wait=20").raise_for_status()
     assert found.json()["referral"] == answer["referral"]
-    explained = terminal.run("explain", answer["referral"], "--as", agency)
+    explained = terminal.run("explain", answer["referral"], "--as", "line-211")
     [provider] = re.findall(r"Offered to .* \(([a-z0-9-]+)\)", explained)
-    following = ("follow", "--as", provider, "--role", "provider", "--after", "0")
-    heard = terminal.start(tmp_path / "heard", *following)
+    heard = terminal.start(
+        tmp_path / "heard", "follow", "--as", provider, "--role", "provider", "--after", "0"
+    )
     heard.until_said("offer made")
     offer = heard.said
     task = answer["referral"].replace("rf-", "tk-") + "-1"
@@ -313,18 +319,13 @@ def test_a_bus_has_a_county_to_try_it_with(terminal: Terminal, again: Again, tmp
     assert NAME in accepted
 
 
-def test_what_a_bus_holds_survives_its_end_and_is_removed_only_by_wipe(
-    terminal: Terminal, again: Again
+def test_a_bus_ends_by_a_command_and_what_it_held_is_removed_only_by_wipe(
+    terminal: Terminal, again: Running
 ) -> None:
-    assert terminal.addresses == again.addresses
-    kept = _timeline(terminal, again.kept)
-    assert (kept["standing"], kept["outcome"]) == ("closed", "need_met")
-    assert terminal.json("verify", "--json")["good"]
-    # Where no service of the county is.
-    _served(terminal, "next", area="00099")
     assert "The bus is down." in terminal.run("down")
-    assert again.running.process.wait(5) == 0
+    assert again.process.wait(5) == 0
     assert processes_of(terminal.home) == []
+    assert terminal.home.exists()
 
     assert "is removed" in terminal.run("down", "--wipe")
     assert not terminal.home.exists()

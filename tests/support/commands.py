@@ -22,8 +22,6 @@ from referral_bus.embedded.ports import is_free
 SECONDS: Final = 100.0
 STOP_SECONDS: Final = 30.0
 _PORTS: Final = 8
-_BUSES: Final = 4
-"""That one process of tests may have up at a time; what runs beside it looks for its ports behind those."""
 _RESULT: Final = {
     "kafka_version",
     "broker",
@@ -165,7 +163,7 @@ def processes_of(home: Path) -> list[str]:
 
 def first_of_free_ports() -> int:
     """The first of as many free ports in a row as ``refbus up`` takes."""
-    start = 20_000 + os.getpid() % 256 * _BUSES * _PORTS
+    start = 20_000 + os.getpid() % 1024 * _PORTS
     for port in range(start, start + 4_000, _PORTS):
         if all(is_free(one) for one in range(port, port + _PORTS)):
             return port
