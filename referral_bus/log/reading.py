@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from referral_bus.log.port import Log, Partition, Record, count_of
+from referral_bus.log.port import Log, Partition, Reader, Record, count_of
 
 _AT_ONCE: Final = 1000
 _BESIDE: Final = 8
@@ -37,10 +37,16 @@ async def everything_in(log: Log, partition: Partition, first: int = 0) -> Async
     """All committed records of a partition, from offset ``first`` or the first that is kept up to the end it has now. Raises LogError."""
     reader = await log.reader(partition)
     try:
-        at, end = max(first, await reader.start()), await reader.end()
-        while at < end:
-            for record in await reader.read(at, _AT_ONCE, _WAIT_SECONDS):
-                yield record
-            at = reader.position()
+        async for record in read_on(reader, max(first, await reader.start())):
+            yield record
     finally:
         await reader.close()
+
+
+async def read_on(reader: Reader, at: int) -> AsyncIterator[Record]:
+    """All committed records from offset ``at``, which is kept, up to the end the partition has now. Raises LogError."""
+    end = await reader.end()
+    while at < end:
+        for record in await reader.read(at, _AT_ONCE, _WAIT_SECONDS):
+            yield record
+        at = reader.position()

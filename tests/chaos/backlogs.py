@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
@@ -11,10 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Partition, Reader
+from referral_bus.log.reading import read_on
 from referral_bus.log.topics import group, inbox, ledger
-
-_AT_ONCE: Final = 2_000
-_WAIT_SECONDS: Final = 1.0
 
 
 class Backlogs:
@@ -79,10 +76,7 @@ class Backlogs:
     async def behind(self, positions: dict[int, int]) -> int:
         """How many events stand on the ledger at or beyond these positions. Offsets would count the marks of transactions too."""
         for reader, offsets in zip(self._ledger, self._offsets, strict=True):
-            end = await reader.end()
-            while reader.position() < end:
-                records = await reader.read(reader.position(), _AT_ONCE, _WAIT_SECONDS)
-                offsets += [record.offset for record in records]
+            offsets += [record.offset async for record in read_on(reader, reader.position())]
         return sum(
             len(offsets) - bisect_left(offsets, positions.get(number, 0))
             for number, offsets in enumerate(self._offsets)

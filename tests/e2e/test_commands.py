@@ -21,6 +21,7 @@ from referral_bus.contracts.facts import Need
 from referral_bus.contracts.reference import Organisation
 from referral_bus.contracts.services import ANY, AgeRange, ServiceDefinition, Unit
 from referral_bus.contracts.vocabulary import OrganisationKind, Role
+from referral_bus.demo.county import REGIONS
 from tests.support.commands import Running, Terminal, first_of_free_ports, processes_of, refbus, waited_for
 from tests.support.whole_bus import now_ms, request
 
@@ -42,7 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
 
 @pytest.fixture(scope="module")
 def bus(home: Terminal) -> Iterator[Running]:
-    with home.up("--empty", "--regions", f"north,central,south,{FURTHER_REGION}") as running:
+    with home.up("--empty", "--regions", ",".join((*REGIONS, FURTHER_REGION))) as running:
         yield running
 
 

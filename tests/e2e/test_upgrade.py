@@ -22,6 +22,7 @@ from referral_bus.embedded.ports import free_ports
 from referral_bus.embedded.process import ChildProcess
 from referral_bus.log import topics
 from referral_bus.log.port import Partition, Reader
+from referral_bus.log.reading import read_on
 from tests.support.next_version import NEWEST_SCHEMA, NEXT_RULES, NextVersion
 from tests.support.whole_bus import REGIONS, WholeBus, bus_of, new_need, plan_of, request, until
 
@@ -58,12 +59,10 @@ class Ledger:
 
     async def _read(self) -> None:
         for reader in self._readers:
-            end = await reader.end()
-            while reader.position() < end:
-                for record in await reader.read(reader.position(), wait=1.0):
-                    headers = dict(record.headers)
-                    self._about[headers["ce_type"].decode()][headers["ce_subject"].decode()] += 1
-                    self._schemas.add(int.from_bytes((record.value or b"")[1:5], "big"))
+            async for record in read_on(reader, reader.position()):
+                headers = dict(record.headers)
+                self._about[headers["ce_type"].decode()][headers["ce_subject"].decode()] += 1
+                self._schemas.add(int.from_bytes((record.value or b"")[1:5], "big"))
 
 
 @asynccontextmanager
