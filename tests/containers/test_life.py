@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e import test_life_over_http as life
+from tests.e2e.one_bus import test_life_over_http as life
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
