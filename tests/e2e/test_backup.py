@@ -31,7 +31,7 @@ from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import Outgoing, Partition, Record
 from referral_bus.log.reading import everything
 from referral_bus.sealing.jwe import EncryptionKeys
-from tests.support.commands import refbus, write_addresses
+from tests.support.commands import in_process, write_addresses
 from tests.support.notifying import Receiver, receiving
 from tests.support.whole_bus import WholeBus, bus_of, new_need, now_ms, of, plan_of, request, until, whole_bus
 
@@ -449,7 +449,7 @@ async def _letters(whole: WholeBus) -> list[dict[str, Any]]:
 
 
 async def _command(*words: str | Path, code: int = 0) -> str:
-    return await asyncio.to_thread(refbus, *words, code=code)
+    return await asyncio.to_thread(in_process, *words, code=code)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ from referral_bus.embedded.supervising import PAUSES
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
 from tests.chaos.cluster.skewed import set_wrong
-from tests.support.commands import waited_for
+from tests.support.commands import in_process, waited_for
 from tests.support.notifying import Receiver, receiving
 from tests.support.operations import ROOT, alerts, panels, program, rules
 from tests.support.putting import put
@@ -57,7 +57,6 @@ from tests.support.walking import (
     Page,
     condition,
     prometheus,
-    refbus,
     scraping,
     served,
     with_programs_of_the_database,
@@ -338,7 +337,7 @@ def backup_old(place: Place, page: Page) -> Iterator[None]:
     """The last one is old, and what should have been the next was ended while it was taken."""
     backups, told = place.folder / "backups", place.folder / "told" / TOLD_OF_BACKUPS
     former, unfinished = backups / "2026-11-24", backups / "2026-11-25"
-    refbus("backup", str(former), "--metrics", str(told))
+    in_process("backup", str(former), "--metrics", str(told))
     long_ago = time.time() - 3 * 86_400
     told.write_text(re.sub(r"(?m)^(\w+_timestamp_seconds) .*$", rf"\1 {long_ago}", told.read_text()))
     (unfinished / "topics").mkdir(parents=True)
@@ -417,7 +416,7 @@ def dead_letters_open(place: Place, page: Page) -> Iterator[None]:
     put(place.bus.addresses.kafka, topics.inbox("main"), b"no submission")
     [letter] = waited_for(lambda: _letters(1))
     example = _told_of_letters(place)
-    refbus("deadletter", "list", "--metrics", f"{example[NODE_EXPORTER]}/{TOLD_OF_LETTERS}")
+    in_process("deadletter", "list", "--metrics", f"{example[NODE_EXPORTER]}/{TOLD_OF_LETTERS}")
     yield
     assert "refbus_dead_letters_open 1.0" in page("cat", example)
     assert letter["letter"] in page("refbus deadletter list ")
@@ -441,7 +440,7 @@ def _told_of_letters(place: Place) -> dict[str, str]:
 
 
 def _letters(count: int) -> list[dict[str, Any]]:
-    letters: list[dict[str, Any]] = json.loads(refbus("deadletter", "list", "--json"))
+    letters: list[dict[str, Any]] = json.loads(in_process("deadletter", "list", "--json"))
     return letters if len(letters) == count else []
 
 
@@ -465,7 +464,7 @@ def _waiting() -> str:
 
 
 def _deliveries() -> list[dict[str, Any]]:
-    listed = refbus("deliveries", "list", "--as", PROVIDER, "--most", "1000", "--json")
+    listed = in_process("deliveries", "list", "--as", PROVIDER, "--most", "1000", "--json")
     return [json.loads(line) for line in listed.splitlines()]
 
 
@@ -538,7 +537,7 @@ def deliveries_untaken(place: Place, page: Page) -> Iterator[None]:
 
 def _ended(page: Page, session: int) -> str:
     """The session that holds up others is named by doctor, and ended as the page says. Returns what doctor said."""
-    waited_for(lambda: f"session {session} of the database: has locked" in refbus("doctor", code=None))
+    waited_for(lambda: f"session {session} of the database: has locked" in in_process("doctor", code=None))
     shown = page("refbus doctor", code=1)
     assert f"select pg_terminate_backend({session})" in shown
     page('psql "$DATABASE" -c "select pg_terminate_backend', {"4711": str(session)})
@@ -654,7 +653,7 @@ def partition_stuck(place: Place, page: Page) -> Iterator[None]:
         assert re.search(r"projections-1: ready, [12] behind on refbus.main.ledger/1", _ended(page, session))
         # It is no outbox.
         page("grep", code=1)
-    waited_for(lambda: "behind" not in refbus("doctor", code=None))
+    waited_for(lambda: "behind" not in in_process("doctor", code=None))
     assert "Nothing is wrong." in page("refbus doctor")
     assert "Every hash chain holds." in page("refbus verify")
 
@@ -689,7 +688,7 @@ def refused_by_one(place: Place, page: Page) -> Iterator[None]:
     before = place.bus.processes["intake-1"].pid
     page("kill")
     waited_for(lambda: place.bus.processes["intake-1"].pid != before)
-    waited_for(lambda: "intake-1: ready" in refbus("doctor", code=None))
+    waited_for(lambda: "intake-1: ready" in in_process("doctor", code=None))
     for _ in range(3):
         place.refer()
 
@@ -703,7 +702,7 @@ def service_down(place: Place, page: Page) -> Iterator[None]:
     assert "intake-1: does not answer" in shown and "matching-1: ready" in shown
     page("tail")
     page("kill -9")
-    waited_for(lambda: "intake-1: ready" in refbus("doctor", code=None))
+    waited_for(lambda: "intake-1: ready" in in_process("doctor", code=None))
     place.refer()
 
 
@@ -714,7 +713,7 @@ def views_differ(place: Place, page: Page) -> Iterator[None]:
             "update projections.referrals set outcome = 'not_met' "
             "where referral = (select min(referral) from projections.referrals where outcome = 'need_met')"
         )
-    refbus("check-views", "--metrics", told[EXAMPLE_FILE], code=3)
+    in_process("check-views", "--metrics", told[EXAMPLE_FILE], code=3)
     yield
     # How far it is stands before it, on the other stream of a terminal.
     shown = page("refbus check-views --json", code=3)
@@ -830,4 +829,4 @@ def test_a_service_that_ends_again_and_again_is_told_of_though_it_answers_in_bet
         waited_for(lambda: _value(place.ask, started) not in (None, before))  # noqa: B023 - it is waited for here
     assert _value(place.ask, up) == 1
     waited_for(lambda: place.holds(condition("RefbusServiceDown")))
-    waited_for(lambda: "notifier-1: ready" in refbus("doctor", code=None))
+    waited_for(lambda: "notifier-1: ready" in in_process("doctor", code=None))

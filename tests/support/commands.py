@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
+from referral_bus.cli import main
 from referral_bus.cli.party import development_token, roles_of
 from referral_bus.contracts.message import Message
 from referral_bus.embedded.ports import is_free
@@ -65,6 +67,24 @@ def refbus(
     )
     assert done.returncode == code, f"refbus {' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
     return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def in_process(*words: str | Path, code: int | None = 0) -> str:
+    """A command from its entry on, in this process: a new one for each would take most of a test's time. Returns what it printed, and
+    what went wrong where it does not end with 0; fails where it ends with another exit code, unless that is None."""
+    said, wrong, found = io.StringIO(), io.StringIO(), 0
+    before = sys.argv
+    sys.argv = ["refbus", *map(str, words)]
+    try:
+        with redirect_stdout(said), redirect_stderr(wrong):
+            main()
+    except SystemExit as ended:
+        found = ended.code if isinstance(ended.code, int) else 0
+    finally:
+        sys.argv = before
+    printed = said.getvalue() + (wrong.getvalue() if found else "")
+    assert code in (None, found), f"refbus {' '.join(map(str, words))}: ended with {found}\n{printed}"
+    return printed
 
 
 def demo(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,10 +16,9 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from referral_bus.cli.main import main
 from referral_bus.embedded.ports import free_ports
 from referral_bus.embedded.postgres import programs_folder
-from tests.support.commands import Running, waited_for
+from tests.support.commands import Running, in_process, waited_for
 from tests.support.operations import PROMETHEUS, RUNBOOKS, blocks, program, rules
 
 _SECONDS: Final = 60
@@ -30,23 +27,6 @@ _NOT_FOUND: Final = 127
 NONE: Final[Mapping[str, str]] = {}
 Ask = Callable[..., Any]
 """Asks the API of a Prometheus: a path, and its parameters; gives the data of the answer."""
-
-
-def refbus(*words: str, code: int | None = 0) -> str:
-    """A command from its entry on, in this process: a new one for each would take most of a walk's time. Returns what it printed; fails
-    where it ends with another exit code, unless that is None."""
-    said, found = io.StringIO(), 0
-    before = sys.argv
-    sys.argv = ["refbus", *words]
-    try:
-        with redirect_stdout(said), redirect_stderr(said):
-            main()
-    except SystemExit as ended:
-        found = ended.code if isinstance(ended.code, int) else 0
-    finally:
-        sys.argv = before
-    assert code in (None, found), f"refbus {' '.join(words)}: ended with {found}\n{said.getvalue()}"
-    return said.getvalue()
 
 
 class Page:
@@ -63,7 +43,7 @@ class Page:
         line = self._line(begins, examples)
         words = shlex.split(line, comments=True)
         if words[0] == "refbus":
-            return refbus(*words[1:], code=code)
+            return in_process(*words[1:], code=code)
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=_SECONDS)
         if done.returncode == _NOT_FOUND:
             program(words[0], f"on Debian: apt install {words[0]}")

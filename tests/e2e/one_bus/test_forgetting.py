@@ -12,7 +12,7 @@ import pytest
 from referral_bus.client.errors import Conflict
 from referral_bus.client.notices import open_notice
 from referral_bus.contracts.ledger import KeyDestroyed, OfferAccepted
-from tests.support.commands import refbus
+from tests.support.commands import in_process
 from tests.support.whole_bus import REGIONS, WholeBus, new_need, now_ms, of, request
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -59,7 +59,7 @@ async def test_a_forgotten_person_is_gone_and_no_copy_of_the_keys_brings_them_ba
     await _gone(whole, asked.referral, subject, forgotten["tokens"]["north"])
 
     # Nor does making the views anew, which reads the sealed sections off the ledger again.
-    await asyncio.to_thread(refbus, "rebuild", "--home", whole.home)
+    await asyncio.to_thread(in_process, "rebuild", "--home", whole.home)
     await _gone(whole, asked.referral, subject, forgotten["tokens"]["north"])
 
 
@@ -125,7 +125,7 @@ async def _gone(whole: WholeBus, referral: str, subject: str, token: str) -> Non
     assert await whole.rows("select 1 from notifier.reports where subject = :subject", subject=subject) == []
     notice = await _accepted(whole, referral)
     assert notice is None or open_notice(notice, whole.keys["harbor"].private) is None
-    report = json.loads(await asyncio.to_thread(refbus, "verify", "--json", "--home", whole.home))
+    report = json.loads(await asyncio.to_thread(in_process, "verify", "--json", "--home", whole.home))
     assert (report["good"], report["different"], report["broken"], report["no_key"]) == (True, 0, [], 0)
     assert report["erased"] >= 1
 

@@ -19,7 +19,7 @@ from referral_bus.contracts.requests import ReferralRequest
 from referral_bus.log import topics
 from referral_bus.log.port import Outgoing
 from tests.support.clear_text import Search, everywhere, needles
-from tests.support.commands import refbus
+from tests.support.commands import in_process
 from tests.support.notifying import Receiver
 from tests.support.whole_bus import WholeBus, new_need, now_ms, request, until
 
@@ -204,7 +204,7 @@ async def _everything_happens(
         for show in ("facts", "identity", "matches"):
             assert (await hospital.timeline(last, show=show))[show]
         assert await asyncio.to_thread(
-            refbus, "explain", last, "--as", "hospital", "--full", "--home", whole.home
+            in_process, "explain", last, "--as", "hospital", "--full", "--home", whole.home
         )
         await _other_ends(whole, person, need)
         refused = await _bad_requests(whole, person, need)

@@ -24,7 +24,7 @@ from referral_bus.sealing.jwe import new_encryption_keys, open_with, seal_to
 from services.intake import outboxes
 from services.intake.repeats import Admissions
 from tests.support.admitting import NAME, REFERENCE, TASK, World, now, organisation, referral, until
-from tests.support.commands import refbus, write_addresses
+from tests.support.commands import in_process, write_addresses
 
 
 @dataclass
@@ -211,7 +211,7 @@ async def test_what_hit_a_fault_of_intake_is_resent_after_the_mending_and_admitt
     write_addresses(home, bus=world.bus, kafka=world.kafka, database=world.database)
 
     async def command(*words: str) -> str:
-        return await asyncio.to_thread(refbus, "deadletter", *words, "--home", home)
+        return await asyncio.to_thread(in_process, "deadletter", *words, "--home", home)
 
     monkeypatch.setattr(Admissions, "reserve", faulty)
     async with agency_of(world) as agency:

@@ -30,7 +30,7 @@ from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import submission_record
 from services.matching.service import build
 from services.matching.settings import MatchingSettings
-from tests.support.commands import refbus, write_addresses
+from tests.support.commands import in_process, write_addresses
 from tests.support.notifying import until
 from tests.support.running import running
 
@@ -52,7 +52,7 @@ class Place:
 
     async def command(self, *words: str, code: int = 0) -> str:
         return await asyncio.to_thread(
-            refbus, "deadletter", words[0], *words[1:], "--home", self.home, code=code
+            in_process, "deadletter", words[0], *words[1:], "--home", self.home, code=code
         )
 
     async def listed(self, *words: str) -> list[dict[str, Any]]:
