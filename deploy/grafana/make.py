@@ -97,6 +97,12 @@ OPERATIONS: Final = [
                 about="The organisation that had the most; the log names it.",
             ),
             Panel(
+                "Refused of one organisation, one after the other",
+                "none",
+                {"{{where}}": "max by (where) (refbus_refused_in_a_row)"},
+                about="With none taken between: nothing of it gets through. The log names it.",
+            ),
+            Panel(
                 "Longest that an outbox has stood still",
                 "s",
                 {"{{instance}}": "refbus_intake_outbox_still_seconds"},

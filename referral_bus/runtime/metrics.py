@@ -62,6 +62,11 @@ REFUSED_BY_ONE = Gauge(
     "Submissions refused in ten minutes of the one organisation that had the most; the log says which it is",
     ["where"],
 )
+REFUSED_IN_A_ROW = Gauge(
+    "refbus_refused_in_a_row",
+    "Submissions refused one after the other, with none taken between, of the one organisation that had the most; the log says which it is",
+    ["where"],
+)
 
 SUBMISSIONS = Counter(
     "refbus_intake_submissions_total", "Submissions by what became of them at the border", ["door", "result"]

@@ -1,4 +1,8 @@
-"""Whose submissions are refused most, without a metric for each organisation: a number for the alert, a line in the log for the name."""
+"""Whose submissions are refused most, without a metric for each organisation: numbers for the alerts, a line in the log for the name.
+
+Two numbers, since organisations differ in size: one that sends by the minute has many refused in ten minutes, and of one that sends a few a
+day nobody would hear by that, though none of them is taken.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from referral_bus.runtime import metrics
 
@@ -15,11 +19,21 @@ logger = logging.getLogger(__name__)
 WINDOW_SECONDS: Final = 600.0
 TOLD_FROM: Final = 50
 """So many refusals in a window are told in the log, once a window and organisation."""
+TOLD_IN_A_ROW: Final = 10
+"""So many refusals one after the other are told in the log, once a row."""
+ROW_SECONDS: Final = 7 * 86_400.0
+"""A row to which nothing was added for so long is forgotten: its organisation sends no more."""
 _PARTS: Final = 10
 
 
+class _Row(NamedTuple):
+    refused: int
+    last: float
+
+
 class MostRefused:
-    """Counts refusals by organisation in the last ten minutes, to a minute. ``where`` they are refused: border or ledger."""
+    """Counts refusals by organisation: in the last ten minutes, to a minute, and one after the other, with nothing taken between.
+    ``where`` they are refused: border or ledger."""
 
     def __init__(self, where: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -27,7 +41,9 @@ class MostRefused:
         self._total: Counter[str] = Counter()
         self._parts: deque[tuple[int, Counter[str]]] = deque()
         self._told: dict[str, int] = {}
+        self._rows: dict[str, _Row] = {}
         metrics.REFUSED_BY_ONE.labels(where=where).set_function(self.most)
+        metrics.REFUSED_IN_A_ROW.labels(where=where).set_function(self.longest)
 
     def add(self, organisation: str, reason: str) -> None:
         """One more refusal."""
@@ -38,18 +54,37 @@ class MostRefused:
         self._total[organisation] += 1
         if self._total[organisation] >= TOLD_FROM and organisation not in self._told:
             self._told[organisation] = part
-            logger.warning(
-                "%s had %d submissions refused in ten minutes (%s), the last as %s",
-                organisation,
-                self._total[organisation],
-                self._where,
-                reason,
-            )
+            self._tell(organisation, self._total[organisation], "in ten minutes", reason)
+        row = self._rows.get(organisation)
+        refused = 1 if row is None else row.refused + 1
+        self._rows[organisation] = _Row(refused, self._monotonic())
+        if refused == TOLD_IN_A_ROW:
+            self._tell(organisation, refused, "one after the other", reason)
+
+    def taken(self, organisation: str) -> None:
+        """A submission of it was not refused."""
+        self._rows.pop(organisation, None)
 
     def most(self) -> int:
-        """The refusals of the organisation that has the most."""
+        """The refusals in ten minutes of the organisation that has the most."""
         self._let_go()
         return max(self._total.values(), default=0)
+
+    def longest(self) -> int:
+        """The refusals one after the other of the organisation that has the most."""
+        since = self._monotonic() - ROW_SECONDS
+        self._rows = {name: row for name, row in self._rows.items() if row.last > since}
+        return max((row.refused for row in self._rows.values()), default=0)
+
+    def _tell(self, organisation: str, refused: int, how: str, reason: str) -> None:
+        logger.warning(
+            "%s had %d submissions refused %s (%s), the last as %s",
+            organisation,
+            refused,
+            how,
+            self._where,
+            reason,
+        )
 
     def _let_go(self) -> int:
         """Forget what is older than the window; returns the part of it that is now."""

@@ -22,6 +22,8 @@ def count(door: Door, organisation: str, result: Admitted | Refused) -> None:
     """Count what became of a submission of this organisation."""
     if isinstance(result, Admitted):
         metrics.SUBMISSIONS.labels(door=door, result="repeated" if result.repeated else "admitted").inc()
+        if not result.repeated:
+            _MOST_REFUSED.taken(organisation)
         return
     _refused(door, result.reason)
     if result.reason != "unavailable":

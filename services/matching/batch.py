@@ -17,7 +17,10 @@ from referral_bus.contracts.ledger import (
     OfferExpired,
     ReferralClosed,
     ServiceStarted,
+    SubmissionParked,
     SubmissionRefused,
+    SubmissionRepeated,
+    SubmissionResumed,
     TaskCancelled,
 )
 from referral_bus.contracts.vocabulary import DECLINES, URGENCIES, CloseReason, DeclineReason, OutcomeResult
@@ -44,7 +47,11 @@ _CLOSED_WITH: Final[dict[CloseReason, tuple[str, ...]]] = {
 """What can come of a referral, by why it is closed."""
 _ACKNOWLEDGED, _ACCEPTED, _STARTED = "acknowledged", "accepted", "started"
 
-_REFUSED: Final = MostRefused("ledger")
+_MOST_REFUSED: Final = MostRefused("ledger")
+_TAKES_NOTHING: Final = frozenset(
+    {SubmissionParked, SubmissionRefused, SubmissionRepeated, SubmissionResumed}
+)
+"""Events that answer a submission without anything having come of it yet."""
 # All from 0 on, so that the first is an increase.
 for _need in {*categories().values(), OTHER}:
     for _result in (FOUND, NONE):
@@ -77,7 +84,9 @@ class Batch:
         self.events: Counter[str] = Counter()
         """Events by type."""
         self._decided: list[_Decided] = []
-        self._refusals: list[tuple[str | None, str]] = []
+        self._refusals: list[str] = []
+        self._answered: list[tuple[str, str | None]] = []
+        """Whose submissions were decided, in order, and with what reason they were refused, if they were."""
         self._stages: list[_Stage] = []
         self._unmatched: Counter[str] = Counter()
         self._closed: Counter[tuple[str, str]] = Counter()
@@ -94,6 +103,8 @@ class Batch:
         self.events[kind.__name__] += 1
         if kind is MatchDecided:
             self._matched_for(entry.event, facts)
+        if entry.meta.submission is not None and kind not in _TAKES_NOTHING:
+            self._answered.append((entry.meta.submission.source, None))
         told = _TOLD.get(kind)
         if told is not None:
             told(self, state, entry, entry.event)
@@ -104,10 +115,13 @@ class Batch:
             metrics.DECIDED.labels(type=kind).inc(count)
         for decided in self._decided:
             metrics.DECISION_SECONDS.observe(max(0, now - decided.append_time) / 1000)
-        for source, reason in self._refusals:
-            metrics.REFUSED.labels(reason=reason).inc()
-            if source is not None:
-                _REFUSED.add(source, reason)
+        for refused in self._refusals:
+            metrics.REFUSED.labels(reason=refused).inc()
+        for source, reason in self._answered:
+            if reason is None:
+                _MOST_REFUSED.taken(source)
+            else:
+                _MOST_REFUSED.add(source, reason)
         for stage in self._stages:
             metrics.REFERRAL_SECONDS.labels(stage.stage, stage.urgency).observe(stage.seconds)
         for urgency, count in self._unmatched.items():
@@ -121,8 +135,9 @@ class Batch:
         metrics.EXPIRED.inc(self.events[OfferExpired.__name__])
 
     def _refused(self, _: Region, entry: Entry, event: SubmissionRefused) -> None:
-        answered = entry.meta.submission
-        self._refusals.append((None if answered is None else answered.source, event.reason))
+        self._refusals.append(event.reason)
+        if entry.meta.submission is not None:
+            self._answered.append((entry.meta.submission.source, event.reason))
 
     def _acknowledged(self, state: Region, entry: Entry, event: OfferAcknowledged) -> None:
         self._reached(state, event.referral, _ACKNOWLEDGED, entry.meta.now)

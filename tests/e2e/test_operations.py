@@ -47,6 +47,7 @@ from referral_bus.embedded.reference import STANDARD_POLICY, publish_defaults
 from referral_bus.embedded.supervising import PAUSES
 from referral_bus.log import topics
 from referral_bus.log.kafka import KafkaLog
+from referral_bus.runtime.refusals import TOLD_IN_A_ROW
 from tests.chaos.cluster.skewed import set_wrong
 from tests.support.commands import in_process, waited_for
 from tests.support.notifying import Receiver, receiving
@@ -693,6 +694,19 @@ def refused_by_one(place: Place, page: Page) -> Iterator[None]:
         place.refer()
 
 
+def refused_in_a_row(place: Place, page: Page) -> Iterator[None]:
+    token = development_token(place.home, AGENCY, ("agency",))
+    address = f"{place.bus.addresses.intake}/v1/referrals"
+    with httpx.Client(trust_env=False, headers={"authorization": f"Bearer {token}"}) as http:
+        for _ in range(TOLD_IN_A_ROW):
+            assert http.post(address, json={"subject": 1}).status_code == 422
+    yield
+    assert f"{AGENCY} had 10 submissions refused one after the other (border)" in page("grep")
+    page("psql")
+    Path("referral.json").write_text(request(NEED).model_dump_json(exclude_none=True))
+    assert "rf-north-" in page("refbus submit")
+
+
 def service_down(place: Place, page: Page) -> Iterator[None]:
     os.kill(place.bus.processes["intake-1"].pid, signal.SIGSTOP)
     yield
@@ -752,6 +766,7 @@ WALKS: Final[dict[str, tuple[Walk, ...]]] = {
         (not_ready, not_ready_in_part),
         (partition_stuck, partition_stuck_of_an_outbox),
         (refused_by_one,),
+        (refused_in_a_row,),
         (service_down,),
         (views_differ,),
         (views_unchecked,),

@@ -16,7 +16,9 @@ from referral_bus.contracts.vocabulary import DECLINES, URGENCIES, CloseReason, 
 from referral_bus.directory.taxonomy import categories
 from referral_bus.log import topics
 from referral_bus.log.port import Partition
+from referral_bus.runtime.refusals import MostRefused
 from referral_bus.wire.codec import Codec
+from services.matching import batch
 from services.matching.gauges import Gauges
 from tests.support.deciding import (
     BUS,
@@ -178,6 +180,27 @@ async def test_a_refusal_is_its_sender_s(site: Site) -> None:
     await site.decide()
     was = REGISTRY.get_sample_value("refbus_refused_by_one", {"where": "ledger"})
     assert was is not None and was >= 1
+
+
+async def test_a_row_of_refusals_ends_with_what_is_taken_and_not_with_what_is_repeated_or_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def in_a_row() -> float | None:
+        await site.decide()
+        return REGISTRY.get_sample_value("refbus_refused_in_a_row", {"where": "ledger"})
+
+    monkeypatch.setattr(batch, "_MOST_REFUSED", MostRefused("ledger"))
+    asked = await site.submission(number=2)
+    await site.put(asked, "hospital", id="asked")
+    for _ in range(3):
+        await site.put(withdraw(of()), "hospital")
+    assert await in_a_row() == 3
+    await site.put(await site.submission(number=3), "police")
+    await site.put(withdraw(of(number=9)), "hospital")
+    await site.put(asked, "hospital", id="asked")
+    assert await in_a_row() == 3
+    await site.put(await site.submission(number=4), "hospital")
+    assert await in_a_row() == 0
 
 
 async def test_unmet_need_is_told_by_kind_and_of_nobody(site: Site) -> None:
