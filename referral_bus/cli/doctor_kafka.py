@@ -10,6 +10,7 @@ from referral_bus.cli.calendars import ends, published
 from referral_bus.cli.findings import SECONDS, Finding, SetUp, clock, no_address
 from referral_bus.contracts.calendar import Calendar
 from referral_bus.log.kafka import KafkaLog
+from referral_bus.log.making import RESTORE, gone
 from referral_bus.log.port import LogError, LogRefused, LogUnavailable, Outgoing, TopicSpec
 from referral_bus.log.topics import READERS, group, inbox, ledger, topics
 
@@ -58,6 +59,8 @@ async def _of_the_log(log: KafkaLog, set_up: SetUp) -> list[Finding]:
 async def _topics(log: KafkaLog, set_up: SetUp) -> list[Finding]:
     bus = set_up.bus
     try:
+        if lost := await gone(log, bus):
+            return [Finding("topics", f"{' and '.join(lost)} gone, though the bus was in use", RESTORE)]
         partitions = await log.partitions(inbox(bus))
         wanted = topics(bus, partitions=partitions, replication=1)
         counts = {spec.name: await log.partitions(spec.name) for spec in wanted}

@@ -8,7 +8,7 @@ import typer
 
 from referral_bus.cli.home import Home, OperationsSettings, local_settings
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.topics import topics as topics_of
+from referral_bus.log.making import make_topics
 
 
 def topics(
@@ -20,7 +20,8 @@ def topics(
     ] = 1,
     home: Home = Path(".refbus"),
 ) -> None:
-    """Make what is missing of the topics of a bus, and say what of those that are there is not as it should be."""
+    """Make what is missing of the topics of a bus, and say what of those that are there is not as it should be. Of a bus that was in use
+    an inbox or a ledger that is gone is not made anew."""
     settings = OperationsSettings.load(**local_settings(home))
     asyncio.run(_ensure(settings, partitions, replication))
     print(f"The topics of bus {settings.bus} are there; inbox and ledger have {partitions} partitions.")
@@ -29,6 +30,6 @@ def topics(
 async def _ensure(settings: OperationsSettings, partitions: int, replication: int) -> None:
     log = KafkaLog(settings.kafka_access())
     try:
-        await log.ensure(topics_of(settings.bus, partitions, replication))
+        await make_topics(log, settings.bus, partitions, replication)
     finally:
         await log.close()

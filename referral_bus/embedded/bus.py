@@ -26,7 +26,7 @@ from referral_bus.embedded.secrets import Secrets
 from referral_bus.embedded.supervising import Say, kept_up
 from referral_bus.log.access import KafkaAccess
 from referral_bus.log.kafka import KafkaLog
-from referral_bus.log.topics import topics
+from referral_bus.log.making import make_topics
 from referral_bus.runtime.settings import outside
 
 SERVICES = ("intake", "matching", "notifier", "projections")
@@ -169,7 +169,7 @@ async def local_bus(plan: Plan, say: Say = lambda _: None) -> AsyncIterator[Loca
         say("creating topics")
         log = KafkaLog(_access(kafka, bootstrap))
         try:
-            await log.ensure(topics(plan.bus, partitions=plan.partitions, replication=plan.replication))
+            await make_topics(log, plan.bus, plan.partitions, plan.replication)
         finally:
             await log.close()
         public = {name: next(ports) for name in _PUBLIC}

@@ -123,6 +123,9 @@ _CREATED: Final = (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError)
 _CREATE_TIME: Final = 0
 """Kafka's timestamp type of a record whose time its producer set."""
 _LARGEST: Final = "max.message.bytes"
+_IN_SYNC: Final = "min.insync.replicas"
+_OUTLIVE_ONE: Final = 3
+"""So many copies outlive a broker: a record is acknowledged once two have it, and is taken while one broker is away."""
 _NOTHING: Final = TopicPartition("", 0)
 """For a poll of no partition: aiokafka takes an empty list for all there are."""
 _Got = TypeVar("_Got")
@@ -530,6 +533,12 @@ class KafkaLog:
                     f"topic {spec.name} has {count} partitions where {spec.partitions} are wanted: "
                     "set the wanted number to what is there, or use another bus id"
                 )
+            copies = min(len(p["replicas"]) for p in topic["partitions"])
+            if copies < spec.replication:
+                raise LogError(
+                    f"topic {spec.name} has {copies} {'copy' if copies == 1 else 'copies'} where {spec.replication} are wanted: "
+                    "give its partitions more replicas with kafka-reassign-partitions"
+                )
 
     async def _compare(self, admin: AIOKafkaAdminClient, existing: Sequence[TopicSpec]) -> None:
         if not existing:
@@ -563,11 +572,13 @@ def configs_of(spec: TopicSpec) -> dict[str, str]:
         "retention.ms": str(spec.retention_ms),
         _LARGEST: str(LARGEST_RECORD),
         "message.timestamp.type": "LogAppendTime" if spec.append_time else "CreateTime",
+        # With fewer copies it would stand still for want of one broker.
+        **({_IN_SYNC: "2"} if spec.replication >= _OUTLIVE_ONE else {}),
     }
 
 
 def _does(key: str, found: str | None, wanted: str) -> bool:
-    if key == _LARGEST and found is not None:
+    if key in (_LARGEST, _IN_SYNC) and found is not None:
         return int(found) >= int(wanted)
     return found == wanted
 

@@ -137,6 +137,10 @@ class MemoryLog:
                 spec.append_time,
             ):
                 raise LogError(f"topic {spec.name} exists with other settings: use another bus id")
+            if there.replication < spec.replication:
+                raise LogError(
+                    f"topic {spec.name} has {there.replication} copies where {spec.replication} are wanted"
+                )
             for number in range(spec.partitions):
                 self._slots.setdefault(Partition(spec.name, number), [])
 

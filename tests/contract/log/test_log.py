@@ -889,8 +889,9 @@ async def test_topics_are_made_as_they_are_wanted_and_asking_again_changes_nothi
         lambda name: TopicSpec(name, 4, DAY_MS, append_time=True),
         lambda name: TopicSpec(name, 3, 2 * DAY_MS, append_time=True),
         lambda name: TopicSpec(name, 3, DAY_MS, append_time=False),
+        lambda name: TopicSpec(name, 3, DAY_MS, append_time=True, replication=3),
     ],
-    ids=["partitions", "retention", "append time"],
+    ids=["partitions", "retention", "append time", "copies"],
 )
 async def test_a_topic_with_other_settings_is_refused(
     cluster: Cluster, other: Callable[[str], TopicSpec]

@@ -76,5 +76,5 @@ def test_a_kafka_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     )
     [said] = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "") and said.startswith(
-        "refbus: create the topics: no answer"
+        "refbus: look up topics: no answer"
     )
