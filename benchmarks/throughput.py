@@ -65,8 +65,7 @@ async def taken(stage: Stage, backlog: Backlog, name: str, **settings: str | int
     """One run of a contender over the whole backlog; ``settings`` are ours."""
     under_test = await contender(stage, backlog, name, at_once=False, **settings)
     program, broker = under_test.program, stage.kafka.pid
-    records = backlog.beginning(under_test) + backlog.records(under_test)
-    await append(stage.log, records)
+    await append(stage.log, backlog.beginning(under_test) + backlog.records(under_test))
     brokers, started = usage_of(broker).cpu, time.time()
     await program.start()
     try:
@@ -79,7 +78,7 @@ async def taken(stage: Stage, backlog: Backlog, name: str, **settings: str | int
     finally:
         await program.stop()
     counted = await count_answers(stage.bootstrap, under_test.output, backlog.referrals, backlog.places)
-    thousands = len(records) / 1000
+    thousands = len(backlog.referrals) / 1000
     return {
         "decided": counted.per_second,
         "from start to the last answer": counted.last / 1000 - started,
