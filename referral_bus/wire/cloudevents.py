@@ -122,4 +122,5 @@ def _unquoted(name: str, value: str) -> str:
 
 
 def _shown(name: str) -> str:
-    return name[:20] if name.isascii() and name.isprintable() else "an attribute"
+    """What is wrong is named before the first colon of an error: a name that somebody made up is, where it can stand there."""
+    return name[:20] if name and name.isascii() and name.isprintable() and ":" not in name else "an attribute"

@@ -75,6 +75,4 @@ def test_a_kafka_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
     )
     [said] = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (1, "") and said.startswith(
-        "refbus: look up topics: no answer"
-    )
+    assert (done.returncode, done.stdout) == (1, "") and said.startswith("refbus: look up topics: no answer")

@@ -208,6 +208,40 @@ async def test_a_record_that_can_not_even_be_read_for_a_fault_of_ours_is_refused
     assert (refused.reason, refused.submission, refused.outbox_offset) == ("internal", None, 0)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"": "x"},
+        {":x": "y"},
+        {"specversion": "0.3", "": ""},
+        {"data": {"": 1}},
+        {"data": {"\ud800": 1}},
+        {"data": {"a\x00b": 1}},
+        {"data": {"x" * 3_000: 1}},
+        {"id": "\ud800"},
+        {"type": ""},
+    ],
+    ids=lambda wrong: ascii(wrong)[:40],
+)
+async def test_whatever_names_somebody_makes_up_what_is_wrong_is_told_and_is_no_fault_of_ours(
+    doors: Doors, wrong: dict[str, Any]
+) -> None:
+    appender = await doors.border.log.appender()
+    event = {**cloud_event(referral(), "clinic-a", "k-1", doors.border.clock.now()), **wrong}
+    value = seal_to(INTAKE.public, json.dumps(event).encode())
+    await appender.append([Outgoing(topics.outbox("clinic-a"), 0, b"k", value)])
+    async with doors.read(limit=0) as running:
+
+        async def told() -> bool:
+            assert not running.done()
+            return len(await doors.refusals("clinic-a")) == 1
+
+        await until(told)
+    [refused] = await doors.refusals("clinic-a")
+    assert refused.status < 500 and refused.field
+    assert await doors.letters() == []
+
+
 async def test_a_bad_deploy_stops_rather_than_drains_the_outboxes_into_the_dead_letters(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:

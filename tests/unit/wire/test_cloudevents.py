@@ -31,6 +31,12 @@ def test_an_attribute_that_is_an_object_is_refused() -> None:
         from_structured({**EVENT, "myext": {"a": "Jane Roe"}})
 
 
+@pytest.mark.parametrize("name", ["", ":", ":x", "x:y", "\n", "caf\u00e9", "\ud800"])
+def test_a_name_that_can_not_be_shown_is_an_attribute_all_the_same(name: str) -> None:
+    with pytest.raises(WireError, match=r"^an attribute: attribute names are"):
+        from_structured({**EVENT, name: "Jane Roe"})
+
+
 def test_binary_data_is_refused() -> None:
     with pytest.raises(WireError, match="only JSON"):
         from_structured({**EVENT, "data_base64": "AA=="})
