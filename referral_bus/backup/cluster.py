@@ -38,6 +38,15 @@ class Cluster:
     async def topics(self) -> set[str]:
         return set(await self._admin.list_topics())
 
+    async def replicas(self, topics: Iterable[str]) -> dict[str, int]:
+        """How many copies there are to be of each topic."""
+        described = await self._admin.describe_topics(list(topics))
+        return {one["topic"]: max(len(part["replicas"]) for part in one["partitions"]) for one in described}
+
+    async def brokers(self) -> int:
+        """How many brokers there are now."""
+        return len((await self._admin.describe_cluster())["brokers"])
+
     async def groups(self, prefix: str, topics: Iterable[str]) -> dict[str, dict[str, dict[int, int]]]:
         """The stored offsets of the groups whose names begin so, on these topics."""
         wanted, found = set(topics), dict[str, dict[str, dict[int, int]]]()

@@ -93,8 +93,9 @@ def restore(
         ),
     ] = None,
     replication: Annotated[
-        int, typer.Option(help="Copies of each topic: 3 for a bus that outlives a broker.", min=1, max=10)
-    ] = 1,
+        int | None,
+        typer.Option(help="Copies of each topic, where it is not to have as many as it had.", min=1, max=10),
+    ] = None,
     database_alone: Annotated[
         bool, typer.Option("--database-alone", help="Kafka has lost nothing: bring back the database only.")
     ] = False,
@@ -115,6 +116,11 @@ def restore(
                     back = await bring_back(*parts, progress, replication=replication, forgotten=subjects)
                     count = sum(one.records for partitions in back.topics.values() for one in partitions)
                     said = f"{count} records of {len(back.topics)} topics and the database are back."
+                    if replication is None and not back.replicas:
+                        said += (
+                            "\nThis backup doesn't say how many copies the topics had: each has one. If they had more, reassign "
+                            "their partitions (kafka-reassign-partitions.sh), or restore again with --replication."
+                        )
         print(said)
         if subjects:
             print(f"The keys of {len(subjects)} forgotten persons are destroyed.")
