@@ -40,8 +40,13 @@ class Cluster:
 
     async def replicas(self, topics: Iterable[str]) -> dict[str, int]:
         """How many copies there are to be of each topic."""
-        described = await self._admin.describe_topics(list(topics))
-        return {one["topic"]: max(len(part["replicas"]) for part in one["partitions"]) for one in described}
+        wanted = set(topics)
+        described = await self._admin.describe_topics()  # of all: a broker may make a topic that is named to it and not there
+        return {
+            one["topic"]: max(len(part["replicas"]) for part in one["partitions"])
+            for one in described
+            if one["topic"] in wanted and one["partitions"]
+        }
 
     async def brokers(self) -> int:
         """How many brokers there are now."""

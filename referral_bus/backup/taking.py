@@ -53,8 +53,17 @@ async def take(kafka: Cluster, database: Database, folder: Folder, bus: str, pro
         whole = topic == topics.ledger(bus)
         copied[topic] = await _copy(kafka.log, folder, topic, spans[topic], progress, whole=whole)
     folder.forget(await database.ask(_FORGOTTEN))
+    rights = await database.rights()
     return folder.finish(
-        Manifest(bus=bus, taken_at=taken_at, topics=copied, replicas=replicas, groups=groups, files={})
+        Manifest(
+            bus=bus,
+            taken_at=taken_at,
+            topics=copied,
+            replicas=replicas,
+            groups=groups,
+            rights=rights,
+            files={},
+        )
     )
 
 

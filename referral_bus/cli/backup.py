@@ -108,9 +108,10 @@ def restore(
     async def work() -> None:
         async with _place(home, programs) as place:
             parts = place.kafka, place.database, Folder(folder), Codec.load()
+            given = await place.database.rights()
             with _progress() as progress:
                 if database_alone:
-                    await restore_database(*parts, progress, forgotten=subjects)
+                    back = await restore_database(*parts, progress, forgotten=subjects)
                     said = "The database is back, and goes on where Kafka is."
                 else:
                     back = await bring_back(*parts, progress, replication=replication, forgotten=subjects)
@@ -124,6 +125,10 @@ def restore(
         print(said)
         if subjects:
             print(f"The keys of {len(subjects)} forgotten persons are destroyed.")
+        if missing := [one for one in back.rights if one not in given]:
+            print("The former database had given what this one has not. In place of DATABASE say its name:")
+            print("".join(f"  {one};\n" for one in missing), end="")
+            print("Give, as a superuser, what is still wanted of it before the services start.")
         print("Start the services, then run 'refbus verify' and 'refbus check-views'.")
 
     _run(work)

@@ -27,7 +27,7 @@ from referral_bus.log.kafka import KafkaReader
 from referral_bus.log.port import Outgoing, Partition, Record
 from referral_bus.log.reading import everything
 from referral_bus.wire.codec import Codec
-from tests.support.backups import NoDatabase
+from tests.support.backups import NoDatabase, lost
 from tests.support.commands import in_process, write_addresses
 
 LARGE: Final = 900_000
@@ -52,15 +52,6 @@ async def _taken(there: Cluster, folder: Folder, bus: str) -> Manifest:
 async def _back(there: Cluster, folder: Folder, replication: int | None = None) -> Manifest:
     database = cast(Database, NoDatabase())
     return await restore(there, database, folder, Codec.load(), lambda *_: None, replication=replication)
-
-
-async def _lost(there: Cluster, backup: Manifest) -> None:
-    """Delete all topics that are in a backup."""
-    async with asyncio.timeout(30):
-        for topic in backup.topics:
-            await there.log.delete(topic)
-        while await there.topics() & backup.topics.keys():
-            await asyncio.sleep(0.1)
 
 
 async def test_where_retention_takes_the_beginning_while_it_is_copied_a_restore_gives_back_the_same_offsets(
@@ -90,7 +81,7 @@ async def test_where_retention_takes_the_beginning_while_it_is_copied_a_restore_
     there_were = await everything(here.log, inbox.topic)
     assert [one.offset for one in there_were] == [5, 6, 7]
 
-    await _lost(here, taken)
+    await lost(here, taken)
     await _back(here, folder)
     reader = await here.log.reader(inbox)
     assert (await reader.start(), await reader.end()) == (5, 8)
@@ -143,9 +134,9 @@ async def test_topics_come_back_with_as_many_copies_as_they_had_unless_another_n
         assert not await here.topics() & had.keys()
         backup = await _back(here, folder, replication=1)
         assert await here.replicas(had) == dict.fromkeys(had, 1)
-        await _lost(here, backup)
+        await lost(here, backup)
 
-        await _lost(there, backup)
+        await lost(there, backup)
         await _back(there, folder)
         assert await there.replicas(had) == had
 
@@ -162,18 +153,18 @@ def test_a_backup_that_does_not_say_how_many_copies_there_were_is_brought_back_w
         async with cluster(kafka) as there:
             await there.log.ensure(topics.topics(bus, 1, 1))
 
-    async def lost() -> dict[str, int]:
+    async def gone() -> dict[str, int]:
         async with cluster(kafka) as there:
             copies = await there.replicas(manifest.topics)
-            await _lost(there, manifest)
+            await lost(there, manifest)
         return copies
 
     asyncio.run(begin())
     in_process("backup", backup, "--home", home)
     manifest = Folder(backup).checked()
-    asyncio.run(lost())
+    asyncio.run(gone())
     assert "how many copies" not in in_process("restore", backup, "--home", home)
-    asyncio.run(lost())
+    asyncio.run(gone())
 
     as_before = json.loads((backup / "manifest.json").read_text())
     del as_before["replicas"]
@@ -181,4 +172,4 @@ def test_a_backup_that_does_not_say_how_many_copies_there_were_is_brought_back_w
     for words, said in ([("--replication", "1"), False], [(), True]):
         told = in_process("restore", backup, *words, "--home", home)
         assert ("doesn't say how many copies the topics had: each has one" in told) is said
-        assert asyncio.run(lost()) == dict.fromkeys(manifest.topics, 1)
+        assert asyncio.run(gone()) == dict.fromkeys(manifest.topics, 1)
