@@ -126,7 +126,7 @@ async def _run(stage: Stage, bus: str, database: str, folder: Path) -> tuple[dic
         other = Database(await asyncio.to_thread(postgres.url, "whole"), programs)
         began = time.perf_counter()
         async with cluster(kafka.bootstrap) as there:
-            await restore(there, other, backup, codec, _untold, replication=1)
+            await restore(there, other, backup, codec, _untold)
         taken["restore"] = time.perf_counter() - began
         other = Database(await asyncio.to_thread(postgres.url, "alone"), programs)
         began = time.perf_counter()

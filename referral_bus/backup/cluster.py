@@ -5,6 +5,8 @@ The port writes what happens now. Only a restore writes what happened, with its 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,12 +21,14 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from referral_bus.backup.errors import BackupError
 from referral_bus.log.access import KafkaAccess
-from referral_bus.log.kafka import CONSUMER, PRODUCER, KafkaLog, configs_of
-from referral_bus.log.port import Partition, Record, TopicSpec
+from referral_bus.log.kafka import CONSUMER, PRODUCER, RETRY_SECONDS, KafkaLog, configs_of
+from referral_bus.log.port import LogError, Partition, Record, TopicSpec
 from referral_bus.log.refusal import refusal
 
 _UNDER_WAY: Final = 5
 """Batches that are sent and not acknowledged yet: as many as an idempotent producer may have."""
+
+_HEARD_SECONDS: Final = 30.0
 
 
 class Cluster:
@@ -37,6 +41,20 @@ class Cluster:
 
     async def topics(self) -> set[str]:
         return set(await self._admin.list_topics())
+
+    async def replicas(self, topics: Iterable[str]) -> dict[str, int]:
+        """How many copies there are to be of each topic."""
+        # Of all: a broker may make a topic that it is asked for and has not.
+        wanted, described = set(topics), await self._admin.describe_topics()
+        return {
+            one["topic"]: max(len(part["replicas"]) for part in one["partitions"])
+            for one in described
+            if one["topic"] in wanted and one["partitions"]
+        }
+
+    async def brokers(self) -> int:
+        """How many brokers there are now."""
+        return len((await self._admin.describe_cluster())["brokers"])
 
     async def groups(self, prefix: str, topics: Iterable[str]) -> dict[str, dict[str, dict[int, int]]]:
         """The stored offsets of the groups whose names begin so, on these topics."""
@@ -72,7 +90,15 @@ class Cluster:
                 for spec in stamped
             ]
         )
-        await self.log.ensure(specs)
+        # A broker hears of it from the controller, some time after this is answered.
+        deadline = time.monotonic() + _HEARD_SECONDS
+        while True:
+            try:
+                return await self.log.ensure(specs)
+            except LogError:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def write(self, partition: Partition, records: Iterable[Record]) -> int:
         """Write a new partition that nobody else writes, from offset 0 on; returns how many records it has. Raises BackupError."""

@@ -26,6 +26,21 @@ _VARIABLES: Final = {
     "sslkey": "PGSSLKEY",
 }
 
+# To the owner and to everybody they are given from the beginning.
+_RIGHTS: Final = """
+select format('grant %s on database DATABASE to %I', lower(privilege_type), pg_get_userbyid(grantee))
+from pg_database, aclexplode(datacl) where datname = current_database() and grantee not in (0, datdba)
+union select 'revoke all on database DATABASE from public'
+from pg_database where datname = current_database() and not exists (
+    select from aclexplode(coalesce(datacl, acldefault('d', datdba))) where grantee = 0)
+union select format(
+    'alter default privileges for role %I grant %s on %s to %I', pg_get_userbyid(defaclrole), lower(privilege_type),
+    case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types'
+        when 'n' then 'schemas' else 'large objects' end,
+    pg_get_userbyid(grantee))
+from pg_default_acl, aclexplode(defaclacl) where defaclnamespace = 0 and grantee not in (0, defaclrole)
+order by 1 desc"""
+
 
 class Database:
     """The database at a ``postgresql+psycopg://`` address. ``programs``: the folder of ``pg_dump`` and ``psql``; otherwise those on the
@@ -44,6 +59,11 @@ class Database:
     async def dump(self, schema: str, path: Path) -> None:
         """Write a schema to a file, as of one moment. Raises BackupError."""
         await self._run("pg_dump", f"--schema={schema}", "--strict-names", f"--file={path}")
+
+    async def rights(self) -> list[str]:
+        """Statements that give what is given on the database itself, called DATABASE in them, and on what roles will make in any schema of
+        it: no schema holds that. Raises BackupError."""
+        return await self.ask(_RIGHTS)
 
     async def load(self, files: Iterable[Path]) -> None:
         """Run SQL files in one transaction: all of it or nothing. Raises BackupError."""

@@ -65,14 +65,17 @@ class Copied(_Model):
 
 
 class Manifest(_Model):
-    """What a backup says of itself. ``topics``: partitions in order. ``groups``: next offsets by group, topic and partition.
-    ``files``: SHA-256 of each file."""
+    """What a backup says of itself. ``topics``: partitions in order. ``replicas``: copies that the brokers had of each topic, which backups
+    of before don't say. ``groups``: next offsets by group, topic and partition. ``rights``: statements that give what was given on the
+    database, which is in no schema. ``files``: SHA-256 of each file."""
 
     format: Literal[1] = 1
     bus: str
     taken_at: int
     topics: dict[str, list[Copied]]
+    replicas: dict[str, int] = {}
     groups: dict[str, dict[str, dict[int, int]]]
+    rights: list[str] = []
     files: dict[str, str]
 
 

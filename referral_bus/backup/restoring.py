@@ -43,16 +43,19 @@ async def restore(
     codec: Codec,
     progress: Progress,
     *,
-    replication: int,
+    replication: int | None = None,
     forgotten: Sequence[str] = (),
 ) -> Manifest:
-    """Bring a backup back; ``forgotten``: subjects whose keys are destroyed whatever the backup says.
+    """Bring a backup back; ``forgotten``: subjects whose keys are destroyed whatever the backup says; ``replication``: copies of each topic
+    where it is not to have as many as it had.
 
-    Raises BackupError and LogError; before anything is changed where the backup is damaged or the cluster or the database is not empty.
+    Raises BackupError and LogError; before anything is changed where the backup is damaged, the cluster or the database is not empty, or
+    there are fewer brokers than copies.
     """
     backup = folder.checked()
     specs = _specs(backup, replication)
     await _kafka_must_be_empty(kafka, backup)
+    await _brokers_must_do(kafka, specs)
     await must_be_empty(database)
     await load(database, folder, forgotten, _elsewhere(backup))
     await kafka.make(specs)
@@ -76,11 +79,24 @@ async def restore(
     return backup
 
 
-def _specs(backup: Manifest, replication: int) -> list[TopicSpec]:
+def _specs(backup: Manifest, replication: int | None) -> list[TopicSpec]:
     feeds = topics.feed(backup.bus, "")
     organisations = [one.removeprefix(feeds) for one in backup.topics if one.startswith(feeds)]
     partitions = len(backup.topics[topics.inbox(backup.bus)])
-    return topics.topics(backup.bus, partitions, replication, organisations)
+    usual = replication or backup.replicas.get(topics.ledger(backup.bus), 1)
+    specs = topics.topics(backup.bus, partitions, usual, organisations)
+    if replication is None:
+        specs = [replace(spec, replication=backup.replicas.get(spec.name, usual)) for spec in specs]
+    return specs
+
+
+async def _brokers_must_do(kafka: Cluster, specs: Sequence[TopicSpec]) -> None:
+    copies, brokers = max(spec.replication for spec in specs), await kafka.brokers()
+    if brokers < copies:
+        raise BackupError(
+            f"there are to be {copies} copies of a topic, and this Kafka has {brokers} broker{'s' * (brokers > 1)}: start more, or say by "
+            "--replication how many copies there shall be"
+        )
 
 
 async def _kafka_must_be_empty(kafka: Cluster, backup: Manifest) -> None:

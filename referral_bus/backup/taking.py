@@ -16,7 +16,7 @@ from referral_bus.backup.database import Database
 from referral_bus.backup.errors import BackupError
 from referral_bus.backup.folder import Copied, Folder, Manifest
 from referral_bus.log import topics
-from referral_bus.log.port import Log, LogUnavailable, Partition
+from referral_bus.log.port import Log, LogError, LogUnavailable, Partition, Reader
 
 FOLLOWS: Final = "notifier"
 """The schema that follows the ledger, and may not be ahead of it. What projections keep is made anew from the ledger."""
@@ -40,14 +40,31 @@ async def take(kafka: Cluster, database: Database, folder: Folder, bus: str, pro
     taken_at = time.time_ns() // 1_000_000
     folder.begin()
     there = names(await kafka.topics(), bus)
+    replicas = await kafka.replicas(there)
     groups = await kafka.groups(f"refbus-{bus}-", there)
     await database.dump(FOLLOWS, folder.sql(FOLLOWS))
     spans = {topic: await spans_of(kafka.log, topic) for topic in there}
+    for number, span in enumerate(spans[topics.ledger(bus)]):
+        _must_have_its_beginning(Partition(topics.ledger(bus), number), span.start)
     for schema in FOLLOWED:
         await database.dump(schema, folder.sql(schema))
-    copied = {topic: await _copy(kafka.log, folder, topic, spans[topic], progress) for topic in there}
+    copied = {}
+    for topic in there:
+        whole = topic == topics.ledger(bus)
+        copied[topic] = await _copy(kafka.log, folder, topic, spans[topic], progress, whole=whole)
     folder.forget(await database.ask(_FORGOTTEN))
-    return folder.finish(Manifest(bus=bus, taken_at=taken_at, topics=copied, groups=groups, files={}))
+    rights = await database.rights()
+    return folder.finish(
+        Manifest(
+            bus=bus,
+            taken_at=taken_at,
+            topics=copied,
+            replicas=replicas,
+            groups=groups,
+            rights=rights,
+            files={},
+        )
+    )
 
 
 def names(there: set[str], bus: str) -> list[str]:
@@ -74,28 +91,75 @@ async def spans_of(log: Log, topic: str) -> list[Copied]:
     return found
 
 
+def _must_have_its_beginning(ledger: Partition, start: int) -> None:
+    if start:
+        raise BackupError(
+            f"the ledger lacks its beginning: {ledger.topic}/{ledger.number} starts at offset {start}, and nothing can be made of what "
+            "follows. Restore the last backup that is whole, and keep the ledger for ever (retention.ms=-1)"
+        )
+
+
 async def _copy(
-    log: Log, folder: Folder, topic: str, spans: list[Copied], progress: Progress
+    log: Log, folder: Folder, topic: str, spans: list[Copied], progress: Progress, *, whole: bool
 ) -> list[Copied]:
     copied, before, total = [], 0, sum(span.end - span.start for span in spans)
     for number, span in enumerate(spans):
-        reader, file = await log.reader(Partition(topic, number)), folder.writer(Partition(topic, number))
-        at, heard = span.start, time.monotonic()
+        partition = Partition(topic, number)
+
+        def told(at: int, before: int = before, span: Copied = span) -> None:
+            progress(topic, before + max(span.start, at) - span.start, total)
+
+        reader = await log.reader(partition)
         try:
-            while at < span.end:
-                for record in await reader.read(at, _AT_ONCE, _READ_SECONDS):
-                    if record.offset < span.end:
-                        file.add(record)
-                if reader.position() > at:
-                    at, heard = reader.position(), time.monotonic()
-                elif time.monotonic() - heard > _SILENCE_SECONDS:
-                    raise LogUnavailable(
-                        f"{topic}/{number}: nothing came from offset {at} on for {_SILENCE_SECONDS:.0f} s; check that the broker runs"
-                    )
-                progress(topic, before + min(at, span.end) - span.start, total)
+            copied.append(await _copy_kept(reader, folder, partition, span.end, told, whole=whole))
         finally:
-            file.close()
             await reader.close()
         before += span.end - span.start
-        copied.append(span.model_copy(update={"records": file.count}))
     return copied
+
+
+async def _copy_kept(
+    reader: Reader,
+    folder: Folder,
+    partition: Partition,
+    end: int,
+    told: Callable[[int], None],
+    *,
+    whole: bool,
+) -> Copied:
+    """Copy what is kept of a partition up to ``end``; ``whole``: nothing of it may have expired."""
+    while True:
+        # Only now, since what comes before this partition may take so long that the beginning there was is gone.
+        start = min(await reader.start(), end)
+        if whole:
+            _must_have_its_beginning(partition, start)
+        try:
+            return Copied(
+                start=start, end=end, records=await _copy_from(reader, folder, partition, start, end, told)
+            )
+        except LogError:
+            # Where its beginning expires while it is read, what was copied of that is expired too: it is written anew without.
+            if await reader.start() <= reader.position():
+                raise
+
+
+async def _copy_from(
+    reader: Reader, folder: Folder, partition: Partition, start: int, end: int, told: Callable[[int], None]
+) -> int:
+    file, at, heard = folder.writer(partition), start, time.monotonic()
+    try:
+        while at < end:
+            for record in await reader.read(at, _AT_ONCE, _READ_SECONDS):
+                if record.offset < end:
+                    file.add(record)
+            if reader.position() > at:
+                at, heard = reader.position(), time.monotonic()
+            elif time.monotonic() - heard > _SILENCE_SECONDS:
+                raise LogUnavailable(
+                    f"{partition.topic}/{partition.number}: nothing came from offset {at} on for {_SILENCE_SECONDS:.0f} s; "
+                    "check that the broker runs"
+                )
+            told(min(at, end))
+    finally:
+        file.close()
+    return file.count

@@ -93,8 +93,9 @@ def restore(
         ),
     ] = None,
     replication: Annotated[
-        int, typer.Option(help="Copies of each topic: 3 for a bus that outlives a broker.", min=1, max=10)
-    ] = 1,
+        int | None,
+        typer.Option(help="Copies of each topic, where it is not to have as many as it had.", min=1, max=10),
+    ] = None,
     database_alone: Annotated[
         bool, typer.Option("--database-alone", help="Kafka has lost nothing: bring back the database only.")
     ] = False,
@@ -107,17 +108,27 @@ def restore(
     async def work() -> None:
         async with _place(home, programs) as place:
             parts = place.kafka, place.database, Folder(folder), Codec.load()
+            given = await place.database.rights()
             with _progress() as progress:
                 if database_alone:
-                    await restore_database(*parts, progress, forgotten=subjects)
+                    back = await restore_database(*parts, progress, forgotten=subjects)
                     said = "The database is back, and goes on where Kafka is."
                 else:
                     back = await bring_back(*parts, progress, replication=replication, forgotten=subjects)
                     count = sum(one.records for partitions in back.topics.values() for one in partitions)
                     said = f"{count} records of {len(back.topics)} topics and the database are back."
+                    if replication is None and not back.replicas:
+                        said += (
+                            "\nThis backup doesn't say how many copies the topics had: each has one. If they had more, reassign "
+                            "their partitions (kafka-reassign-partitions.sh), or restore again with --replication."
+                        )
         print(said)
         if subjects:
             print(f"The keys of {len(subjects)} forgotten persons are destroyed.")
+        if missing := [one for one in back.rights if one not in given]:
+            print("The former database had given what this one has not. In place of DATABASE say its name:")
+            print("".join(f"  {one};\n" for one in missing), end="")
+            print("Give, as a superuser, what is still wanted of it before the services start.")
         print("Start the services, then run 'refbus verify' and 'refbus check-views'.")
 
     _run(work)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from referral_bus.backup.cluster import at_their_offsets, cluster
 from referral_bus.backup.errors import BackupError
@@ -41,6 +43,29 @@ async def test_what_is_written_has_the_offsets_and_times_it_had_and_the_broker_s
     assert [one for one in found[:-1] if one.value] == list(_records(partition))
     assert found[-1].value == b"next"
     assert found[-1].timestamp > AT + END
+
+
+async def test_a_broker_that_hears_late_how_a_topic_is_to_be_is_asked_again(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, told, asked = TopicSpec(f"t-{uuid4().hex[:8]}", 1, append_time=True), list[Any](), list[Any]()
+    alter, describe = AIOKafkaAdminClient.alter_configs, AIOKafkaAdminClient.describe_configs
+
+    async def late(admin: AIOKafkaAdminClient, resources: Any) -> None:
+        told.append(resources)
+
+    async def before_it_hears(admin: AIOKafkaAdminClient, resources: Any) -> Any:
+        asked.append(answer := await describe(admin, resources))
+        if len(asked) == 1:
+            await alter(admin, told[0])
+        return answer
+
+    async with cluster(kafka) as there:
+        await there.make([spec])
+        monkeypatch.setattr(AIOKafkaAdminClient, "alter_configs", late)
+        monkeypatch.setattr(AIOKafkaAdminClient, "describe_configs", before_it_hears)
+        await there.settle([spec])
+    assert len(asked) > 1
 
 
 async def test_a_partition_that_something_else_writes_is_noticed(kafka: str) -> None:
