@@ -657,6 +657,14 @@ def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> No
         assert not {"podFailurePolicy", "ttlSecondsAfterFinished"} & job.keys()
 
 
+def test_a_job_by_night_that_does_not_end_is_ended_before_the_next_would_be_passed_over() -> None:
+    jobs = of_kind(rendered("full"), "CronJob")
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+        assert job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 24 * 3600
+
+
 def test_a_job_that_does_something_else_is_another() -> None:
     def names(*more: str) -> list[str]:
         return [one["metadata"]["name"] for one in of_kind(rendered("default", *more), "Job")]
