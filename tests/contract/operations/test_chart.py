@@ -188,6 +188,11 @@ def test_only_what_is_written_to_can_be_written_to(name: str) -> None:
         assert volumes == [{"name": "snapshots", "emptyDir": {"sizeLimit": size}}] and not claims
 
 
+def test_disks_of_snapshots_outlive_a_stop_of_all_pods_and_go_with_the_release() -> None:
+    kept = service(rendered("full"), "matching").owner["spec"]
+    assert kept["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Delete", "whenScaled": "Retain"}
+
+
 @both
 @each
 def test_a_service_is_asked_whether_it_lives_and_is_ready_where_the_code_answers(name: str, of: str) -> None:
