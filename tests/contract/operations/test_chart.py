@@ -593,6 +593,19 @@ def test_a_command_of_operations_finds_its_settings_in_the_pod_that_is_named() -
     assert set(re.findall(r"--from=cronjob/(\S+) ", page)) <= pods.keys()
 
 
+def test_a_command_that_a_services_user_of_kafka_may_not_is_given_in_its_pod_as_operations_own() -> None:
+    page = (ROOT / "docs" / "how-to" / "run-on-kubernetes.md").read_text(encoding="utf-8")
+    pods = {one.owner["metadata"]["name"]: one for one in containers(rendered("full"))}
+    given = r"^kubectl exec -i (\S+)-0 -- env (.+) refbus (.+) < password$"
+    [(pod, instead, command)] = re.findall(given, page, re.MULTILINE)
+    environment = pods[pod].environment
+    # Each takes the place of one there: beside the file of a password there must be no password, nor another file of it.
+    assert {one.partition("=")[0] for one in instead.split()} <= environment.keys()
+    assert "REFBUS_KAFKA_PASSWORD" not in environment
+    needed = settings_of(shlex.split(command))
+    assert {name.removesuffix("_FILE") for name in environment} >= needed
+
+
 def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: Path) -> None:
     (backup,) = [one for one in containers(rendered("full")) if one.name == "backup"]
     assert backup.owner["spec"]["concurrencyPolicy"] == "Forbid"
