@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 import httpx
@@ -46,6 +46,10 @@ _FETCH_SECONDS: Final = 5.0
 _LARGEST_KEY_SET: Final = 262_144
 """Bytes. That of a large provider, with a chain of certificates for each key, has a tenth of it."""
 _MOST_REMEMBERED: Final = 4_096
+TOLD_IN_A_ROW: Final = 10
+"""So many tokens refused one after the other are told of: fewer are a stranger's, or of a program whose token is over."""
+ROW_SECONDS: Final = 3_600.0
+"""A row to which nothing was added for so long is forgotten: where few ask, strays of weeks would make one."""
 _ORGANISATION: TypeAdapter[str] = TypeAdapter(OrganisationId)
 _ROLES: Final = frozenset(get_args(Role))
 _CURVES: Final = {("OKP", "Ed25519"), ("EC", "P-256")}
@@ -74,6 +78,14 @@ class KeySetUnavailable(Exception):
 
 class KeySetTooLarge(ValueError):
     """An address answered with more than any key set has."""
+
+
+class _Row(NamedTuple):
+    """Tokens that were refused one after the other."""
+
+    refused: int
+    first: float
+    last: float
 
 
 def _trusted(source: str) -> str:
@@ -146,6 +158,7 @@ class TokenVerifier:
         self._read_at = self._tried_at = float("-inf")
         self._reading = asyncio.Lock()
         self._remembered: dict[str, tuple[float, Caller]] = {}
+        self._row: _Row | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -157,6 +170,15 @@ class TokenVerifier:
     def read_at(self) -> float:
         """When the key set was last read (epoch seconds)."""
         return self._wall() - (self._monotonic() - self._read_at)
+
+    @property
+    def refused_for(self) -> float:
+        """For how long tokens have been refused and none taken: the seconds from the first to the last of ten or more. 0 where there are
+        fewer, where one was taken since, and an hour after the last."""
+        row = self._row
+        if row is None or row.refused < TOLD_IN_A_ROW or self._monotonic() - row.last >= ROW_SECONDS:
+            return 0.0
+        return row.last - row.first
 
     async def keep(self) -> None:
         """Read the key set again when it is old, though nobody comes: that it can't be read has to be known before a token names a new
@@ -176,6 +198,25 @@ class TokenVerifier:
 
     async def verify(self, token: str) -> Caller:
         """The caller a token names. Raises TokenRefused."""
+        try:
+            caller = await self._verified(token)
+        except TokenRefused as error:
+            self._refused(error)
+            raise
+        self._row = None
+        return caller
+
+    def _refused(self, error: TokenRefused) -> None:
+        now, row = self._monotonic(), self._row
+        if row is None or now - row.last >= ROW_SECONDS:
+            row = _Row(0, now, now)
+        self._row = row = _Row(row.refused + 1, row.first, now)
+        if row.refused == TOLD_IN_A_ROW:
+            logger.warning(
+                "%d tokens were refused one after the other, and none was taken: %s", row.refused, error
+            )
+
+    async def _verified(self, token: str) -> Caller:
         known = self._remembered.get(token)
         if known is not None:
             if known[0] > self._wall() and self._monotonic() - self._read_at < _REFRESH_SECONDS:

@@ -1,4 +1,5 @@
-"""When what a service is given ends to be valid, and when it was last read, for the metrics: looked at whenever they are asked for."""
+"""When what a service is given ends to be valid, when it was last read, and whether it serves to let anybody in, for the metrics: looked at
+whenever they are asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Final
 from cryptography.x509 import load_pem_x509_certificates
 
 from referral_bus.access.tokens import TokenVerifier
-from referral_bus.runtime.metrics import EXPIRES, KEY_SET_READ
+from referral_bus.runtime.metrics import EXPIRES, KEY_SET_READ, TOKENS_REFUSED_SECONDS
 
 _KEY_SET: Final = "token_keys"
 _OVER: Final = 0.0
@@ -25,13 +26,15 @@ def tell_certificates(certificates: Mapping[str, Path]) -> None:
 
 
 def tell_keys(verifier: TokenVerifier) -> None:
-    """Tell when the last key of the key set ends, never where some key has no end; and when the set was last read."""
+    """Tell when the last key of the key set ends, never where some key has no end; when the set was last read; and for how long no token
+    has been taken by it."""
 
     def end() -> float:
         return math.inf if verifier.expires_at is None else verifier.expires_at
 
     EXPIRES.labels(what=_KEY_SET).set_function(end)
     KEY_SET_READ.labels(what=_KEY_SET).set_function(lambda: verifier.read_at)
+    TOKENS_REFUSED_SECONDS.labels(what=_KEY_SET).set_function(lambda: verifier.refused_for)
 
 
 def _end(path: Path) -> float:

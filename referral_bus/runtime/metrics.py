@@ -30,6 +30,11 @@ KEY_SET_READ = Gauge(
     "When the key set was last read by which tokens are verified; after an hour without that a new key of its issuer may be unknown here",
     ["what"],
 )
+TOKENS_REFUSED_SECONDS = Gauge(
+    "refbus_tokens_refused_seconds",
+    "For how long tokens have been refused and none taken between: from the first to the last of ten or more, else 0; the log says why",
+    ["what"],
+)
 
 SERVICES: Final = ("intake", "matching", "notifier", "projections")
 

@@ -707,6 +707,30 @@ def refused_in_a_row(place: Place, page: Page) -> Iterator[None]:
     assert "rf-north-" in page("refbus submit")
 
 
+def tokens_refused(place: Place, page: Page) -> Iterator[None]:
+    """The identity provider gives tokens of another bus. For intake ten minutes are over in six seconds."""
+    signing = (place.home / "secrets" / "token_key").read_text()
+    token = issue_token(signing, "another", AGENCY, ("agency",))
+    address = f"{place.bus.addresses.intake}/v1/referrals"
+    with httpx.Client(trust_env=False, headers={"authorization": f"Bearer {token}"}) as http:
+
+        def refused_and_told() -> bool:
+            assert http.post(address, json={"subject": 1}).status_code == 401
+            return place.holds(condition("RefbusTokensRefused"))
+
+        waited_for(refused_and_told)
+    yield
+    assert "intake" in (said := page("grep")) and "and none was taken: The token is for another bus." in said
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TOKEN", token)
+        assert "The token is for another bus" in page("curl -sS -H")
+        assert '"aud":"refbus:another"' in page("python3").replace(" ", "")
+    kid = json.loads(signing)["kid"]
+    assert kid in page('curl -sS "$JWKS"')
+    Path("referral.json").write_text(request(NEED).model_dump_json(exclude_none=True))
+    assert "rf-north-" in page("refbus submit")
+
+
 def service_down(place: Place, page: Page) -> Iterator[None]:
     os.kill(place.bus.processes["intake-1"].pid, signal.SIGSTOP)
     yield
@@ -768,6 +792,7 @@ WALKS: Final[dict[str, tuple[Walk, ...]]] = {
         (refused_by_one,),
         (refused_in_a_row,),
         (service_down,),
+        (tokens_refused,),
         (views_differ,),
         (views_unchecked,),
     )

@@ -55,12 +55,18 @@ def environment() -> dict[str, str]:
 
 
 def refbus(
-    *words: str | Path, code: int = 0, within: float = SECONDS, settings: Mapping[str, str] | None = None
+    *words: str | Path,
+    code: int = 0,
+    within: float = SECONDS,
+    settings: Mapping[str, str] | None = None,
+    given: str | None = None,
 ) -> str:
-    """Run a command to its end, with these settings alone, and return what it printed. Fails where it ends with another exit code."""
+    """Run a command to its end, with these settings alone and this on its standard input, and return what it printed. Fails where it ends
+    with another exit code."""
     done = subprocess.run(
         [*_REFBUS, *map(str, words)],
         env={**environment(), **(settings or {})},
+        input=given,
         capture_output=True,
         text=True,
         timeout=within,

@@ -188,6 +188,11 @@ def test_only_what_is_written_to_can_be_written_to(name: str) -> None:
         assert volumes == [{"name": "snapshots", "emptyDir": {"sizeLimit": size}}] and not claims
 
 
+def test_disks_of_snapshots_outlive_a_stop_of_all_pods_and_go_with_the_release() -> None:
+    kept = service(rendered("full"), "matching").owner["spec"]
+    assert kept["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Delete", "whenScaled": "Retain"}
+
+
 @both
 @each
 def test_a_service_is_asked_whether_it_lives_and_is_ready_where_the_code_answers(name: str, of: str) -> None:
@@ -588,6 +593,19 @@ def test_a_command_of_operations_finds_its_settings_in_the_pod_that_is_named() -
     assert set(re.findall(r"--from=cronjob/(\S+) ", page)) <= pods.keys()
 
 
+def test_a_command_that_a_services_user_of_kafka_may_not_is_given_in_its_pod_as_operations_own() -> None:
+    page = (ROOT / "docs" / "how-to" / "run-on-kubernetes.md").read_text(encoding="utf-8")
+    pods = {one.owner["metadata"]["name"]: one for one in containers(rendered("full"))}
+    given = r"^kubectl exec -i (\S+)-0 -- env (.+) refbus (.+) < password$"
+    [(pod, instead, command)] = re.findall(given, page, re.MULTILINE)
+    environment = pods[pod].environment
+    # Each takes the place of one there: beside the file of a password there must be no password, nor another file of it.
+    assert {one.partition("=")[0] for one in instead.split()} <= environment.keys()
+    assert "REFBUS_KAFKA_PASSWORD" not in environment
+    needed = settings_of(shlex.split(command))
+    assert {name.removesuffix("_FILE") for name in environment} >= needed
+
+
 def test_each_backup_goes_to_a_folder_of_its_own_one_after_the_other(tmp_path: Path) -> None:
     (backup,) = [one for one in containers(rendered("full")) if one.name == "backup"]
     assert backup.owner["spec"]["concurrencyPolicy"] == "Forbid"
@@ -655,6 +673,14 @@ def test_a_job_that_found_something_fails_for_a_reason_that_no_other_has() -> No
         assert 24 < job["ttlSecondsAfterFinished"] / 3600 < 48
     for job in jobs.values():
         assert not {"podFailurePolicy", "ttlSecondsAfterFinished"} & job.keys()
+
+
+def test_a_job_by_night_that_does_not_end_is_ended_before_the_next_would_be_passed_over() -> None:
+    jobs = of_kind(rendered("full"), "CronJob")
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+        assert job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 24 * 3600
 
 
 def test_a_job_that_does_something_else_is_another() -> None:

@@ -72,6 +72,14 @@ def test_the_index_says_what_each_command_has_to_be_given_elsewhere() -> None:
     assert _told() == given
 
 
+def test_every_command_that_goes_to_kafka_has_a_row_in_the_table_of_rights() -> None:
+    page = (ROOT / "docs" / "how-to" / "run-for-real.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`refbus [a-z].*?) \| .*`(?:Read|Create|Describe)`.* \|$", page, re.MULTILINE)
+    named = [name.removeprefix("refbus ") for row in rows for name in re.findall(r"`([a-z -]+)`", row)]
+    wanted = {command for command, settings in _told().items() if "REFBUS_KAFKA" in settings}
+    assert len(named) == len(set(named)) and set(named) - {"restore"} == wanted
+
+
 @pytest.mark.parametrize(
     "command",
     ["deadletter mend 0/1", "check-views --metric a", "explain rf-north-1", "vrify", "verify --jsn"],

@@ -26,6 +26,11 @@ from referral_bus.log.port import (
     Record,
     TopicSpec,
 )
+from referral_bus.log.topics import deadletter, outbox, reference
+from referral_bus.runtime.clock import SystemClock
+from referral_bus.runtime.deadletters import DeadLetters
+from referral_bus.sealing.jwe import new_encryption_keys
+from referral_bus.wire.codec import Codec
 from services.notifier.stream import LedgerStream
 from tests.support.certificates import Authority
 from tests.support.commands import refbus
@@ -247,3 +252,57 @@ def test_a_command_goes_by_the_same_settings(broker: SecuredKafka, tmp_path: Pat
         said = refbus(*command, *home, settings=settings, code=1)
         assert "does not let in the user scram by SCRAM-SHA-512" in said
         assert WRONG not in said and "Traceback" not in said
+
+
+READ, WRITE, CREATE, DELETE = AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE, AclOperation.DELETE
+DESCRIBE, CONFIGS = AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS
+BUS: Final = "county"
+OF_OPERATIONS: Final = [
+    topic(f"refbus.{BUS}.", CREATE, DESCRIBE, CONFIGS, prefix=True),
+    topic(reference(BUS), READ),
+    group(f"refbus-{BUS}-", DESCRIBE, prefix=True),
+    topic(f"refbus.{BUS}.doctor.", CREATE, WRITE, DELETE, prefix=True),
+    topic(deadletter(BUS), READ, WRITE),
+]
+"""What the table of docs/how-to/run-for-real.md says of these commands."""
+
+
+def test_operations_own_user_may_do_what_its_commands_want_and_a_services_may_not(
+    broker: SecuredKafka, tmp_path: Path
+) -> None:
+    """Each is given as in a pod of Kubernetes: the settings are the service's, but for the user, whose password comes by standard input."""
+    broker.admit("operations", *OF_OPERATIONS)
+    broker.admit("service", topic(deadletter(BUS), WRITE))
+
+    def given(*words: str, user: str = "operations", code: int = 0) -> str:
+        settings = {
+            "REFBUS_BUS": BUS,
+            "REFBUS_KAFKA": broker.login,
+            "REFBUS_KAFKA_PROTOCOL": "SASL_SSL",
+            "REFBUS_KAFKA_CA": str(broker.ca),
+            "REFBUS_KAFKA_USER": user,
+            "REFBUS_KAFKA_PASSWORD_FILE": "/dev/stdin",
+        }
+        home = ("--home", tmp_path / "home")
+        return refbus(*words, *home, settings=settings, given=f"{PASSWORD}\n", code=code)
+
+    assert "The topics of bus county are there" in given("topics", "--partitions", "1")
+    assert "TopicAuthorizationFailedError" in given("topics", "--partitions", "1", user="service", code=1)
+    asyncio.run(_letter(broker))
+    said = given("doctor")
+    assert "6 as they should be, 1 partitions" in said and "nobody keeps a service out" in said
+    assert "clock of the broker" in said
+    assert "Nothing is wrong with what was looked at. Not looked at: database, services." in said
+    assert "0/0" in given("deadletter", "list") and "untold" in given("deadletter", "show", "0/0")
+    assert "1 were discarded" in given("deadletter", "discard", "0/0", "--yes")
+    assert "TopicAuthorizationFailedError" in given("deadletter", "list", user="service", code=1)
+
+
+async def _letter(broker: SecuredKafka) -> None:
+    log = KafkaLog(broker.bootstrap)
+    try:
+        letters = DeadLetters(BUS, "intake", new_encryption_keys().public, Codec.load(), SystemClock())
+        record = Record(outbox("hospital"), 0, 5, 1_000, b"key", b"value", ())
+        await letters.put(await log.appender(), record, "untold")
+    finally:
+        await log.close()

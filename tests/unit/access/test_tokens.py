@@ -22,6 +22,8 @@ from referral_bus.access.caller import Caller
 from referral_bus.access.tokens import (
     LEEWAY_SECONDS,
     LONGEST_LIFE_SECONDS,
+    ROW_SECONDS,
+    TOLD_IN_A_ROW,
     KeySetSource,
     KeySetUnavailable,
     TokenRefused,
@@ -259,6 +261,53 @@ async def test_bad_tokens_do_not_have_the_key_set_read_again_and_again(jwks: Pat
         await verifier.verify(issue_token(newer, "main", "hospital", ["agency"], now=NOW))
     monotonic.now = 10.0
     assert await verifier.verify(issue_token(newer, "main", "hospital", ["agency"], now=NOW))
+
+
+async def refused(verifier: TokenVerifier, times: int, **changed: Any) -> None:
+    for _ in range(times):
+        with pytest.raises(TokenRefused):
+            await verifier.verify(signed(claims(**changed)))
+
+
+async def test_that_everybodys_token_is_refused_is_told_from_the_tenth_on_until_one_is_taken(
+    jwks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monotonic = Seconds(0.0)
+    verifier = await started(str(jwks), monotonic=monotonic)
+    taken = signed(claims())
+    await verifier.verify(taken)
+    assert verifier.refused_for == 0
+    await refused(verifier, 1, aud="refbus:other")
+    monotonic.now = 400.0
+    await refused(verifier, TOLD_IN_A_ROW - 2, aud="refbus:other")
+    assert verifier.refused_for == 0 and "one after the other" not in caplog.text
+    await refused(verifier, 1, aud="refbus:other")
+    assert verifier.refused_for == 400
+    monotonic.now = 580.0
+    assert verifier.refused_for == 400, "nobody has tried again"
+    await refused(verifier, 5, aud="refbus:other")
+    assert verifier.refused_for == 580
+    [told] = [one.getMessage() for one in caplog.records if "one after the other" in one.getMessage()]
+    assert told.startswith("10 tokens were refused") and "The token is for another bus" in told
+    await verifier.verify(taken)
+    assert verifier.refused_for == 0, "also where the token was known"
+    monotonic.now = 590.0
+    await refused(verifier, TOLD_IN_A_ROW, aud="refbus:other")
+    assert verifier.refused_for == 0, "they came at once"
+
+
+async def test_tokens_refused_hours_apart_are_no_row_and_one_that_is_over_is_forgotten(jwks: Path) -> None:
+    monotonic = Seconds(0.0)
+    verifier = await started(str(jwks), monotonic=monotonic)
+    for hour in range(2 * TOLD_IN_A_ROW):
+        monotonic.now = hour * ROW_SECONDS
+        await refused(verifier, 1, aud=None)
+    assert verifier.refused_for == 0
+    monotonic.now += 700.0
+    await refused(verifier, TOLD_IN_A_ROW, aud=None)
+    assert verifier.refused_for == 700
+    monotonic.now += ROW_SECONDS
+    assert verifier.refused_for == 0
 
 
 async def test_while_the_key_set_can_not_be_read_the_former_one_counts(jwks: Path) -> None:

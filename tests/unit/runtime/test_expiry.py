@@ -9,13 +9,20 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from prometheus_client import REGISTRY
 
-from referral_bus.access.tokens import TokenVerifier, jwks_of, new_signing_key
+from referral_bus.access.tokens import (
+    TOLD_IN_A_ROW,
+    TokenRefused,
+    TokenVerifier,
+    jwks_of,
+    new_signing_key,
+)
 from referral_bus.runtime.expiry import tell_certificates, tell_keys
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -93,3 +100,20 @@ async def test_when_the_key_set_was_read_is_told_by_services_that_have_one(tmp_p
     passed[0] = 5_000
     later = told()
     assert later is not None and began - 5_000 <= later <= time.time() - 5_000
+
+
+async def test_for_how_long_no_token_was_taken_is_told_and_is_0_at_the_start(tmp_path: Path) -> None:
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("refbus_tokens_refused_seconds", {"what": "token_keys"})
+
+    file, passed = tmp_path / "jwks", [0.0]
+    file.write_text(jwks_of(new_signing_key()))
+    verifier = TokenVerifier(str(file), "main", monotonic=lambda: passed[0])
+    await verifier.start()
+    tell_keys(verifier)
+    assert told() == 0
+    for minute in range(TOLD_IN_A_ROW):
+        passed[0] = minute * 60
+        with pytest.raises(TokenRefused):
+            await verifier.verify("no token")
+    assert told() == (TOLD_IN_A_ROW - 1) * 60

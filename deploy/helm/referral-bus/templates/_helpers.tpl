@@ -156,6 +156,8 @@ spec:
     spec:
       # What makes it fail is not mended by trying again: the next is the next night's.
       backoffLimit: 0
+      # One that does not end, or whose pod finds no place, is a failure of which somebody hears; else all that follow are passed over.
+      activeDeadlineSeconds: 82800
       {{- with .found }}
       # Kubernetes gives what ends so a reason of its own, by which an alert knows it. It is gone once the next night's has ended, or it would
       # be told of for as long as no other failed.
