@@ -108,7 +108,7 @@ WRONG: list[Case] = [
         OPERATIONS,
         "POST",
         "/v1/reference",
-        {"kind": "organisation", "content": organisation("clinic", name="\0").model_dump()},
+        {"kind": "organisation", "content": {**organisation("clinic").model_dump(), "name": "\0"}},
         422,
         "invalid",
         "content.name",
