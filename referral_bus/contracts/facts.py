@@ -11,11 +11,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from referral_bus.contracts.criteria import Answer, Document, Trait
-from referral_bus.contracts.message import Code, Message, Part
+from referral_bus.contracts.message import NO_NUL, Code, Message, Part
 from referral_bus.contracts.places import Latitude, Longitude, Travel
 from referral_bus.contracts.vocabulary import FactStatus
 
-_Value = Annotated[str, Field(min_length=1, max_length=64)]
+_Value = Annotated[str, Field(min_length=1, max_length=64, json_schema_extra=NO_NUL)]
 
 
 class _Fact(Part):
@@ -142,12 +142,12 @@ class Identity(Message):
 
     folder = "sealed"
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    phone: Annotated[str, Field(max_length=40)] | None = None
-    email: Annotated[str, Field(max_length=254)] | None = None
-    address: Annotated[str, Field(max_length=300)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=200, json_schema_extra=NO_NUL)]
+    phone: Annotated[str, Field(max_length=40, json_schema_extra=NO_NUL)] | None = None
+    email: Annotated[str, Field(max_length=254, json_schema_extra=NO_NUL)] | None = None
+    address: Annotated[str, Field(max_length=300, json_schema_extra=NO_NUL)] | None = None
     birth_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
-    note: Annotated[str, Field(max_length=4000)] | None = None
+    note: Annotated[str, Field(max_length=4000, json_schema_extra=NO_NUL)] | None = None
 
 
 class Note(Message):
@@ -155,4 +155,4 @@ class Note(Message):
 
     folder = "sealed"
 
-    text: Annotated[str, Field(min_length=1, max_length=4000)]
+    text: Annotated[str, Field(min_length=1, max_length=4000, json_schema_extra=NO_NUL)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from referral_bus.contracts.ids import OrganisationId, Region
-from referral_bus.contracts.message import Code, Message, Millis, Part, Text
+from referral_bus.contracts.message import NO_NUL, Code, Message, Millis, Part, Text
 from referral_bus.contracts.places import ReachLimit
 from referral_bus.contracts.vocabulary import (
     STEPS,
@@ -49,7 +49,7 @@ class Organisation(Message):
     kind: OrganisationKind
     roles: Annotated[list[Role], Field(min_length=1, max_length=3)]
     home_region: Region
-    encryption_key: Annotated[str, Field(max_length=4096)] | None = None
+    encryption_key: Annotated[str, Field(max_length=4096, json_schema_extra=NO_NUL)] | None = None
     calendar: Code | None = None
     """Whose hours and holidays count where the organisation must act in business time; None: the protocol's own."""
 
@@ -226,7 +226,7 @@ class Policy(Message):
     """How many of the best candidates a certificate shows."""
     misses: Annotated[int, Field(ge=0, le=20)] = 3
     """How many of the nearest misses a certificate shows."""
-    seed: Annotated[str, Field(min_length=8, max_length=128)]
+    seed: Annotated[str, Field(min_length=8, max_length=128, json_schema_extra=NO_NUL)]
     """The lottery's seed, published with the policy: anyone can draw again. Nobody can steer the draw by it, since each also depends on the
     hash of the region's event before the decision, which nobody knows beforehand."""
     reach: Annotated[list[ReachLimit], Field(max_length=9)] = Field(default_factory=list)

@@ -43,7 +43,7 @@ from referral_bus.contracts.inbox import (
     TransferReferral,
     WithdrawReferral,
 )
-from referral_bus.contracts.message import Code, Millis, Part
+from referral_bus.contracts.message import NO_NUL, Code, Millis, Part
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import (
     NAMING,
@@ -61,10 +61,10 @@ from referral_bus.contracts.vocabulary import (
     WithdrawReason,
 )
 
-SubjectReference = Annotated[str, Field(min_length=1, max_length=128)]
+SubjectReference = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=NO_NUL)]
 """The agency's own reference for the person. It never leaves intake: the bus knows a pseudonym."""
 
-FreeText = Annotated[str, Field(min_length=1, max_length=4000)]
+FreeText = Annotated[str, Field(min_length=1, max_length=4000, json_schema_extra=NO_NUL)]
 """What people write for people. It can name anyone, so it is sealed like identity."""
 
 

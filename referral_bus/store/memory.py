@@ -9,7 +9,7 @@ from sqlalchemy import Table
 
 from referral_bus.log.port import Partition
 from referral_bus.store.port import Claim, StoreUnavailable, Superseded
-from referral_bus.store.rows import Put, Row, Wanted, last_of_each
+from referral_bus.store.rows import Put, Row, Wanted, last_of_each, storable
 
 
 class MemoryViews:
@@ -76,10 +76,11 @@ class MemoryViews:
     async def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _put(self, table: str, row: Row) -> None:
+    def _put(self, table: str, given: Row) -> None:
+        row = storable(given)
         key = tuple(row[column] for column in self._keys[table])
         former = self._rows[table].get(key)
-        self._rows[table][key] = copy.deepcopy(row)
+        self._rows[table][key] = row
         for (named, column), by_value in self._found_by.items():
             if named != table:
                 continue

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from referral_bus.contracts.message import NUL
 
 Row = dict[str, Any]
 """A row by column. Values are text, whole numbers, truth values, bytes, None, and lists and dicts of them for JSON columns."""
+
+
+_INSTEAD: Final = "\ufffd"
+"""The replacement character of Unicode."""
+
+
+def storable(value: Any) -> Any:
+    """A copy of a row, or of a value in one, with U+FFFD for what PostgreSQL takes in no text, nor in JSON: NUL. Intake refuses it, but a
+    ledger keeps what it has."""
+    if isinstance(value, str):
+        return value.replace(NUL, _INSTEAD) if NUL in value else value
+    if isinstance(value, dict):
+        return {storable(name): storable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [storable(inner) for inner in value]
+    return value
 
 
 class Put(NamedTuple):

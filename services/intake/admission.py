@@ -6,6 +6,7 @@ Each step can be repeated: what died half-way is taken up by the sender's repeat
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from referral_bus.contracts.inbox import PublishService
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.requests import REQUESTS, ReferralRequest, ServiceRequest
-from referral_bus.log.port import Appender, LogError, Outgoing
+from referral_bus.log.port import Appender, LogError, LogUnavailable, Outgoing, Position
 from referral_bus.runtime import metrics, tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.logs import correlated, told
@@ -29,7 +30,7 @@ from referral_bus.wire.inbox import can_be_taken, submission_record
 from services.intake.answers import Admitted, answer_of
 from services.intake.checks import Presented, Routed, check
 from services.intake.counting import count
-from services.intake.outages import OUTAGES, RETRY_SECONDS
+from services.intake.outages import AWAY, OUTAGES, RETRY_SECONDS
 from services.intake.reference import ReferenceView
 from services.intake.refusals import Refused, too_large
 from services.intake.repeats import Admissions, Reservation, Standing
@@ -101,7 +102,7 @@ class Admission:
         self._topic = topic
         self._queries = queries.rstrip("/")
         self._together: Together[Wanted, Result] = Together(
-            self._round, most=MOST_A_ROUND, rounds=ROUNDS, waiting=MOST_WAITING
+            self._round, most=MOST_A_ROUND, rounds=ROUNDS, waiting=MOST_WAITING, away=AWAY
         )
 
     async def admit(
@@ -160,10 +161,7 @@ class Admission:
         except Crowded:
             return [_unavailable("Too much waits to be admitted.")] * len(wanted)
         except OUTAGES as error:
-            for correlation, count in Counter(one.correlation for one in wanted).items():
-                with correlated(correlation):
-                    logger.warning("%d submissions were not admitted: %s", count, told(error))
-            return [_unavailable(_what_is_away(error))] * len(wanted)
+            return _not_now(wanted, error)
 
     async def _round(self, wanted: list[Wanted]) -> list[Result]:
         """One round to each of keys, reservations, inbox and places."""
@@ -179,8 +177,13 @@ class Admission:
             for place in left:
                 firsts.setdefault(wanted[place].key, place)
             turn = sorted(firsts.values())
+            not_now: dict[Key, Result] = {}
             for place, result in zip(turn, await self._turn([wanted[p] for p in turn]), strict=True):
                 results[place] = result
+                if isinstance(result, Refused) and result.reason == "unavailable":
+                    not_now[wanted[place].key] = result
+            for place in left:
+                results[place] = results[place] or not_now.get(wanted[place].key)
             left = [place for place in left if results[place] is None]
         return [result for result in results if result is not None]
 
@@ -287,13 +290,14 @@ class Admission:
             self._record(one, self._as_reserved(one.routed, reserved[one.key]), people.get(one.key))
             for one in wanted
         ]
-        with tracing.tracer().appending(records, [one.asked for one in wanted]) as traced:
-            positions = await self._appender.append(traced)
+        positions, results = await self._put(wanted, records)
+        there = [one for one in wanted if one.key in positions]
+        if not there:
+            return results
         placed = await self._admissions.place(
-            [(*one.key, at.partition, at.offset) for one, at in zip(wanted, positions, strict=True)]
+            [(*one.key, positions[one.key].partition, positions[one.key].offset) for one in there]
         )
-        results: dict[Key, Result] = {}
-        for one in wanted:
+        for one in there:
             standing = reserved[one.key]
             answer = answer_of(
                 one.key[1],
@@ -305,6 +309,33 @@ class Admission:
             )
             results[one.key] = Admitted(answer, repeated=False)
         return results
+
+    async def _put(
+        self, wanted: list[Wanted], records: list[Outgoing]
+    ) -> tuple[dict[Key, Position], dict[Key, Result]]:
+        """Append what is for each partition by itself: one that is away alone holds up no other region. Returns where each is then, and
+        what is answered to those whose partition does not answer."""
+        of: dict[int | None, list[int]] = {}
+        for place, record in enumerate(records):
+            of.setdefault(record.partition, []).append(place)
+
+        async def put(places: list[int]) -> list[Position]:
+            asked = [wanted[place].asked for place in places]
+            with tracing.tracer().appending([records[place] for place in places], asked) as traced:
+                return await self._appender.append(traced)
+
+        done = await asyncio.gather(*map(put, of.values()), return_exceptions=True)
+        positions: dict[Key, Position] = {}
+        results: dict[Key, Result] = {}
+        for places, result in zip(of.values(), done, strict=True):
+            keys = [wanted[place].key for place in places]
+            if isinstance(result, LogUnavailable):
+                results.update(zip(keys, _not_now([wanted[place] for place in places], result), strict=True))
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                positions.update(zip(keys, result, strict=True))
+        return positions, results
 
     def _answered_before(self, one: Wanted, standing: Standing) -> Result | None:
         """The answer that was given to the first, or the refusal of another body; None where none was given yet."""
@@ -357,6 +388,14 @@ def _fits(request: Part, codec: Codec) -> bool:
     if not isinstance(request, ServiceRequest):
         return True
     return can_be_taken(PublishService(definition=request.definition), codec)
+
+
+def _not_now(wanted: Sequence[Wanted], error: BaseException) -> list[Result]:
+    """What is answered where something is away; it is logged by the correlation of each."""
+    for correlation, number in Counter(one.correlation for one in wanted).items():
+        with correlated(correlation):
+            logger.warning("%d submissions were not admitted: %s", number, told(error))
+    return [_unavailable(_what_is_away(error))] * len(wanted)
 
 
 def _unavailable(what: str) -> Refused:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from referral_bus.contracts.ids import part_id, referral_id, referral_of, region_of
 from referral_bus.contracts.inbox import CLOCK_SKEW_MS
-from referral_bus.contracts.message import Part
+from referral_bus.contracts.message import Part, nul_in
 from referral_bus.contracts.requests import (
     AcceptRequest,
     AcknowledgeRequest,
@@ -36,7 +36,7 @@ from referral_bus.contracts.requests import (
 )
 from referral_bus.contracts.vocabulary import Role
 from services.intake.reference import Reference
-from services.intake.refusals import Refused
+from services.intake.refusals import Refused, holds_nul
 
 Door = Literal["api", "events", "outbox"]
 
@@ -115,6 +115,9 @@ def check(
     """Whether ``speaker`` may say this now, and where it belongs. Raises :class:`Refused`."""
     _speaks_for_itself(presented, speaker, roles, reference)
     _in_time(presented.sent_at, now)
+    held_by = nul_in(presented.request)
+    if held_by is not None:
+        raise holds_nul(presented.field(held_by))
     region, about, referral = _place(presented, reference, bus)
     partition = reference.partition_of(region)
     if partition is None:

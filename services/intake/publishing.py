@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.ids import OF_THE_BUS
+from referral_bus.contracts.message import nul_in
 from referral_bus.contracts.published import PUBLISHED, Published, PublishedKind
 from referral_bus.contracts.reference import Organisation, RegionTable
 from referral_bus.log import topics
@@ -22,7 +23,7 @@ from referral_bus.wire.envelope import Envelope, source_of
 from referral_bus.wire.inbox import can_be_taken
 from services.intake.outages import RETRY_SECONDS
 from services.intake.reference import LONGEST_ID, ReferenceView, adoption, identity, needed
-from services.intake.refusals import Refused, faults_of, invalid, too_large
+from services.intake.refusals import Refused, faults_of, holds_nul, invalid, too_large
 
 _SEEN_SECONDS: Final = 10.0
 
@@ -85,6 +86,9 @@ class Publishing:
             await self._log.ensure(wanted)
 
     async def _check(self, message: Published) -> None:
+        held_by = nul_in(message)
+        if held_by is not None:
+            raise holds_nul(f"content.{held_by}")
         kind, id = identity(message)
         if len(id) > LONGEST_ID:
             raise Refused(

@@ -78,6 +78,11 @@ def too_large(field: str) -> Refused:
     )
 
 
+def holds_nul(field: str) -> Refused:
+    """The refusal of a text that no view could show."""
+    return Refused("invalid", f"{field}: holds the character NUL (U+0000), which is in no text.", field=field)
+
+
 def problem(refused: Refused, kind: type[Problem] = Problem) -> Problem:
     """The refusal as HTTP answers it."""
     return kind(

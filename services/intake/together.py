@@ -22,9 +22,9 @@ class Crowded(Exception):
 
 class Together(Generic[Item, Result]):
     """Runs ``work`` on all that waits, at most ``most`` items a round (more only where one caller brings more) and ``rounds`` rounds at
-    once; ``waiting`` bounds what waits. What a caller brings stays together and in order. ``work`` returns a result for each item. Where it
-    fails on a round, what each caller brought is worked on alone, so that a fault one of them hits is told to that one only: ``work`` must
-    bear being repeated."""
+    once; ``waiting`` bounds what waits. What a caller brings stays together and in order, and is worked on only while the caller waits for
+    it. ``work`` returns a result for each item. What is ``away`` is so for all of a round, who hear it at once. Any other fault may be
+    that of one caller: what each brought is worked on alone then, and it is told to that one only. ``work`` must bear being repeated."""
 
     def __init__(
         self,
@@ -33,8 +33,10 @@ class Together(Generic[Item, Result]):
         most: int,
         rounds: int,
         waiting: int,
+        away: tuple[type[Exception], ...],
     ) -> None:
         self._work = work
+        self._away = away
         self._most = most
         self._rounds = rounds
         self._longest = waiting
@@ -72,28 +74,35 @@ class Together(Generic[Item, Result]):
         self._start()
 
     async def _round(self) -> None:
-        if callers := self._taken():
-            await self._settle(callers)
-
-    async def _settle(self, callers: Sequence[_Caller[Item, Result]]) -> None:
+        callers = [caller for caller in self._taken() if not caller[1].done()]
         try:
-            results = await self._work([item for brought, _ in callers for item in brought])
+            fault = await self._tried(callers)
+            alone = len(callers) > 1 and fault is not None
+            for caller in callers:
+                if alone and not isinstance(fault, self._away):
+                    fault = await self._tried([caller])
+                if fault is not None and not caller[1].done():
+                    caller[1].set_exception(fault)
         except asyncio.CancelledError:
             for _, done in callers:
                 done.cancel()
             raise
+
+    async def _tried(self, callers: Sequence[_Caller[Item, Result]]) -> Exception | None:
+        """Work on what these brought and give them the results, where they still wait; what the work failed with."""
+        waiting = [caller for caller in callers if not caller[1].done()]
+        if not waiting:
+            return None
+        try:
+            results = await self._work([item for brought, _ in waiting for item in brought])
         except Exception as error:
-            if len(callers) > 1:
-                for caller in callers:
-                    await self._settle([caller])
-            elif not callers[0][1].done():
-                callers[0][1].set_exception(error)
-            return
+            return error
         start = 0
-        for brought, done in callers:
+        for brought, done in waiting:
             if not done.done():
                 done.set_result(results[start : start + len(brought)])
             start += len(brought)
+        return None
 
     def _taken(self) -> list[_Caller[Item, Result]]:
         callers = []

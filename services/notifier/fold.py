@@ -26,6 +26,7 @@ from referral_bus.contracts.ledger import (
     SubmissionParked,
     SubmissionRefused,
 )
+from referral_bus.store.rows import storable
 from services.notifier import hearing, standing, tables
 from services.notifier.bell import Bell
 from services.notifier.hearing import Heard, Sender
@@ -266,6 +267,7 @@ async def _adopt(connection: AsyncConnection, event: ReferenceAdopted) -> None:
         }
     else:
         return
+    values = storable(values)
     statement = insert(table).values(**key, **values)
     await connection.execute(
         statement.on_conflict_do_update(

@@ -12,6 +12,7 @@ from referral_bus.access.caller import Caller
 from referral_bus.contracts.ids import ReferralId, Region
 from referral_bus.contracts.inbox import SubmitReferral
 from referral_bus.contracts.ledger import Certificate
+from referral_bus.contracts.message import Code
 from referral_bus.contracts.vocabulary import REFUSALS, Role
 from referral_bus.log.port import LogError
 from referral_bus.runtime.clock import Clock
@@ -257,7 +258,7 @@ class Doors:
         self,
         _: CallerOf,
         kind: Annotated[ShownKind, Path()],
-        name: Annotated[str, Path(max_length=128)],
+        name: Annotated[Code, Path()],
         region: Annotated[Region, Query()],
         version: Annotated[int | None, Query(ge=1, le=2_147_483_647)] = None,
     ) -> Reference:

@@ -13,20 +13,23 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from referral_bus.contracts.inbox import AdoptReference
 from referral_bus.contracts.ledger import (
     CapacityDoubted,
     CapacityTrusted,
     Entry,
     OfferAccepted,
     ReferenceAdopted,
+    ServicePublished,
 )
+from referral_bus.contracts.reference import Agreement
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.codec import Codec
 from services.notifier.bell import Bell
 from services.notifier.deliveries import Claimed
 from services.notifier.fold import Fold, Gap, Located
 from services.notifier.hearing import UnheardOf
-from tests.support.deciding import DAY, World, decline, service_of
+from tests.support.deciding import DAY, World, decline, offers, service_of
 from tests.support.heard import lively_ledger, located, operations
 from tests.support.memory_database import Beside
 from tests.support.memory_notifier import MemoryFold, NotifierTables
@@ -147,6 +150,27 @@ async def test_a_region_that_adopts_an_earlier_version_later_takes_no_role_away(
     assert [type(entry.event) for entry in entries] == [ReferenceAdopted] * 3
     await side.fold().apply(located(entries), NOW)
     assert (await side.rows())["organisations"] == {"operations": (2, frozenset({"operations", "agency"}))}
+
+
+async def test_nul_in_what_is_adopted_and_published_holds_up_nobody(side: Side, codec: Codec) -> None:
+    world = World(codec)
+    agreed = Agreement(
+        agreement="mou",
+        recipient="shelter",
+        data_classes=["facts"],
+        purposes=["care_coordination"],
+        legal_basis="Section 12\0",
+        valid_from=0,
+        valid_until=NOW,
+    )
+    world.send(AdoptReference(kind="agreement", reference="mou", version=1, agreement=agreed), "operations")
+    world.publish(offers("cots", "shelter", name="Cots\0"))
+    entries = [entry for entry, _ in world.entries]
+    assert [type(entry.event) for entry in entries[-2:]] == [ReferenceAdopted, ServicePublished]
+    ledger = located(entries)
+    assert await side.fold().apply(ledger, NOW) == []
+    rows = await side.rows()
+    assert (rows["regions"], rows["services"]) == (_ends(ledger), {service_of("cots"): "shelter"})
 
 
 async def test_who_offers_a_service_hears_that_its_places_are_doubted_and_believed_again(

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.schema import CreateSchema, DropSchema
@@ -38,6 +40,9 @@ notes = Table(
     Column("content", JSONB(none_as_null=True)),
     Column("roles", ARRAY(Text)),
 )
+
+_OF_AVRO = st.characters(codec="utf-8")
+"""What a text on the ledger can hold: whole characters, NUL among them."""
 
 Store = MemoryViews | WireViews | PostgresViews
 
@@ -100,6 +105,59 @@ async def test_rows_keep_every_kind_of_value(store: Store) -> None:
         put.row,
         note(2, "none of it").row,
     ]
+
+
+async def test_nul_which_a_database_has_no_place_for_is_kept_as_the_replacement_character(
+    store: Store,
+) -> None:
+    claim = await store.claim(LEDGER)
+    put = note(1, "Beds\0", sealed=b"\0", content={"n\0": [1, {"a": "\0\0", "b": "\\u0000"}]}, roles=["a\0"])
+    await store.apply(
+        LEDGER, claim.epoch, 0, 1, [put, note(2, "a literal \\u0000"), note(3, "\ud7ff\ue000\U0010ffff")]
+    )
+    found_now = await found(store, "region", "north")
+    assert found_now == [
+        note(
+            1,
+            "Beds\ufffd",
+            sealed=b"\0",
+            content={"n\ufffd": [1, {"a": "\ufffd\ufffd", "b": "\\u0000"}]},
+            roles=["a\ufffd"],
+        ).row,
+        note(2, "a literal \\u0000").row,
+        note(3, "\ud7ff\ue000\U0010ffff").row,
+    ]
+    assert await found(store, "text", "Beds\ufffd") == found_now[:1]
+    assert put.row["text"] == "Beds\0", "what was handed over stays as it was"
+
+
+@given(
+    text=st.text(_OF_AVRO, max_size=40),
+    content=st.recursive(
+        st.text(_OF_AVRO, max_size=20) | st.none() | st.booleans() | st.integers(-(2**53), 2**53),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(_OF_AVRO, max_size=5), inner, max_size=3)
+        ),
+    ),
+)
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+async def test_any_text_of_a_ledger_is_kept_and_comes_out_of_all_stores_alike(
+    store: Store, text: str, content: Any
+) -> None:
+    claim = await store.claim(LEDGER)
+    put = note(1, text, content=content, roles=[text])
+    await store.apply(LEDGER, claim.epoch, claim.position, claim.position + 1, [put])
+    fresh = MemoryViews([notes])
+    fresh_claim = await fresh.claim(LEDGER)
+    await fresh.apply(LEDGER, fresh_claim.epoch, 0, 1, [put])
+    [row] = await found(store, "region", "north")
+    assert row == fresh.table("notes")[0]
+    assert row["text"] == text.replace("\0", "\ufffd")
 
 
 async def test_a_row_is_put_in_place_of_the_one_with_its_key(store: Store) -> None:

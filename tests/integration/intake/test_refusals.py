@@ -40,6 +40,8 @@ LIMITS = {"crisis": 60_000, "urgent": 60_000, "routine": 60_000}
 PROTOCOL = {"protocol": "round", "version": 1, "offer_limits": LIMITS, "maximum_offers": 3, "parking_ms": 0}
 OFF_THE_EARTH = {"status": "stated", "latitude": 90_000_001, "longitude": 0}
 
+HALF = json.dumps({**BODY, "subject": "\ud800"}).encode()
+
 WRONG: list[Case] = [
     (
         "hospital",
@@ -99,6 +101,18 @@ WRONG: list[Case] = [
     ("hospital", "POST", f"/v1/referrals/{REFERRAL}/withdraw", {"reason": "mood"}, 422, "invalid", "reason"),
     ("shelter", "PUT", f"/v1/capacity/{UNIT}", {"total": 1, "available": 1}, 422, "invalid", "true_at"),
     ("shelter", "PUT", "/v1/services/sv-north-other", DEFINITION, 422, "invalid", "service"),
+    ("shelter", "PUT", f"/v1/services/{SERVICE}", {**DEFINITION, "name": "\0"}, 422, "invalid", "name"),
+    ("hospital", "POST", "/v1/referrals", {**BODY, "subject": "\0"}, 422, "invalid", "subject"),
+    ("hospital", "POST", "/v1/referrals", HALF, 422, "invalid", "subject"),
+    (
+        OPERATIONS,
+        "POST",
+        "/v1/reference",
+        {"kind": "organisation", "content": {**organisation("clinic").model_dump(), "name": "\0"}},
+        422,
+        "invalid",
+        "content.name",
+    ),
     (
         "shelter",
         "PUT",

@@ -365,6 +365,18 @@ async def test_the_capacity_board_can_be_asked_for_the_callers_own_units(world: 
         assert await items(world, "clinic", "capacity", mine=False) == [unit]
 
 
+@pytest.mark.parametrize(
+    ("name", "status"), [("sv-north-none", 404), ("sv-north-beds%00", 422), ("%C3%A9", 422)]
+)
+async def test_reference_data_is_asked_for_by_what_can_be_its_name(
+    world: World, name: str, status: int
+) -> None:
+    async with world.running(), world.http("hospital") as http:
+        answer = await http.get(f"/v1/reference/service/{name}", params={"region": "north"})
+    assert answer.status_code == status
+    assert status != 422 or answer.json()["field"] == "name"
+
+
 async def test_a_sender_sees_what_was_refused_and_why(world: World) -> None:
     async with world.running():
         await world.begin()

@@ -193,6 +193,38 @@ async def test_what_can_not_be_read_stops_the_service_and_is_never_passed_over(w
         assert await world.rows("select count(*) from projections.referrals") == [(0,)]
 
 
+async def test_nul_on_the_ledger_is_reflected_checked_and_shown_as_the_replacement_character(
+    world: World,
+) -> None:
+    published, agreed = world.north.published(), world.north.agreed("police", ["outcome"])
+    [unit] = published.definition.units
+    named = {"name": "Beds\0", "units": [unit.model_copy(update={"name": "\0beds"})]}
+    assert agreed.agreement is not None
+    basis = agreed.agreement.model_copy(update={"legal_basis": "Section 12\0"})
+    async with world.running():
+        await world.put(
+            world.north,
+            *(world.north.adopted(name) for name in PARTIES),
+            published.model_copy(update={"definition": published.definition.model_copy(update=named)}),
+            agreed.model_copy(update={"agreement": basis}),
+        )
+        await world.reflected()
+        compared = await world.compared()
+        assert compared.equal, compared.differences
+        await rebuild(world.engine, world.log, world.ledger, world.codec)
+        compared = await world.compared()
+        assert compared.equal, compared.differences
+        async with world.http("hospital") as http:
+            board = (await http.get("/v1/capacity")).json()["items"]
+            service = (
+                await http.get("/v1/reference/service/sv-north-beds", params={"region": "north"})
+            ).json()
+    assert [(row["service_name"], row["name"]) for row in board] == [("Beds\ufffd", "\ufffdbeds")]
+    assert service["content"]["name"] == "Beds\ufffd"
+    [(content,)] = await world.rows("select content from projections.agreements")
+    assert content["legal_basis"] == "Section 12\ufffd"
+
+
 async def test_a_check_names_what_differs_without_what_stands_in_it(world: World) -> None:
     async with world.running():
         await world.begin()

@@ -33,8 +33,8 @@ from referral_bus.contracts.requests import (
     SplitRequest,
 )
 from referral_bus.log import topics
-from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import Fenced, LogUnavailable, Outgoing, Partition, Record
+from referral_bus.log.memory import MemoryAppender, MemoryLog
+from referral_bus.log.port import Fenced, LogError, LogUnavailable, Outgoing, Partition, Position, Record
 from referral_bus.runtime.health import Health
 from referral_bus.runtime.logs import correlated, correlation
 from referral_bus.sealing.memory import MemoryKeyStore
@@ -433,6 +433,63 @@ async def test_while_the_log_is_away_nothing_is_taken_and_nothing_is_lost(border
     border.log.away = False
     assert reasons(await border.say(referral(), ids=["s-1"])) == [None]
     assert len(await border.inbox()) == 1
+
+
+async def test_while_the_log_is_away_all_who_wait_for_it_hear_so_of_one_try(border: Border) -> None:
+    border.log.away = True
+    results = await asyncio.gather(*(border.say(referral(), ids=[f"s-{n}"]) for n in range(20)))
+    assert {reason for result in results for reason in reasons(result)} == {"unavailable"}
+    assert sum(border.admissions.reserved) == 20, "nobody's was worked on again"
+
+
+async def test_a_region_whose_inbox_does_not_answer_is_told_so_and_all_others_are_admitted_in_the_same_round(
+    border: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = refusing(border, monkeypatch, LogUnavailable("append: away"), lambda one: one.partition == 1)
+    results = await asyncio.gather(
+        *(border.say(referral(region=("north", "south")[n % 2]), ids=[f"s-{n}"]) for n in range(20))
+    )
+    assert [reasons(result) for result in results] == [[None], ["unavailable"]] * 10
+    assert tries == [f"s-{n}" for n in range(1, 20, 2)], "each was tried once"
+    assert len(await border.inbox()) == 10
+
+
+async def test_repeats_beside_what_the_log_does_not_take_now_hear_the_same(
+    border: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = refusing(border, monkeypatch, LogUnavailable("append: away"), lambda _: True)
+    said = await border.say(*[referral()] * 3, ids=["s-1"] * 3)
+    assert (reasons(said), tries) == (["unavailable"] * 3, ["s-1"])
+
+
+async def test_what_the_log_does_not_take_of_one_is_taken_of_the_others(
+    border: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing(border, monkeypatch, LogError("append: RecordTooLarge"), lambda one: id_of(one) == "s-7")
+    results = await asyncio.gather(*(border.say(referral(), ids=[f"s-{n}"]) for n in range(20)))
+    assert [reasons(result) for result in results] == [
+        ["unavailable"] if n == 7 else [None] for n in range(20)
+    ]
+
+
+def id_of(record: Outgoing) -> str:
+    return Envelope.from_headers(record.headers).id
+
+
+def refusing(
+    border: Border, monkeypatch: pytest.MonkeyPatch, error: LogError, at: Callable[[Outgoing], bool]
+) -> list[str]:
+    """Nothing is appended that is put together with such a record. Returns the ids of what was not, as they come."""
+    right, tries = MemoryAppender.append, list[str]()
+
+    async def append(self: MemoryAppender, records: Sequence[Outgoing]) -> list[Position]:
+        if any(map(at, records)):
+            tries.extend(map(id_of, records))
+            raise error
+        return await right(self, records)
+
+    monkeypatch.setattr(MemoryAppender, "append", append)
+    return tries
 
 
 async def test_while_the_key_store_is_away_nothing_leaves_unsealed(border: Border) -> None:

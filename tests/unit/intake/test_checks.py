@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from referral_bus.contracts.facts import Identity
 from referral_bus.contracts.ids import referral_id
 from referral_bus.contracts.message import Part
+from referral_bus.contracts.published import PUBLISHED
 from referral_bus.contracts.reference import RegionTable
 from referral_bus.contracts.requests import (
     REQUESTS,
     AcceptRequest,
+    AskRequest,
     CapacityRequest,
+    OutcomeRequest,
+    ReferralRequest,
     ServiceRequest,
     SplitRequest,
     WithdrawRequest,
 )
-from referral_bus.contracts.services import Unit
+from referral_bus.contracts.services import Cost, Unit
 from services.intake.checks import CLOCK_SKEW_MS, HORIZON_MS, Presented, Routed, check
 from services.intake.reference import Publication, Reference
 from services.intake.refusals import Refused
 from tests.support.admitting import (
+    NAME,
+    NOTE,
     PARTIES,
     REFERRAL,
     REGIONS,
@@ -179,6 +189,95 @@ def test_a_service_is_offered_to_regions_there_are() -> None:
         "unknown_region",
         "regions",
     )
+
+
+def texts_in(value: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where texts are in what is said."""
+    if isinstance(value, str):
+        return [at]
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for name, one in inner for found in texts_in(one, (*at, name))]
+
+
+def with_text(value: Any, at: tuple[str | int, ...], text: str) -> Any:
+    if not at:
+        return text
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[at[0]] = with_text(copied[at[0]], at[1:], text)  # type: ignore[index]
+    return copied
+
+
+IDENTITY = Identity(name=NAME, phone="555-0100", email="q@example.org", address="Elm Street 1", note=NOTE)
+ALL_SAID: list[tuple[str, Part]] = [
+    *((by, request) for by, _, request in SAID),
+    ("hospital", referral(identity=IDENTITY, mode="direct", service=SERVICE, protocol="crisis")),
+    (
+        "shelter",
+        ServiceRequest(
+            definition=definition(
+                areas=["00019"],
+                languages=["en"],
+                costs=[Cost(amount=5, currency="USD", condition="for adults", per="night")],
+                program="shelters",
+            )
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("door", ["api", "events", "outbox"])
+@pytest.mark.parametrize(("by", "request_"), ALL_SAID, ids=lambda one: type(one).__name__)
+def test_no_text_with_nul_comes_in_by_any_field_of_any_request(by: str, request_: Part, door: str) -> None:
+    clear = request_.model_dump(mode="json", exclude_none=True)
+    said(request_, by, door=door)
+    for at in texts_in(clear):
+        for text in ("\0", f"x\0{NAME}", f"{NAME}\0"):
+            try:
+                odd = type(request_).model_validate(with_text(clear, at, text))
+            except ValidationError:
+                continue
+            with pytest.raises(Refused) as caught:
+                said(odd, by, door=door)
+            field = ".".join(map(str, at))
+            named = field.removeprefix("definition.") if door == "api" else f"data.{field}"
+            refused = caught.value
+            assert (refused.reason, refused.status, refused.field) == ("invalid", 422, named)
+            assert NAME not in refused.detail and "\0" not in refused.detail
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\x01\x7f", "\ufffd", "\U0001f642", "e\u0301\n\t"])
+def test_any_other_text_comes_in(text: str) -> None:
+    assert said(ServiceRequest(definition=definition(name=text)), "shelter").about == SERVICE
+    assert said(OutcomeRequest(referral=REFERRAL, result="not_met", note=text), "shelter").about == REFERRAL
+
+
+@pytest.mark.parametrize("half", ["\ud800", "a\udc00", "\udfff\ud800"])
+def test_half_a_character_comes_in_by_no_text(half: str) -> None:
+    for form, clear, at in (
+        (ServiceRequest, {"definition": definition().model_dump()}, ("definition", "name")),
+        (AskRequest, {"task": TASK, "question": ""}, ("question",)),
+        (ReferralRequest, referral().model_dump(), ("identity", "name")),
+    ):
+        with pytest.raises(ValidationError):
+            form.model_validate(with_text(clear, at, half))
+
+
+@pytest.mark.parametrize("form", [*REQUESTS, *PUBLISHED.values()], ids=lambda form: form.__name__)
+def test_openapi_says_of_each_text_what_it_may_be(form: type[Part]) -> None:
+    def strings(schema: Any) -> Iterator[Any]:
+        if isinstance(schema, dict):
+            if schema.get("type") == "string":
+                yield schema
+            schema = list(schema.values())
+        if isinstance(schema, list):
+            for inner in schema:
+                yield from strings(inner)
+
+    for schema in strings(form.model_json_schema()):
+        assert schema.keys() & {"pattern", "enum", "const"}, schema
+        if "pattern" in schema:
+            assert re.match(schema["pattern"], "\0") is None
+            assert re.match(schema["pattern"], "2026-01-01\0") is None
 
 
 @pytest.mark.parametrize(

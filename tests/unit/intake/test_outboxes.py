@@ -186,6 +186,16 @@ async def test_a_record_that_hits_a_fault_of_ours_is_refused_and_kept_and_all_ot
     assert NAME not in refused.detail
 
 
+async def test_a_text_with_nul_is_refused_on_the_feed_and_the_outbox_goes_on(doors: Doors) -> None:
+    await doors.put("clinic-a", ("k-1", "one\0"), ("k-2", "two"))
+    async with doors.read():
+        await until(lambda: doors.handled("clinic-a") == 2)
+    assert await doors.opened() == {referral_id("north", "main", "clinic-a", "k-2")}
+    [refused] = await doors.refusals("clinic-a")
+    told = (refused.submission, refused.status, refused.reason, refused.field)
+    assert told == ("k-1", 422, "invalid", "data.subject")
+
+
 async def test_a_record_that_can_not_even_be_read_for_a_fault_of_ours_is_refused_too(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
