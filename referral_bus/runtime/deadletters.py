@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from typing import Final
 
 from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.log import topics
-from referral_bus.log.port import Appender, Outgoing, Record
+from referral_bus.log.port import Outgoing, Record
 from referral_bus.runtime import metrics
 from referral_bus.runtime.clock import Clock
 from referral_bus.sealing.jwe import seal_to
@@ -47,7 +48,7 @@ class DeadLetters:
         self._last = ""
 
     def letter(self, record: Record, reason: str, tries: int = 1) -> Outgoing:
-        """The record as a dead letter, to be appended by the caller (inside a transaction, where there is one)."""
+        """The record as a dead letter, which counts nowhere: see :meth:`batch`."""
         now = self._clock.now()
         letter = DeadLetter(
             service=self._service,
@@ -70,16 +71,22 @@ class DeadLetters:
             partitionkey=record.topic,
             dataclassification="sealed",
         )
-        metrics.DEAD_LETTERS.labels(reason=reason).inc()
         return Outgoing(
             self._topic, 0, record.topic.encode(), self._codec.encode(letter), envelope.to_headers()
         )
 
-    def fault(self, record: Record, reason: str, tries: int = 1) -> Outgoing:
-        """The record as a dead letter for a fault of our own, which counts; once it is kept, :meth:`check`."""
-        self._in_a_row += 1
-        self._last = f"{record.topic}/{record.partition}/{record.offset} ({reason})"
-        return self.letter(record, reason, tries=tries)
+    def batch(self) -> Letters:
+        """For the letters of what is committed together."""
+        return Letters(self)
+
+    def failed(self, times: int, last: str) -> None:
+        """So many more records in a row are among the dead letters for a fault of our own, the last at ``last``."""
+        self._in_a_row += times
+        self._last = last
+
+    def handled(self) -> None:
+        """A record was handled: the count starts anew."""
+        self._in_a_row = 0
 
     def check(self) -> None:
         """Raises TooManyDeadLetters where the limit is reached."""
@@ -89,14 +96,42 @@ class DeadLetters:
                 f"{self._service}; mend it, then start it again"
             )
 
-    async def put(self, appender: Appender, record: Record, reason: str, tries: int = 1) -> None:
-        """Append the record's dead letter for a fault of our own. Raises TooManyDeadLetters at the limit, having kept the letter."""
-        await appender.append([self.fault(record, reason, tries)])
-        self.check()
+
+class Letters:
+    """The dead letters of a batch, and what was handled beside them. Counted once they are kept: what was aborted is done again, and
+    counted then."""
+
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
+        self._reasons: Counter[str] = Counter()
+        self._handled = False
+        self._in_a_row = 0
+        """Faults of our own since then."""
+        self._last = ""
+
+    def letter(self, record: Record, reason: str) -> Outgoing:
+        """The record as a dead letter, to be appended by the caller (inside a transaction, where there is one)."""
+        self._reasons[reason] += 1
+        return self._dead_letters.letter(record, reason)
+
+    def fault(self, record: Record, reason: str) -> Outgoing:
+        """The same for a fault of our own, which counts towards the limit."""
+        self._in_a_row += 1
+        self._last = f"{record.topic}/{record.partition}/{record.offset} ({reason})"
+        return self.letter(record, reason)
 
     def handled(self) -> None:
-        """A record was handled: the count starts anew."""
-        self._in_a_row = 0
+        """A record was handled."""
+        self._handled, self._in_a_row = True, 0
+
+    def kept(self) -> None:
+        """All of it is on the log for good. Then :meth:`DeadLetters.check`."""
+        for reason, count in self._reasons.items():
+            metrics.DEAD_LETTERS.labels(reason=reason).inc(count)
+        if self._handled:
+            self._dead_letters.handled()
+        if self._in_a_row:
+            self._dead_letters.failed(self._in_a_row, self._last)
 
 
 def _content(record: Record) -> bytes:

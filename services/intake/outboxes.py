@@ -358,7 +358,8 @@ class Outboxes:
             [self._refusal(organisation, one, why) for one, why in refused],
             tries=_TRIES,
         )
-        letters: list[Outgoing] = []
+        letters = self._dead_letters.batch()
+        put_away: list[Outgoing] = []
         for one, why in refused:
             record = one.record
             if not told:
@@ -370,11 +371,12 @@ class Outboxes:
                     why.reason,
                 )
             if why.reason == "internal":
-                letters.append(self._dead_letters.fault(record, why.reason if told else UNTOLD))
+                put_away.append(letters.fault(record, why.reason if told else UNTOLD))
             elif why.reason == "not_sealed" or not told:
-                letters.append(self._dead_letters.letter(record, why.reason if told else UNTOLD))
-        if letters:
-            await self._put("dead letters", letters)
+                put_away.append(letters.letter(record, why.reason if told else UNTOLD))
+        if put_away:
+            await self._put("dead letters", put_away)
+            letters.kept()
 
     async def _put(self, what: str, records: Sequence[Outgoing], tries: int | None = None) -> bool:
         """Whether the log took them, or refused to so many times. An outage is waited out, and without ``tries`` all else too."""

@@ -86,6 +86,7 @@ class PartitionWork:
         self._capture_from: int | None = None
         self._captured: Captured | None = None
         self._batch = Batch()
+        self._letters = dead_letters.batch()
 
     async def load(self, progress: Callable[[float], None]) -> int:
         """Fold the partition's ledger, from its snapshot on where there is a good one. Raises LedgerDamaged, UnknownEvent,
@@ -146,6 +147,7 @@ class PartitionWork:
         """Decide the records. Raises LogUnavailable while facts can't be opened; all else is answered or dead-lettered."""
         self._deciding = True
         self._batch = Batch()
+        self._letters = self._dead_letters.batch()
         outcome: list[Outgoing] = []
         asked: list[tuple[Record, str, Received]] = []
         latest = self._clock.now() + BELIEVED_MS
@@ -156,7 +158,7 @@ class PartitionWork:
             except WireError as error:
                 where = f"{record.topic}/{record.partition}/{record.offset}"
                 logger.warning("%s is no submission and goes to the dead letters: %s", where, error)
-                outcome.append(self._dead_letters.letter(record, "unreadable"))
+                outcome.append(self._letters.letter(record, "unreadable"))
         tracer = tracing.tracer()
         try:
             with tracer.together("decide", records):
@@ -190,6 +192,7 @@ class PartitionWork:
         self._copy()
         self._batch.tell(self._clock.now())
         self._since_snapshot += self._batch.events.total()
+        self._letters.kept()
         self._dead_letters.check()
 
     async def close(self) -> None:
@@ -267,7 +270,7 @@ class PartitionWork:
                 logger.error(
                     "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
                 )
-                outcome.append(self._dead_letters.fault(record, "undecidable"))
+                outcome.append(self._letters.fault(record, "undecidable"))
                 if not isinstance(submission.body, Tick):
                     refusal = chain.written(self._codec, gave_up_deciding(), admitted, record.offset, now)
                     outcome += self._taken(chain, refusal, admitted, correlation, facts)
@@ -276,7 +279,7 @@ class PartitionWork:
             outcome += await self._follow(chain, admitted, record.offset, now, correlation)
             if not written or not isinstance(submission.body, Tick):
                 break
-        self._dead_letters.handled()
+        self._letters.handled()
         self._batch.decided(admitted.type, record.timestamp)
         return outcome
 

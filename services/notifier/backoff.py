@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 
 def pause(attempts: int, first_ms: int, longest_ms: int, chance: float) -> int:
     """Milliseconds to wait after the ``attempts``-th failure: doubling from ``first_ms`` up to ``longest_ms``, of which the
@@ -10,16 +13,17 @@ def pause(attempts: int, first_ms: int, longest_ms: int, chance: float) -> int:
     return round(whole / 2 + whole / 2 * chance)
 
 
-def retry_at(
+def retry(
     now: int,
-    enqueued_at: int,
+    enqueued_at: Sequence[int],
     attempts: int,
     *,
     first_ms: int,
     longest_ms: int,
     give_up_ms: int,
     chance: float,
-) -> int | None:
-    """When to try again, in epoch milliseconds, or None when the time for trying is over by then."""
+) -> tuple[int, int]:
+    """When to try these again, which are in order, in epoch milliseconds; and before it how many of the first are given up instead, since
+    their time for trying is over by then."""
     due = now + pause(attempts, first_ms, longest_ms, chance)
-    return due if due <= enqueued_at + give_up_ms else None
+    return sum(1 for _ in takewhile(lambda at: at + give_up_ms < due, enqueued_at)), due

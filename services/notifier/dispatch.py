@@ -24,7 +24,7 @@ from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
 from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
-from services.notifier.backoff import retry_at
+from services.notifier.backoff import retry
 from services.notifier.bell import Bell
 from services.notifier.deliveries import Claimed, Deliveries
 from services.notifier.disclosing import Disclosing
@@ -243,29 +243,33 @@ class Dispatcher:
         await self._deliveries.finish(claimed, "delivered", at)
 
     async def _not_taken(self, claimed: list[Claimed], answer: Answer) -> None:
-        """Try these again later, or give them up: together, so that a feed stays in order."""
+        """Give up those whose time is over, and try the others again later: together, so that a feed stays in order."""
         if not claimed:
             return
         at = self._clock.now()
         for one in claimed:
             metrics.DELIVERY_ATTEMPTS.labels(channel=one.channel, result="failed").inc()
-        due = None if answer.final else self._next(claimed, at)
-        if due is None:
-            for one in claimed:
+        over, due = self._next(claimed, at)
+        if answer.final:
+            over = len(claimed)
+        given_up, later = claimed[:over], claimed[over:]
+        if given_up:
+            for one in given_up:
                 metrics.DELIVERIES_GIVEN_UP.labels(channel=one.channel).inc()
-            await self._words.given_up(claimed, at, answer.reason)
-            await self._deliveries.finish(claimed, "given_up", at, answer.reason)
-        else:
-            await self._words.failed(claimed, at, answer.reason, due)
-            await self._deliveries.postpone(claimed, due, answer.reason)
+            await self._words.given_up(given_up, at, answer.reason)
+            await self._deliveries.finish(given_up, "given_up", at, answer.reason)
+        if later:
+            await self._words.failed(later, at, answer.reason, due)
+            await self._deliveries.postpone(later, due, answer.reason)
 
-    def _next(self, claimed: list[Claimed], at: int) -> int | None:
+    def _next(self, claimed: list[Claimed], at: int) -> tuple[int, int]:
+        """How many of the first are given up, and when the others are tried again."""
         longest_ms = self._patience.longest_ms
         if claimed[0].channel == "feed":
             longest_ms = min(longest_ms, FEED_LONGEST_MS)
-        return retry_at(
+        return retry(
             at,
-            min(one.enqueued_at for one in claimed),
+            [one.enqueued_at for one in claimed],
             max(one.tries for one in claimed),
             first_ms=self._patience.first_ms,
             longest_ms=longest_ms,

@@ -80,14 +80,27 @@ class Hearer:
 
     async def _reflect(self, batch: Sequence[Located], topic: str) -> None:
         for gap in await self._applied(batch):
-            await self._close(gap, topic)
-            later = [
-                one for one in batch if one.entry.meta.region == gap.region and one.offset > gap.found.offset
-            ]
-            await self._applied(later)
+            await self._caught_up(gap, batch, topic)
         for located in batch:
             if isinstance(located.entry.event, KeyDestroyed):
                 self._keys.forget(located.entry.event.subject)
+
+    async def _caught_up(self, gap: Gap, batch: Sequence[Located], topic: str) -> None:
+        """Reflect what a region misses, and what of it stands in the batch behind that. It misses events more than once where the stream
+        lost some at each of several rebalances."""
+        region = [one for one in batch if one.entry.meta.region == gap.region]
+        while True:
+            await self._close(gap, topic)
+            # With the event that showed it: where that can't go on still, what it misses is not on the ledger.
+            found = gap.found.offset
+            gaps = await self._applied([one for one in region if one.offset >= found])
+            if not gaps:
+                return
+            [gap] = gaps
+            if gap.found.offset <= found:
+                raise LedgerUnreadable(
+                    f"{topic}/{gap.found.partition} lacks events of region {gap.region} before offset {found}: run 'refbus verify'"
+                )
 
     async def _applied(self, batch: Sequence[Located]) -> list[Gap]:
         """Reflect the events, however long the database takes to come back."""

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from referral_bus.client import cloud_event
 from referral_bus.contracts.deadletter import DeadLetter
@@ -366,6 +367,31 @@ async def test_a_dead_letter_that_the_log_will_not_take_is_not_passed_over_and_h
         await until(lambda: doors.handled("clinic-a") == 1)
     assert await doors.letters() == [("not_sealed", topics.outbox("clinic-a"), 0)]
     assert len(await doors.refusals("clinic-a")) == 1
+
+
+async def test_a_dead_letter_counts_once_the_log_has_it_however_often_its_outbox_changes_hands_before(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("refbus_dead_letters_total", {"reason": "internal"}) or 0.0
+
+    breaks(monkeypatch, lambda _: True)
+    before = counted()
+    await doors.put("clinic-a", ("k-1", "one"))
+    async with doors.read(limit=2) as running:
+        with monkeypatch.context() as patched:
+            shut(patched, Partition(topics.deadletter("main"), 0), LogUnavailable)
+            for times in range(1, 5):
+
+                async def refused(times: int = times) -> bool:
+                    return len(await doors.refusals("clinic-a")) == times
+
+                await until(refused)
+                assert counted() == before
+                await doors.border.log.rebalance("intake")
+        await until(lambda: doors.handled("clinic-a") == 1)
+        assert not running.done(), "it is one record"
+    assert (counted(), len(await doors.letters())) == (before + 1, 1)
 
 
 async def test_an_outbox_over_its_quota_rests_alone(doors: Doors) -> None:

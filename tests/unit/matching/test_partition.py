@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from referral_bus.contracts.inbox import AdoptReference, Tick
 from referral_bus.contracts.ledger import Event, OfferMade, Received, ReferenceAdopted, SubmissionRefused
@@ -403,6 +404,32 @@ async def test_faults_in_a_row_stop_the_worker_at_the_limit_once_they_are_kept(
     with pytest.raises(TooManyDeadLetters, match="3 records in a row"):
         await site.decide()
     assert len(await site.letters()) == 5
+
+
+async def test_what_is_put_away_counts_once_it_is_committed_however_often_that_failed(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await Site.opened(codec, limit=3)
+    monkeypatch.setattr(partitioning, "decide", failing({"a"}))
+    before = put_away()
+    await site.put_record(Outgoing(INBOX, 0, b"x", b"no submission"))
+    await site.put(await site.submission(number=1), "police", id="a")
+    for _ in range(5):
+        await site.work.work(await site.waiting())
+        await site.restarted()
+    assert put_away() == before, "each turn failed, and its letters were aborted"
+    await site.decide()
+    assert [one.reason for one in await site.letters()] == ["unreadable", "undecidable"]
+    assert put_away() == [count + 1 for count in before]
+
+
+def put_away() -> list[float]:
+    """How many records were put to the dead letters, as metrics have it."""
+    found = [
+        REGISTRY.get_sample_value("refbus_dead_letters_total", {"reason": reason})
+        for reason in ("unreadable", "undecidable")
+    ]
+    return [count or 0.0 for count in found]
 
 
 async def test_a_key_store_that_is_away_is_waited_for(site: Site) -> None:

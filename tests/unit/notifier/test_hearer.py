@@ -140,6 +140,40 @@ async def test_events_the_stream_lost_are_read_from_the_ledger(health: Health) -
     assert fold.applied == [("north", 1), ("south", 1), ("north", 2), ("north", 3), ("north", 4)]
 
 
+async def stored(*values: bytes) -> MemoryLog:
+    """A ledger that holds these."""
+    log = MemoryLog()
+    await log.ensure([TopicSpec("ledger", 1)])
+    await (await log.appender()).append([Outgoing("ledger", 0, b"x", one) for one in values])
+    return log
+
+
+async def test_events_the_stream_lost_more_than_once_in_a_batch_are_all_read_from_the_ledger(
+    health: Health,
+) -> None:
+    values = [value(region, sequence) for sequence in range(1, 10) for region in ("north", "south")]
+    fold = ScriptedFold(health)
+    came = [record(offset, values[offset]) for offset in (0, 1, 4, 5, 6, 10, 11, 14, 17)]
+    await made(health, fold, await stored(*values)).handle(came)
+    assert [sequence for region, sequence in fold.applied if region == "north"] == list(range(1, 9))
+    assert [sequence for region, sequence in fold.applied if region == "south"] == list(range(1, 10))
+
+
+async def test_a_second_loss_that_is_not_on_the_ledger_stops_it(health: Health) -> None:
+    values = [value("north", sequence) for sequence in (1, 2, 3, 5)]
+    fold = ScriptedFold(health)
+    with pytest.raises(LedgerUnreadable, match="refbus verify"):
+        await made(health, fold, await stored(*values)).handle([record(n, values[n]) for n in (0, 2, 3)])
+    assert [sequence for _, sequence in fold.applied] == [1, 2, 3]
+
+
+async def test_what_the_ledger_does_not_give_though_it_came_stops_it(health: Health) -> None:
+    """The region gets no further by reading it again."""
+    log = await stored(value("south", 1), value("south", 2), value("south", 3))
+    with pytest.raises(LedgerUnreadable, match="refbus verify"):
+        await made(health, ScriptedFold(health), log).handle([record(2, value("north", 2))])
+
+
 async def test_events_that_are_not_on_the_ledger_stop_it(health: Health) -> None:
     log = MemoryLog()
     await log.ensure([TopicSpec("ledger", 1)])

@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from referral_bus.contracts.deadletter import DeadLetter
 from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import LogUnavailable, Record
+from referral_bus.log.port import Appender, LogUnavailable, Record
 from referral_bus.log.topics import topics
 from referral_bus.runtime.deadletters import DeadLetters, TooManyDeadLetters
 from referral_bus.sealing.jwe import new_encryption_keys, open_with
@@ -99,36 +100,93 @@ def test_the_largest_records_are_cut_to_what_a_broker_takes(codec: Codec, large:
     assert (content["cut"], content["bytes"]) == (True, len(large.value or b""))
 
 
+async def put(guard: DeadLetters, appender: Appender, *faults: Record) -> None:
+    """As who puts records away for a fault of their own does it."""
+    batch = guard.batch()
+    await appender.append([batch.fault(one, "undecidable") for one in faults])
+    batch.kept()
+    guard.check()
+
+
 async def test_at_the_limit_of_faults_in_a_row_the_service_stops_having_kept_the_letter(
     log: MemoryLog, codec: Codec
 ) -> None:
     guard, appender = letters(codec, limit=3), await log.appender()
-    await guard.put(appender, record(1), "undecidable")
-    await guard.put(appender, record(2), "undecidable")
-    with pytest.raises(TooManyDeadLetters, match=r"outbox/0/3 \(undecidable\).*intake"):
-        await guard.put(appender, record(3), "undecidable")
+    await put(guard, appender, record(1))
+    await put(guard, appender, record(2))
+    with pytest.raises(TooManyDeadLetters, match=r"3 records .*outbox/0/3 \(undecidable\).*intake"):
+        await put(guard, appender, record(3))
     assert [opened(codec, kept.value)[0].offset for kept in log.records(TOPIC)] == [1, 2, 3]
+
+
+async def test_faults_count_each_also_where_they_are_kept_together(log: MemoryLog, codec: Codec) -> None:
+    guard, appender = letters(codec, limit=4), await log.appender()
+    await put(guard, appender, record(1))
+    with pytest.raises(TooManyDeadLetters, match=r"5 records .*outbox/0/5 \(undecidable\)"):
+        await put(guard, appender, *(record(offset) for offset in range(2, 6)))
 
 
 async def test_a_record_that_was_handled_starts_the_count_anew(log: MemoryLog, codec: Codec) -> None:
     guard, appender = letters(codec, limit=2), await log.appender()
     for offset in range(10):
-        await guard.put(appender, record(offset), "undecidable")
+        await put(guard, appender, record(offset))
         guard.handled()
     assert len(log.records(TOPIC)) == 10
+
+
+def test_of_a_batch_only_the_faults_behind_what_was_handled_last_are_in_a_row(codec: Codec) -> None:
+    guard = letters(codec, limit=3)
+    for said in ("ff.", "f.ff", ".f.", "ff"):
+        batch = guard.batch()
+        for offset, one in enumerate(said):
+            if one == "f":
+                batch.fault(record(offset), "undecidable")
+            else:
+                batch.handled()
+        batch.kept()
+        guard.check()
+    batch = guard.batch()
+    batch.fault(record(9), "undecidable")
+    batch.kept()
+    with pytest.raises(TooManyDeadLetters, match="3 records"):
+        guard.check()
 
 
 def test_bad_input_from_outside_does_not_count(codec: Codec) -> None:
     guard = letters(codec, limit=1)
     for offset in range(50):
-        guard.letter(record(offset), "malformed")
+        batch = guard.batch()
+        batch.letter(record(offset), "malformed")
+        batch.kept()
         guard.check()
 
 
-async def test_a_letter_that_could_not_be_kept_is_the_callers_to_try_again(
+async def test_a_letter_that_could_not_be_kept_is_the_callers_to_try_again_and_does_not_count(
     log: MemoryLog, codec: Codec
 ) -> None:
-    guard, appender = letters(codec, limit=1), await log.appender()
+    guard, appender = letters(codec, limit=2), await log.appender()
     log.away = True
-    with pytest.raises(LogUnavailable):
-        await guard.put(appender, record(), "undecidable")
+    before = counted()
+    for _ in range(3):
+        with pytest.raises(LogUnavailable):
+            await put(guard, appender, record())
+    guard.check()
+    assert counted() == before
+    log.away = False
+    await put(guard, appender, record())
+    assert counted() == before + 1
+
+
+def test_what_was_handled_in_a_batch_that_was_not_kept_starts_no_count_anew(codec: Codec) -> None:
+    guard = letters(codec, limit=2)
+    for _ in range(2):
+        guard.batch().handled()
+        batch = guard.batch()
+        batch.fault(record(), "undecidable")
+        batch.kept()
+    with pytest.raises(TooManyDeadLetters):
+        guard.check()
+
+
+def counted() -> float:
+    return REGISTRY.get_sample_value("refbus_dead_letters_total", {"reason": "undecidable"}) or 0.0
