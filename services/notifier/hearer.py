@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -19,12 +19,14 @@ from referral_bus.log.port import Log, LogError, Partition, Record
 from referral_bus.runtime import tracing
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.health import Health
-from referral_bus.sealing.port import Keys
+from referral_bus.sealing.port import Keys, KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from services.notifier.fold import Fold, Gap, Located
 
 logger = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 PART: Final = "ledger"
 """Ready once all is heard that was there when its partitions came."""
@@ -81,9 +83,6 @@ class Hearer:
     async def _reflect(self, batch: Sequence[Located], topic: str) -> None:
         for gap in await self._applied(batch):
             await self._caught_up(gap, batch, topic)
-        for located in batch:
-            if isinstance(located.entry.event, KeyDestroyed):
-                self._keys.forget(located.entry.event.subject)
 
     async def _caught_up(self, gap: Gap, batch: Sequence[Located], topic: str) -> None:
         """Reflect what a region misses, and what of it stands in the batch behind that. It misses events more than once where the stream
@@ -103,19 +102,27 @@ class Hearer:
                 )
 
     async def _applied(self, batch: Sequence[Located]) -> list[Gap]:
-        """Reflect the events, however long the database takes to come back."""
+        """Reflect the events."""
+        gone = {one.entry.event.subject for one in batch if isinstance(one.entry.event, KeyDestroyed)}
+        if gone:
+            # Intake does it too, but where it ended before that, nobody else would until a service starts anew.
+            await self._done(lambda: self._keys.destroy(gone))
+        return await self._done(lambda: self._fold.apply(batch, self._clock.now()))
+
+    async def _done(self, work: Callable[[], Awaitable[_Found]]) -> _Found:
+        """Do it, however long the database takes to come back."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                gaps = await self._fold.apply(batch, self._clock.now())
-            except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+                found = await work()
+            except (OperationalError, InterfaceError, PoolTimeout, OSError, KeyStoreUnavailable) as error:
                 self._health.starting(STORE, "the database does not answer")
                 logger.warning("the ledger waits for the database: %s", type(error).__name__)
                 await asyncio.sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
             else:
                 self._health.ready(STORE)
-                return gaps
+                return found
 
     async def _close(self, gap: Gap, topic: str) -> None:
         """Read what a region misses from the ledger itself, up to the event that showed it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from referral_bus.contracts.ledger import GENESIS_HASH, Entry, Event, KeyDestroy
 from referral_bus.log.memory import MemoryLog
 from referral_bus.log.port import Outgoing, Record, TopicSpec
 from referral_bus.runtime.health import Health
+from referral_bus.sealing.port import KeyStoreUnavailable
 from referral_bus.wire.codec import Codec
 from services.notifier import hearer
 from services.notifier.fold import Gap, Located
@@ -50,12 +51,17 @@ class ScriptedFold:
         return list(gaps.values())
 
 
-class NoKeys:
-    def __init__(self) -> None:
-        self.forgotten: list[str] = []
+class Keyring:
+    """Raises what it is told to first."""
 
-    def forget(self, subject: str) -> None:
-        self.forgotten.append(subject)
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.destroyed: list[str] = []
+
+    async def destroy(self, subjects: Iterable[str]) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.destroyed += subjects
 
 
 def value(region: str, sequence: int, event: Event | None = None) -> bytes:
@@ -90,7 +96,7 @@ def made(health: Health, fold: ScriptedFold, log: Any = None, keys: Any = None) 
         log=log,
         fold=fold,  # type: ignore[arg-type]
         codec=CODEC,
-        keys=keys or NoKeys(),
+        keys=keys or Keyring(),
         clock=ManualClock(1),
         health=health,
     )
@@ -184,9 +190,27 @@ async def test_events_that_are_not_on_the_ledger_stop_it(health: Health) -> None
         await made(health, ScriptedFold(health), log).handle([record(1, stored[1])])
 
 
-async def test_a_destroyed_key_is_forgotten(health: Health) -> None:
-    keys = NoKeys()
+async def test_a_key_that_the_ledger_says_is_destroyed_is_so_however_long_the_database_takes(
+    health: Health,
+) -> None:
+    away = KeyStoreUnavailable("the key store is away")
+    keys = Keyring(away, away)
     await made(health, ScriptedFold(health), keys=keys).handle(
         [record(0, value("north", 1, KeyDestroyed(subject=SUBJECT)))]
     )
-    assert keys.forgotten == [SUBJECT]
+    assert keys.destroyed == [SUBJECT]
+
+
+async def test_a_key_is_destroyed_also_where_the_stream_lost_the_event_that_says_so(health: Health) -> None:
+    log, keys = MemoryLog(), Keyring()
+    await log.ensure([TopicSpec("ledger", 1)])
+    said = [
+        value("north", 1),
+        value("north", 2, KeyDestroyed(subject=SUBJECT)),
+        value("north", 3),
+    ]
+    await (await log.appender()).append([Outgoing("ledger", 0, b"north", one) for one in said])
+    hears = made(health, ScriptedFold(health), log, keys)
+    await hears.handle([record(0, said[0])])
+    await hears.handle([record(2, said[2])])
+    assert keys.destroyed == [SUBJECT]
