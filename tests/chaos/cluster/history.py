@@ -9,6 +9,7 @@ Times (``at``) are seconds of the machine's monotonic clock; ``run`` says what t
 | healed | what was done was undone | number |
 | recovered | everything went on | number, seconds |
 | fell | a part was found ended by itself | part |
+| settling | the clients were told to submit nothing new | |
 | unsettled | at the end not all came to rest | seconds, left |
 | positions | a few times a second | views, told: the ledger offset up to which a partition is in the views, and in the notices stored |
 | line | after the run: a line of a client's own list | client, line |
@@ -82,6 +83,8 @@ class History:
     verified: dict[str, Any] | None = None
     unsaid: dict[str, str] = field(default_factory=dict)
     """Why a command said nothing."""
+    settling: float | None = None
+    """Since when the clients submitted nothing new."""
     unsettled: Line | None = None
 
     def noted(self, what: str) -> list[Line]:
@@ -123,6 +126,8 @@ def read(path: Path) -> History:
                 history.verified = line["said"]
             case "unsaid":
                 history.unsaid[line["command"]] = line["why"]
+            case "settling":
+                history.settling = line["at"]
             case "unsettled":
                 history.unsettled = line
             case "end":
