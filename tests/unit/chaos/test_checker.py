@@ -206,6 +206,31 @@ def test_a_fault_that_met_no_work_is_told(good: History) -> None:
     assert wrong(good) == {"idle faults"}
 
 
+def test_only_what_lay_before_the_victim_is_work_it_met(good: History) -> None:
+    good.faults[0].update(victims=["matching-2"], partitions=[0])
+    assert wrong(good) == set()
+    good.faults[0]["partitions"] = [1]
+    assert wrong(good) == {"idle faults"}
+
+
+def test_a_full_disk_on_which_no_write_was_refused_met_no_work(good: History) -> None:
+    good.faults[0]["how"], good.full[1] = "disk filled", BEGAN + 0.6
+    assert findings(good, CODEC).wrong["idle faults"] == [
+        "fault 1 (disk filled kafka-1) had no write refused"
+    ]
+    good.unwritten[1] = "kafka-1 ended"
+    assert wrong(good) == set()
+
+
+def test_of_a_full_disk_in_an_older_history_it_is_said_that_nobody_noted_a_refusal(good: History) -> None:
+    said: list[str] = []
+    good.faults[0]["how"] = "disk filled"
+    found = findings(good, CODEC)
+    assert found.good
+    report(good, found, said.append)
+    assert "not known of fault 1, since the history is too old: was a write refused?" in said
+
+
 def test_a_run_without_a_fault_proves_nothing(good: History) -> None:
     good.faults.clear()
     assert wrong(good) == {"idle faults"}
@@ -341,6 +366,10 @@ def written(path: Path, history: History) -> Writer:
     writer.note(**history.run)
     for line in (*history.faults, *history.positions):
         writer.note(**{"what": "fault", **line})
+    for number, at in history.full.items():
+        writer.note("full", at=at, number=number)
+    for number, words in history.unwritten.items():
+        writer.note("unwritten", number=number, said=words)
     for number, seconds in history.recovered.items():
         writer.note("recovered", number=number, seconds=seconds)
     for lines in history.lines.values():
@@ -358,10 +387,12 @@ def written(path: Path, history: History) -> Writer:
 
 
 def test_a_kept_history_is_checked_like_a_fresh_one(good: History, tmp_path: Path) -> None:
+    good.full[1], good.unwritten[1] = BEGAN + 0.6, "kafka-1 ended"
     writer = written(tmp_path / "history.jsonl", good)
     writer.note("end")
     writer.close()
     kept = packed(tmp_path / "history.jsonl")
+    assert (read(kept).full, read(kept).unwritten) == (good.full, good.unwritten)
     assert findings(read(kept), CODEC).wrong == findings(good, CODEC).wrong
     assert check(kept) == 0
 
