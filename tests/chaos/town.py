@@ -91,14 +91,14 @@ class Client:
         return [line for line in self.lines if line["what"] == what]
 
     @property
-    def in_flight(self) -> set[int]:
-        """The numbers of the requests to intake that have no answer yet."""
-        open_: set[int] = set()
+    def in_flight(self) -> dict[int, str]:
+        """The numbers of the requests to intake that have no answer yet, with the door (HOST:PORT) each is at."""
+        open_: dict[int, str] = {}
         for line in self.lines:
             if line["what"] == "try":
-                open_.add(line["number"])
+                open_[line["number"]] = line["door"]
             elif line["what"] in ("answered", "broken"):
-                open_.discard(line["number"])
+                open_.pop(line["number"], None)
         return open_
 
     @property

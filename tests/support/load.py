@@ -9,7 +9,7 @@ submitting, ``rest`` asks when nobody has anything under way, ``end`` ends it. W
 |---|---|---|
 | subscribed | a subscription was made | subscription, organisation, role, channel |
 | ready | everybody listens | |
-| try, answered, broken | a request to intake begins, got its answer, broke off | number; status; error |
+| try, answered, broken | a request to intake begins, got its answer, broke off | number, door (the address it goes to); status; error |
 | acknowledged | the bus took a submission | door, organisation, id, kind, referral, token |
 | repeated, differs | a repeat was answered like the first, or not | organisation, id |
 | refused | intake refused what was good | organisation, id, status, code |
@@ -28,7 +28,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,6 +64,8 @@ _AMENDED_EVERY: Final = 5
 _HELD_EVERY: Final = 4
 _HELD_MS: Final = 3_000
 _MODES: Final[tuple[Mode, ...]] = ("match", "match", "match", "broadcast", "waitlist")
+_AWAY_SECONDS: Final = 10.0
+"""As long as whoever gave no answer is left alone: a door that always went on to its twin would leave the other without work."""
 _FAILING_EVERY: Final = 9
 """So many webhooks there are for one that answers 500 at first."""
 
@@ -73,7 +75,7 @@ Event = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
     """What a load needs to know. ``pace`` is in referrals a second; ``token_key`` and ``journal`` are paths; ``twins`` names for an
-    address the one to go on to where it does not answer, and back; ``patience`` and ``answer_seconds`` are how long the SDK keeps at a
+    address the one to go on to where it does not answer, for a while; ``patience`` and ``answer_seconds`` are how long the SDK keeps at a
     request, and waits for one answer; ``waits`` is for a load that others must be ready for.
 
     Organisations are named by ``party``, or else by the bus: outboxes of all buses of a Kafka share its names."""
@@ -152,38 +154,52 @@ class Journal:
         self._file.close()
 
 
+class Door:
+    """Where requests to an address go: there, or for a while to its twin, where that gives no answer. ``now`` is in seconds."""
+
+    def __init__(self, own: str, twin: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._own, self._twin = httpx.URL(own), httpx.URL(twin)
+        self._now = now
+        self._away_until = float("-inf")
+
+    def address(self) -> httpx.URL:
+        return self._twin if self._now() < self._away_until else self._own
+
+    def broke_off(self, address: httpx.URL) -> None:
+        """A request to ``address`` did, so what follows goes to the other. What went to the one that is left already says nothing new."""
+        if address is self.address():
+            self._away_until = self._now() + _AWAY_SECONDS if address is self._own else float("-inf")
+
+
 class NotingTransport(httpx.AsyncHTTPTransport):
     """Notes each try of a request to intake: the SDK tries again by itself, and a kill is seen in the tries. It stands in for a load
-    balancer too: what follows a try that broke off goes to the twin of the address, where that has one."""
+    balancer too: what follows a try that broke off goes to the twin of the address, where that has one, and after a while back."""
 
     def __init__(self, journal: Journal, plan: LoadPlan) -> None:
         super().__init__(limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
         self._journal = journal
         self._intake = httpx.URL(plan.intake).netloc
-        self._doors = {
-            httpx.URL(one).netloc: itertools.cycle([httpx.URL(one), httpx.URL(other)])
-            for one, other in plan.twins.items()
-        }
-        self._door = {first: next(doors) for first, doors in self._doors.items()}
+        self._doors = {httpx.URL(one).netloc: Door(one, other) for one, other in plan.twins.items()}
         self._numbers = itertools.count(1)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         asked = request.url.netloc
-        door = self._door.get(asked)
-        if door is not None:
-            request.url = request.url.copy_with(host=door.host, port=door.port)
+        door = self._doors.get(asked)
+        if door is None:
+            return await self._tried(request, asked)
+        address = door.address()
+        request.url = request.url.copy_with(host=address.host, port=address.port)
         try:
             return await self._tried(request, asked)
         except httpx.TransportError:
-            if door is not None and self._door[asked] is door:
-                self._door[asked] = next(self._doors[asked])
+            door.broke_off(address)
             raise
 
     async def _tried(self, request: httpx.Request, asked: bytes) -> httpx.Response:
         if asked != self._intake:
             return await super().handle_async_request(request)
         number = next(self._numbers)
-        self._journal.note("try", number=number)
+        self._journal.note("try", number=number, door=request.url.netloc.decode())
         try:
             response = await super().handle_async_request(request)
         except httpx.TransportError as error:

@@ -50,9 +50,10 @@ def main() -> int:
         os.execvp("unshare", ["unshare", "--net", "--mount", "--propagation", "private", *words])  # noqa: S606
     home = given.home or Path(tempfile.mkdtemp(prefix="refbus-chaos-"))
     home.mkdir(parents=True, exist_ok=True)
-    order = Order(
-        given.faults, given.seed, given.pace, given.only, home, given.keep.absolute(), given.inside, why_not
-    )
+    keep = given.keep.absolute()
+    if keep.suffix == ".gz":  # it is packed in the end
+        keep = keep.with_suffix("")
+    order = Order(given.faults, given.seed, given.pace, given.only, home, keep, given.inside, why_not)
     began = time.monotonic()
 
     def say(words: str) -> None:

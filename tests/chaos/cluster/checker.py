@@ -199,22 +199,27 @@ def _unsettled(history: History) -> Iterable[str]:
 
 def _idle(history: History, seen: Seen) -> Iterable[str]:
     """Faults that met no work. Of decisions the topics know themselves what was asked before the fault and answered after it; what was
-    under way elsewhere was seen by the run."""
+    under way elsewhere, and whether a full disk refused a write, was seen by the run."""
     answered: dict[tuple[int, int], float] = {}
     for record, entry in zip(seen.ledger, seen.entries, strict=True):
         if entry.meta.submission is not None and not isinstance(entry.event, SubmissionRepeated):
             place = entry.meta.submission.partition, entry.meta.submission.offset
             answered.setdefault(place, history.monotonic(record.timestamp))
     spans = [
-        (history.monotonic(record.timestamp), answered[record.partition, record.offset])
+        (record.partition, history.monotonic(record.timestamp), answered[record.partition, record.offset])
         for record in seen.inbox
         if (record.partition, record.offset) in answered
     ]
     for fault in history.faults:
-        undecided = sum(asked <= fault["at"] < said for asked, said in spans)
+        own = fault.get("partitions")
+        undecided = sum(
+            asked <= fault["at"] < said and (own is None or number in own) for number, asked, said in spans
+        )
         first = next(iter(fault["backlog"]))
         if (undecided if first == "undecided" else fault["backlog"][first]) < 1:
             yield f"fault {fault['number']} ({fault['how']} {' and '.join(fault['victims'])}) met no work"
+        elif fault["number"] in history.full.keys() - history.unwritten.keys():
+            yield f"fault {fault['number']} ({fault['how']} {' and '.join(fault['victims'])}) had no write refused"
     if not history.faults:
         yield "there was no fault"
 
@@ -236,6 +241,9 @@ def report(history: History, found: Findings, say: Callable[[str], None] = print
         for name, seconds, target in (("p50", p50, P50_SECONDS), ("worst", worst, WORST_SECONDS))
         if seconds > target
     ]
+    for fault in history.faults:
+        if fault["how"] == "disk filled" and fault["number"] not in history.full:
+            say(f"not known of fault {fault['number']}, since the history is too old: was a write refused?")
     for how, why in history.run["skipped"].items():
         say(f"skipped: {how}, since {why}")
     say(", ".join(f"{name} {count}" for name, count in found.counts.items()))

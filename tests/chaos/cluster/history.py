@@ -1,14 +1,18 @@
 """The history of a run: a file of JSON objects, a line each, written as things happen. Everything a check needs is in it.
 
-Times (``at``) are seconds of the machine's monotonic clock; ``run`` says what the wall clock was at one of them. ``what`` is one of:
+Times (``at``) are seconds of the machine's monotonic clock; ``run`` says what the wall clock was at one of them. A backlog says first what
+lay before the victims: in the partitions they read, or at their doors. ``what`` is one of:
 
 | what | when | with |
 |---|---|---|
 | run | it began | seed, bus, wall (epoch ms), skipped (kinds of faults, and why), pace |
-| fault | a fault was done | number, how, victims, seconds, skew, backlog (as seen by the run) |
+| fault | a fault was done | number, how, victims, seconds, skew, backlog (as seen by the run), partitions (null: all) |
+| full | the disk of a fault was full, and stayed so until it was healed | number |
+| unwritten | a write was refused since | number, said (by a log, or by the end of the part) |
 | healed | what was done was undone | number |
 | recovered | everything went on | number, seconds |
 | fell | a part was found ended by itself | part |
+| settling | the clients were told to submit nothing new | |
 | unsettled | at the end not all came to rest | seconds, left |
 | positions | a few times a second | views, told: the ledger offset up to which a partition is in the views, and in the notices stored |
 | line | after the run: a line of a client's own list | client, line |
@@ -18,6 +22,9 @@ Times (``at``) are seconds of the machine's monotonic clock; ``run`` says what t
 | verified | after the run: what ``refbus verify`` said | said |
 | unsaid | instead of one of these: it failed | command, why |
 | end | everything is in the file | |
+
+A history from before there were full, unwritten, settling, partitions and the door of a line's try is checked all the same, by what it
+has.
 """
 
 from __future__ import annotations
@@ -70,6 +77,10 @@ class History:
     run: Line
     faults: list[Line] = field(default_factory=list)
     recovered: dict[int, float] = field(default_factory=dict)
+    full: dict[int, float] = field(default_factory=dict)
+    """Since when the disk of a fault was full."""
+    unwritten: dict[int, str] = field(default_factory=dict)
+    """By what it is known that a write was refused."""
     fell: list[Line] = field(default_factory=list)
     positions: list[Line] = field(default_factory=list)
     lines: dict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
@@ -82,6 +93,8 @@ class History:
     verified: dict[str, Any] | None = None
     unsaid: dict[str, str] = field(default_factory=dict)
     """Why a command said nothing."""
+    settling: float | None = None
+    """Since when the clients submitted nothing new."""
     unsettled: Line | None = None
 
     def noted(self, what: str) -> list[Line]:
@@ -107,6 +120,10 @@ def read(path: Path) -> History:
                 history.faults.append(line)
             case "recovered":
                 history.recovered[line["number"]] = line["seconds"]
+            case "full":
+                history.full[line["number"]] = line["at"]
+            case "unwritten":
+                history.unwritten[line["number"]] = line["said"]
             case "fell":
                 history.fell.append(line)
             case "positions":
@@ -123,6 +140,8 @@ def read(path: Path) -> History:
                 history.verified = line["said"]
             case "unsaid":
                 history.unsaid[line["command"]] = line["why"]
+            case "settling":
+                history.settling = line["at"]
             case "unsettled":
                 history.unsettled = line
             case "end":

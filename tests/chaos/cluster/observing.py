@@ -9,19 +9,22 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Final
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from referral_bus.contracts.inbox import AdoptReference, Tick
-from referral_bus.log.topics import inbox, ledger
+from referral_bus.log.topics import Reader, group, inbox, ledger
 from referral_bus.wire.codec import Codec
 from tests.chaos.cluster.history import Writer
 
 _NOT_FROM_A_PARTY: Final = (Tick.event_type(), AdoptReference.event_type())
 _SAMPLE_SECONDS: Final = 0.2
 _JOIN_SECONDS: Final = 10.0
+_ASK_SECONDS: Final = 3.0
 
 Positions = dict[int, int]
 
@@ -34,9 +37,11 @@ class Observer:
         self._database = database.replace("+psycopg", "")
         self._history = history
         self._codec = Codec.load()
+        self._admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._asked: set[tuple[int, int]] = set()
+        self._admitted: set[tuple[str, str]] = set()
         self._answered: set[tuple[int, int]] = set()
         self._events: defaultdict[int, list[int]] = defaultdict(list)
         self.decided_at: dict[int, float] = {}
@@ -57,18 +62,40 @@ class Observer:
         for thread in self._threads:
             thread.join(_JOIN_SECONDS)
 
-    def undecided(self) -> int:
-        """Submissions on the inbox without an answer on the ledger."""
+    def undecided(self, among: Collection[int] | None = None) -> int:
+        """Submissions on the inbox without an answer on the ledger, in these partitions (None: in all)."""
         with self._lock:
-            return len(self._asked - self._answered)
+            left = self._asked - self._answered
+        return sum(among is None or number in among for number, _ in left)
 
-    def behind(self, positions: Positions) -> int:
-        """Events on the ledger at or beyond these positions."""
+    def behind(self, positions: Positions, among: Collection[int] | None = None) -> int:
+        """Events on the ledger at or beyond these positions, in these partitions (None: in all)."""
         with self._lock:
             return sum(
                 len(offsets) - bisect_left(offsets, positions.get(number, 0))
                 for number, offsets in self._events.items()
+                if among is None or number in among
             )
+
+    def not_admitted(self, submissions: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of the submissions (source and id) that are not on the inbox."""
+        with self._lock:
+            return set(submissions) - self._admitted
+
+    def read_at(self, addresses: Collection[str], reader: Reader) -> set[int]:
+        """The partitions of inbox or ledger that members of a group read who are at these addresses; none where the brokers don't say."""
+        name = group(self._bus, reader)
+        try:
+            found = self._admin.describe_consumer_groups([name], request_timeout=_ASK_SECONDS)[name].result()
+        except KafkaException:
+            return set()
+        return {
+            one.partition
+            for member in found.members
+            if member.host.lstrip("/") in addresses
+            for one in member.assignment.topic_partitions
+            if one.topic in (inbox(self._bus), ledger(self._bus))
+        }
 
     def _follow(self) -> None:
         consumer = Consumer(
@@ -106,6 +133,7 @@ class Observer:
             if headers.get("ce_type", b"").decode() not in _NOT_FROM_A_PARTY:
                 with self._lock:
                     self._asked.add((number, offset))
+                    self._admitted.add((headers["ce_source"].decode(), headers["ce_id"].decode()))
             return
         submission = self._codec.decode_entry(message.value()).meta.submission  # type: ignore[attr-defined]
         with self._lock:

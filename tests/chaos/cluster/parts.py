@@ -135,6 +135,7 @@ class Supervisor:
             await part.start()
         except EmbeddedError as error:
             self._say(f"{part.name} did not start: {str(error).splitlines()[0][:160]}")
+            part.killed = True  # it did not run, so it did not end by itself again
             await asyncio.sleep(1)
         finally:
             part.starting = False

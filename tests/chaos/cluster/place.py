@@ -36,6 +36,8 @@ _BROKER_MEGABYTES: Final = 1024
 _DATABASE_MEGABYTES: Final = 1024
 _SERVICE_MEGABYTES: Final = 16
 """Enough for the snapshots of a run; so little that it is soon full."""
+_SNAPSHOT_EVENTS: Final = 100
+"""As few as may be: whenever the disk of the snapshots is full, one is soon to be written."""
 _PLACES: Final = 4
 """Of each unit; eight units a region. A burst wants more than are free."""
 _LENDS_TO: Final = 2
@@ -46,13 +48,14 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Place:
-    """The running cluster. ``inside`` is the database's address for this process."""
+    """The running cluster. ``doors`` is where each intake listens (HOST:PORT), ``inside`` the database's address for this process."""
 
     home: Path
     network: Network
     bus: LocalBus
     parts: dict[str, Part]
     clients: dict[str, Client]
+    doors: dict[str, str]
     inside: str
 
 
@@ -111,7 +114,8 @@ async def place(home: Path, network: Network, pace: float, say: Say) -> AsyncIte
         for client in clients.values():
             await client.begin()
         following.cancel()
-        yield Place(home, network, bus, known, clients, inside)
+        doors = {name: _door(bus, name).rpartition("/")[2] for name in WORKERS if name.startswith("intake")}
+        yield Place(home, network, bus, known, clients, doors, inside)
 
 
 def _disks(home: Path, network: Network) -> dict[str, Disk]:
@@ -185,6 +189,7 @@ def _bus(home: Path, network: Network, ports: dict[str, int], kafka: str, databa
             "REFBUS_QUERIES": addresses.queries,
             **secrets.environment(service),
             **SETTINGS,
+            "REFBUS_SNAPSHOT_EVENTS": str(_SNAPSHOT_EVENTS),
         }
         command = [sys.executable, "-m", "tests.chaos.cluster.skewed", service, str(home / "clocks" / name)]
         bus.processes[name] = ChildProcess(
@@ -197,18 +202,16 @@ def _load(home: Path, network: Network, bus: LocalBus, name: str, pace: float) -
     """Each client begins at the twin of its own number, and goes on to the other."""
     number = name.rpartition("-")[2]
     other = "2" if number == "1" else "1"
-
-    def door(service: str, of: str) -> str:
-        host = bus.addresses.operations[f"{service}-{of}"].rpartition(":")[0]
-        return f"{host}:{bus.processes[f'{service}-{of}'].environment['REFBUS_PORT']}"
-
     return LoadPlan(
         bus=BUS,
         party=f"{BUS}{number}",
         kafka=bus.addresses.kafka,
-        intake=door("intake", number),
-        notifier=door("notifier", number),
-        twins={door(service, number): door(service, other) for service in ("intake", "notifier")},
+        intake=_door(bus, f"intake-{number}"),
+        notifier=_door(bus, f"notifier-{number}"),
+        twins={
+            _door(bus, f"{service}-{number}"): _door(bus, f"{service}-{other}")
+            for service in ("intake", "notifier")
+        },
         token_key=str(bus.secrets.folder / "token_key"),
         journal=str(home / f"{name}.journal"),
         regions=list(REGIONS),
@@ -218,6 +221,11 @@ def _load(home: Path, network: Network, bus: LocalBus, name: str, pace: float) -
         webhooks=False,
         waits=True,
     )
+
+
+def _door(bus: LocalBus, name: str) -> str:
+    host = bus.addresses.operations[name].rpartition(":")[0]
+    return f"{host}:{bus.processes[name].environment['REFBUS_PORT']}"
 
 
 async def _stopped(bus: LocalBus) -> None:

@@ -80,6 +80,7 @@ async def run(order: Order, say: Say) -> Path:
             took = await striker.strike(number, fault)
             say(f"{words}: {'does not go on' if took is None else f'everything went on after {took:.1f} s'}")
         say("settling")
+        history.note("settling")
         left = await settled(cluster.clients.values(), observer)
         if left:
             history.note("unsettled", seconds=SETTLE_SECONDS, left=left)

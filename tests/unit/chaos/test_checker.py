@@ -206,6 +206,31 @@ def test_a_fault_that_met_no_work_is_told(good: History) -> None:
     assert wrong(good) == {"idle faults"}
 
 
+def test_only_what_lay_before_the_victim_is_work_it_met(good: History) -> None:
+    good.faults[0].update(victims=["matching-2"], partitions=[0])
+    assert wrong(good) == set()
+    good.faults[0]["partitions"] = [1]
+    assert wrong(good) == {"idle faults"}
+
+
+def test_a_full_disk_on_which_no_write_was_refused_met_no_work(good: History) -> None:
+    good.faults[0]["how"], good.full[1] = "disk filled", BEGAN + 0.6
+    assert findings(good, CODEC).wrong["idle faults"] == [
+        "fault 1 (disk filled kafka-1) had no write refused"
+    ]
+    good.unwritten[1] = "kafka-1 ended"
+    assert wrong(good) == set()
+
+
+def test_of_a_full_disk_in_an_older_history_it_is_said_that_nobody_noted_a_refusal(good: History) -> None:
+    said: list[str] = []
+    good.faults[0]["how"] = "disk filled"
+    found = findings(good, CODEC)
+    assert found.good
+    report(good, found, said.append)
+    assert "not known of fault 1, since the history is too old: was a write refused?" in said
+
+
 def test_a_run_without_a_fault_proves_nothing(good: History) -> None:
     good.faults.clear()
     assert wrong(good) == {"idle faults"}
@@ -217,9 +242,44 @@ def test_a_fault_after_which_not_everything_goes_on_is_told(good: History) -> No
 
 
 def test_a_standstill_is_the_longest_time_between_two_marks_after_the_fault() -> None:
-    assert longest([1.0, 2.0, 7.0, 8.0], 2.5, 9.0) == 4.5
-    assert longest([], 2.0, 9.0) == 7.0
-    assert longest([1.0, 10.0], 2.0, 9.0) == 7.0
+    assert longest([1.0, 2.0, 7.0, 8.0], [2.5], 9.0) == [4.5]
+    assert longest([], [2.0], 9.0) == [7.0]
+    assert longest([1.0, 10.0], [2.0], 9.0) == [7.0]
+    assert longest([1.0, 3.0, 8.0, 9.0], [2.0, 7.5], 10.0) == [4.5, 1.0]
+
+
+def test_a_standstill_that_outlasts_the_gap_between_faults_is_whole_and_is_the_first_ones() -> None:
+    marks = [*map(float, range(12)), 130.0, 131.0]
+    assert longest(marks, [10.0, 25.0, 40.0, 55.0], 132.0) == [119.0, 0.0, 0.0, 1.0]
+
+
+def test_a_standstill_that_had_hardly_begun_when_a_fault_struck_is_that_faults() -> None:
+    marks = [*map(float, range(25)), 90.0, 91.0]
+    assert longest(marks, [10.0, 25.0, 40.0], 92.0) == [1.0, 65.0, 1.0]
+
+
+def test_faults_after_the_clients_have_spoken_have_no_standstill() -> None:
+    assert longest([1.0, 2.0], [1.0, 5.0], 3.0) == [1.0, 0.0]
+    assert longest([], [5.0, 6.0], 3.0) == [0.0, 0.0]
+
+
+def test_an_outbox_that_is_unread_for_minutes_is_not_cut_in_pieces_by_the_faults_between() -> None:
+    story = Story()
+    for seconds in (0, 1, 2, 200, 201):
+        story.seconds = seconds
+        story.asks("hospital", f"sealed-{seconds}", OTHER, "SubmitReferral")
+    for seconds in range(202):
+        story.seconds = seconds
+        story.asks("hospital", f"typed-{seconds}", OTHER, "SubmitReferral")
+    history = story.ended()
+    for line in history.noted("acknowledged"):
+        line["door"] = "outbox" if line["id"].startswith("sealed") else "http"
+    history.positions.clear()
+    first = {**history.faults[0], "at": BEGAN + 1.5}
+    history.faults[:] = [{**first, "number": n + 1, "at": BEGAN + 1.5 + 15 * n} for n in range(13)]
+    (seconds, lane), *others = standstills(history)
+    assert (seconds, lane) == (198.0, "outboxes client-1")
+    assert {seconds for seconds, _ in others} == {1.0}
 
 
 def test_the_slowest_lane_is_the_one_that_stood_still(good: History) -> None:
@@ -249,6 +309,13 @@ def test_only_the_time_in_which_all_clients_spoke_counts(good: History) -> None:
     before = standstills(good)
     good.lines["client-1"].append({"at": BEGAN + 2.0, "what": "finished"})
     assert before[0][0] > standstills(good)[0][0] == 1.5
+
+
+def test_what_nobody_submits_once_the_run_settles_is_no_standstill(good: History) -> None:
+    good.lines["client-1"].append({"at": BEGAN + 40.0, "what": "finished"})
+    assert standstills(good)[0][0] > 30.0
+    good.settling = BEGAN + 2.0
+    assert standstills(good)[0][0] == 1.5
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2.0), (0.51, 3.0), (1.0, 4.0), (0.0, 1.0)])
@@ -299,6 +366,10 @@ def written(path: Path, history: History) -> Writer:
     writer.note(**history.run)
     for line in (*history.faults, *history.positions):
         writer.note(**{"what": "fault", **line})
+    for number, at in history.full.items():
+        writer.note("full", at=at, number=number)
+    for number, words in history.unwritten.items():
+        writer.note("unwritten", number=number, said=words)
     for number, seconds in history.recovered.items():
         writer.note("recovered", number=number, seconds=seconds)
     for lines in history.lines.values():
@@ -316,10 +387,12 @@ def written(path: Path, history: History) -> Writer:
 
 
 def test_a_kept_history_is_checked_like_a_fresh_one(good: History, tmp_path: Path) -> None:
+    good.full[1], good.unwritten[1] = BEGAN + 0.6, "kafka-1 ended"
     writer = written(tmp_path / "history.jsonl", good)
     writer.note("end")
     writer.close()
     kept = packed(tmp_path / "history.jsonl")
+    assert (read(kept).full, read(kept).unwritten) == (good.full, good.unwritten)
     assert findings(read(kept), CODEC).wrong == findings(good, CODEC).wrong
     assert check(kept) == 0
 
