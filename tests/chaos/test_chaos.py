@@ -40,6 +40,7 @@ from tests.support.lending import (
     not_passed_on,
     passed_on_out_of_order,
 )
+from tests.support.offering import misjudged
 
 # On a machine that is busy with more than this it takes eight minutes: the notifier falls behind, offers expire, and there is more to tell.
 pytestmark = pytest.mark.timeout(900)
@@ -159,6 +160,10 @@ def test_no_place_is_sold_twice(result: Result) -> None:
 
 def test_people_came_to_their_places_in_all_ways(result: Result) -> None:
     assert [way for way, count in ways(result.seen.entries).items() if count == 0] == []
+
+
+def test_offers_are_taken_in_time_once_and_end_at_their_time(result: Result) -> None:
+    assert list(misjudged(result.seen)) == []
 
 
 def test_regions_agree_on_the_places_they_lend(result: Result) -> None:

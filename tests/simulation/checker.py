@@ -9,25 +9,17 @@ from typing import Any, NamedTuple
 
 from referral_bus.contracts.delivery import Delivered
 from referral_bus.contracts.ids import parse_token, region_of
-from referral_bus.contracts.inbox import AcceptOffer, Tick
+from referral_bus.contracts.inbox import Tick
 from referral_bus.contracts.ledger import (
-    AcceptanceClaimed,
     CapacityFreed,
     CapacityLent,
     Entry,
-    Event,
-    OfferAccepted,
-    OfferDeclined,
-    OfferExpired,
     OfferMade,
-    OutcomeReported,
-    ReferralWithdrawn,
     ServicePublished,
     SubmissionParked,
     SubmissionRefused,
     SubmissionRepeated,
     SubmissionResumed,
-    TaskCancelled,
 )
 from referral_bus.demo.audit import audit
 from referral_bus.log import topics
@@ -39,8 +31,6 @@ from referral_bus.store.memory import MemoryViews
 from referral_bus.store.rows import Row
 from referral_bus.wire.inbox import received
 from services.matching.facts import FactsOpener
-from services.matching.messages import messages
-from services.matching.relay import SOURCE
 from services.matching.verify import Verifier
 from services.notifier.fold import Located
 from services.projections.fold import Fold
@@ -51,9 +41,18 @@ from tests.simulation.feeds import notices, of_an_outbox
 from tests.simulation.raised import told_of
 from tests.simulation.saying import Seen
 from tests.simulation.world import codec
+from tests.support import checking
 from tests.support.counting import SURELY_TOLD, surely_told, views_differ
 from tests.support.deciding import BUS
+from tests.support.lending import (
+    given_and_not_lent,
+    lent_twice,
+    never_given_back,
+    not_passed_on,
+    passed_on_out_of_order,
+)
 from tests.support.memory_notifier import NotifierTables
+from tests.support.offering import ends, misjudged
 
 LATE_MS = 5_000
 """What fell due longer ago than this was forgotten."""
@@ -107,13 +106,15 @@ async def check(evidence: Evidence) -> list[Finding]:
     log, seen = evidence.log, evidence.seen
     ledger = [Written(one, codec().decode_entry(one.value)) for one in log.records(topics.ledger(BUS))]
     inbox = log.records(topics.inbox(BUS))
+    outside = checking.Seen(inbox, [one.record for one in ledger], [one.entry for one in ledger], codec())
     found = [Finding("contradicted", what) for what in seen.contradicted]
     for part in (
         _answers(inbox, ledger, seen),
         _places(ledger),
-        _offers(ledger),
+        _offers(outside),
+        _lending(outside),
         _parked(ledger, evidence.now),
-        _relayed(inbox, ledger),
+        _relayed(outside),
     ):
         with noting(found):
             found += part
@@ -185,7 +186,7 @@ def _places(ledger: list[Written]) -> Iterator[Finding]:
             case CapacityFreed():
                 holding.pop(event.task, None)
             case _:
-                task = _ends(event)
+                task = ends(event)
                 # What another region lent is free when that region says so.
                 if task is not None and region_of(holding.get(task, "un-nowhere-x")) == region:
                     holding.pop(task)
@@ -195,40 +196,20 @@ def _places(ledger: list[Written]) -> Iterator[Finding]:
                 yield Finding("oversold", f"{one.where}: {held} hold a place of {event.unit}")
 
 
-def _ends(event: Event) -> str | None:
-    match event:
-        case OfferDeclined() | OfferExpired() | TaskCancelled() | ReferralWithdrawn():
-            return event.task
-        case OutcomeReported() if event.corrects is None:
-            return event.task
-    return None
+def _offers(outside: checking.Seen) -> Iterator[Finding]:
+    """An answer in time is taken, one acceptance of a referral at a time, and no offer ends before its time."""
+    return (Finding(one.kind, one.what) for one in misjudged(outside))
 
 
-def _offers(ledger: list[Written]) -> Iterator[Finding]:
-    """An answer that came in time, to an offer that was open, is not refused, unless another was before it and is still to be
-    confirmed; and no offer ends before its time."""
-    open_ones: dict[str, OfferMade] = {}
-    claimed: dict[str, str] = {}
-    for one in ledger:
-        event, meta = one.entry.event, one.entry.meta
-        if isinstance(event, OfferMade):
-            open_ones[event.task] = event
-        elif isinstance(event, AcceptanceClaimed):
-            claimed[event.referral] = event.task
-        elif isinstance(event, OfferExpired):
-            offer = open_ones.get(event.task)
-            if offer is None or meta.now < offer.expires_at:
-                yield Finding("expired early", f"{one.where}: {event.task}")
-        elif isinstance(event, SubmissionRefused) and meta.submission is not None:
-            body = codec().decode(meta.submission.value)
-            offer = open_ones.get(body.task) if isinstance(body, AcceptOffer) else None
-            pending = offer is not None and event.reason == "acceptance_pending" and offer.referral in claimed
-            if offer is not None and not pending and meta.submission.append_time < offer.expires_at:
-                yield Finding("refused wrongly", f"{one.where}: {offer.task}, {event.reason}")
-        ended = event.task if isinstance(event, OfferAccepted) else _ends(event)
-        if ended is not None:
-            open_ones.pop(ended, None)
-            claimed = {referral: task for referral, task in claimed.items() if task != ended}
+def _lending(outside: checking.Seen) -> Iterator[Finding]:
+    """Two regions agree on each place that one lends the other."""
+    for kind, sentences in (
+        ("oversold", given_and_not_lent(outside.entries)),
+        ("duplicated", lent_twice(outside.entries)),
+        ("unanswered", never_given_back(outside.entries)),
+    ):
+        for sentence in sentences:
+            yield Finding(kind, sentence)
 
 
 def _parked(ledger: list[Written], now: int) -> Iterator[Finding]:
@@ -245,17 +226,12 @@ def _parked(ledger: list[Written], now: int) -> Iterator[Finding]:
             yield Finding("forgotten", f"{where} is parked, and was to be until {until}")
 
 
-def _relayed(inbox: list[Record], ledger: list[Written]) -> Iterator[Finding]:
-    """What a region has to say to another is on the other's inbox."""
-    put = set()
-    for record in inbox:
-        region, submission = received(record, codec())
-        if submission.admitted.source == SOURCE:
-            put.add((region, submission.admitted.id))
-    for one in ledger:
-        for message in messages(one.entry):
-            if (message.region, message.id) not in put:
-                yield Finding("not relayed", f"{one.where}: {message.id} to {message.region}")
+def _relayed(outside: checking.Seen) -> Iterator[Finding]:
+    """What a region has to say to another is on the other's inbox, in the order in which it was said."""
+    for sentence in not_passed_on(outside):
+        yield Finding("not relayed", sentence)
+    for sentence in passed_on_out_of_order(outside):
+        yield Finding("reordered", sentence)
 
 
 async def _chain(evidence: Evidence, ledger: list[Written]) -> list[Finding]:

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from referral_bus.contracts.ledger import OfferExpired, SubmissionRefused
+from referral_bus.contracts.inbox import AcceptOffer
+from referral_bus.contracts.ledger import (
+    AcceptanceClaimed,
+    CapacityRequested,
+    OfferAccepted,
+    OfferExpired,
+    OfferMade,
+    SubmissionRefused,
+)
 from referral_bus.log.memory import MemoryLog, MemoryMember
 from referral_bus.log.port import LogError, Outgoing, Partition, Position, Record
 from referral_bus.sealing.memory import MemoryKeyStore
@@ -22,7 +30,8 @@ from services.intake.checks import Presented
 from services.intake.outboxes import Outboxes
 from services.intake.refusals import Refused
 from services.matching import snapshots
-from services.matching.core.decide import clock
+from services.matching.core import decide
+from services.matching.core.decide import borrowing, clock, offering, offers
 from services.matching.core.state import Region, Unit
 from services.matching.partition import PartitionWork
 from services.matching.relay import Relay
@@ -122,6 +131,71 @@ def _own_clock() -> AbstractContextManager[Any]:
 def _expired_early() -> AbstractContextManager[Any]:
     tick = clock.tick
     return patch.object(clock, "tick", lambda state, now, facts: tick(state, now + 1_000, facts))
+
+
+@fault(
+    "accepted-by-two",
+    "The first acceptance wins, and every other offer of the referral ends.",
+    "accepted twice",
+)
+@contextmanager
+def _accepted_by_two() -> Iterator[None]:
+    won = offering.won
+
+    def and_so_do_others(*about: Any) -> list[Any]:
+        return [event for event in won(*about) if isinstance(event, OfferAccepted)]
+
+    with patch.object(offers, "won", and_so_do_others), patch.object(borrowing, "won", and_so_do_others):
+        yield
+
+
+# What another region says of a place of its own
+
+
+@fault(
+    "offered-unasked",
+    "A place of another region is offered once that region holds it.",
+    "oversold",
+)
+def _offered_unasked() -> AbstractContextManager[Any]:
+    made = offering.offers
+
+    def at_once(*about: Any, **more: Any) -> list[Any]:
+        events = made(*about, **more)
+        return [_as_own(one) if isinstance(one, CapacityRequested) else one for one in events]
+
+    def _as_own(asked: CapacityRequested) -> OfferMade:
+        return OfferMade(**asked.model_dump(exclude={"until"}), expires_at=asked.until)
+
+    return patch.object(offering, "offers", at_once)
+
+
+@fault(
+    "given-unasked",
+    "A place of another region is given once that region has let it be taken.",
+    "oversold",
+)
+def _given_unasked() -> AbstractContextManager[Any]:
+    def at_once(asked: Any, body: AcceptOffer) -> list[Any]:
+        events = offers.accept(asked, body)
+        if not isinstance(events[0], AcceptanceClaimed):
+            return events
+        name, known, number = asked.state.task(body.task)
+        return offering.won(name, known, number, body.starts_at)
+
+    return patch.dict(decide._HANDLERS, {AcceptOffer: at_once})
+
+
+@fault(
+    "relayed-backwards", "What a region says to another comes in the order in which it was said.", "reordered"
+)
+def _relayed_backwards() -> AbstractContextManager[Any]:
+    put = Relay._put
+
+    async def backwards(self: Any, records: Sequence[Record]) -> int:
+        return await put(self, records[::-1])
+
+    return patch.object(Relay, "_put", backwards)
 
 
 @fault(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from referral_bus.contracts.ids import inbox_token
-from referral_bus.contracts.inbox import WithdrawReferral
-from referral_bus.contracts.ledger import Event
+from referral_bus.contracts.inbox import AcceptOffer, Submission, WithdrawReferral
+from referral_bus.contracts.ledger import Event, OfferMade
 from referral_bus.demo.audit import audit
 from referral_bus.log.port import Outgoing, Record
 from referral_bus.log.topics import feed, inbox, ledger
@@ -49,9 +49,16 @@ class Story:
         """A submission, acknowledged and answered with these events."""
         self.answers(self.asks(organisation, id, referral, kind), *events)
 
-    def asks(self, organisation: str, id: str, referral: str, kind: str = "AcceptOffer") -> Record:
+    def asks(
+        self,
+        organisation: str,
+        id: str,
+        referral: str,
+        kind: str = "AcceptOffer",
+        said: Submission | None = None,
+    ) -> Record:
         """A submission, acknowledged. Returns its record."""
-        record = self._put(self.region, organisation, id, referral)
+        record = self._put(self.region, organisation, id, referral, said)
         self.history.lines["client-1"].append(
             {
                 "at": BEGAN + self.seconds,
@@ -64,6 +71,11 @@ class Story:
             }
         )
         return record
+
+    def accepts(self, offer: OfferMade, *events: Event, id: str | None = None) -> None:
+        """The provider accepts the offer, which is answered with these events."""
+        id, said = id or f"a-{offer.task}", AcceptOffer(task=offer.task)
+        self.answers(self.asks(offer.provider, id, offer.referral, said=said), *events)
 
     def answers(self, record: Record, *events: Event, by: Region | None = None) -> None:
         """The submission is answered with these events, a second later."""
@@ -86,7 +98,7 @@ class Story:
 
     def serves(self, offer: Any) -> None:
         """The offer is accepted, and what came of it is reported."""
-        self.says("shelter", f"a-{offer.task}", offer.referral, accepted(offer))
+        self.accepts(offer, accepted(offer))
         self.says("shelter", f"o-{offer.task}", offer.referral, *completed(offer))
 
     def ended(self) -> History:
@@ -134,10 +146,12 @@ class Story:
         ]
         return history
 
-    def _put(self, region: Region, organisation: str, id: str, about: str) -> Record:
-        """What a submission says plays no part here."""
+    def _put(
+        self, region: Region, organisation: str, id: str, about: str, said: Submission | None = None
+    ) -> Record:
+        """What a submission says plays no part here, but for acceptances."""
         outgoing = submission_record(
-            WithdrawReferral(referral=about, reason="other"),
+            said or WithdrawReferral(referral=about, reason="other"),
             codec=CODEC,
             topic=INBOX,
             partition=region.partition,

@@ -16,6 +16,7 @@ from referral_bus.contracts.ledger import SubmissionRepeated
 from referral_bus.demo.audit import Audit, audit
 from referral_bus.log.topics import deadletter, feed, inbox, ledger
 from referral_bus.wire.codec import Codec
+from tests.chaos.cluster.faults import ROUND
 from tests.chaos.cluster.history import History, Unfinished, read
 from tests.chaos.cluster.standstill import percentile, standstills
 from tests.support.checking import (
@@ -36,6 +37,7 @@ from tests.support.lending import (
     not_passed_on,
     passed_on_out_of_order,
 )
+from tests.support.offering import misjudged
 
 KINDS: Final = (
     "lost",
@@ -47,9 +49,16 @@ KINDS: Final = (
     "refused",
     "idle faults",
     "stuck",
+    "untried",
 )
-"""The last three: what intake refused though it was good, faults that met no work, and faults after which not everything went on in
-time."""
+"""The last four: what was refused though it was good, or ended before its time; faults that met no work; faults after which not everything
+went on in time; and ways to a place that nobody went in a whole round."""
+_OFFERS: Final = {
+    "refused wrongly": "refused",
+    "expired early": "refused",
+    "accepted wrongly": "oversold",
+    "accepted twice": "duplicated",
+}
 _SHOWN: Final = 5
 P50_SECONDS: Final = 10.0
 WORST_SECONDS: Final = 30.0
@@ -75,7 +84,7 @@ def findings(history: History, codec: Codec) -> Findings:
     """Everything that is wrong in a history."""
     bus, found = history.run["bus"], Findings()
     seen = Seen.of(history.records[inbox(bus)], history.records[ledger(bus)], codec)
-    acknowledged = history.noted("acknowledged")
+    acknowledged, gone = history.noted("acknowledged"), ways(seen.entries)
     found.counts.update(
         {
             "acknowledged": len(acknowledged),
@@ -83,7 +92,7 @@ def findings(history: History, codec: Codec) -> Findings:
             "on the inbox": len(seen.inbox),
             "events": len(seen.entries),
             "referrals": len(seen.agencies),
-            **ways(seen.entries),
+            **gone,
         }
     )
     _answers(found, acknowledged, seen)
@@ -92,6 +101,8 @@ def findings(history: History, codec: Codec) -> Findings:
     _audit(found, counted)
     found.add("reordered", _out_of_order(seen))
     _lending(found, seen)
+    for one in misjudged(seen):
+        found.add(_OFFERS[one.kind], [one.what])
     _feeds(found, history, seen)
     found.add("views different", _views(history, seen, counted))
     found.add("lost", (f"a dead letter at {record.offset}" for record in history.records[deadletter(bus)]))
@@ -105,6 +116,9 @@ def findings(history: History, codec: Codec) -> Findings:
     )
     found.add("unanswered", _unsettled(history))
     found.add("idle faults", _idle(history, seen))
+    if len(history.faults) >= ROUND:
+        # With fewer the run may be too short for it.
+        found.add("untried", (f"{way}: 0 in {len(history.faults)} faults" for way in gone if not gone[way]))
     found.add(
         "stuck",
         (f"after fault {n}" for fault in history.faults if (n := fault["number"]) not in history.recovered),

@@ -2,165 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
-
 import pytest
 
-from referral_bus.contracts.ids import task_id
-from referral_bus.contracts.ledger import (
-    AcceptanceClaimed,
-    CapacityDenied,
-    CapacityFreed,
-    CapacityLent,
-    CapacityRequested,
-    CapacityReturned,
-    CapacityTaken,
-    OfferMade,
-    ReferralCalled,
-    ReferralWaitlisted,
-    SubmissionRefused,
-    TaskCancelled,
-)
-from referral_bus.contracts.vocabulary import DenialReason, FreedBecause
+from referral_bus.contracts.ledger import ReferralCalled, ReferralWaitlisted
 from tests.chaos.cluster.checker import findings
 from tests.support.chaos_stories import Story, wrong
-from tests.support.viewing import CODEC, START, accepted, completed
-
-_UNIT: Final = "un-south-beds"
-_UNTIL: Final = START + 60_000
-
-
-class Borrowing:
-    """One task of the north, and its place in the south: each step is one that a region or the relay takes. A step's name in a list of them
-    is its method's."""
-
-    def __init__(self, story: Story, number: int = 1) -> None:
-        self.story, self.number = story, number
-        self.opened = story.region.opened()
-        self.task = task_id(self.opened.referral, 1)
-        self.offer = OfferMade(
-            referral=self.opened.referral,
-            task=self.task,
-            service="sv-south-beds",
-            unit=_UNIT,
-            provider="shelter",
-            expires_at=_UNTIL,
-        )
-
-    def asked(self) -> None:
-        north = self.story.region
-        asking = CapacityRequested(**self._place(), until=_UNTIL)
-        events = (self.opened, north.matched(self.opened, service=None), asking)
-        self.story.says("hospital", f"s-{self.number}", self.opened.referral, *events, kind="SubmitReferral")
-
-    def passed_on(self) -> None:
-        self.heard = self.story.passes_on(self.story.region, self.story.other)
-
-    def lent(self) -> None:
-        lending = CapacityLent(task=self.task, unit=_UNIT, until=_UNTIL, total=5, room=5)
-        self.story.answers(self.heard, lending, by=self.story.other)
-        self._answered()
-
-    def lent_again(self) -> None:
-        lending = CapacityLent(task=self.task, unit=_UNIT, until=_UNTIL, total=5, room=5)
-        self.story.decides(lending, by=self.story.other)
-        self._answered()
-        self.not_wanted()
-
-    def denied(self) -> None:
-        self._denied("no_place")
-
-    def denied_as_lost(self) -> None:
-        self._denied("lost")
-
-    def offered(self) -> None:
-        self.story.answers(self.answer, self.offer)
-
-    def not_wanted(self) -> None:
-        self.story.answers(self.answer, SubmissionRefused(reason="no_longer_wanted"))
-
-    def claimed(self) -> None:
-        claim = AcceptanceClaimed(
-            referral=self.opened.referral, task=self.task, provider="shelter", unit=_UNIT
-        )
-        self.story.says("shelter", f"a-{self.number}", self.opened.referral, claim)
-
-    def taken(self) -> None:
-        taking = CapacityTaken(task=self.task, unit=_UNIT, total=5, room=4)
-        self.story.answers(self.heard, taking, by=self.story.other)
-        self._answered()
-
-    def accepted(self) -> None:
-        self.story.answers(self.answer, accepted(self.offer))
-
-    def returned(self) -> None:
-        """The service is over, and the place returned with it."""
-        outcome, closed = completed(self.offer)
-        returning = CapacityReturned(referral=self.opened.referral, task=self.task, unit=_UNIT)
-        self.story.says("shelter", f"o-{self.number}", self.opened.referral, outcome, returning, closed)
-
-    def return_passed_on(self) -> None:
-        self.heard = self.story.passes_on(self.story.region, self.story.other, before=1)
-
-    def over_without_return(self) -> None:
-        self.story.says("shelter", f"o-{self.number}", self.opened.referral, *completed(self.offer))
-
-    def freed(self) -> None:
-        self.story.answers(self.heard, self._freed("returned"), by=self.story.other)
-
-    def freed_by_itself(self) -> None:
-        self.story.decides(self._freed("returned"), by=self.story.other)
-
-    def let_go(self) -> None:
-        self.story.decides(self._freed("expired"), by=self.story.other)
-        self._answered()
-        self.not_wanted()
-
-    def nothing_held(self) -> None:
-        self.story.answers(self.heard, SubmissionRefused(reason="nothing_held"), by=self.story.other)
-
-    def _denied(self, reason: DenialReason) -> None:
-        denial = CapacityDenied(task=self.task, unit=_UNIT, reason=reason, total=5, room=0)
-        self.story.answers(self.heard, denial, by=self.story.other)
-        self._answered()
-
-    def _answered(self) -> None:
-        self.answer = self.story.passes_on(self.story.other, self.story.region)
-
-    def _freed(self, because: FreedBecause) -> CapacityFreed:
-        return CapacityFreed(task=self.task, unit=_UNIT, because=because, total=5, room=5)
-
-    def _place(self) -> dict[str, str]:
-        return {
-            "referral": self.opened.referral,
-            "task": self.task,
-            "service": "sv-south-beds",
-            "unit": _UNIT,
-            "provider": "shelter",
-        }
-
-
-_OFFERED: Final = ("asked", "passed_on", "lent", "offered")
-_ACCEPTED: Final = (*_OFFERED, "claimed", "passed_on", "taken", "accepted")
-_OVER: Final = ("returned", "return_passed_on", "freed")
-
-
-def lending(*steps: str, places: int = 5) -> Story:
-    """A story of one place that is lent."""
-    story = Story()
-    story.decides(story.other.published(total=places), by=story.other)
-    goes(Borrowing(story), steps)
-    return story
-
-
-def goes(borrowing: Borrowing, steps: Sequence[str]) -> None:
-    for step in steps:
-        getattr(borrowing, step)()
+from tests.support.lending_stories import (
+    ACCEPTED,
+    OFFERED,
+    OVER,
+    UNTIL,
+    Borrowing,
+    broadcast,
+    goes,
+    lending,
+    taken_elsewhere,
+)
+from tests.support.viewing import CODEC, accepted
 
 
 def test_a_place_that_is_lent_used_and_given_back_is_good() -> None:
-    found = findings(lending(*_ACCEPTED, *_OVER).ended(), CODEC)
+    found = findings(lending(*ACCEPTED, *OVER).ended(), CODEC)
     assert found.wrong == {kind: [] for kind in found.wrong}
     assert (found.counts["places lent"], found.counts["of them taken"], found.counts["freed"]) == (1, 1, 1)
 
@@ -169,22 +31,22 @@ def test_a_place_that_is_lent_used_and_given_back_is_good() -> None:
     ("steps", "kinds"),
     [
         pytest.param(
-            ("asked", "passed_on", "denied", "offered", *_ACCEPTED[4:], *_OVER), {"oversold"}, id="denied"
+            ("asked", "passed_on", "denied", "offered", *ACCEPTED[4:], *OVER), {"oversold"}, id="denied"
         ),
         pytest.param(
-            (*_OFFERED, "claimed", "passed_on", "denied_as_lost", "accepted", *_OVER), {"oversold"}, id="lost"
+            (*OFFERED, "claimed", "passed_on", "denied_as_lost", "accepted", *OVER), {"oversold"}, id="lost"
         ),
-        pytest.param((*_ACCEPTED, "over_without_return", "freed_by_itself"), {"oversold"}, id="not returned"),
+        pytest.param((*ACCEPTED, "over_without_return", "freed_by_itself"), {"oversold"}, id="not returned"),
         pytest.param(
-            (*_ACCEPTED, "let_go", "returned", "return_passed_on", "nothing_held"), {"oversold"}, id="in use"
+            (*ACCEPTED, "let_go", "returned", "return_passed_on", "nothing_held"), {"oversold"}, id="in use"
         ),
-        pytest.param((*_ACCEPTED, "returned", "return_passed_on", "nothing_held"), {"unanswered"}, id="kept"),
-        pytest.param((*_ACCEPTED, "over_without_return"), {"unanswered"}, id="forgotten"),
-        pytest.param((*_ACCEPTED, "returned"), {"lost", "unanswered"}, id="return lost"),
+        pytest.param((*ACCEPTED, "returned", "return_passed_on", "nothing_held"), {"unanswered"}, id="kept"),
+        pytest.param((*ACCEPTED, "over_without_return"), {"unanswered"}, id="forgotten"),
+        pytest.param((*ACCEPTED, "returned"), {"lost", "unanswered"}, id="return lost"),
         pytest.param(("asked", "passed_on", "lent", "not_wanted"), {"unanswered"}, id="no end"),
         pytest.param(("asked",), {"lost", "unanswered"}, id="question lost"),
-        pytest.param((*_OFFERED, "lent_again", *_ACCEPTED[4:], *_OVER), {"duplicated"}, id="lent twice"),
-        pytest.param((*_ACCEPTED, *_OVER, "freed_by_itself"), {"duplicated"}, id="freed twice"),
+        pytest.param((*OFFERED, "lent_again", *ACCEPTED[4:], *OVER), {"duplicated"}, id="lent twice"),
+        pytest.param((*ACCEPTED, *OVER, "freed_by_itself"), {"duplicated"}, id="freed twice"),
     ],
 )
 def test_a_place_that_its_regions_do_not_agree_on_is_found(steps: tuple[str, ...], kinds: set[str]) -> None:
@@ -193,7 +55,7 @@ def test_a_place_that_its_regions_do_not_agree_on_is_found(steps: tuple[str, ...
 
 def test_a_place_that_two_regions_people_have_is_oversold() -> None:
     """The one was lent it, and the home gives it to its own."""
-    story = lending(*_ACCEPTED, places=1)
+    story = lending(*ACCEPTED, places=1)
     own = story.other.opened()
     story.decides(own, story.other.offered(own), by=story.other)
     assert "oversold" in wrong(story.ended())
@@ -209,28 +71,8 @@ def test_what_is_passed_on_in_another_order_is_reordered() -> None:
     for one in (second, first):
         goes(one, ("lent", "offered"))
     for one in (first, second):
-        goes(one, (*_ACCEPTED[4:], *_OVER))
+        goes(one, (*ACCEPTED[4:], *OVER))
     assert wrong(story.ended()) == {"reordered"}
-
-
-def broadcast(*ends: Callable[[OfferMade], object]) -> Story:
-    """A referral that two services were asked for at once, and what became of each offer."""
-    story = Story()
-    story.decides(story.region.published(), story.region.published("rooms", "clinic"))
-    opened = story.region.opened().model_copy(update={"mode": "broadcast"})
-    offers = [story.region.offered(opened), story.region.offered(opened, "clinic", 2, "rooms")]
-    events = (opened, story.region.matched(opened), *offers)
-    story.says("hospital", "s-1", opened.referral, *events, kind="SubmitReferral")
-    said = [end(offer) for end, offer in zip(ends, offers, strict=False)]
-    story.says("shelter", "a-1", opened.referral, *said)  # type: ignore[arg-type]
-    story.says("shelter", "o-1", opened.referral, *completed(offers[0]))
-    return story
-
-
-def taken_elsewhere(offer: OfferMade) -> TaskCancelled:
-    return TaskCancelled(
-        referral=offer.referral, task=offer.task, provider=offer.provider, reason="taken_elsewhere"
-    )
 
 
 def test_a_broadcast_that_one_accepts_is_good() -> None:
@@ -251,7 +93,7 @@ def waiting(*, is_called: bool) -> Story:
     story = Story()
     story.decides(story.region.published())
     opened = story.region.opened().model_copy(update={"mode": "waitlist"})
-    waits = ReferralWaitlisted(referral=opened.referral, services=["sv-north-beds"], review=_UNTIL)
+    waits = ReferralWaitlisted(referral=opened.referral, services=["sv-north-beds"], review=UNTIL)
     events = (opened, story.region.matched(opened, service=None), waits)
     story.says("hospital", "s-1", opened.referral, *events, kind="SubmitReferral")
     if is_called:
