@@ -1,4 +1,4 @@
-"""The border of every request: how large it may be, and the correlation id it is followed by."""
+"""The border of every request: how large it may be, the correlation id it is followed by, and that nobody keeps the answer."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class _TooLarge(HTTPException):
 
 
 class Border:
-    """Refuses a body above ``maximum_body`` bytes with 413, declared or not, gives every request a correlation id, and answers what
-    nobody expected with a 500 that names it. ``told`` hears of what is answered here."""
+    """Refuses a body above ``maximum_body`` bytes with 413, declared or not, gives every request a correlation id, has no cache
+    keep an answer unless its route says so, and answers what nobody expected with a 500 that names it. ``told`` hears of what is answered
+    here."""
 
     def __init__(self, app: ASGIApp, maximum_body: int, told: Told = nobody) -> None:
         self._app = app
@@ -47,7 +48,10 @@ class Border:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)[CORRELATION_HEADER] = about
+                answered = MutableHeaders(scope=message)
+                answered[CORRELATION_HEADER] = about
+                # An answer may say who a person is, or have a secret.
+                answered.setdefault("cache-control", "no-store")
             await send(message)
 
         with correlated(about):

@@ -5,9 +5,7 @@ The address that was checked is the one connected to, so a name that changes its
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
@@ -15,6 +13,7 @@ from typing import Final
 import httpx
 
 from referral_bus.access.loopback import is_loopback
+from services.notifier.names import Names
 
 LONGEST_URL: Final = 2_000
 _HTTPS_PORT: Final = 443
@@ -69,15 +68,12 @@ class AddressRules:
             raise AddressRefused("private_address", "The address is not a public one. Give one that is.")
         return parsed
 
-    async def resolve(self, url: httpx.URL) -> str:
+    async def resolve(self, url: httpx.URL, names: Names) -> str:
         """The IP address to connect to. Raises AddressRefused where the name has none, or any that is not allowed."""
-        port = url.port or (443 if url.scheme == "https" else 80)
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise AddressRefused("unknown_host", "The host's name could not be looked up.") from None
-        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-        if not addresses or not all(self._allowed(address, url.scheme) for address in addresses):
+        addresses = [ip_address(found) for found in await names.look_up(url.host)]
+        if not addresses:
+            raise AddressRefused("unknown_host", "The host's name could not be looked up.")
+        if not all(self._allowed(address, url.scheme) for address in addresses):
             raise AddressRefused("private_address", "The host's name leads to an address that is not public.")
         return str(addresses[0])
 

@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from referral_bus.runtime import tracing
 from services.notifier.addresses import AddressRefused, AddressRules
+from services.notifier.names import Names
 from services.notifier.notices import EVENT_CONTENT_TYPE
 
 _GONE: Final = 410
@@ -36,6 +37,7 @@ class WebhookSender:
     def __init__(self, rules: AddressRules, seconds: float) -> None:
         self._rules = rules
         self._seconds = seconds
+        self._names = Names()
         self._http = httpx.AsyncClient(
             follow_redirects=False,
             trust_env=False,
@@ -61,7 +63,7 @@ class WebhookSender:
 
     async def _send(self, url: str, secret: str, identity: str, body: bytes, at: int) -> Answer:
         target = self._rules.check(url)
-        address = await self._rules.resolve(target)
+        address = await self._rules.resolve(target, self._names)
         with tracing.tracer().requesting("POST") as asked:
             request = self._http.build_request(
                 "POST",

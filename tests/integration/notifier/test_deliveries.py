@@ -21,8 +21,10 @@ from referral_bus.runtime.clock import SystemClock
 from referral_bus.store.engine import new_engine
 from referral_bus.wire.envelope import Envelope
 from services.notifier.deliveries import _CLAIM, FEED_BATCH, Deliveries
+from services.notifier.subscriptions import MOST_EACH
 from services.notifier.webhook import WebhookSender
 from tests.support.notifying import NAME, REGION, SUBJECT, Receiver, World, until
+from tests.support.slow_names import ZONE, slow_names
 from tests.support.whole_bus import now_ms
 
 
@@ -112,6 +114,30 @@ async def test_a_webhook_is_tried_again_after_an_error_under_the_same_identity(
     words = [message for _, message in await world.messages(topics.delivery(world.bus))]
     assert [type(word) for word in words] == [DeliveryFailed, DeliveryFailed, Delivered]
     assert [word.reason for word in words if isinstance(word, DeliveryFailed)] == ["http_500", "http_302"]
+
+
+async def test_an_organisation_whose_names_are_looked_up_slowly_holds_up_nobody_else(
+    world: World, receivers: Callable[[], Any]
+) -> None:
+    """With all the webhooks it may have, and as many attempts at each as there may be."""
+    receiver: Receiver = await receivers()
+    hosts = [f"{number}.{ZONE}" for number in range(MOST_EACH)]
+    with slow_names() as zone:
+        async with world.running(webhook_timeout_seconds=2.0):
+            for host in hosts:
+                await subscribe(
+                    world, "shelter", channel="webhook", role="provider", url=f"https://{host}/hook"
+                )
+            await subscribe(world, "hospital", channel="webhook", role="agency", url=receiver.url)
+            await world.adopt()
+            for _ in range(world.settings.webhook_concurrency):
+                opened = await world.opened()
+                await world.ledger.put(opened, world.offered(opened))
+            await until(lambda: set(zone.asked) == set(hosts))
+            opened = await world.opened()
+            await world.ledger.put(opened)
+            await until(lambda: any(opened.referral.encode() in one.body for one in receiver.received))
+        assert len(zone.asked) == len(hosts)
 
 
 async def test_a_webhook_that_never_answers_well_is_given_up_and_said_so(

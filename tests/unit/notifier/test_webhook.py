@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import socket
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidTag
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from referral_bus.embedded.ports import free_ports
+from services.notifier import names
 from services.notifier.addresses import AddressRefused, AddressRules
+from services.notifier.names import Names
 from services.notifier.secrets import WebhookSecrets
-from services.notifier.webhook import WebhookSender, signed
+from services.notifier.subscriptions import MOST_EACH
+from services.notifier.webhook import Answer, WebhookSender, signed
+from tests.support.slow_names import SlowZone, slow_names
 
+ROOT = Path(__file__).resolve().parents[3]
 SECRETS = WebhookSecrets(bytes(32), "main")
 OPEN_RULES = AddressRules(http_loopback=True)
 
@@ -106,7 +117,7 @@ def test_http_is_taken_on_this_machine_only_and_only_if_allowed() -> None:
 async def test_a_name_that_leads_to_a_private_address_is_refused(host: str) -> None:
     rules = AddressRules()
     with pytest.raises(AddressRefused) as refused:
-        await rules.resolve(rules.check(f"https://{host}/hook"))
+        await rules.resolve(rules.check(f"https://{host}/hook"), Names())
     assert refused.value.reason == "private_address"
 
 
@@ -114,14 +125,14 @@ async def test_a_name_that_leads_to_a_private_address_is_refused(host: str) -> N
 async def test_a_name_that_leads_to_a_private_address_inside_another_is_refused(
     found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def looked_up(*_: object, **__: object) -> list[tuple[object, ...]]:
+    def looked_up(*_: object, **__: object) -> list[tuple[object, ...]]:
         return [(10, 1, 6, "", (found, 443, 0, 0))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up)
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
     rules = AddressRules(http_loopback=True)
     with pytest.raises(AddressRefused, match="not public"):
-        await rules.resolve(rules.check("https://example.org/hook"))
-    assert await AddressRules(private=True).resolve(rules.check("https://example.org/hook")) == found
+        await rules.resolve(rules.check("https://example.org/hook"), Names())
+    assert await AddressRules(private=True).resolve(rules.check("https://example.org/hook"), Names()) == found
 
 
 Answering = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -257,6 +268,155 @@ async def test_no_connection_is_kept_for_another_name_at_the_same_address() -> N
         server.close()
         await asyncio.gather(*serving)
     assert len(serving) == 3
+
+
+@pytest.fixture
+def slow_zone() -> Iterator[SlowZone]:
+    with slow_names() as zone:
+        yield zone
+
+
+async def until(held: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not held():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def sending(sender: WebhookSender, hosts: Iterable[str]) -> AsyncIterator[list[asyncio.Task[Answer]]]:
+    """Attempts at these hosts that are under way, until they are ended."""
+    attempts = [
+        asyncio.create_task(sender.send(f"https://{host}/", SECRETS.new(), "sb-1.north.7", b"{}", 0))
+        for host in hosts
+    ]
+    try:
+        yield attempts
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+        await asyncio.gather(*attempts, return_exceptions=True)
+
+
+async def test_names_that_are_looked_up_slowly_hold_up_nobody_elses_webhook(slow_zone: SlowZone) -> None:
+    """An organisation's twenty webhooks, with several attempts at each, and as many again after those have ended."""
+    hosts = [f"{number}.slow.example" for number in range(MOST_EACH)]
+    sender = WebhookSender(OPEN_RULES, 20.0)
+    try:
+        async with sending(sender, hosts * 4):
+            await until(lambda: len(slow_zone.asked) >= len(hosts))
+        async with receiver(saying(b"204 No Content")) as url, sending(sender, hosts * 4):
+            assert (await sender.send(url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
+    finally:
+        await sender.close()
+    assert sorted(slow_zone.asked) == sorted(hosts)
+
+
+async def test_a_lookup_that_nobody_waits_for_any_more_counts_until_it_ends(
+    slow_zone: SlowZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MOST", 2)
+    patient, hurried = WebhookSender(OPEN_RULES, 20.0), WebhookSender(OPEN_RULES, 0.1)
+    hurried._names = patient._names
+    try:
+        async with sending(patient, ["1.slow.example", "2.slow.example"]):
+            await until(lambda: len(slow_zone.asked) == 2)
+        async with receiver(saying(b"204 No Content")) as url:
+            assert (await hurried.send(url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).reason == "timeout"
+            slow_zone.let.set()
+            assert (await patient.send(url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
+    finally:
+        await hurried.close()
+        await patient.close()
+
+
+async def test_attempts_at_one_name_share_its_lookup_and_learn_what_it_finds(slow_zone: SlowZone) -> None:
+    sender = WebhookSender(OPEN_RULES, 20.0)
+    try:
+        async with sending(sender, ["1.slow.example"] * 3) as attempts:
+            await until(lambda: len(slow_zone.asked) == 1)
+            attempts[0].cancel()
+            slow_zone.let.set()
+            answers = await asyncio.gather(*attempts[1:])
+            assert [one.reason for one in answers] == ["unknown_host"] * 2
+        async with sending(sender, ["1.slow.example"]) as [attempt]:
+            assert (await attempt).reason == "unknown_host"
+    finally:
+        await sender.close()
+    assert slow_zone.asked == ["1.slow.example"] * 2
+
+
+async def test_no_webhook_is_looked_up_by_the_loop_whose_threads_the_database_and_kafka_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def looked_up(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up)
+    sender = WebhookSender(OPEN_RULES, 20.0)
+    try:
+        async with receiver(saying(b"204 No Content")) as url:
+            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
+    finally:
+        await sender.close()
+
+
+SERVICE = """
+import asyncio, socket, sys, threading
+from contextlib import asynccontextmanager
+from typing import ClassVar
+from referral_bus.runtime.service import Task, run
+from referral_bus.runtime.settings import Settings
+from services.notifier.addresses import AddressRules
+from services.notifier.webhook import WebhookSender
+
+really = socket.getaddrinfo
+
+def look_up(host, *rest, **named):
+    if host == "slow.example":
+        threading.Event().wait()
+    return really(host, *rest, **named)
+
+socket.getaddrinfo = look_up
+
+class SenderSettings(Settings):
+    service: ClassVar[str] = "sender"
+
+async def work(sender):
+    answer = await sender.send("https://slow.example/", "whsec_c2VjcmV0", "sb-1.north.7", b"{}", 0)
+    print(answer.reason, flush=True)
+    await asyncio.Event().wait()
+
+@asynccontextmanager
+async def build(settings, health):
+    sender = WebhookSender(AddressRules(), 0.1)
+    try:
+        yield [Task("work", work(sender))]
+    finally:
+        await sender.close()
+
+run(SenderSettings.load_or_exit(), build)
+"""
+
+
+def test_a_service_ends_in_order_while_a_name_is_still_looked_up() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REFBUS_")}
+    environment |= {"REFBUS_OPERATIONS_PORT": str(free_ports(1)[0]), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVICE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as service:
+        try:
+            assert service.stdout is not None
+            assert service.stdout.readline() == "timeout\n"
+            service.terminate()
+            _, said = service.communicate(timeout=30)
+        finally:
+            service.kill()
+    assert service.returncode == 0
+    assert [json.loads(line)["message"] for line in said.splitlines()] == ["sender runs", "sender stops"]
 
 
 async def test_no_folder_is_searched_for_modules_while_webhooks_are_sent(

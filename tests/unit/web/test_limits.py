@@ -1,4 +1,4 @@
-"""The border: how large a request may be, and the correlation id it is followed by."""
+"""The border: how large a request may be, the correlation id it is followed by, and that nobody keeps the answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
 from referral_bus.access.tokens import TokenVerifier
@@ -37,6 +37,14 @@ def app() -> FastAPI:
     @app.get("/correlation")
     async def about() -> str | None:
         return correlation()
+
+    @app.get("/kept")
+    async def kept(response: Response) -> None:
+        response.headers["cache-control"] = "max-age=60"
+
+    @app.get("/fails")
+    async def fails() -> None:
+        raise RuntimeError
 
     return app
 
@@ -116,6 +124,18 @@ async def test_every_answer_carries_a_correlation_id_refusals_too(http: httpx.As
             assert response.json()["correlation"] == about
         else:
             assert response.json() == about
+
+
+async def test_no_cache_keeps_an_answer_unless_its_route_says_so(http: httpx.AsyncClient) -> None:
+    """An identity and a webhook's secret are among them; what is kept by a proxy or on a disk is out of the bus's hands."""
+    for response in (
+        await http.get("/correlation"),
+        await http.get("/nothing"),
+        await http.post("/raw", content=b"x" * (MAXIMUM + 1)),
+        await http.get("/fails"),
+    ):
+        assert response.headers.get_list("cache-control") == ["no-store"]
+    assert (await http.get("/kept")).headers.get_list("cache-control") == ["max-age=60"]
 
 
 async def test_a_correlation_id_that_is_given_is_kept(http: httpx.AsyncClient) -> None:
