@@ -35,6 +35,7 @@ from services.matching.core.decide import (
     decide,
     gave_up_calling,
     gave_up_deciding,
+    gave_up_due,
     gave_up_resuming,
     resume,
     too_large,
@@ -254,10 +255,12 @@ class PartitionWork:
         return chain
 
     async def _answer(self, record: Record, region: str, submission: Received) -> list[Outgoing]:
-        """Everything one submission leads to. On a fault of ours it is refused and dead-lettered, and nothing else changes."""
+        """Everything one submission leads to. On a fault of ours it is dead-lettered and refused (where it is a tick, what is due is put
+        off), and nothing else changes."""
         chain, admitted = self._chain(region), submission.admitted
         now = max(chain.state.now, record.timestamp)
         correlation = correlation_of(record.headers)
+        is_tick, put_off = isinstance(submission.body, Tick), False
         outcome: list[Outgoing] = []
         while True:
             facts = await self._opener.open(wanted_facts(chain.state, submission, now))
@@ -267,16 +270,25 @@ class PartitionWork:
                 logger.error(
                     "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
                 )
+                written = self._put_off(chain, admitted, now) if is_tick else []
+                if written:
+                    if not put_off:
+                        # It does not count: the partition goes on, and no other need stop for what is due again in an hour.
+                        outcome.append(self._dead_letters.letter(record, "undecidable"))
+                    put_off = True
+                    outcome += self._taken(chain, written, admitted, correlation, facts)
+                    continue
                 outcome.append(self._dead_letters.fault(record, "undecidable"))
-                if not isinstance(submission.body, Tick):
+                if not is_tick:
                     refusal = chain.written(self._codec, gave_up_deciding(), admitted, record.offset, now)
                     outcome += self._taken(chain, refusal, admitted, correlation, facts)
                 return outcome
             outcome += self._taken(chain, written, admitted, correlation, facts)
             outcome += await self._follow(chain, admitted, record.offset, now, correlation)
-            if not written or not isinstance(submission.body, Tick):
+            if not written or not is_tick:
                 break
-        self._dead_letters.handled()
+        if not put_off:
+            self._dead_letters.handled()
         self._batch.decided(admitted.type, record.timestamp)
         return outcome
 
@@ -297,6 +309,14 @@ class PartitionWork:
                 error,
             )
             return chain.written(self._codec, too_large(), admitted, admitted.offset, now)
+
+    def _put_off(self, chain: Chain, admitted: Admitted, now: int) -> list[Written]:
+        """That what is due first is due again later; nothing where that can't be written, since older code beside could not read it."""
+        try:
+            return chain.written(self._codec, gave_up_due(chain.state, now), admitted, admitted.offset, now)
+        except WireError as error:
+            logger.error("what is due first in %s can't be put off: %s", chain.state.region, error)
+            return []
 
     async def _follow(
         self, chain: Chain, cause: Admitted, offset: int, now: int, correlation: str | None

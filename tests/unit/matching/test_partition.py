@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from referral_bus.contracts.inbox import AdoptReference, Tick
-from referral_bus.contracts.ledger import Event, OfferMade, Received, ReferenceAdopted, SubmissionRefused
+from referral_bus.contracts.ledger import (
+    DuePutOff,
+    Event,
+    OfferMade,
+    Received,
+    ReferenceAdopted,
+    SubmissionRefused,
+)
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryReader
@@ -30,6 +37,7 @@ from services.matching.core.rules import UnsupportedRules
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.partition import BELIEVED_MS
+from services.matching.ticks import Ticks
 from services.matching.verify import Report, verify_ledger
 from tests.support.deciding import (
     BUS,
@@ -334,9 +342,87 @@ async def test_a_tick_whose_events_are_too_large_is_dead_lettered_and_refuses_no
     assert [letter.reason for letter in await site.letters()] == ["undecidable"]
 
 
-async def test_a_fault_on_a_tick_is_dead_lettered_and_the_tick_comes_again(
+def stuck(about: str = "whatever") -> Callable[..., list[Event]]:
+    """A version of matching with a fault in what is to be done when this falls due."""
+
+    def fails(state: Region, received: Received, now: int, *rest: Any) -> list[Event]:
+        due = state.next_due()
+        is_due = isinstance(received.body, Tick) and due is not None and due.at <= now
+        if is_due and due is not None and about in (due.about, "whatever"):
+            raise ZeroDivisionError("a fault of ours")
+        return decide(state, received, now, *rest)
+
+    return fails
+
+
+async def two_offers(site: Site) -> int:
+    """Two offers, and when both are over."""
+    await site.put(publish(offers("beds", total=2)), "shelter")
+    for number in (1, 2):
+        await site.put(await site.submission(number=number), "police")
+    await site.decide()
+    site.clock.advance(HOUR)
+    return site.clock.now()
+
+
+async def test_a_fault_with_what_is_due_puts_that_off_alone_and_tries_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await two_offers(site)
+    [(_, due)] = site.work.next_due()
+    at = await site.put(Tick(region=REGION, due=due), "matching", id="tick")
+    with monkeypatch.context() as patched:
+        patched.setattr(partitioning, "decide", stuck(of(number=1)))
+        events = events_of(await site.decide(), site.codec)
+    now = site.chain.state.now
+    put_off = DuePutOff(kind="offer", about=of(number=1), number=1, due=due, until=now + HOUR)
+    assert (events[0], kinds(events[1:])) == (put_off, ["OfferExpired", "MatchDecided", "ReferralClosed"])
+    assert [(letter.offset, letter.reason) for letter in await site.letters()] == [(at, "undecidable")]
+    assert set(site.chain.state.referrals) == {of(number=1)}
+    lived = picture(site.chain.state)
+    await site.restarted()
+    assert picture(site.chain.state) == lived
+    assert site.work.next_due() == [(REGION, now + HOUR)]
+    site.clock.set(now + HOUR)
+    await site.put(Tick(region=REGION, due=now + HOUR), "matching")
+    assert kinds(events_of(await site.decide(), site.codec))[0] == "OfferExpired"
+    assert site.work.next_due() == []
+    report = await verified(site)
+    assert report.good and report.outcomes["gave_up"] == 1
+    assert report.gave_up[0].endswith("it comes to OfferExpired, MatchDecided, ReferralClosed now")
+
+
+async def test_what_is_due_and_can_never_be_decided_stops_nothing_however_long_it_lasts(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter an hour, and no partition of the process stops for it."""
+    site = await Site.opened(codec, limit=2)
+    began = await two_offers(site)
+    ticks = Ticks(await site.log.appender(), BUS, codec, site.clock)
+    monkeypatch.setattr(partitioning, "decide", stuck(of(number=1)))
+    while site.clock.now() < began + 5 * HOUR + MINUTE:
+        await ticks.put([site.work])
+        if await site.waiting():
+            await site.decide()
+        site.clock.advance(10_000)
+    assert set(site.chain.state.referrals) == {of(number=1)}
+    assert len(await site.letters()) == 6
+    assert (await verified(site)).outcomes["gave_up"] == 6
+
+
+async def test_a_tick_that_puts_much_off_has_one_letter(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await two_offers(site)
+    await site.put(Tick(region=REGION, due=1), "matching")
+    monkeypatch.setattr(partitioning, "decide", stuck())
+    assert kinds(events_of(await site.decide(), site.codec)) == ["DuePutOff", "DuePutOff"]
+    assert len(await site.letters()) == 1
+
+
+async def test_a_tick_whose_fault_older_code_beside_could_not_read_is_dead_lettered_and_comes_again(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Codec(codec._writers, {one: id for one, id in codec._ids.items() if one is not DuePutOff})
+    site = await Site.opened(held)
     await site.put(publish(offers("beds")), "shelter")
     await site.put(await site.submission(), "police")
     await site.decide()

@@ -26,6 +26,7 @@ from referral_bus.contracts.inbox import (
     Tick,
 )
 from referral_bus.contracts.ledger import (
+    DuePutOff,
     Event,
     Received,
     ReferralCalled,
@@ -61,6 +62,7 @@ __all__ = [
     "decide",
     "gave_up_calling",
     "gave_up_deciding",
+    "gave_up_due",
     "gave_up_resuming",
     "resume",
     "too_large",
@@ -104,7 +106,7 @@ _HANDLERS: Final[dict[type[Submission], Callable[[Asked, Any], list[Event]]]] = 
 
 
 REST_MS: Final = 3_600_000
-"""How long a referral rests that matching failed on: an hour."""
+"""How long a referral, or what is due, rests that matching failed on: an hour."""
 
 
 class WantedFacts(NamedTuple):
@@ -242,6 +244,18 @@ def gave_up_calling(called: Call, now: int) -> list[Event]:
     return [
         ReferralCalled(referral=called.referral, service=called.service),
         ReferralHeld(referral=called.referral, reason="other", until=now + REST_MS),
+    ]
+
+
+def gave_up_due(state: Region, now: int) -> list[Event]:
+    """What stands in the place of a tick's decision where a fault of ours keeps what is due first from coming to anything: that alone falls
+    due again in an hour, so that whatever is due behind it goes on. Nothing, if nothing is due."""
+    due = state.next_due()
+    if due is None or due.at > now:
+        return []
+    about = due.about or None
+    return [
+        DuePutOff(kind=due.kind, about=about, number=due.number, due=due.should_have, until=now + REST_MS)
     ]
 
 
