@@ -275,6 +275,22 @@ class Region:
             heappop(self.due)
         return None
 
+    def first_due(self, now: int, most: int) -> list[Due]:
+        """What is due by now, the first so many, in order."""
+        found: list[Due] = []
+        # A heap's least is its root, and whatever follows is a child of what was found before: nothing else is looked at.
+        ahead = [(self.due[0], 0)] if self.due else []
+        while ahead and len(found) < most:
+            due, at = heappop(ahead)
+            if due.at > now:
+                break
+            if self._still_due(due):
+                found.append(due)
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(self.due):
+                    heappush(ahead, (self.due[child], child))
+        return found
+
     def _still_due(self, due: Due) -> bool:
         if due.kind == "window":
             return bool(self.window) and self.window_ends == due.should_have

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -27,6 +28,7 @@ from referral_bus.log.memory import MemoryReader
 from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Record
 from referral_bus.runtime import tracing
 from referral_bus.runtime.deadletters import TooManyDeadLetters
+from referral_bus.sealing.port import Destroyed, Section
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
 from services.matching import partition as partitioning
@@ -36,8 +38,8 @@ from services.matching.core.fold import fold
 from services.matching.core.rules import UnsupportedRules
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
-from services.matching.partition import BELIEVED_MS
-from services.matching.ticks import Ticks
+from services.matching.partition import BELIEVED_MS, MOST_DUE
+from services.matching.ticks import REPEAT_MS, Ticks
 from services.matching.verify import Report, verify_ledger
 from tests.support.deciding import (
     BUS,
@@ -61,6 +63,7 @@ from tests.support.deciding import (
     outcome,
     picture,
     policy,
+    protocol,
     publish,
     refused,
     report,
@@ -418,6 +421,109 @@ async def test_a_tick_that_puts_much_off_has_one_letter(site: Site, monkeypatch:
     assert len(await site.letters()) == 1
 
 
+async def much_due(codec: Codec, many: int) -> Site:
+    """So many submissions wait for what never comes, all until the same moment, which has come."""
+    site = await Site.opened(codec)
+    sources = ("police", "hospital", "shelter", "clinic")
+    records = [
+        inbox_record(
+            withdraw(of(number=100 + number)),
+            sources[number % len(sources)],
+            id=f"early-{number}",
+            sent_at=site.clock.now(),
+            codec=codec,
+        )
+        for number in range(many)
+    ]
+    await (await site.log.appender()).append(records)
+    await site.decide()
+    [(_, due)] = site.work.next_due()
+    site.clock.set(due)
+    return site
+
+
+async def test_whatever_is_due_at_once_is_decided_in_batches_that_are_bounded_right_after_each_other(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = 9 * MOST_DUE // 2
+    site, unbounded = await much_due(codec, many), await much_due(codec, many)
+    ticks = Ticks(await site.log.appender(), BUS, codec, site.clock)
+    began, sizes = site.clock.now(), []
+    while site.work.next_due():
+        await ticks.put([site.work])
+        sizes.append(len(events_of(await site.decide(), codec)))
+        site.clock.advance(50)
+    assert sizes == [*[MOST_DUE] * 4, MOST_DUE // 2]
+    assert site.clock.now() - began < REPEAT_MS
+    monkeypatch.setattr(partitioning, "MOST_DUE", many)
+    await unbounded.put(Tick(region=REGION, due=began), "matching")
+    await unbounded.decide()
+    assert [one.event for one in await site.entries()] == [one.event for one in await unbounded.entries()]
+    assert (await verified(site)).good
+
+
+async def test_many_ticks_in_a_batch_decide_no_more_than_one_and_what_they_left_is_known(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitioning, "MOST_DUE", 4)
+    site = await much_due(codec, 10)
+    left = []
+    for _ in range(3):
+        for _ in range(3):
+            last = await site.put(Tick(region=REGION, due=site.clock.now()), "matching")
+        left.append(last)
+        assert len(events_of(await site.decide(), codec)) in (4, 2)
+        assert site.work.left_over == {REGION: left[-1] if site.work.next_due() else left[-2]}
+    assert site.work.next_due() == []
+
+
+async def test_regions_of_a_partition_share_what_a_batch_decides_of_what_is_due(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitioning, "MOST_DUE", 6)
+    site = await much_due(codec, 10)
+    for adopted in (organisation("police"), protocol()):
+        await site.put_record(for_south(site, adopted))
+    for number in range(10):
+        await site.put(withdraw(of(number=number, region="south")), "police")
+    await site.decide()
+    site.clock.advance(DAY)
+    ticks = Ticks(await site.log.appender(), BUS, codec, site.clock)
+    shares: list[list[int]] = []
+    await ticks.put([site.work])
+    while site.work.next_due():
+        await ticks.put([site.work])
+        decided = Counter(one.key for one in await site.decide() if one.topic == LEDGER.topic)
+        shares.append([decided[b"north"], decided[b"south"]])
+        site.clock.advance(50)
+    assert shares == [[3, 3], [3, 3], [3, 3], [1, 1]]
+
+
+async def test_the_keys_of_what_is_due_together_are_fetched_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.put(publish(offers("beds", total=5)), "shelter")
+    for number in range(1, 6):
+        await site.put(await site.submission(number=number), "police")
+    await site.put(forget(subject_of(5)), OPERATIONS)
+    await site.decide()
+    site.clock.advance(HOUR)
+    asked: list[list[str]] = []
+    fetch = site.keys.fetch
+
+    async def counted(subjects: Iterable[str], section: Section) -> dict[str, bytes | Destroyed]:
+        asked.append(sorted(subjects))
+        return await fetch(asked[-1], section)
+
+    monkeypatch.setattr(site.keys, "fetch", counted)
+    monkeypatch.setattr(partitioning, "MOST_DUE", 3)
+    for _ in range(2):
+        await site.put(Tick(region=REGION, due=1), "matching")
+        await site.decide()
+    assert site.work.next_due() == []
+    assert asked == [sorted(subject_of(number) for number in range(1, 4)), [subject_of(4)]]
+
+
 async def test_a_tick_whose_fault_older_code_beside_could_not_read_is_dead_lettered_and_comes_again(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -674,13 +780,7 @@ async def test_a_broker_that_stamps_a_record_with_another_year_does_not_take_the
 
 async def test_each_region_of_a_partition_has_its_own_chain(site: Site) -> None:
     await site.put(publish(offers("beds")), "shelter")
-    await site.put_record(
-        changed(
-            Outgoing(INBOX, 0, b"south", site.codec.encode(organisation("court")), good(site).headers),
-            "ce_partitionkey",
-            b"south",
-        )
-    )
+    await site.put_record(for_south(site, organisation("court")))
     await site.put(await site.submission(), "police")
     await site.decide()
     assert {region: chain.state.sequence for region, chain in site.work.chains.items()} == {
@@ -692,10 +792,10 @@ async def test_each_region_of_a_partition_has_its_own_chain(site: Site) -> None:
     assert {region: picture(chain.state) for region, chain in site.work.chains.items()} == lived
 
 
-def good(site: Site) -> Outgoing:
-    return inbox_record(
-        organisation("court"), OPERATIONS, id="adopt", sent_at=site.clock.now(), codec=site.codec
-    )
+def for_south(site: Site, body: AdoptReference) -> Outgoing:
+    """What operations say to another region of the same partition."""
+    good = inbox_record(body, OPERATIONS, id=f"adopt-{body.kind}", sent_at=site.clock.now(), codec=site.codec)
+    return changed(Outgoing(INBOX, 0, b"south", good.value, good.headers), "ce_partitionkey", b"south")
 
 
 async def test_the_ledgers_bytes_are_a_chain_of_hashes(site: Site) -> None:

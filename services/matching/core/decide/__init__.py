@@ -66,6 +66,7 @@ __all__ = [
     "gave_up_resuming",
     "resume",
     "too_large",
+    "wanted_due",
     "wanted_facts",
     "wanted_for",
 ]
@@ -145,12 +146,15 @@ def wanted_facts(state: Region, received: Received, now: int) -> list[WantedFact
             described = state.as_here(body.definition) if isinstance(body, ListService) else body.definition
             wanted = [one for name in who_may_line_up(state, described) for one in _of(state, name)]
         case Tick():
-            due = state.next_due()
-            wanted = [] if due is None or due.at > now else _of_due(state, due)
+            return wanted_due(state, now, 1)
         case _:
             return []
-    # From the KeyDestroyed on, nothing is decided by these facts, whatever the key store still gives.
-    return [one for one in wanted if one.subject not in state.erased]
+    return _not_erased(state, wanted)
+
+
+def wanted_due(state: Region, now: int, most: int) -> list[WantedFacts]:
+    """Which facts must be opened before the first so many things that are due can be decided."""
+    return _not_erased(state, [one for due in state.first_due(now, most) for one in _of_due(state, due)])
 
 
 def _of_due(state: Region, due: Due) -> list[WantedFacts]:
@@ -161,7 +165,12 @@ def _of_due(state: Region, due: Due) -> list[WantedFacts]:
 
 def wanted_for(state: Region, called: Call) -> list[WantedFacts]:
     """Which facts must be opened before a referral can be called."""
-    return [one for one in _of(state, called.referral) if one.subject not in state.erased]
+    return _not_erased(state, _of(state, called.referral))
+
+
+def _not_erased(state: Region, wanted: list[WantedFacts]) -> list[WantedFacts]:
+    # From the KeyDestroyed on, nothing is decided by these facts, whatever the key store still gives.
+    return [one for one in wanted if one.subject not in state.erased]
 
 
 def decide(
