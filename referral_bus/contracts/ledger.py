@@ -33,6 +33,7 @@ from referral_bus.contracts.vocabulary import (
     CloseReason,
     DeclineReason,
     DenialReason,
+    DueKind,
     FollowUpDay,
     FreedBecause,
     HeldReason,
@@ -702,6 +703,17 @@ class SubmissionRepeated(Event):
     first: Sequence
 
 
+class DuePutOff(Event):
+    """Matching failed on what was due first: that alone falls due again at ``until``, and what is due behind it goes on. ``about`` is a
+    referral, a task of another region or a unit, ``number`` its attempt, days or a parked submission's sequence; ``due`` is when it was."""
+
+    kind: DueKind
+    about: Code | None = None
+    number: Annotated[int, Field(ge=0)] = 0
+    due: Millis
+    until: Millis
+
+
 class ReferenceAdopted(Event):
     """The region decides by this version from now on: just one of the fields besides ``kind`` is set."""
 
@@ -791,6 +803,7 @@ EVENTS: tuple[type[Event], ...] = (
     SubmissionParked,
     SubmissionResumed,
     SubmissionRepeated,
+    DuePutOff,
     ReferenceAdopted,
     RulesActivated,
     KeyDestroyed,

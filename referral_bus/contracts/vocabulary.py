@@ -169,6 +169,22 @@ DenialReason = Literal["no_place", "not_listed", "too_late", "lost"]
 be taken is not held any more."""
 FreedBecause = Literal["returned", "expired"]
 
+DueKind = Literal[
+    "offer",
+    "window",
+    "parked",
+    "remind",
+    "step",
+    "hold",
+    "review",
+    "limit",
+    "follow_up",
+    "reserve",
+    "lent",
+    "doubt",
+]
+"""What falls due in a region without anybody saying anything."""
+
 StepName = Literal["acknowledge", "accept", "handoff", "start", "outcome"]
 """The steps of a protocol that somebody must take in time, in the order in which they come."""
 

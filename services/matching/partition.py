@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -35,9 +36,11 @@ from services.matching.core.decide import (
     decide,
     gave_up_calling,
     gave_up_deciding,
+    gave_up_due,
     gave_up_resuming,
     resume,
     too_large,
+    wanted_due,
     wanted_facts,
     wanted_for,
 )
@@ -51,6 +54,9 @@ _READ_AT_ONCE: Final = 2000
 _READ_SECONDS: Final = 2.0
 _OVERLAP: Final = 500
 """Offsets read again before a snapshot's own: a ledger that was restored and grew back to the same length shows itself there."""
+MOST_DUE: Final = 500
+"""Most things that are due and decided in one batch, its regions together: after an outage it may be tens of thousands, a batch has a
+minute, and one that took longer would be begun again for ever."""
 BELIEVED_MS: Final = 3_600_000
 """How far ahead of this process's clock the broker's may be: a region never goes back in time, so one record stamped with next year would
 end all limits at once and stop its clock until then."""
@@ -73,6 +79,8 @@ class PartitionWork:
     ) -> None:
         self.partition = partition
         self.chains: dict[str, Chain] = {}
+        self.left_over: dict[str, int] = {}
+        """By region: the offset of the last tick that left for another what may still be due."""
         self._log = log
         self._bus = bus
         self._topic = topics.ledger(bus)
@@ -87,6 +95,10 @@ class PartitionWork:
         self._captured: Captured | None = None
         self._batch = Batch()
         self._letters = dead_letters.batch()
+        self._seen_to: Counter[str] = Counter()
+        """Things that were due and are decided in this batch, by region."""
+        self._share = MOST_DUE
+        """How many it may be of one region."""
 
     async def load(self, progress: Callable[[float], None]) -> int:
         """Fold the partition's ledger, from its snapshot on where there is a good one. Raises LedgerDamaged, UnknownEvent,
@@ -148,6 +160,7 @@ class PartitionWork:
         self._deciding = True
         self._batch = Batch()
         self._letters = self._dead_letters.batch()
+        self._seen_to.clear()
         outcome: list[Outgoing] = []
         asked: list[tuple[Record, str, Received]] = []
         latest = self._clock.now() + BELIEVED_MS
@@ -159,12 +172,12 @@ class PartitionWork:
                 where = f"{record.topic}/{record.partition}/{record.offset}"
                 logger.warning("%s is no submission and goes to the dead letters: %s", where, error)
                 outcome.append(self._letters.letter(record, "unreadable"))
+        ticked = {region: record.timestamp for record, region, one in asked if isinstance(one.body, Tick)}
+        self._share = max(1, MOST_DUE // max(1, len(ticked)))
         tracer = tracing.tracer()
         try:
             with tracer.together("decide", records):
-                await self._opener.expect(
-                    {s.body.subject for _, _, s in asked if isinstance(s.body, SubmitReferral)}
-                )
+                await self._opener.expect(self._expected(asked, ticked))
             for record, region, submission in asked:
                 with tracer.deciding(record) as carry:
                     outcome += carry(await self._answer(record, region, submission))
@@ -172,6 +185,15 @@ class PartitionWork:
             # To the worker it is one: what the decisions need is away, and they wait for it.
             raise LogUnavailable(f"facts can't be opened now: {error}") from error
         return outcome
+
+    def _expected(self, asked: Sequence[tuple[Record, str, Received]], ticked: Mapping[str, int]) -> set[str]:
+        """Whose facts the batch opens, as far as that is known before it is decided."""
+        expected = {one.body.subject for _, _, one in asked if isinstance(one.body, SubmitReferral)}
+        for region, at in ticked.items():
+            if (chain := self.chains.get(region)) is not None:
+                wanted = wanted_due(chain.state, max(chain.state.now, at), self._share)
+                expected.update(one.subject for one in wanted)
+        return expected
 
     @staticmethod
     def _believed(record: Record, latest: int) -> Record:
@@ -257,12 +279,17 @@ class PartitionWork:
         return chain
 
     async def _answer(self, record: Record, region: str, submission: Received) -> list[Outgoing]:
-        """Everything one submission leads to. On a fault of ours it is refused and dead-lettered, and nothing else changes."""
+        """Everything one submission leads to. On a fault of ours it is dead-lettered and refused (where it is a tick, what is due is put
+        off), and nothing else changes."""
         chain, admitted = self._chain(region), submission.admitted
         now = max(chain.state.now, record.timestamp)
         correlation = correlation_of(record.headers)
+        is_tick, put_off = isinstance(submission.body, Tick), False
         outcome: list[Outgoing] = []
         while True:
+            if is_tick and self._seen_to[region] >= self._share:
+                self.left_over[region] = record.offset
+                break
             facts = await self._opener.open(wanted_facts(chain.state, submission, now))
             try:
                 written = self._decided(chain, submission, now, facts)
@@ -270,16 +297,24 @@ class PartitionWork:
                 logger.error(
                     "%s/%d/%d can't be decided", record.topic, record.partition, record.offset, exc_info=error
                 )
-                outcome.append(self._letters.fault(record, "undecidable"))
-                if not isinstance(submission.body, Tick):
-                    refusal = chain.written(self._codec, gave_up_deciding(), admitted, record.offset, now)
-                    outcome += self._taken(chain, refusal, admitted, correlation, facts)
-                return outcome
+                written = self._put_off(chain, admitted, now) if is_tick else []
+                if not written:
+                    outcome.append(self._letters.fault(record, "undecidable"))
+                    if not is_tick:
+                        refusal = chain.written(self._codec, gave_up_deciding(), admitted, record.offset, now)
+                        outcome += self._taken(chain, refusal, admitted, correlation, facts)
+                    return outcome
+                if not put_off:
+                    # It does not count: no other partition need stop for what is due again in an hour.
+                    outcome.append(self._letters.letter(record, "undecidable"))
+                put_off = True
             outcome += self._taken(chain, written, admitted, correlation, facts)
             outcome += await self._follow(chain, admitted, record.offset, now, correlation)
-            if not written or not isinstance(submission.body, Tick):
+            if not written or not is_tick:
                 break
-        self._letters.handled()
+            self._seen_to[region] += 1
+        if not put_off:
+            self._letters.handled()
         self._batch.decided(admitted.type, record.timestamp)
         return outcome
 
@@ -300,6 +335,14 @@ class PartitionWork:
                 error,
             )
             return chain.written(self._codec, too_large(), admitted, admitted.offset, now)
+
+    def _put_off(self, chain: Chain, admitted: Admitted, now: int) -> list[Written]:
+        """That what is due first is due again later; nothing where that can't be written, since older code beside could not read it."""
+        try:
+            return chain.written(self._codec, gave_up_due(chain.state, now), admitted, admitted.offset, now)
+        except WireError as error:
+            logger.error("what is due first in %s can't be put off: %s", chain.state.region, error)
+            return []
 
     async def _follow(
         self, chain: Chain, cause: Admitted, offset: int, now: int, correlation: str | None

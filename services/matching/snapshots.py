@@ -36,7 +36,7 @@ from services.matching.disk import Disk, LocalDisk
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 15
+STATE_VERSION: Final = 16
 """Raised with every change to what the state holds or to what the fold makes of an event."""
 
 _BLOCK: Final = 1_000

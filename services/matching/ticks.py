@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from referral_bus.contracts.inbox import Tick
 from referral_bus.log import topics
@@ -27,6 +27,30 @@ REPEAT_MS: Final = 2_000
 """How long a tick is given to be decided before it is put again."""
 
 
+class _Heard(NamedTuple):
+    """A broker's clock as of a tick, and what of ours cannot be set at that moment: the time of day here may be wrong."""
+
+    then: int
+    elapsed: int
+
+
+class _Put(NamedTuple):
+    """The last tick for a region's due time: where it is, and when it is put again, by the broker's clock."""
+
+    offset: int
+    again: int
+
+
+class _Expected(NamedTuple):
+    """What falls due next in a region."""
+
+    partition: int
+    region: str
+    due: int
+    left_over: int
+    """The offset of the last tick that left something for another."""
+
+
 class Ticks:
     """Puts the ticks of the partitions this process owns."""
 
@@ -35,10 +59,9 @@ class Ticks:
         self._topic = topics.inbox(bus)
         self._codec = codec
         self._clock = clock
-        self._again: dict[tuple[str, int], int] = {}
-        """When a tick for a region's due time is put again, by the broker's clock."""
-        self._heard: tuple[int, int] | None = None
-        """The broker's clock as of the last tick, and what of ours cannot be set at that moment: the time of day here may be wrong."""
+        self._put: dict[tuple[str, int], _Put] = {}
+        self._heard: dict[int, _Heard] = {}
+        """By partition, since each is led by a broker of its own."""
 
     async def run(self, owned: Mapping[Partition, PartitionWork]) -> None:
         """Until cancelled. While the log is away nothing falls due: what should have does when it is back."""
@@ -50,36 +73,48 @@ class Ticks:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def put(self, works: list[PartitionWork]) -> None:
-        """Put a tick for each region in which something is due now, and the first one to hear what time it is. Raises LogError."""
-        expected = [(work.partition, region, due) for work in works for region, due in work.next_due()]
-        if not expected:
-            return
-        now = self._now()
-        if now is None:
-            await self._append([min(expected, key=lambda one: one[2])])
-            return
-        pending = [one for one in expected if one[2] <= now]
-        wanted = [one for one in pending if self._again.get(one[1:], 0) <= now]
-        self._again = {one[1:]: self._again[one[1:]] for one in pending if one[1:] in self._again}
+        """Put a tick for each region in which something is due now, and the first one of a partition to hear what time it is. Raises
+        LogError."""
+        # What is taken anew may be led by another broker since.
+        self._heard = {one.partition: heard for one in works if (heard := self._heard.get(one.partition))}
+        expected: dict[int, list[_Expected]] = {}
+        for work in works:
+            for region, due in work.next_due():
+                left_over = work.left_over.get(region, -1)
+                one = _Expected(work.partition, region, due, left_over)
+                expected.setdefault(work.partition, []).append(one)
+        wanted, pending = [], set()
+        for partition, of_one in expected.items():
+            now = self._now(partition)
+            if now is None:
+                wanted.append(min(of_one, key=lambda one: one.due))
+                continue
+            due_now = [one for one in of_one if one.due <= now]
+            wanted += [one for one in due_now if self._is_wanted(one, now)]
+            pending |= {(one.region, one.due) for one in due_now}
+        self._put = {key: put for key, put in self._put.items() if key in pending}
         if wanted:
             await self._append(wanted)
 
-    def _now(self) -> int | None:
-        """The broker's time, as far as it is known."""
-        if self._heard is None:
-            return None
-        then, elapsed = self._heard
-        return then + self._clock.elapsed() - elapsed
+    def _is_wanted(self, one: _Expected, now: int) -> bool:
+        put = self._put.get((one.region, one.due))
+        return put is None or put.again <= now or put.offset <= one.left_over
 
-    async def _append(self, wanted: list[tuple[int, str, int]]) -> None:
+    def _now(self, partition: int) -> int | None:
+        """The time of the partition's broker, as far as it is known."""
+        heard = self._heard.get(partition)
+        return None if heard is None else heard.then + self._clock.elapsed() - heard.elapsed
+
+    async def _append(self, wanted: list[_Expected]) -> None:
         sent = self._clock.now()
         positions = await self._appender.append(
-            [self._tick(partition, region, due, sent) for partition, region, due in wanted]
+            [self._tick(one.partition, one.region, one.due, sent) for one in wanted]
         )
-        for (_, region, due), position in zip(wanted, positions, strict=True):
-            self._heard = position.timestamp, self._clock.elapsed()
+        for one, position in zip(wanted, positions, strict=True):
+            self._heard[one.partition] = _Heard(position.timestamp, self._clock.elapsed())
             # By the broker's clock it is not due yet where that one is behind: then it is put again as soon as it is.
-            self._again[region, due] = due if position.timestamp < due else position.timestamp + REPEAT_MS
+            again = one.due if position.timestamp < one.due else position.timestamp + REPEAT_MS
+            self._put[one.region, one.due] = _Put(position.offset, again)
 
     def _tick(self, partition: int, region: str, due: int, sent: int) -> Outgoing:
         return submission_record(

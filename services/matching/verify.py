@@ -40,6 +40,7 @@ from services.matching.core.decide import (
     decide,
     gave_up_calling,
     gave_up_deciding,
+    gave_up_due,
     gave_up_resuming,
     resume,
     too_large,
@@ -172,8 +173,7 @@ class Verifier:
             wanted = wanted_facts(state, submission, now)
             supported = _supported_then(submission, event)
             again = partial(_decided, state, submission, now, supported, event, len(admitted.value))
-            # Nobody waits for an answer to a tick: it comes again.
-            failed = [] if isinstance(submission.body, Tick) else gave_up_deciding()
+            failed = gave_up_due(state, now) if isinstance(submission.body, Tick) else gave_up_deciding()
         elif isinstance(event, SubmissionResumed) and list(state.ready)[:1] == [event.parked]:
             submission = admitted_again(state.parked[event.parked].admitted, self._codec)
             wanted = wanted_facts(state, submission, now)

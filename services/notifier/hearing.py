@@ -30,6 +30,7 @@ from referral_bus.contracts.ledger import (
     CapacityTaken,
     CapacityTrusted,
     ContactReported,
+    DuePutOff,
     Entry,
     Escalated,
     Event,
@@ -183,6 +184,7 @@ _UNHEARD = (
     | ServicePublished
     | SubmissionRepeated
     | SubmissionResumed
+    | DuePutOff
     | ReferenceAdopted
     | RulesActivated
     | KeyDestroyed

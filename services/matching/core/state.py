@@ -16,6 +16,7 @@ from referral_bus.contracts.reference import Organisation, Policy, Protocol
 from referral_bus.contracts.services import ServiceDefinition
 from referral_bus.contracts.vocabulary import (
     URGENCIES,
+    DueKind,
     StepName,
     Urgency,
 )
@@ -92,22 +93,6 @@ class Answered(NamedTuple):
     at: int
 
 
-DueKind = Literal[
-    "offer",
-    "window",
-    "parked",
-    "remind",
-    "step",
-    "hold",
-    "review",
-    "limit",
-    "follow_up",
-    "reserve",
-    "lent",
-    "doubt",
-]
-
-
 class Due(NamedTuple):
     """Something that falls due. ``about`` is a referral, ``number`` its attempt (a sequence where a submission is parked, days where a
     follow-up is due, 0 where the referral itself rests or goes unaccepted); of a reminder or a step also which one, after what share of its
@@ -127,6 +112,13 @@ class Due(NamedTuple):
     end: int = 0
     turn: int = 0
     """Of an offer's reminder: which turn it is of (see :attr:`Task.turn`)."""
+    put_off: int = 0
+    """By how much it falls due later than it should have, since matching failed on it."""
+
+    @property
+    def should_have(self) -> int:
+        """When it should have fallen due."""
+        return self.at - self.put_off
 
 
 class Call(NamedTuple):
@@ -283,41 +275,57 @@ class Region:
             heappop(self.due)
         return None
 
+    def first_due(self, now: int, most: int) -> list[Due]:
+        """What is due by now, the first so many, in order."""
+        found: list[Due] = []
+        # A heap's least is its root, and whatever follows is a child of what was found before: nothing else is looked at.
+        ahead = [(self.due[0], 0)] if self.due else []
+        while ahead and len(found) < most:
+            due, at = heappop(ahead)
+            if due.at > now:
+                break
+            if self._still_due(due):
+                found.append(due)
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(self.due):
+                    heappush(ahead, (self.due[child], child))
+        return found
+
     def _still_due(self, due: Due) -> bool:
         if due.kind == "window":
-            return bool(self.window) and self.window_ends == due.at
+            return bool(self.window) and self.window_ends == due.should_have
         if due.kind == "parked":
             parked = self.parked.get(due.number)
-            return parked is not None and parked.until == due.at
+            return parked is not None and parked.until == due.should_have
         if due.kind == "follow_up":
             # However late it is: a region that slept for months asks then.
             closed = self.closed.get(due.about)
-            return closed is not None and closed.follow_up_at(due.number) == due.at
+            return closed is not None and closed.follow_up_at(due.number) == due.should_have
         if due.kind == "lent":
             lent = self.lent.get(due.about)
-            return lent is not None and not lent.taken and lent.until == due.at
+            return lent is not None and not lent.taken and lent.until == due.should_have
         if due.kind == "doubt":
             unit = self.units[due.about]
-            return unit.doubted > 0 and unit.doubted_until == due.at
+            return unit.doubted > 0 and unit.doubted_until == due.should_have
         known = self.referrals.get(due.about)
         if known is None:
             return False
         match due.kind:
             case "hold" if not due.number:
-                return known.on_hold and known.held_until == due.at
+                return known.on_hold and known.held_until == due.should_have
             case "review":
-                return known.waits_for is not None and known.review_at == due.at
+                return known.waits_for is not None and known.review_at == due.should_have
             case "limit":
-                return known.limit == due.at
+                return known.limit == due.should_have
             case "remind" if not due.number:
                 return known.limit == due.end
         if not known.before < due.number <= known.before + len(known.tasks):
             return False
         task = known.attempt(due.number)
         if due.kind == "hold":
-            return task.status == "on-hold" and task.held_until == due.at
+            return task.status == "on-hold" and task.held_until == due.should_have
         if due.kind == "reserve":
-            return task.is_open and task.waits_for_region and task.answer_by == due.at
+            return task.is_open and task.waits_for_region and task.answer_by == due.should_have
         if task.waits_for_region:
             return False
         match due.step:

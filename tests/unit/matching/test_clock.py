@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -19,6 +19,8 @@ from referral_bus.contracts.ledger import (
     Reminded,
     TaskCancelled,
 )
+from referral_bus.contracts.vocabulary import DueKind
+from referral_bus.wire.codec import Codec
 from tests.support.deciding import (
     DAY,
     HOUR,
@@ -46,6 +48,7 @@ from tests.support.deciding import (
     transfer,
     withdraw,
 )
+from tests.support.lives import Lives
 
 MIDNIGHT = START - START % DAY + DAY
 """The first after the beginning: of Wednesday, 15 November 2023."""
@@ -637,6 +640,22 @@ def test_a_region_that_slept_for_a_year_still_asks_how_it_is(world: World, snaps
         world.state.forget_old()
     events += world.tick(at + 400 * DAY)
     assert [one.days for one in events if isinstance(one, FollowUpDue)] == [30, 90]
+
+
+def test_what_was_put_off_is_due_for_as_long_as_it_would_have_been(codec: Codec) -> None:
+    kept, gone = set(), set()
+    for seed in range(3):
+        lives = Lives(codec, seed, windows=seed == 2)
+        state = lives.world.state
+        for _ in range(60):
+            lives.steps(4)
+            for due in state.due:
+                is_due = state._still_due(due)
+                assert state._still_due(due._replace(at=due.at + HOUR, put_off=HOUR)) is is_due, due
+                (kept if is_due else gone).add(due.kind)
+    between_regions = {"reserve", "lent"}
+    assert set(get_args(DueKind)) - between_regions <= kept
+    assert gone
 
 
 def test_ticks_one_by_one_and_one_tick_after_a_jump_end_the_same(world: World) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -14,13 +15,21 @@ import pytest
 from prometheus_client import REGISTRY
 
 from referral_bus.contracts.inbox import AdoptReference, Tick
-from referral_bus.contracts.ledger import Event, OfferMade, Received, ReferenceAdopted, SubmissionRefused
+from referral_bus.contracts.ledger import (
+    DuePutOff,
+    Event,
+    OfferMade,
+    Received,
+    ReferenceAdopted,
+    SubmissionRefused,
+)
 from referral_bus.contracts.vocabularies import Taxonomy, TaxonomyTerm
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryReader
 from referral_bus.log.port import LogUnavailable, Outgoing, Partition, Record
 from referral_bus.runtime import tracing
 from referral_bus.runtime.deadletters import TooManyDeadLetters
+from referral_bus.sealing.port import Destroyed, Section
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.envelope import Envelope
 from services.matching import partition as partitioning
@@ -30,7 +39,8 @@ from services.matching.core.fold import fold
 from services.matching.core.rules import UnsupportedRules
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
-from services.matching.partition import BELIEVED_MS
+from services.matching.partition import BELIEVED_MS, MOST_DUE
+from services.matching.ticks import REPEAT_MS, Ticks
 from services.matching.verify import Report, verify_ledger
 from tests.support.deciding import (
     BUS,
@@ -54,6 +64,7 @@ from tests.support.deciding import (
     outcome,
     picture,
     policy,
+    protocol,
     publish,
     refused,
     report,
@@ -335,9 +346,190 @@ async def test_a_tick_whose_events_are_too_large_is_dead_lettered_and_refuses_no
     assert [letter.reason for letter in await site.letters()] == ["undecidable"]
 
 
-async def test_a_fault_on_a_tick_is_dead_lettered_and_the_tick_comes_again(
+def stuck(about: str = "whatever") -> Callable[..., list[Event]]:
+    """A version of matching with a fault in what is to be done when this falls due."""
+
+    def fails(state: Region, received: Received, now: int, *rest: Any) -> list[Event]:
+        due = state.next_due()
+        is_due = isinstance(received.body, Tick) and due is not None and due.at <= now
+        if is_due and due is not None and about in (due.about, "whatever"):
+            raise ZeroDivisionError("a fault of ours")
+        return decide(state, received, now, *rest)
+
+    return fails
+
+
+async def two_offers(site: Site) -> int:
+    """Two offers, and when both are over."""
+    await site.put(publish(offers("beds", total=2)), "shelter")
+    for number in (1, 2):
+        await site.put(await site.submission(number=number), "police")
+    await site.decide()
+    site.clock.advance(HOUR)
+    return site.clock.now()
+
+
+async def test_a_fault_with_what_is_due_puts_that_off_alone_and_tries_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await two_offers(site)
+    [(_, due)] = site.work.next_due()
+    at = await site.put(Tick(region=REGION, due=due), "matching", id="tick")
+    with monkeypatch.context() as patched:
+        patched.setattr(partitioning, "decide", stuck(of(number=1)))
+        events = events_of(await site.decide(), site.codec)
+    now = site.chain.state.now
+    put_off = DuePutOff(kind="offer", about=of(number=1), number=1, due=due, until=now + HOUR)
+    assert (events[0], kinds(events[1:])) == (put_off, ["OfferExpired", "MatchDecided", "ReferralClosed"])
+    assert [(letter.offset, letter.reason) for letter in await site.letters()] == [(at, "undecidable")]
+    assert set(site.chain.state.referrals) == {of(number=1)}
+    lived = picture(site.chain.state)
+    await site.restarted()
+    assert picture(site.chain.state) == lived
+    assert site.work.next_due() == [(REGION, now + HOUR)]
+    site.clock.set(now + HOUR)
+    await site.put(Tick(region=REGION, due=now + HOUR), "matching")
+    assert kinds(events_of(await site.decide(), site.codec))[0] == "OfferExpired"
+    assert site.work.next_due() == []
+    report = await verified(site)
+    assert report.good and report.outcomes["gave_up"] == 1
+    assert report.gave_up[0].endswith("it comes to OfferExpired, MatchDecided, ReferralClosed now")
+
+
+async def test_what_is_due_and_can_never_be_decided_stops_nothing_however_long_it_lasts(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter an hour, and no partition of the process stops for it."""
+    site = await Site.opened(codec, limit=2)
+    began = await two_offers(site)
+    ticks = Ticks(await site.log.appender(), BUS, codec, site.clock)
+    monkeypatch.setattr(partitioning, "decide", stuck(of(number=1)))
+    while site.clock.now() < began + 5 * HOUR + MINUTE:
+        await ticks.put([site.work])
+        if await site.waiting():
+            await site.decide()
+        site.clock.advance(10_000)
+    assert set(site.chain.state.referrals) == {of(number=1)}
+    assert len(await site.letters()) == 6
+    assert (await verified(site)).outcomes["gave_up"] == 6
+
+
+async def test_a_tick_that_puts_much_off_has_one_letter(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await two_offers(site)
+    await site.put(Tick(region=REGION, due=1), "matching")
+    monkeypatch.setattr(partitioning, "decide", stuck())
+    assert kinds(events_of(await site.decide(), site.codec)) == ["DuePutOff", "DuePutOff"]
+    assert len(await site.letters()) == 1
+
+
+async def much_due(codec: Codec, many: int) -> Site:
+    """So many submissions wait for what never comes, all until the same moment, which has come."""
+    site = await Site.opened(codec)
+    sources = ("police", "hospital", "shelter", "clinic")
+    records = [
+        inbox_record(
+            withdraw(of(number=100 + number)),
+            sources[number % len(sources)],
+            id=f"early-{number}",
+            sent_at=site.clock.now(),
+            codec=codec,
+        )
+        for number in range(many)
+    ]
+    await (await site.log.appender()).append(records)
+    await site.decide()
+    [(_, due)] = site.work.next_due()
+    site.clock.set(due)
+    return site
+
+
+async def test_whatever_is_due_at_once_is_decided_in_batches_that_are_bounded_right_after_each_other(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = 9 * MOST_DUE // 2
+    site, unbounded = await much_due(codec, many), await much_due(codec, many)
+    ticks = Ticks(await site.log.appender(), BUS, codec, site.clock)
+    began, sizes = site.clock.now(), []
+    while site.work.next_due():
+        await ticks.put([site.work])
+        sizes.append(len(events_of(await site.decide(), codec)))
+        site.clock.advance(50)
+    assert sizes == [*[MOST_DUE] * 4, MOST_DUE // 2]
+    assert site.clock.now() - began < REPEAT_MS
+    monkeypatch.setattr(partitioning, "MOST_DUE", many)
+    await unbounded.put(Tick(region=REGION, due=began), "matching")
+    await unbounded.decide()
+    assert [one.event for one in await site.entries()] == [one.event for one in await unbounded.entries()]
+    assert (await verified(site)).good
+
+
+async def test_many_ticks_in_a_batch_decide_no_more_than_one_and_what_they_left_is_known(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitioning, "MOST_DUE", 4)
+    site = await much_due(codec, 10)
+    left = []
+    for _ in range(3):
+        for _ in range(3):
+            last = await site.put(Tick(region=REGION, due=site.clock.now()), "matching")
+        left.append(last)
+        assert len(events_of(await site.decide(), codec)) in (4, 2)
+        assert site.work.left_over == {REGION: left[-1] if site.work.next_due() else left[-2]}
+    assert site.work.next_due() == []
+
+
+async def test_regions_of_a_partition_share_what_a_batch_decides_of_what_is_due(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitioning, "MOST_DUE", 6)
+    site = await much_due(codec, 10)
+    for adopted in (organisation("police"), protocol()):
+        await site.put_record(for_south(site, adopted))
+    for number in range(10):
+        await site.put(withdraw(of(number=number, region="south")), "police")
+    await site.decide()
+    site.clock.advance(DAY)
+    ticks = Ticks(await site.log.appender(), BUS, codec, site.clock)
+    shares: list[list[int]] = []
+    await ticks.put([site.work])
+    while site.work.next_due():
+        await ticks.put([site.work])
+        decided = Counter(one.key for one in await site.decide() if one.topic == LEDGER.topic)
+        shares.append([decided[b"north"], decided[b"south"]])
+        site.clock.advance(50)
+    assert shares == [[3, 3], [3, 3], [3, 3], [1, 1]]
+
+
+async def test_the_keys_of_what_is_due_together_are_fetched_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.put(publish(offers("beds", total=5)), "shelter")
+    for number in range(1, 6):
+        await site.put(await site.submission(number=number), "police")
+    await site.put(forget(subject_of(5)), OPERATIONS)
+    await site.decide()
+    site.clock.advance(HOUR)
+    asked: list[list[str]] = []
+    fetch = site.keys.fetch
+
+    async def counted(subjects: Iterable[str], section: Section) -> dict[str, bytes | Destroyed]:
+        asked.append(sorted(subjects))
+        return await fetch(asked[-1], section)
+
+    monkeypatch.setattr(site.keys, "fetch", counted)
+    monkeypatch.setattr(partitioning, "MOST_DUE", 3)
+    for _ in range(2):
+        await site.put(Tick(region=REGION, due=1), "matching")
+        await site.decide()
+    assert site.work.next_due() == []
+    assert asked == [sorted(subject_of(number) for number in range(1, 4)), [subject_of(4)]]
+
+
+async def test_a_tick_whose_fault_older_code_beside_could_not_read_is_dead_lettered_and_comes_again(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Codec(codec._writers, {one: id for one, id in codec._ids.items() if one is not DuePutOff})
+    site = await Site.opened(held)
     await site.put(publish(offers("beds")), "shelter")
     await site.put(await site.submission(), "police")
     await site.decide()
@@ -615,13 +807,7 @@ async def test_a_broker_that_stamps_a_record_with_another_year_does_not_take_the
 
 async def test_each_region_of_a_partition_has_its_own_chain(site: Site) -> None:
     await site.put(publish(offers("beds")), "shelter")
-    await site.put_record(
-        changed(
-            Outgoing(INBOX, 0, b"south", site.codec.encode(organisation("court")), good(site).headers),
-            "ce_partitionkey",
-            b"south",
-        )
-    )
+    await site.put_record(for_south(site, organisation("court")))
     await site.put(await site.submission(), "police")
     await site.decide()
     assert {region: chain.state.sequence for region, chain in site.work.chains.items()} == {
@@ -633,10 +819,10 @@ async def test_each_region_of_a_partition_has_its_own_chain(site: Site) -> None:
     assert {region: picture(chain.state) for region, chain in site.work.chains.items()} == lived
 
 
-def good(site: Site) -> Outgoing:
-    return inbox_record(
-        organisation("court"), OPERATIONS, id="adopt", sent_at=site.clock.now(), codec=site.codec
-    )
+def for_south(site: Site, body: AdoptReference) -> Outgoing:
+    """What operations say to another region of the same partition."""
+    good = inbox_record(body, OPERATIONS, id=f"adopt-{body.kind}", sent_at=site.clock.now(), codec=site.codec)
+    return changed(Outgoing(INBOX, 0, b"south", good.value, good.headers), "ce_partitionkey", b"south")
 
 
 async def test_the_ledgers_bytes_are_a_chain_of_hashes(site: Site) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from referral_bus.contracts.inbox import AdoptReference
+from referral_bus.contracts.inbox import AdoptReference, Tick
+from referral_bus.contracts.ledger import Event
 from referral_bus.contracts.vocabularies import Crosswalk, Taxonomy
 from referral_bus.log import topics
 from referral_bus.log.port import Outgoing, Partition
@@ -130,6 +131,25 @@ async def test_a_state_that_was_kept_and_read_is_the_state(site: Site) -> None:
     assert await reloaded(site) == 0
     assert picture(site.chain.state) == lived
     assert site.chain.prev_hash == last
+
+
+async def test_what_was_put_off_is_put_off_in_a_snapshot_too(site: Site) -> None:
+    def fails(*_: Any) -> list[Event]:
+        raise ZeroDivisionError("a fault of ours")
+
+    await lively(site)
+    [(_, due)] = site.work.next_due()
+    site.clock.set(due)
+    await site.put(Tick(region=REGION, due=due), "matching")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("services.matching.partition.decide", fails)
+        await site.decide()
+    put_off = [one for one in site.chain.state.due if one.put_off]
+    lived = picture(site.chain.state)
+    await kept(site)
+    assert await reloaded(site) == 0
+    assert put_off and picture(site.chain.state) == lived
+    assert [one for one in site.chain.state.due if one.put_off] == put_off
 
 
 async def test_only_what_the_ledger_got_since_is_read(site: Site) -> None:

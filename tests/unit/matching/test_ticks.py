@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from referral_bus.contracts.inbox import Tick
 from referral_bus.log import topics
 from referral_bus.log.memory import MemoryLog
-from referral_bus.log.port import Partition
+from referral_bus.log.port import Outgoing, Partition, Position
 from referral_bus.wire.codec import Codec
 from referral_bus.wire.inbox import received
 from services.matching.ticks import REPEAT_MS, Ticks
@@ -22,10 +23,10 @@ INBOX = Partition(topics.inbox(BUS), 0)
 class Owned:
     """A partition with one region, in which something falls due."""
 
-    partition = INBOX.number
-
-    def __init__(self) -> None:
+    def __init__(self, partition: int = INBOX.number) -> None:
+        self.partition = partition
         self.due: list[tuple[str, int]] = []
+        self.left_over: dict[str, int] = {}
 
     def next_due(self) -> list[tuple[str, int]]:
         return self.due
@@ -129,3 +130,70 @@ async def test_a_broker_whose_clock_is_set_back_is_asked_again_when_it_says_it_i
     assert len(await clocks.put()) == 2
     clocks.pass_by(MINUTE)
     assert len(await clocks.put()) == 3
+
+
+async def test_what_a_tick_left_over_is_seen_to_by_another_at_once(clocks: Clocks) -> None:
+    clocks.owned.due = [("north", START)]
+    assert await clocks.put() == [START]
+    clocks.owned.left_over = {"south": 7}
+    assert await clocks.put() == [START]
+    clocks.owned.left_over = {"north": 0}
+    assert await clocks.put() == [START] * 2
+    assert await clocks.put() == [START] * 2
+    clocks.owned.left_over = {"north": 1}
+    assert await clocks.put() == [START] * 3
+    clocks.pass_by(REPEAT_MS)
+    assert await clocks.put() == [START] * 4
+
+
+async def test_of_a_partition_that_is_taken_anew_the_time_is_asked_anew(clocks: Clocks) -> None:
+    """It may be led by another broker than before, whose clock is right."""
+    clocks.broker.set(START - HOUR)
+    clocks.owned.due = [("north", START + MINUTE)]
+    assert len(await clocks.put()) == 1
+    nothing: Any = []
+    await clocks.ticks.put(nothing)
+    clocks.broker.set(START)
+    assert len(await clocks.put()) == 2
+    clocks.pass_by(MINUTE)
+    assert len(await clocks.put()) == 3
+
+
+class Brokers:
+    """Each leads one partition, and has a clock of its own."""
+
+    def __init__(self, clocks: list[ManualClock]) -> None:
+        self.clocks = clocks
+        self.put: list[tuple[int, int]] = []
+
+    async def append(self, records: Sequence[Outgoing]) -> list[Position]:
+        self.put += [(one.partition, self.clocks[one.partition].now()) for one in records]
+        return [
+            Position(one.topic, one.partition, number, self.clocks[one.partition].now())
+            for number, one in enumerate(records, len(self.put) - len(records))
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize("slow", (0, 1))
+async def test_a_broker_whose_clock_is_slow_makes_nothing_late_that_another_leads(
+    codec: Codec, slow: int
+) -> None:
+    own, clocks = ManualClock(START), [ManualClock(START), ManualClock(START)]
+    clocks[slow].set(START - HOUR)
+    brokers = Brokers(clocks)
+    ticks = Ticks(brokers, BUS, codec, own)
+    owned = [Owned(0), Owned(1)]
+    for one, region in zip(owned, ("north", "south"), strict=True):
+        one.due = [(region, START + MINUTE)]
+    works: Any = owned
+    await ticks.put(works)
+    for _ in range(MINUTE // 1_000):
+        for clock in (own, *clocks):
+            clock.advance(1_000)
+        await ticks.put(works)
+    right = 1 - slow
+    assert brokers.put[:2] == [(0, clocks[0].now() - MINUTE), (1, clocks[1].now() - MINUTE)]
+    assert brokers.put[2:] == [(right, START + MINUTE)]

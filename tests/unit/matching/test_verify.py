@@ -37,6 +37,7 @@ from services.matching.core.decide import (
     gathering,
     gave_up_calling,
     gave_up_deciding,
+    gave_up_due,
     wanted_for,
 )
 from services.matching.core.state import Region
@@ -434,9 +435,28 @@ async def test_what_matching_failed_on_is_not_called_the_same_and_is_decided_aga
         "it comes to ReferralWithdrawn, ReferralClosed now",
     ]
     assert all(line.startswith("ledger/0/") and "sequence" in line for line in checked.gave_up)
-    assert checked.outcomes["different"] == 1, "a tick is answered by nothing where matching fails on it"
+    assert checked.outcomes["different"] == 1, "a tick is refused by nobody: what is due is put off"
     shown = _as_json(checked)
     assert (shown["gave_up"], shown["gave_up_at"]) == (2, checked.gave_up)
+
+
+async def test_what_was_put_off_because_matching_failed_on_it_is_told_and_nothing_else_may_be(
+    world: World,
+) -> None:
+    world.publish(offers("beds", total=2))
+    world.refer(number=1)
+    world.refer(number=2)
+    due = world.state.next_due()
+    assert due is not None
+    assert gave_up_due(world.state, due.at - 1) == []
+    ticked = world.received(Tick(region="north", due=due.at), "matching", at=due.at).admitted
+    [put_off] = gave_up_due(world.state, due.at)
+    write(world, [put_off], ticked)
+    checked = await verified(world)
+    assert checked.good and checked.outcomes["gave_up"] == 1
+    assert checked.gave_up[0].endswith("it comes to OfferExpired, MatchDecided, ReferralClosed now")
+    write(world, [put_off.model_copy(update={"about": of(number=2), "until": world.now + 1})], ticked)
+    assert (await verified(world)).outcomes["different"] == 1
 
 
 async def test_a_mended_fault_does_not_fail_the_check_and_one_that_is_not_is_told(

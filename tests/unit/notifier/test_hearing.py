@@ -37,6 +37,7 @@ from referral_bus.contracts.ledger import (
     CapacityTrusted,
     Certificate,
     ContactReported,
+    DuePutOff,
     Entry,
     Escalated,
     Event,
@@ -332,6 +333,7 @@ TABLE: list[tuple[Event, ReferralStanding | None, list[tuple[str, str]], str | N
     (CapacityTrusted(unit=UNIT, service=SERVICE), None, [PROVIDER], None, None),
     (SubmissionResumed(parked=1), None, [], None, None),
     (SubmissionRepeated(first=1), None, [], None, None),
+    (DuePutOff(kind="window", due=NOW, until=NOW + 1), None, [], None, None),
     (ReferenceAdopted(kind="policy", reference="p", version=1), None, [], None, None),
     (RulesActivated(version=1), None, [], None, None),
 ]

@@ -207,6 +207,7 @@ def test_only_what_is_between_regions_and_of_the_deciding_itself_is_heard_by_no_
         "CapacityDenied",
         "CapacityListed",
         "CapacityOffered",
+        "DuePutOff",
         "ServiceListed",
         "SubmissionRepeated",
         "WindowClosed",

@@ -26,6 +26,7 @@ from referral_bus.contracts.inbox import (
     Tick,
 )
 from referral_bus.contracts.ledger import (
+    DuePutOff,
     Event,
     Received,
     ReferralCalled,
@@ -61,9 +62,11 @@ __all__ = [
     "decide",
     "gave_up_calling",
     "gave_up_deciding",
+    "gave_up_due",
     "gave_up_resuming",
     "resume",
     "too_large",
+    "wanted_due",
     "wanted_facts",
     "wanted_for",
 ]
@@ -104,7 +107,7 @@ _HANDLERS: Final[dict[type[Submission], Callable[[Asked, Any], list[Event]]]] = 
 
 
 REST_MS: Final = 3_600_000
-"""How long a referral rests that matching failed on: an hour."""
+"""How long a referral, or what is due, rests that matching failed on: an hour."""
 
 
 class WantedFacts(NamedTuple):
@@ -143,12 +146,15 @@ def wanted_facts(state: Region, received: Received, now: int) -> list[WantedFact
             described = state.as_here(body.definition) if isinstance(body, ListService) else body.definition
             wanted = [one for name in who_may_line_up(state, described) for one in _of(state, name)]
         case Tick():
-            due = state.next_due()
-            wanted = [] if due is None or due.at > now else _of_due(state, due)
+            return wanted_due(state, now, 1)
         case _:
             return []
-    # From the KeyDestroyed on, nothing is decided by these facts, whatever the key store still gives.
-    return [one for one in wanted if one.subject not in state.erased]
+    return _not_erased(state, wanted)
+
+
+def wanted_due(state: Region, now: int, most: int) -> list[WantedFacts]:
+    """Which facts must be opened before the first so many things that are due can be decided."""
+    return _not_erased(state, [one for due in state.first_due(now, most) for one in _of_due(state, due)])
 
 
 def _of_due(state: Region, due: Due) -> list[WantedFacts]:
@@ -159,7 +165,12 @@ def _of_due(state: Region, due: Due) -> list[WantedFacts]:
 
 def wanted_for(state: Region, called: Call) -> list[WantedFacts]:
     """Which facts must be opened before a referral can be called."""
-    return [one for one in _of(state, called.referral) if one.subject not in state.erased]
+    return _not_erased(state, _of(state, called.referral))
+
+
+def _not_erased(state: Region, wanted: list[WantedFacts]) -> list[WantedFacts]:
+    # From the KeyDestroyed on, nothing is decided by these facts, whatever the key store still gives.
+    return [one for one in wanted if one.subject not in state.erased]
 
 
 def decide(
@@ -242,6 +253,18 @@ def gave_up_calling(called: Call, now: int) -> list[Event]:
     return [
         ReferralCalled(referral=called.referral, service=called.service),
         ReferralHeld(referral=called.referral, reason="other", until=now + REST_MS),
+    ]
+
+
+def gave_up_due(state: Region, now: int) -> list[Event]:
+    """What stands in the place of a tick's decision where a fault of ours keeps what is due first from coming to anything: that alone falls
+    due again in an hour, so that whatever is due behind it goes on. Nothing, if nothing is due."""
+    due = state.next_due()
+    if due is None or due.at > now:
+        return []
+    about = due.about or None
+    return [
+        DuePutOff(kind=due.kind, about=about, number=due.number, due=due.should_have, until=now + REST_MS)
     ]
 
 

@@ -23,6 +23,11 @@ def _nothing(_: Region, __: Meta, ___: Event) -> None:
     """The next decision reads nothing of it."""
 
 
+def _put_off(state: Region, _: Meta, event: ledger.DuePutOff) -> None:
+    due = state.settle(event.kind, event.about or "")
+    state.expects(due._replace(at=event.until, put_off=event.until - due.should_have))
+
+
 _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.ReferralOpened: referrals.opened,
     ledger.ReferralAmended: referrals.amended,
@@ -71,6 +76,7 @@ _FOLDS: Final[dict[type[Event], Callable[[Region, Meta, Any], None]]] = {
     ledger.SubmissionRefused: submissions.refused,
     ledger.SubmissionResumed: submissions.resumed,
     ledger.SubmissionRepeated: _nothing,
+    ledger.DuePutOff: _put_off,
     ledger.ReferenceAdopted: reference.adopted,
     ledger.KeyDestroyed: reference.key_destroyed,
     ledger.CapacityRequested: elsewhere.requested,
