@@ -23,7 +23,7 @@ def retry(
     give_up_ms: int,
     chance: float,
 ) -> tuple[int, int]:
-    """When to try these again, which are in order, in epoch milliseconds; and before it how many of the first are given up instead, since
-    their time for trying is over by then."""
+    """How many of these, which are in order, are given up from the first on, and when the others are tried again, in epoch milliseconds.
+    One is given up where its time for trying is over by then."""
     due = now + pause(attempts, first_ms, longest_ms, chance)
     return sum(1 for _ in takewhile(lambda at: at + give_up_ms < due, enqueued_at)), due

@@ -40,5 +40,5 @@ def test_of_several_in_order_each_has_its_own_time_and_the_rest_is_tried_again_t
 
 
 def test_nothing_is_given_up_before_what_comes_first() -> None:
-    """What was given up of a feed lies behind what is still to come, never in between."""
+    """What was given up of a feed comes before all that is still tried, never in between."""
     assert retried(9_001, 0, 5, 0, 9_000) == (1, 10_001)
