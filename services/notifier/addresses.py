@@ -68,9 +68,10 @@ class AddressRules:
             raise AddressRefused("private_address", "The address is not a public one. Give one that is.")
         return parsed
 
-    async def resolve(self, url: httpx.URL, names: Names) -> str:
-        """The IP address to connect to. Raises AddressRefused where the name has none, or any that is not allowed."""
-        addresses = [ip_address(found) for found in await names.look_up(url.host)]
+    async def resolve(self, url: httpx.URL, names: Names, organisation: str) -> str:
+        """The IP address to connect to, looked up for this organisation. Raises AddressRefused where the name has none, or any that is not
+        allowed."""
+        addresses = [ip_address(found) for found in await names.look_up(url.host, organisation)]
         if not addresses:
             raise AddressRefused("unknown_host", "The host's name could not be looked up.")
         if not all(self._allowed(address, url.scheme) for address in addresses):

@@ -214,7 +214,9 @@ class Dispatcher:
         except (InvalidTag, ValueError):
             return Answer(False, "secret_unreadable")
         body = structured(notice, claimed.notice, claimed.identity, self._schema_id)
-        return await self._sender.send(claimed.url or "", secret, claimed.identity, body, self._clock.now())
+        return await self._sender.send(
+            claimed.notice.organisation, claimed.url or "", secret, claimed.identity, body, self._clock.now()
+        )
 
     async def _feed(self, claimed: list[Claimed]) -> None:
         prepared = await self._disclosing.prepare([one.notice for one in claimed], "feed")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections import defaultdict
+from contextlib import ExitStack, suppress
 from threading import Thread
 from typing import Final
 
 from services.notifier.subscriptions import MOST_EACH
 
-MOST: Final = 10 * MOST_EACH
-"""Lookups under way at once. A name has one of them, so the subscriptions of one organisation have a tenth."""
+SHARE: Final = MOST_EACH
+"""Lookups under way at once for one organisation: one for each subscription it may have, and no more for those it had."""
+MOST: Final = 10 * SHARE
+"""Lookups under way at once."""
 
 
 class Names:
@@ -27,16 +30,21 @@ class Names:
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(MOST)
+        self._shares: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(SHARE))
         self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
-    async def look_up(self, host: str) -> list[str]:
-        """The host's IP addresses; none where it can't be looked up. Waits for a place: set a time limit."""
+    async def look_up(self, host: str, organisation: str) -> list[str]:
+        """The host's IP addresses; none where it can't be looked up. Waits for a place among the organisation's, and then among all: set
+        a time limit."""
         if host not in self._under_way:
-            await self._places.acquire()
-            if host in self._under_way:
-                self._places.release()
-            else:
-                self._begin(host)
+            with ExitStack() as held:
+                for places in (self._shares[organisation], self._places):
+                    await places.acquire()
+                    held.callback(places.release)
+                if host not in self._under_way:
+                    self._begin(host)
+                    ended = held.pop_all().close
+                    self._under_way[host].add_done_callback(lambda _: ended())
         return await asyncio.shield(self._under_way[host])
 
     def _begin(self, host: str) -> None:
@@ -50,16 +58,11 @@ class Names:
                 with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
                     loop.call_soon_threadsafe(self._end, host, found)
 
-        try:
-            Thread(target=work, name="name", daemon=True).start()
-        except RuntimeError:
-            self._places.release()
-            raise
+        Thread(target=work, name="name", daemon=True).start()
         self._under_way[host] = loop.create_future()
 
     def _end(self, host: str, found: list[str]) -> None:
         self._under_way.pop(host).set_result(found)
-        self._places.release()
 
 
 def _addresses(host: str) -> list[str]:

@@ -49,11 +49,13 @@ class WebhookSender:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def send(self, url: str, secret: str, identity: str, body: bytes, at: int) -> Answer:
-        """Send once. ``at`` (epoch milliseconds) goes into the signature; ``identity`` is the ``webhook-id``."""
+    async def send(
+        self, organisation: str, url: str, secret: str, identity: str, body: bytes, at: int
+    ) -> Answer:
+        """Send once, to this organisation. ``at`` (epoch milliseconds) goes into the signature; ``identity`` is the ``webhook-id``."""
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._send(url, secret, identity, body, at)
+                return await self._send(organisation, url, secret, identity, body, at)
         except (TimeoutError, httpx.TimeoutException):
             return Answer(False, "timeout")
         except AddressRefused as refused:
@@ -61,9 +63,11 @@ class WebhookSender:
         except (httpx.TransportError, httpx.InvalidURL, ssl.SSLError, OSError):
             return Answer(False, "connection_failed")
 
-    async def _send(self, url: str, secret: str, identity: str, body: bytes, at: int) -> Answer:
+    async def _send(
+        self, organisation: str, url: str, secret: str, identity: str, body: bytes, at: int
+    ) -> Answer:
         target = self._rules.check(url)
-        address = await self._rules.resolve(target, self._names)
+        address = await self._rules.resolve(target, self._names, organisation)
         with tracing.tracer().requesting("POST") as asked:
             request = self._http.build_request(
                 "POST",

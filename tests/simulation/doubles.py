@@ -77,7 +77,9 @@ class Webhooks:
         self._node, self._weather, self._receive = node, weather, receive
         self._draw: random.Random = weather.draw
 
-    async def send(self, url: str, secret: str, identity: str, body: bytes, at: int) -> Answer:
+    async def send(
+        self, organisation: str, url: str, secret: str, identity: str, body: bytes, at: int
+    ) -> Answer:
         async def there() -> Answer:
             if self._draw.random() < self._weather.lost:
                 return Answer(False, "http_503")

@@ -72,7 +72,10 @@ async def test_an_answer_is_one_of_those_that_the_sender_gives() -> None:
         takes, refuses, hangs = [await stack.enter_async_context(receiving()) for _ in range(3)]
         refuses.statuses = [503]
         hangs.open.clear()
-        real = {await sender.send(one.url, secret, "id", b"{}", START) for one in (takes, refuses, hangs)}
+        real = {
+            await sender.send("shelter", one.url, secret, "id", b"{}", START)
+            for one in (takes, refuses, hangs)
+        }
         hangs.open.set()
     await sender.close()
 
@@ -89,7 +92,7 @@ async def test_an_answer_is_one_of_those_that_the_sender_gives() -> None:
     arrived: set[str] = set()
     doors = Webhooks(node, weather, lambda identity, _: arrived.add(identity))
     answers = await asyncio.gather(
-        *(doors.send("https://x.example/", "", str(n), b"{}", START) for n in range(60))
+        *(doors.send("shelter", "https://x.example/", "", str(n), b"{}", START) for n in range(60))
     )
     for one in outside:
         one.cancel()

@@ -56,7 +56,7 @@ class Receivers:
         self.most = 0
         self.asked: list[str] = []
 
-    async def send(self, _: str, __: str, identity: str, *___: Any) -> Answer:
+    async def send(self, _: str, __: str, ___: str, identity: str, *____: Any) -> Answer:
         self.asked.append(identity)
         self.at_once += 1
         self.most = max(self.most, self.at_once)

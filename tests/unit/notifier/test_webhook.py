@@ -117,7 +117,7 @@ def test_http_is_taken_on_this_machine_only_and_only_if_allowed() -> None:
 async def test_a_name_that_leads_to_a_private_address_is_refused(host: str) -> None:
     rules = AddressRules()
     with pytest.raises(AddressRefused) as refused:
-        await rules.resolve(rules.check(f"https://{host}/hook"), Names())
+        await rules.resolve(rules.check(f"https://{host}/hook"), Names(), "north")
     assert refused.value.reason == "private_address"
 
 
@@ -131,8 +131,11 @@ async def test_a_name_that_leads_to_a_private_address_inside_another_is_refused(
     monkeypatch.setattr(socket, "getaddrinfo", looked_up)
     rules = AddressRules(http_loopback=True)
     with pytest.raises(AddressRefused, match="not public"):
-        await rules.resolve(rules.check("https://example.org/hook"), Names())
-    assert await AddressRules(private=True).resolve(rules.check("https://example.org/hook"), Names()) == found
+        await rules.resolve(rules.check("https://example.org/hook"), Names(), "north")
+    assert (
+        await AddressRules(private=True).resolve(rules.check("https://example.org/hook"), Names(), "north")
+        == found
+    )
 
 
 Answering = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -181,7 +184,7 @@ async def test_only_a_success_counts_and_redirects_are_not_followed(
     sender = WebhookSender(OPEN_RULES, 2.0)
     try:
         async with receiver(saying(status)) as url:
-            answer = await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)
+            answer = await sender.send("north", url, SECRETS.new(), "sb-1.north.7", b"{}", 0)
     finally:
         await sender.close()
     assert (answer.taken, answer.reason, answer.final) == (taken, reason, final)
@@ -197,7 +200,7 @@ async def test_the_host_header_names_the_host_although_the_checked_address_is_co
     sender = WebhookSender(OPEN_RULES, 2.0)
     try:
         async with receiver(answer) as url:
-            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
+            assert (await sender.send("north", url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
     finally:
         await sender.close()
     assert b"\r\nhost: localhost:" in heads[0].lower()
@@ -213,7 +216,9 @@ async def test_an_answer_that_never_comes_ends_at_the_time_limit() -> None:
     sender = WebhookSender(OPEN_RULES, 0.2)
     try:
         async with receiver(answer) as url:
-            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).reason == "timeout"
+            assert (
+                await sender.send("north", url, SECRETS.new(), "sb-1.north.7", b"{}", 0)
+            ).reason == "timeout"
             hanging.set()
     finally:
         await sender.close()
@@ -227,7 +232,7 @@ async def test_the_body_of_the_answer_is_not_read() -> None:
     sender = WebhookSender(OPEN_RULES, 2.0)
     try:
         async with receiver(answer) as url:
-            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
+            assert (await sender.send("north", url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
     finally:
         await sender.close()
 
@@ -237,7 +242,7 @@ async def test_nobody_listening_is_a_failure_to_be_tried_again() -> None:
     try:
         async with receiver(saying(b"200 OK")) as url:
             gone = url
-        answer = await sender.send(gone, SECRETS.new(), "sb-1.north.7", b"{}", 0)
+        answer = await sender.send("north", gone, SECRETS.new(), "sb-1.north.7", b"{}", 0)
     finally:
         await sender.close()
     assert (answer.taken, answer.reason, answer.final) == (False, "connection_failed", False)
@@ -261,7 +266,7 @@ async def test_no_connection_is_kept_for_another_name_at_the_same_address() -> N
     try:
         for host in ("localhost", "127.0.0.1", "localhost"):
             assert (
-                await sender.send(f"http://{host}:{port}/", SECRETS.new(), "sb-1.north.7", b"{}", 0)
+                await sender.send("north", f"http://{host}:{port}/", SECRETS.new(), "sb-1.north.7", b"{}", 0)
             ).taken
     finally:
         await sender.close()
@@ -286,7 +291,7 @@ async def until(held: Callable[[], bool]) -> None:
 async def sending(sender: WebhookSender, hosts: Iterable[str]) -> AsyncIterator[list[asyncio.Task[Answer]]]:
     """Attempts at these hosts that are under way, until they are ended."""
     attempts = [
-        asyncio.create_task(sender.send(f"https://{host}/", SECRETS.new(), "sb-1.north.7", b"{}", 0))
+        asyncio.create_task(sender.send("slow", f"https://{host}/", SECRETS.new(), "sb-1.north.7", b"{}", 0))
         for host in hosts
     ]
     try:
@@ -305,10 +310,26 @@ async def test_names_that_are_looked_up_slowly_hold_up_nobody_elses_webhook(slow
         async with sending(sender, hosts * 4):
             await until(lambda: len(slow_zone.asked) >= len(hosts))
         async with receiver(saying(b"204 No Content")) as url, sending(sender, hosts * 4):
-            assert (await sender.send(url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
+            assert (await sender.send("north", url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
     finally:
         await sender.close()
     assert sorted(slow_zone.asked) == sorted(hosts)
+
+
+async def test_webhooks_made_anew_at_other_slow_names_take_no_more_of_the_lookups(
+    slow_zone: SlowZone,
+) -> None:
+    sender = WebhookSender(OPEN_RULES, 20.0)
+    try:
+        async with sending(sender, [f"{number}.slow.example" for number in range(names.MOST)]) as attempts:
+            await until(lambda: len(slow_zone.asked) >= names.SHARE)
+            async with receiver(saying(b"204 No Content")) as url:
+                assert (await sender.send("north", url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
+            assert len(slow_zone.asked) == names.SHARE
+            slow_zone.let.set()
+            assert {one.reason for one in await asyncio.gather(*attempts)} == {"unknown_host"}
+    finally:
+        await sender.close()
 
 
 async def test_a_lookup_that_nobody_waits_for_any_more_counts_until_it_ends(
@@ -321,9 +342,11 @@ async def test_a_lookup_that_nobody_waits_for_any_more_counts_until_it_ends(
         async with sending(patient, ["1.slow.example", "2.slow.example"]):
             await until(lambda: len(slow_zone.asked) == 2)
         async with receiver(saying(b"204 No Content")) as url:
-            assert (await hurried.send(url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).reason == "timeout"
+            assert (
+                await hurried.send("north", url, SECRETS.new(), "sb-2.north.7", b"{}", 0)
+            ).reason == "timeout"
             slow_zone.let.set()
-            assert (await patient.send(url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
+            assert (await patient.send("north", url, SECRETS.new(), "sb-2.north.7", b"{}", 0)).taken
     finally:
         await hurried.close()
         await patient.close()
@@ -355,7 +378,7 @@ async def test_no_webhook_is_looked_up_by_the_loop_whose_threads_the_database_an
     sender = WebhookSender(OPEN_RULES, 20.0)
     try:
         async with receiver(saying(b"204 No Content")) as url:
-            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
+            assert (await sender.send("north", url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
     finally:
         await sender.close()
 
@@ -382,7 +405,7 @@ class SenderSettings(Settings):
     service: ClassVar[str] = "sender"
 
 async def work(sender):
-    answer = await sender.send("https://slow.example/", "whsec_c2VjcmV0", "sb-1.north.7", b"{}", 0)
+    answer = await sender.send("slow", "https://slow.example/", "whsec_c2VjcmV0", "sb-1.north.7", b"{}", 0)
     print(answer.reason, flush=True)
     await asyncio.Event().wait()
 
@@ -434,9 +457,9 @@ async def test_no_folder_is_searched_for_modules_while_webhooks_are_sent(
     sender = WebhookSender(OPEN_RULES, 2.0)
     try:
         async with receiver(saying(b"204 No Content")) as url:
-            assert (await sender.send(url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
+            assert (await sender.send("north", url, SECRETS.new(), "sb-1.north.7", b"{}", 0)).taken
             monkeypatch.setattr(sys, "meta_path", [Searched(), *sys.meta_path])
-            assert (await sender.send(url, SECRETS.new(), "sb-1.north.8", b"{}", 0)).taken
+            assert (await sender.send("north", url, SECRETS.new(), "sb-1.north.8", b"{}", 0)).taken
     finally:
         await sender.close()
     assert searched == []

@@ -104,7 +104,18 @@ def test_a_service_shows_its_own_metrics_and_the_shared_ones_and_no_other_servic
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert {"refbus_lag_records", "refbus_dead_letters_total", "refbus_rebuild_progress_ratio"} <= shown
     named = {name.split("_")[1] for name in shown if name.startswith("refbus_")}
-    shared = {"ready", "hindered", "expires", "key", "tokens", "lag", "position", "dead", "refused", "rebuild"}
+    shared = {
+        "ready",
+        "hindered",
+        "expires",
+        "key",
+        "tokens",
+        "lag",
+        "position",
+        "dead",
+        "refused",
+        "rebuild",
+    }
     assert named == shared | {service}
     every = {metric.name for metric in REGISTRY.collect()}
     own = {name for name in every if name.startswith(f"refbus_{service}_")}
