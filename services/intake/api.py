@@ -50,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 _ACCEPTED: Final = 202
 _MULTI_STATUS: Final = 207
+LARGEST_SUBMISSION: Final = 262_144
+"""Bytes of a body that says one thing of a person or a unit. The longest, a split into ten parts, has 80,471, or 228,311 in escapes."""
+LARGER: Final = ("/v1/events", "/v1/services/", "/v1/reference")
+"""Where there are batches, services with the borders of their areas, or whole vocabularies."""
 
 
 class PublicationRequest(BaseModel):
