@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from referral_bus.contracts.message import Part
 from referral_bus.contracts.vocabulary import Urgency
@@ -41,6 +41,8 @@ class Ring(Part):
 
     points: Annotated[
         list[Annotated[int, Field(ge=-540 * MICRO, le=540 * MICRO)]],
+        # Polygons are many lists in one another: without this, one body could be found wrong a million times.
+        FailFast(),
         Field(min_length=6, max_length=2 * MOST_POINTS),
     ]
 
@@ -64,7 +66,7 @@ class Ring(Part):
 class Polygon(Part):
     """What lies within the outer ring, which is the first, and not within the others, which are holes. Borders belong to it."""
 
-    rings: Annotated[list[Ring], Field(min_length=1, max_length=100)]
+    rings: Annotated[list[Ring], FailFast(), Field(min_length=1, max_length=100)]
 
 
 class ReachLimit(Part):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +18,7 @@ from referral_bus.web.problems import Problem, Told, nobody, organisation_of, un
 CORRELATION_HEADER = "x-correlation-id"
 _LONGEST_LENGTH = 18
 """Digits of a Content-Length that are worth reading."""
+NONE_LARGER: Final[Mapping[str, int]] = MappingProxyType({})
 _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -27,12 +31,15 @@ class _TooLarge(HTTPException):
 
 class Border:
     """Refuses a body above ``maximum_body`` bytes with 413, declared or not, gives every request a correlation id, has no cache
-    keep an answer unless its route says so, and answers what nobody expected with a 500 that names it. ``told`` hears of what is answered
-    here."""
+    keep an answer unless its route says so, and answers what nobody expected with a 500 that names it. Paths that begin like one in
+    ``larger`` may have a body of so many bytes instead. ``told`` hears of what is answered here."""
 
-    def __init__(self, app: ASGIApp, maximum_body: int, told: Told = nobody) -> None:
+    def __init__(
+        self, app: ASGIApp, maximum_body: int, told: Told = nobody, larger: Mapping[str, int] = NONE_LARGER
+    ) -> None:
         self._app = app
         self._maximum = maximum_body
+        self._larger = larger
         self._told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,15 +63,16 @@ class Border:
 
         with correlated(about):
             declared = headers.get("content-length", "0")
-            if _exceeds(declared, self._maximum):
-                await self._refuse(scope, receive, answer)
+            maximum = self._maximum_of(scope["path"])
+            if _exceeds(declared, maximum):
+                await self._refuse(maximum, scope, receive, answer)
                 return
             try:
-                await self._app(scope, self._counted(receive), answer)
+                await self._app(scope, _counted(receive, maximum), answer)
             except _TooLarge:
                 if started:
                     raise
-                await self._refuse(scope, receive, answer)
+                await self._refuse(maximum, scope, receive, answer)
             except Exception as error:
                 # Here and not in the app's own handler, which is outside of this and knows no correlation id.
                 path = scope["route"].path if "route" in scope else "?"
@@ -73,27 +81,31 @@ class Border:
                     raise
                 await self._answer(problem, scope, receive, answer)
 
-    def _counted(self, receive: Receive) -> Receive:
-        seen = 0
+    def _maximum_of(self, path: str) -> int:
+        return next((most for start, most in self._larger.items() if path.startswith(start)), self._maximum)
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > self._maximum:
-                    raise _TooLarge(self._maximum)
-            return message
-
-        return counted
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = Problem(413, "too_large", _TooLarge(self._maximum).detail, field="body")
+    async def _refuse(self, maximum: int, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = Problem(413, "too_large", _TooLarge(maximum).detail, field="body")
         await self._answer(problem, scope, receive, send)
 
     async def _answer(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         self._told(scope["path"], problem, organisation_of(scope))
         await problem.response()(scope, receive, send)
+
+
+def _counted(receive: Receive, maximum: int) -> Receive:
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > maximum:
+                raise _TooLarge(maximum)
+        return message
+
+    return counted
 
 
 def _exceeds(declared: str, maximum: int) -> bool:

@@ -18,6 +18,7 @@ from referral_bus.contracts.published import PublishedKind
 from referral_bus.contracts.requests import SubjectReference
 from referral_bus.runtime.clock import Clock
 from referral_bus.runtime.logs import correlation
+from referral_bus.web.bodies import Given
 from referral_bus.web.caller import CallerOf
 from referral_bus.web.problems import Problem
 from referral_bus.wire.cloudevents import (
@@ -33,7 +34,7 @@ from referral_bus.wire.cloudevents import (
 from referral_bus.wire.errors import WireError
 from services.intake.admission import Admission, Speaker
 from services.intake.answers import Admitted, Answer
-from services.intake.checks import Presented
+from services.intake.checks import Door, Presented
 from services.intake.counting import count
 from services.intake.forgetting import Forgetting
 from services.intake.outages import OUTAGES, RETRY_SECONDS
@@ -49,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 _ACCEPTED: Final = 202
 _MULTI_STATUS: Final = 207
+LARGEST_SUBMISSION: Final = 262_144
+"""Bytes of a body that says one thing of a person or a unit. The longest, a split into ten parts, has 80,471, or 228,311 in escapes."""
+LARGER: Final = ("/v1/events", "/v1/services/", "/v1/reference")
+"""Where there are batches, services with the borders of their areas, or whole vocabularies."""
 
 
 class PublicationRequest(BaseModel):
@@ -173,7 +178,7 @@ class Doors:
             "status_code": _ACCEPTED,
             "response_model": Answer,
             "responses": _PROBLEMS,
-            "dependencies": [Depends(json_only)],
+            "dependencies": [Depends(json_only), Depends(self.enter)],
         }
         router = APIRouter(prefix="/v1")
         Typed(self._say).install(router, taken)
@@ -224,6 +229,11 @@ class Doors:
         )
         app.include_router(router)
 
+    async def enter(self, caller: CallerOf) -> None:
+        """Of the routes for one submission: its quota is taken before its body is looked at, so that a wrong one costs as much as a
+        good one."""
+        self._enter(caller, "api", 1)
+
     async def events(self, request: Request, caller: CallerOf) -> Response:
         """CloudEvents 1.0 over HTTP in binary, structured or batch mode. The event's id is the submission's; of a batch each event
         gets its own result, and a bad one takes no other along. Where a batch as a whole can't be taken now, it is answered 429 or
@@ -231,6 +241,7 @@ class Doors:
         body = await request.body()
         if media_type(request.headers.get("content-type", "")) == BATCH:
             return await self._batch(body, caller)
+        self._enter(caller, "events", 1)
         try:
             event = from_http(request.headers.items(), body)
             one = presented(event, "events", self._clock.now())
@@ -245,7 +256,7 @@ class Doors:
         """Intake's public key, a JWK (RFC 7517): what goes to an outbox is sealed to it."""
         return _KeyResponse(self._public_key)
 
-    async def publish(self, body: PublicationRequest, caller: CallerOf) -> PublicationAnswer:
+    async def publish(self, body: Given[PublicationRequest], caller: CallerOf) -> PublicationAnswer:
         """Publish a version of reference data. Operations only."""
         self._reachable()
         try:
@@ -257,7 +268,7 @@ class Doors:
         kind, reference = identity(message)
         return PublicationAnswer(kind=kind, reference=reference, version=message.version)
 
-    async def forget(self, body: ForgetRequest, caller: CallerOf) -> ForgetAnswer:
+    async def forget(self, body: Given[ForgetRequest], caller: CallerOf) -> ForgetAnswer:
         """Destroy the keys of a person: nothing sealed of them can be opened any more. It can't be undone."""
         try:
             subject = self._forgetting.subject_of(body.subject, body.organisation, caller)
@@ -300,9 +311,12 @@ class Doors:
         try:
             events = batch(body, self._maximum_batch)
         except BatchTooLong as error:
+            self._enter(caller, "events", 1)
             raise self._turned_away(caller, Refused("too_large", f"{error}.", field="body")) from None
         except WireError as error:
+            self._enter(caller, "events", 1)
             raise self._turned_away(caller, unreadable(error)) from None
+        self._enter(caller, "events", len(events))
         results: list[Admitted | Refused | None] = []
         fit: list[tuple[Presented, str | None]] = []
         for given in events:
@@ -332,8 +346,6 @@ class Doors:
         """What becomes of the events of a batch: one that hits a fault of ours takes no other along."""
         try:
             return await self._admit([one for one, _ in events], caller, [about for _, about in events])
-        except Problem:
-            raise
         except Exception:
             logger.warning("a batch of %d hit a fault: its events are admitted one by one", len(events))
         results: list[Admitted | Refused] = []
@@ -351,26 +363,31 @@ class Doors:
     async def _admit(
         self, requests: Sequence[Presented], caller: Caller, correlations: Sequence[str | None]
     ) -> list[Admitted | Refused]:
-        if not requests:
-            return []
-        self._reachable(requests)
-        wait = self._quotas.take(caller.organisation, len(requests))
-        if wait > 0:
-            refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
-            for one in requests:
-                count(one.door, caller.organisation, refused)
-            raise problem(refused, Counted)
         speaker = Speaker(caller.organisation, caller.roles)
         return await self._admission.admit(requests, speaker, correlations)
 
-    def _reachable(self, requests: Sequence[Presented] = ()) -> None:
-        away = self._reach.away()
-        if away is None:
+    def _enter(self, caller: Caller, door: Door, submissions: int) -> None:
+        """Take the quota of so many that are still to be read. Raises Counted where they can't be taken now."""
+        if not submissions:
             return
-        refused = Refused("unavailable", away, retry_after=RETRY_SECONDS)
-        for one in requests:
-            count(one.door, one.organisation, refused)
-        raise problem(refused, Counted if requests else Problem)
+        refused = self._away()
+        if refused is None:
+            wait = self._quotas.take(caller.organisation, submissions)
+            if wait <= 0:
+                return
+            refused = Refused("quota_exceeded", retry_after=math.ceil(wait))
+        for _ in range(submissions):
+            count(door, caller.organisation, refused)
+        raise problem(refused, Counted)
+
+    def _reachable(self) -> None:
+        refused = self._away()
+        if refused is not None:
+            raise problem(refused)
+
+    def _away(self) -> Refused | None:
+        away = self._reach.away()
+        return None if away is None else Refused("unavailable", away, retry_after=RETRY_SECONDS)
 
     def _turned_away(self, caller: Caller, refused: Refused) -> Problem:
         """The refusal of an event, or of a batch as a whole, counted for the organisation that sent it."""

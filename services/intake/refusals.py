@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from referral_bus.contracts.vocabulary import REFUSALS
+from referral_bus.web.bodies import MOST_FAULTS, TOO_MANY
 from referral_bus.web.problems import Problem
 from referral_bus.wire.inbox import LARGEST_CONTENT
 
@@ -108,7 +109,10 @@ def invalid(errors: Iterable[Any], prefix: str = "") -> Refused:
 
 
 def faults_of(error: ValidationError) -> list[Any]:
-    """The faults without the values that caused them."""
+    """The faults without the values that caused them; of very many a single one, which counts them."""
+    count = error.error_count()
+    if count > MOST_FAULTS:
+        return [{"loc": (), "type": "too_many_faults", "msg": f"{count} {TOO_MANY}"}]
     return list(error.errors(include_url=False, include_input=False, include_context=False))
 
 

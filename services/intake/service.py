@@ -28,7 +28,7 @@ from referral_bus.web.server import serve
 from referral_bus.wire.codec import Codec
 from services.intake import tables
 from services.intake.admission import Admission
-from services.intake.api import Doors
+from services.intake.api import LARGER, LARGEST_SUBMISSION, Doors
 from services.intake.checks import HORIZON_MS
 from services.intake.counting import turned_away
 from services.intake.forgetting import Forgetting
@@ -98,8 +98,9 @@ async def build(
             "Referral bus: intake",
             "Where agencies and providers submit.",
             verifier,
-            settings.maximum_body,
+            min(settings.maximum_body, LARGEST_SUBMISSION),
             turned_away,
+            dict.fromkeys(LARGER, settings.maximum_body),
         )
         Doors(
             admission=admission,

@@ -25,7 +25,7 @@ class IntakeSettings(Settings):
     replication: Annotated[int, Field(ge=1, le=10)] = 1
     """Replicas of the topics that are made for a new organisation."""
     maximum_body: Annotated[int, Field(ge=1024, le=16_777_216)] = 3_145_728
-    """Bytes of one HTTP request's body."""
+    """Bytes of the body of a batch, a service or reference data over HTTP; what says one thing has 256 KiB at the most."""
     maximum_batch: Annotated[int, Field(ge=1, le=5000)] = 500
     """CloudEvents in one HTTP batch."""
     queries: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", max_length=200)] | None = None

@@ -54,6 +54,7 @@ from referral_bus.contracts.requests import (
     WithdrawRequest,
 )
 from referral_bus.contracts.services import ServiceDefinition
+from referral_bus.web.bodies import Given
 from referral_bus.web.caller import CallerOf
 from services.intake.refusals import Refused, problem
 
@@ -74,8 +75,8 @@ class Nothing(Part):
     """Nothing more is said than the path does."""
 
 
-_Nothing = Annotated[Nothing | None, Body()]
-_Acceptance = Annotated[AcceptBody | None, Body()]
+_Nothing = Annotated[Given[Nothing | None], Body()]
+_Acceptance = Annotated[Given[AcceptBody | None], Body()]
 
 
 class Typed:
@@ -113,7 +114,7 @@ class Typed:
         ):
             router.add_api_route(path, route, methods=[method], tags=list(tags), **taken)
 
-    async def submit(self, body: ReferralRequest, caller: CallerOf, key: _Key = None) -> Response:
+    async def submit(self, body: Given[ReferralRequest], caller: CallerOf, key: _Key = None) -> Response:
         """Ask for help for a person. What concerns them is sealed before it goes anywhere.
 
         In mode *match* the bus chooses a service, in *direct* the referral names it, in *broadcast* several are asked at once and the
@@ -121,14 +122,14 @@ class Typed:
         return await self._say(body, caller, key)
 
     async def amend(
-        self, referral: ReferralId, body: AmendBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[AmendBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Correct a referral. What is given replaces what was said before: facts and identity as a whole. Once it is split, urgency and
         facts are corrected of its parts."""
         return await self._say(_request(AmendRequest, body, referral=referral), caller, key)
 
     async def hold(
-        self, referral: ReferralId, body: HoldBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[HoldBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Let it rest, until a date or until it is resumed. The agency may say so before a service has accepted: open offers end. The
         provider may once it has accepted: the place stays the person's. Said of what rests already, it replaces the reason and the date."""
@@ -141,32 +142,34 @@ class Typed:
         return await self._say(ResumeRequest(referral=referral), caller, key)
 
     async def transfer(
-        self, referral: ReferralId, body: TransferBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[TransferBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Hand a referral to another agency. From then on that one follows it, and only it may change it."""
         return await self._say(_request(TransferRequest, body, referral=referral), caller, key)
 
     async def split(
-        self, referral: ReferralId, body: SplitBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[SplitBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Split a referral whose needs no one service meets. Each part is a referral of its own, whose id is in ``parts`` of the answer;
         the whole is closed with the last of them."""
         return await self._say(_request(SplitRequest, body, referral=referral), caller, key)
 
     async def reopen(
-        self, referral: ReferralId, body: ReopenBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[ReopenBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Take a closed referral up again, as long as its protocol allows. It is matched anew by the facts given here."""
         return await self._say(_request(ReopenRequest, body, referral=referral), caller, key)
 
     async def withdraw(
-        self, referral: ReferralId, body: WithdrawBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[WithdrawBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Take a referral back. A service that has begun goes on until its provider says what came of it. A referral that is closed can be
         taken back as entered in error alone."""
         return await self._say(_request(WithdrawRequest, body, referral=referral), caller, key)
 
-    async def answer(self, task: TaskId, body: AnswerBody, caller: CallerOf, key: _Key = None) -> Response:
+    async def answer(
+        self, task: TaskId, body: Given[AnswerBody], caller: CallerOf, key: _Key = None
+    ) -> Response:
         """Answer what a provider asked about its offer. The text is sealed; that provider can read it."""
         return await self._say(_request(AnswerRequest, body, task=task), caller, key)
 
@@ -176,7 +179,7 @@ class Typed:
         """Say that an offer was seen and will be answered. Its time runs on."""
         return await self._say(AcknowledgeRequest(task=task), caller, key)
 
-    async def ask(self, task: TaskId, body: AskBody, caller: CallerOf, key: _Key = None) -> Response:
+    async def ask(self, task: TaskId, body: Given[AskBody], caller: CallerOf, key: _Key = None) -> Response:
         """Ask the agency for more before answering an offer, whose time runs on. The text is sealed; the agency can read it."""
         return await self._say(_request(AskRequest, body, task=task), caller, key)
 
@@ -186,64 +189,68 @@ class Typed:
         """Accept an offer. Of several offers of one referral the first acceptance counts, and the others end."""
         return await self._say(_request(AcceptRequest, body or AcceptBody(), task=task), caller, key)
 
-    async def decline(self, task: TaskId, body: DeclineBody, caller: CallerOf, key: _Key = None) -> Response:
+    async def decline(
+        self, task: TaskId, body: Given[DeclineBody], caller: CallerOf, key: _Key = None
+    ) -> Response:
         """Decline an offer, or give back a person who was accepted. What happens next follows from the reason."""
         return await self._say(_request(DeclineRequest, body, task=task), caller, key)
 
-    async def propose(self, task: TaskId, body: ProposeBody, caller: CallerOf, key: _Key = None) -> Response:
+    async def propose(
+        self, task: TaskId, body: Given[ProposeBody], caller: CallerOf, key: _Key = None
+    ) -> Response:
         """Propose another service: instead of the offer, or to take over a person who was accepted, who stays until it accepts."""
         return await self._say(_request(ProposeRequest, body, task=task), caller, key)
 
     async def confirm_handoff(
-        self, referral: ReferralId, body: HandoffBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[HandoffBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Confirm that the person was handed over from the agency to the provider. Each of the two says so."""
         return await self._say(_request(HandoffRequest, body, referral=referral), caller, key)
 
     async def contact(
-        self, referral: ReferralId, body: ContactBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[ContactBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Say that it was tried to reach the person."""
         return await self._say(_request(ContactRequest, body, referral=referral), caller, key)
 
     async def no_show(
-        self, referral: ReferralId, body: NoShowBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[NoShowBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Say that the person did not come."""
         return await self._say(_request(NoShowRequest, body, referral=referral), caller, key)
 
     async def start(
-        self, referral: ReferralId, body: StartBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[StartBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Say that the service began. Said again with another time, it is recorded as a correction."""
         return await self._say(_request(StartRequest, body, referral=referral), caller, key)
 
     async def outcome(
-        self, referral: ReferralId, body: OutcomeBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[OutcomeBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Say what came of it. Said again after the referral was closed, it is recorded as a correction."""
         return await self._say(_request(OutcomeRequest, body, referral=referral), caller, key)
 
     async def follow_up(
-        self, referral: ReferralId, body: FollowUpBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[FollowUpBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Say how it is 30 or 90 days after the referral was completed. Said again, it is recorded as a correction."""
         return await self._say(_request(FollowUpRequest, body, referral=referral), caller, key)
 
     async def retract(
-        self, referral: ReferralId, body: RetractBody, caller: CallerOf, key: _Key = None
+        self, referral: ReferralId, body: Given[RetractBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Take back a no-show, a contact or a confirmed handoff that one reported by mistake. The timeline has its sequence."""
         return await self._say(_request(RetractRequest, body, referral=referral), caller, key)
 
     async def report_capacity(
-        self, unit: UnitId, body: CapacityBody, caller: CallerOf, key: _Key = None
+        self, unit: UnitId, body: Given[CapacityBody], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Say how many places a unit has, and how many are free."""
         return await self._say(_request(CapacityRequest, body, unit=unit), caller, key)
 
     async def publish_service(
-        self, service: ServiceId, body: ServiceDefinition, caller: CallerOf, key: _Key = None
+        self, service: ServiceId, body: Given[ServiceDefinition], caller: CallerOf, key: _Key = None
     ) -> Response:
         """Offer a service as described from now on."""
         if body.service != service:

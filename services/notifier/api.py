@@ -13,6 +13,7 @@ from sse_starlette import EventSourceResponse
 from referral_bus.access.caller import Caller
 from referral_bus.contracts.ledger import EVENTS
 from referral_bus.runtime.clock import Clock
+from referral_bus.web.bodies import Given
 from referral_bus.web.caller import CallerOf
 from referral_bus.web.problems import Problem
 from services.notifier.addresses import AddressRefused, AddressRules
@@ -149,7 +150,7 @@ class Doors:
         app.add_exception_handler(OperationalError, _unavailable)
         app.add_exception_handler(PoolTimeout, _unavailable)
 
-    async def subscribe(self, request: SubscriptionRequest, caller: CallerOf) -> NewSubscription:
+    async def subscribe(self, request: Given[SubscriptionRequest], caller: CallerOf) -> NewSubscription:
         """Subscribe to what the organisation hears from now on, as an agency, as a provider, or as operations."""
         _in_role(caller, request.role)
         unknown = [name for name in request.types or [] if name not in _TYPES]

@@ -55,6 +55,8 @@ _BEHIND_SECONDS = 0.25
 """How often it is asked whether the ledger is caught up with."""
 _COUNT_SECONDS = 2.0
 _PRUNE_SECONDS = 3600.0
+_LARGEST_BODY = 65_536
+"""Bytes; a subscription to all there is, at the longest address, has less than half of that."""
 _DAY_MS = 86_400_000
 _LEASE_SPARE_SECONDS = 15.0
 """What an attempt may take besides the sending: opening, recording, writing down."""
@@ -120,7 +122,12 @@ async def build(
         verifier = TokenVerifier(settings.jwks, settings.bus)
         await verifier.start()
         tell_keys(verifier)
-        app = new_app("Referral bus: notifier", "Subscriptions, the event stream, and deliveries.", verifier)
+        app = new_app(
+            "Referral bus: notifier",
+            "Subscriptions, the event stream, and deliveries.",
+            verifier,
+            _LARGEST_BODY,
+        )
         streams = Streams(notices, disclosing, bell, settings.stream_heartbeat_seconds)
         Doors(
             subscriptions=Subscriptions(engine),

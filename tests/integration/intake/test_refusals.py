@@ -279,7 +279,7 @@ HELD_ELSEWHERE = {
 
 async def test_every_reason_the_border_has_is_reached(world: World) -> None:
     reached = {code for *_, code, _ in WRONG}
-    async with world.running(maximum_body=20_000, quota_per_second=0.1, quota_burst=8, maximum_batch=8):
+    async with world.running(maximum_body=20_000, quota_per_second=0.1, quota_burst=9, maximum_batch=8):
         await world.publish()
         async with world.client("hospital") as bus:
             await bus.submit(referral(), id="r-1")

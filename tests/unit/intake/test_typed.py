@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from typing import get_args
 
 import httpx
 import pytest
@@ -10,10 +12,13 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 
 from referral_bus.access.caller import Caller
+from referral_bus.contracts.criteria import Document, Trait
+from referral_bus.contracts.facts import Facts, Identity
 from referral_bus.contracts.message import Part
-from referral_bus.contracts.requests import REQUESTS, ServiceRequest
+from referral_bus.contracts.requests import REQUESTS, PartRequest, ReferralRequest, ServiceRequest, SplitBody
 from referral_bus.web import problems
 from referral_bus.web.caller import caller_of
+from services.intake.api import LARGEST_SUBMISSION
 from services.intake.typed import Typed
 from tests.support.admitting import ROUTES, SAID, SERVICE, TASK, definition, referral
 
@@ -65,6 +70,24 @@ async def test_a_route_says_what_its_path_and_its_body_say(doors: Doors, about: 
     answer = await doors.put(ROUTES[type(request_).__name__].format(about), body)
     assert answer.status_code == 202, answer.text
     assert doors.said == [request_]
+
+
+def test_the_most_that_one_submission_can_say_fits_its_limit_even_written_in_escapes() -> None:
+    text, code = "\U0001f600", "x" * 128
+    facts = Facts.model_validate(
+        {
+            "languages": {"status": "stated", "values": [text * 64] * 20},
+            "area": {"status": "stated", "value": text * 64},
+            "needs": [{"vocabulary": code, "code": code}] * 10,
+            "traits": [{"trait": trait, "answer": "unknown"} for trait in get_args(Trait)],
+            "documents": [{"document": one, "answer": "unknown"} for one in get_args(Document)],
+        }
+    )
+    whole = SplitBody(parts=[PartRequest(urgency="routine", facts=facts)] * 10)
+    note = Identity(name=text * 200, address=text * 300, note=text * 4_000)
+    person = ReferralRequest(subject=text * 128, urgency="routine", facts=facts, identity=note)
+    for body in (whole, person):
+        assert len(json.dumps(body.model_dump(mode="json"))) < LARGEST_SUBMISSION
 
 
 @pytest.mark.parametrize("verb", ["accept", "acknowledge"])

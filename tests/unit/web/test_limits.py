@@ -16,6 +16,7 @@ from referral_bus.runtime.logs import correlation
 from referral_bus.web.app import new_app
 
 MAXIMUM = 1_000
+LARGER = 2_000
 
 
 class Said(BaseModel):
@@ -24,13 +25,20 @@ class Said(BaseModel):
 
 @pytest.fixture
 def app() -> FastAPI:
-    app = new_app("Door", "A door.", TokenVerifier("nowhere", "main"), maximum_body=MAXIMUM)
+    app = new_app(
+        "Door",
+        "A door.",
+        TokenVerifier("nowhere", "main"),
+        maximum_body=MAXIMUM,
+        larger={"/raw/many": LARGER},
+    )
 
     @app.post("/model")
     async def model(said: Said) -> int:
         return len(said.text)
 
     @app.post("/raw")
+    @app.post("/raw/many/{what}")
     async def raw(request: Request) -> int:
         return len(await request.body())
 
@@ -79,6 +87,15 @@ async def test_a_body_of_just_the_limit_is_taken(http: httpx.AsyncClient) -> Non
 async def test_a_larger_one_is_refused_declared_or_not(http: httpx.AsyncClient, path: str) -> None:
     assert is_too_large(await http.post(path, content=b"x" * (MAXIMUM + 1)))
     assert is_too_large(await http.post(path, content=pieces(MAXIMUM + 1)))
+
+
+async def test_where_more_is_sent_at_once_another_limit_holds(http: httpx.AsyncClient) -> None:
+    assert (await http.post("/raw/many/things", content=b"x" * LARGER)).json() == LARGER
+    assert (await http.post("/raw/many/things", content=pieces(LARGER))).json() == LARGER
+    for content in (b"x" * (LARGER + 1), pieces(LARGER + 1)):
+        refused = await http.post("/raw/many/things", content=content)
+        assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+        assert str(LARGER) in refused.json()["detail"]
 
 
 async def test_a_length_that_says_less_than_comes_does_not_help(app: FastAPI) -> None:
