@@ -46,8 +46,8 @@ CLOCK_SKEW_MS: Final = 10 * 60_000
 
 Sealed = Annotated[bytes, Field(min_length=1, max_length=65_536)]
 Places = Annotated[int, Field(ge=0, le=1_000_000)]
-Sequence = Annotated[int, Field(ge=1)]
-"""Where an event stands in its region's ledger."""
+Sequence = Annotated[int, Field(ge=1, le=9_223_372_036_854_775_807)]
+"""Where an event stands in its region's ledger: what a long of Avro can say."""
 HomeSequence = Annotated[int, Field(ge=0)]
 """A sequence of another region's ledger."""
 Room = Annotated[int, Field(ge=0, le=2_000_000)]

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from referral_bus.client.events import cloud_event
-from referral_bus.contracts.requests import AcceptRequest
+from referral_bus.contracts.inbox import RetractReport
+from referral_bus.contracts.requests import AcceptRequest, RetractRequest
 from referral_bus.wire.cloudevents import CloudEvent, from_structured
+from referral_bus.wire.codec import Codec
 from referral_bus.wire.errors import WireError
 from services.intake.checks import Presented
 from services.intake.presenting import correlation_of, presented, unreadable
 from services.intake.refusals import Refused
-from tests.support.admitting import NAME, TASK, referral
+from tests.support.admitting import NAME, REFERRAL, TASK, referral
 
 NOW = 1_700_000_000_000
 
@@ -55,6 +57,15 @@ def test_what_is_wrong_is_named(changed: dict[str, Any], reason: str, status: in
     refused = refusal(**changed)
     assert (refused.reason, refused.status) == (reason, status)
     assert refused.field == field
+
+
+def test_a_sequence_that_no_ledger_could_have_is_refused_and_not_written_as_another() -> None:
+    largest = RetractRequest(referral=REFERRAL, sequence=2**63 - 1)
+    body = RetractReport(**largest.model_dump())
+    assert Codec.load().decode(Codec.load().encode(body)) == body
+    for sequence in (2**63, 2**64 + 17, 2**80):
+        refused = refusal(type=RetractReport.event_type(), data={"referral": REFERRAL, "sequence": sequence})
+        assert (refused.reason, refused.field) == ("invalid", "data.sequence")
 
 
 def test_a_refusal_repeats_no_value() -> None:
