@@ -695,14 +695,20 @@ def refused_by_one(place: Place, page: Page) -> Iterator[None]:
 
 
 def refused_in_a_row(place: Place, page: Page) -> Iterator[None]:
+    said = f"{AGENCY} had {TOLD_IN_A_ROW} submissions refused one after the other (border)"
+    before = place.log_of("intake-1").read_text().count(said)
+    referral = place.refer()
+    _served(place, referral)
+    with place.party(AGENCY, "agency") as agency:
+        agency.withdraw(referral, "moved_away")
     token = development_token(place.home, AGENCY, ("agency",))
     address = f"{place.bus.addresses.intake}/v1/referrals"
     with httpx.Client(trust_env=False, headers={"authorization": f"Bearer {token}"}) as http:
         for _ in range(TOLD_IN_A_ROW):
             assert http.post(address, json={"subject": 1}).status_code == 422
     yield
-    assert f"{AGENCY} had 10 submissions refused one after the other (border)" in page("grep")
-    page("psql")
+    assert page("grep").count(said) == before + 1
+    waited_for(lambda: "WithdrawReferral" in page("psql"))
     Path("referral.json").write_text(request(NEED).model_dump_json(exclude_none=True))
     assert "rf-north-" in page("refbus submit")
 
@@ -753,9 +759,9 @@ def views_differ(place: Place, page: Page) -> Iterator[None]:
         )
     in_process("check-views", "--metrics", told[EXAMPLE_FILE], code=3)
     yield
-    # How far it is stands before it, on the other stream of a terminal.
+    # How far it is stands behind it, on the other stream of a terminal.
     shown = page("refbus check-views --json", code=3)
-    found = json.loads(shown[shown.index("{") :])
+    found = json.loads(shown[: shown.rindex("}") + 1])
     assert [one["columns"] for one in found["differences"]] == [["outcome"]]
     with place.elsewhere():
         assert "Every hash chain holds." in page("refbus verify")

@@ -30,7 +30,10 @@ from tests.support.lending_stories import (
 from tests.support.memory_notifier import NotifierTables
 from tests.support.viewing import START, accepted
 
-OF_PLACES = ("oversold", "duplicated", "unanswered", "not relayed", "reordered", "accepted twice")
+OF_PLACES = (
+    *("oversold", "duplicated", "unanswered", "not relayed", "reordered"),
+    *("accepted twice", "accepted wrongly", "refused wrongly", "expired early"),
+)
 
 
 async def found_in(story: Story) -> dict[str, list[str]]:

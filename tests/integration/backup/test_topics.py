@@ -108,11 +108,13 @@ def two_brokers(tmp_path: Path) -> Iterator[str]:
         EmbeddedKafka(tmp_path / f"kafka-{number}", ports[number - 1], Seat(number, "127.0.0.1", voters, id))
         for number in voters
     ]
-    with ThreadPoolExecutor(2) as beside:
-        addresses = list(beside.map(EmbeddedKafka.start, brokers))
+    try:
+        with ThreadPoolExecutor(2) as beside:
+            addresses = list(beside.map(EmbeddedKafka.start, brokers))
         yield ",".join(addresses)
-    for broker in brokers:
-        broker.kill()  # in order, the second would wait for the first
+    finally:
+        for broker in brokers:
+            broker.kill()  # in order, the second would wait for the first
 
 
 async def test_topics_come_back_with_as_many_copies_as_they_had_unless_another_number_is_said(

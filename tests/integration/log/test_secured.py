@@ -303,6 +303,6 @@ async def _letter(broker: SecuredKafka) -> None:
     try:
         letters = DeadLetters(BUS, "intake", new_encryption_keys().public, Codec.load(), SystemClock())
         record = Record(outbox("hospital"), 0, 5, 1_000, b"key", b"value", ())
-        await letters.put(await log.appender(), record, "untold")
+        await (await log.appender()).append([letters.letter(record, "untold")])
     finally:
         await log.close()

@@ -169,13 +169,6 @@ def test_a_referral_that_two_accept_is_found(
     assert kinds(made) == ["accepted twice"]
 
 
-def test_a_referral_that_two_accept_is_a_duplicate() -> None:
-    made, first, second = offered_to_two()
-    made.accepts(first, accepted(first))
-    made.accepts(second, accepted(second))
-    assert "duplicated" in wrong(made.ended())
-
-
 def test_who_takes_a_person_over_accepts_by_right() -> None:
     made, first, second = offered_to_two(transfer=True)
     made.accepts(first, accepted(first))

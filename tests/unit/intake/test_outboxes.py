@@ -241,13 +241,9 @@ async def test_whatever_names_somebody_makes_up_what_is_wrong_is_told_and_is_no_
     event = {**cloud_event(referral(), "clinic-a", "k-1", doors.border.clock.now()), **wrong}
     value = seal_to(INTAKE.public, json.dumps(event).encode())
     await appender.append([Outgoing(topics.outbox("clinic-a"), 0, b"k", value)])
-    async with doors.read(limit=0) as running:
-
-        async def told() -> bool:
-            assert not running.done()
-            return len(await doors.refusals("clinic-a")) == 1
-
-        await until(told)
+    async with doors.read(limit=1) as running:
+        await until(lambda: doors.handled("clinic-a") == 1)
+        assert not running.done()
     [refused] = await doors.refusals("clinic-a")
     assert refused.status < 500 and refused.field
     assert await doors.letters() == []

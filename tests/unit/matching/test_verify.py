@@ -455,7 +455,20 @@ async def test_what_was_put_off_because_matching_failed_on_it_is_told_and_nothin
     checked = await verified(world)
     assert checked.good and checked.outcomes["gave_up"] == 1
     assert checked.gave_up[0].endswith("it comes to OfferExpired, MatchDecided, ReferralClosed now")
-    write(world, [put_off.model_copy(update={"about": of(number=2), "until": world.now + 1})], ticked)
+
+
+@pytest.mark.parametrize("wrong", ["another than the first", "for another time"])
+async def test_what_is_put_off_otherwise_than_matching_does_is_different(world: World, wrong: str) -> None:
+    world.publish(offers("beds", total=2))
+    world.refer(number=1)
+    world.refer(number=2)
+    due = world.state.next_due()
+    assert due is not None
+    ticked = world.received(Tick(region="north", due=due.at), "matching", at=due.at).admitted
+    [first] = gave_up_due(world.state, due.at)
+    assert first.about == of(number=1)
+    otherwise = {"about": of(number=2)} if wrong == "another than the first" else {"until": first.until + 1}
+    write(world, [first.model_copy(update=otherwise)], ticked)
     assert (await verified(world)).outcomes["different"] == 1
 
 
