@@ -47,7 +47,7 @@ class DeadLetters:
         self._in_a_row = 0
         self._last = ""
 
-    def letter(self, record: Record, reason: str, tries: int = 1) -> Outgoing:
+    def letter(self, record: Record, reason: str) -> Outgoing:
         """The record as a dead letter, which counts nowhere: see :meth:`batch`."""
         now = self._clock.now()
         letter = DeadLetter(
@@ -56,7 +56,7 @@ class DeadLetters:
             partition=record.partition,
             offset=record.offset,
             reason=reason,
-            tries=tries,
+            tries=1,
             at=now,
             sealed=seal_to(self._key, _content(record)),
         )

@@ -21,8 +21,8 @@ TOLD_FROM: Final = 50
 """So many refusals in a window are told in the log, once a window and organisation."""
 TOLD_IN_A_ROW: Final = 10
 """So many refusals one after the other are told in the log, once a row."""
-ROW_SECONDS: Final = 7 * 86_400.0
-"""A row to which nothing was added for so long is forgotten: its organisation sends no more."""
+ROW_SECONDS: Final = 2 * 86_400.0
+"""A row to which nothing was added for so long is forgotten: its organisation sends no more, or to another process."""
 _PARTS: Final = 10
 
 

@@ -19,6 +19,7 @@ from referral_bus.sealing.port import (
     DESTROYED,
     SECTIONS,
     Destroyed,
+    KeyStoreBusy,
     KeyStoreError,
     KeyStoreUnavailable,
     Section,
@@ -32,6 +33,7 @@ CACHED_SECONDS: Final = 30.0
 """How long after its destruction by another process a key may still be used by one that doesn't read the ledger."""
 
 _MOST_ROUNDS: Final = 5
+_CANCELLED: Final = "57014"
 """Of :meth:`KeyStore.ensure`: what another process inserts meanwhile is seen in the next round."""
 
 _SUBJECTS = bindparam("subjects", type_=ARRAY(Text))
@@ -208,7 +210,8 @@ def told(doing: str) -> Iterator[None]:
         state = getattr(error.orig, "sqlstate", None)
         kind = type(error.orig).__name__
         if state is None or state[:2] in ("08", "40", "53", "55", "57"):
-            raise KeyStoreUnavailable(
+            busy = state is not None and (state[:2] in ("40", "55") or state == _CANCELLED)
+            raise (KeyStoreBusy if busy else KeyStoreUnavailable)(
                 f"{doing}: the database did not do it now ({kind} {state}); try again"
             ) from None
         raise KeyStoreError(

@@ -42,6 +42,10 @@ class KeyStoreUnavailable(KeyStoreError):
     """The key store does not answer now; trying again later may help."""
 
 
+class KeyStoreBusy(KeyStoreUnavailable):
+    """It answers that it did not do this now: somebody has locked what was asked for, or it took too long."""
+
+
 class Keys(Protocol):
     """Data keys by subject. A destroyed subject stays destroyed: no call brings its keys back or makes new ones.
 
@@ -69,6 +73,7 @@ __all__ = [
     "DESTROYED",
     "SECTIONS",
     "Destroyed",
+    "KeyStoreBusy",
     "KeyStoreError",
     "KeyStoreUnavailable",
     "Keys",

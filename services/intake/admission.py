@@ -30,7 +30,7 @@ from referral_bus.wire.inbox import can_be_taken, submission_record
 from services.intake.answers import Admitted, answer_of
 from services.intake.checks import Presented, Routed, check
 from services.intake.counting import count
-from services.intake.outages import AWAY, OUTAGES, RETRY_SECONDS
+from services.intake.outages import OUTAGES, RETRY_SECONDS, away
 from services.intake.reference import ReferenceView
 from services.intake.refusals import Refused, too_large
 from services.intake.repeats import Admissions, Reservation, Standing
@@ -102,7 +102,7 @@ class Admission:
         self._topic = topic
         self._queries = queries.rstrip("/")
         self._together: Together[Wanted, Result] = Together(
-            self._round, most=MOST_A_ROUND, rounds=ROUNDS, waiting=MOST_WAITING, away=AWAY
+            self._round, most=MOST_A_ROUND, rounds=ROUNDS, waiting=MOST_WAITING, away=away
         )
 
     async def admit(
@@ -313,8 +313,8 @@ class Admission:
     async def _put(
         self, wanted: list[Wanted], records: list[Outgoing]
     ) -> tuple[dict[Key, Position], dict[Key, Result]]:
-        """Append what is for each partition by itself: one that is away alone holds up no other region. Returns where each is then, and
-        what is answered to those whose partition does not answer."""
+        """Append what is for each partition by itself: one that is away alone has no other region's refused. Returns where each is then,
+        and what is answered to those whose partition does not answer."""
         of: dict[int | None, list[int]] = {}
         for place, record in enumerate(records):
             of.setdefault(record.partition, []).append(place)

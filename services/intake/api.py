@@ -230,8 +230,8 @@ class Doors:
         app.include_router(router)
 
     async def enter(self, caller: CallerOf) -> None:
-        """Of the routes for one submission: its quota is taken before its body is looked at, so that a wrong one costs as much as a
-        good one."""
+        """Of the routes for one submission: its quota is taken before its fields are looked at, so that a wrong one costs as much as a
+        good one. What is no JSON is refused before that."""
         self._enter(caller, "api", 1)
 
     async def events(self, request: Request, caller: CallerOf) -> Response:

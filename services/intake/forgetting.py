@@ -72,7 +72,8 @@ class Forgetting:
         body = ForgetSubject(subject=subject)
         digest = body_digest(self._secrets.digest_key, body.event_type(), body)
         regions = sorted(self._view.reference.regions.items())
-        # The log first: once it is there, every service that starts destroys the keys again, whatever becomes of this one.
+        # The log first: once it is there, the notifier destroys the keys as it reads of it, and every service that starts, whatever becomes
+        # of this one.
         positions = await self._appender.append(
             [
                 submission_record(

@@ -33,7 +33,7 @@ class Together(Generic[Item, Result]):
         most: int,
         rounds: int,
         waiting: int,
-        away: tuple[type[Exception], ...],
+        away: Callable[[Exception], bool],
     ) -> None:
         self._work = work
         self._away = away
@@ -79,7 +79,7 @@ class Together(Generic[Item, Result]):
             fault = await self._tried(callers)
             alone = len(callers) > 1 and fault is not None
             for caller in callers:
-                if alone and not isinstance(fault, self._away):
+                if alone and (fault is None or not self._away(fault)):
                     fault = await self._tried([caller])
                 if fault is not None and not caller[1].done():
                     caller[1].set_exception(fault)

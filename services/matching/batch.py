@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
 from referral_bus.contracts.facts import Facts
@@ -103,11 +103,15 @@ class Batch:
         self.events[kind.__name__] += 1
         if kind is MatchDecided:
             self._matched_for(entry.event, facts)
-        if entry.meta.submission is not None and kind not in _TAKES_NOTHING:
-            self._answered.append((entry.meta.submission.source, None))
         told = _TOLD.get(kind)
         if told is not None:
             told(self, state, entry, entry.event)
+
+    def answered(self, sender: str, events: Sequence[Event]) -> None:
+        """A submission of this organisation was, by these events."""
+        refused = next((event.reason for event in events if isinstance(event, SubmissionRefused)), None)
+        if refused is not None or any(type(event) not in _TAKES_NOTHING for event in events):
+            self._answered.append((sender, refused))
 
     def tell(self, now: int) -> None:
         """Count it: it is committed, and visible from ``now`` on."""
@@ -136,8 +140,6 @@ class Batch:
 
     def _refused(self, _: Region, entry: Entry, event: SubmissionRefused) -> None:
         self._refusals.append(event.reason)
-        if entry.meta.submission is not None:
-            self._answered.append((entry.meta.submission.source, event.reason))
 
     def _acknowledged(self, state: Region, entry: Entry, event: OfferAcknowledged) -> None:
         self._reached(state, event.referral, _ACKNOWLEDGED, entry.meta.now)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
+from referral_bus.contracts.ids import OF_THE_BUS
 from referral_bus.contracts.inbox import SubmitReferral, Tick
 from referral_bus.contracts.ledger import (
     GENESIS_HASH,
@@ -17,6 +18,8 @@ from referral_bus.contracts.ledger import (
     Entry,
     KeyDestroyed,
     Received,
+    SubmissionRefused,
+    SubmissionResumed,
 )
 from referral_bus.log import topics
 from referral_bus.log.port import Log, LogUnavailable, Outgoing, Partition, Reader, Record
@@ -381,9 +384,12 @@ class PartitionWork:
         correlation: str | None,
         facts: AllOpened,
     ) -> list[Outgoing]:
+        sender = _sender(chain.state, written)
         chain.go_on(written)
         for one in written:
             self._batch.take(chain.state, one.entry, facts)
+        if sender is not None:
+            self._batch.answered(sender, [one.entry.event for one in written])
         return [self._outgoing(one.entry, one.value, cause, correlation) for one in written]
 
     def _outgoing(self, entry: Entry, value: bytes, cause: Admitted, correlation: str | None) -> Outgoing:
@@ -399,3 +405,14 @@ class PartitionWork:
             cause=f"{cause.source}/{cause.id}",
             correlation=correlation,
         )
+
+
+def _sender(state: Region, written: Sequence[Written]) -> str | None:
+    """The organisation whose submission a decision answers, the one that waited where that is over; None where it is nobody's."""
+    for one in written:
+        event, admitted = one.entry.event, one.entry.meta.submission
+        if isinstance(event, SubmissionRefused | SubmissionResumed) and event.parked is not None:
+            return state.parked[event.parked].admitted.source
+        if admitted is not None and admitted.source not in OF_THE_BUS:
+            return admitted.source
+    return None

@@ -13,6 +13,10 @@ class Away(Exception):
     """All of a round fails."""
 
 
+def is_away(fault: Exception) -> bool:
+    return isinstance(fault, Away)
+
+
 class Work:
     """Work that is done when the test says so."""
 
@@ -45,7 +49,7 @@ async def settled() -> None:
 
 async def test_nobody_waits_when_idle_and_what_waits_goes_together() -> None:
     work = Work()
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     callers = await calling(together, [1], [2, 3], [4])
     assert work.rounds == [[1]]
     work.go.set()
@@ -56,7 +60,7 @@ async def test_nobody_waits_when_idle_and_what_waits_goes_together() -> None:
 async def test_a_round_is_bounded_but_what_one_caller_brings_stays_together() -> None:
     work = Work()
     work.go.set()
-    together = Together(work, most=3, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=3, rounds=1, waiting=100, away=is_away)
     results = await asyncio.gather(*(together.do(items) for items in ([1], [2, 3], [4, 5], [6, 7, 8, 9])))
     assert [list(result) for result in results] == [[10], [20, 30], [40, 50], [60, 70, 80, 90]]
     assert work.rounds == [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
@@ -64,7 +68,7 @@ async def test_a_round_is_bounded_but_what_one_caller_brings_stays_together() ->
 
 async def test_several_rounds_are_under_way_at_once_and_no_more() -> None:
     work = Work()
-    together = Together(work, most=1, rounds=2, waiting=100, away=(Away,))
+    together = Together(work, most=1, rounds=2, waiting=100, away=is_away)
     callers = await calling(together, [0], [1], [2], [3])
     assert work.rounds == [[0], [1]]
     work.go.set()
@@ -75,7 +79,7 @@ async def test_several_rounds_are_under_way_at_once_and_no_more() -> None:
 async def test_a_failed_round_fails_its_own_callers_only() -> None:
     work = Work()
     work.fails = OSError("away")
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     [first] = await calling(together, [1])
     work.go.set()
     with pytest.raises(OSError, match="away"):
@@ -86,7 +90,7 @@ async def test_a_failed_round_fails_its_own_callers_only() -> None:
 
 async def test_what_is_too_much_is_not_taken_and_takes_nothing_else_along() -> None:
     work = Work()
-    together = Together(work, most=10, rounds=1, waiting=3, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=3, away=is_away)
     callers = await calling(together, [1], [2, 3], [4])
     with pytest.raises(Crowded):
         await together.do([5])
@@ -97,7 +101,7 @@ async def test_what_is_too_much_is_not_taken_and_takes_nothing_else_along() -> N
 
 async def test_a_caller_that_went_away_does_not_disturb_the_others() -> None:
     work = Work()
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     first, gone, other = await calling(together, [1], [2], [3])
     gone.cancel()
     await settled()
@@ -112,7 +116,7 @@ async def test_a_fault_that_one_caller_hits_is_told_to_that_one_only() -> None:
         await asyncio.sleep(0)
         return [10 // item for item in items]
 
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     results = await asyncio.gather(
         *(together.do(items) for items in ([1], [2], [5, 0], [10])), return_exceptions=True
     )
@@ -122,7 +126,7 @@ async def test_a_fault_that_one_caller_hits_is_told_to_that_one_only() -> None:
 
 async def test_what_is_away_is_told_to_all_of_a_round_at_once_and_asked_for_once() -> None:
     work = Work()
-    together = Together(work, most=500, rounds=1, waiting=1000, away=(Away,))
+    together = Together(work, most=500, rounds=1, waiting=1000, away=is_away)
     first, *others = await calling(together, [0], *([n] for n in range(1, 300)))
     work.fails = Away()
     work.go.set()
@@ -141,7 +145,7 @@ async def test_what_goes_away_while_callers_are_worked_on_alone_is_told_to_the_r
             raise Away
         return [10 // item for item in items]
 
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     brought = ([1], [0], [2], [3], [4], [5])
     answers = await asyncio.gather(*(together.do(items) for items in brought), return_exceptions=True)
     assert (answers[0], answers[2]) == ([10], [5])
@@ -152,7 +156,7 @@ async def test_what_goes_away_while_callers_are_worked_on_alone_is_told_to_the_r
 
 async def test_what_a_caller_brought_that_has_gone_is_not_worked_on() -> None:
     work = Work()
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     first, gone, other, later = await calling(together, [1], [2], [3], [4])
     gone.cancel()
     await settled()
@@ -181,7 +185,7 @@ async def test_where_a_round_is_cancelled_nobody_of_it_waits_for_ever() -> None:
         started.set()
         return await asyncio.get_running_loop().create_future()
 
-    together = Together(work, most=10, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=10, rounds=1, waiting=100, away=is_away)
     callers = [asyncio.create_task(together.do([item])) for item in (1, 2, 3)]
     await started.wait()
     [round_] = [task for task in asyncio.all_tasks() if task.get_name() == "round"]
@@ -203,7 +207,7 @@ async def test_a_round_is_of_all_its_callers_and_goes_by_the_correlation_of_none
         with correlated(about):
             return await together.do([about]), correlation()
 
-    together = Together(work, most=2, rounds=1, waiting=100, away=(Away,))
+    together = Together(work, most=2, rounds=1, waiting=100, away=is_away)
     answers = await asyncio.gather(*(caller(about) for about in "abcd"))
     assert [(list(items), about) for items, about in answers] == [([about], about) for about in "abcd"]
     assert heard == [None, None]

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from referral_bus.contracts.facts import Need
+from referral_bus.contracts.inbox import Tick
 from referral_bus.contracts.vocabulary import DECLINES, URGENCIES, CloseReason, OutcomeResult
 from referral_bus.directory.taxonomy import categories
 from referral_bus.log import topics
@@ -201,6 +202,29 @@ async def test_a_row_of_refusals_ends_with_what_is_taken_and_not_with_what_is_re
     assert await in_a_row() == 3
     await site.put(await site.submission(number=4), "hospital")
     assert await in_a_row() == 0
+
+
+async def test_what_waited_in_vain_is_its_sender_s_refusal_and_what_waited_well_ends_a_row(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = MostRefused("ledger")
+    monkeypatch.setattr(batch, "_MOST_REFUSED", most)
+    added: list[str] = []
+    monkeypatch.setattr(most, "add", lambda organisation, _: added.append(organisation))
+    monkeypatch.setattr(most, "taken", lambda organisation: added.append(f"not {organisation}"))
+    await site.put(withdraw(of(number=9)), "police")
+    await site.put(withdraw(of("hospital", number=8)), "hospital")
+    await site.decide()
+    assert added == []
+    await site.put(await site.submission(number=9), "police", id="s-9")
+    await site.decide()
+    assert set(added) == {"not police"}
+    added.clear()
+    due = next(due.at for due in site.work.chains[REGION].state.due if due.kind == "parked")
+    site.clock.set(due)
+    await site.put(Tick(region=REGION, due=due), "matching")
+    await site.decide()
+    assert added == ["hospital"]
 
 
 async def test_unmet_need_is_told_by_kind_and_of_nobody(site: Site) -> None:

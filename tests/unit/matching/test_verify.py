@@ -40,6 +40,7 @@ from services.matching.core.decide import (
     gave_up_due,
     wanted_for,
 )
+from services.matching.core.fold import UnknownEvent
 from services.matching.core.state import Region
 from services.matching.facts import FactsOpener
 from services.matching.verify import Report, Verifier
@@ -457,8 +458,9 @@ async def test_what_was_put_off_because_matching_failed_on_it_is_told_and_nothin
     assert checked.gave_up[0].endswith("it comes to OfferExpired, MatchDecided, ReferralClosed now")
 
 
-@pytest.mark.parametrize("wrong", ["another than the first", "for another time"])
-async def test_what_is_put_off_otherwise_than_matching_does_is_different(world: World, wrong: str) -> None:
+async def test_what_is_put_off_for_another_time_is_different_and_of_another_than_the_first_damage(
+    world: World,
+) -> None:
     world.publish(offers("beds", total=2))
     world.refer(number=1)
     world.refer(number=2)
@@ -467,9 +469,10 @@ async def test_what_is_put_off_otherwise_than_matching_does_is_different(world: 
     ticked = world.received(Tick(region="north", due=due.at), "matching", at=due.at).admitted
     [first] = gave_up_due(world.state, due.at)
     assert first.about == of(number=1)
-    otherwise = {"about": of(number=2)} if wrong == "another than the first" else {"until": first.until + 1}
-    write(world, [first.model_copy(update=otherwise)], ticked)
+    write(world, [first.model_copy(update={"until": first.until + 1})], ticked)
     assert (await verified(world)).outcomes["different"] == 1
+    with pytest.raises(UnknownEvent, match="has no offer that is due first"):
+        write(world, [first], ticked)
 
 
 async def test_a_mended_fault_does_not_fail_the_check_and_one_that_is_not_is_told(

@@ -50,7 +50,7 @@ def opened(codec: Codec, value: bytes | None) -> tuple[DeadLetter, dict[str, Any
 
 
 def test_a_letter_says_where_from_and_why_and_only_operations_can_read_what(codec: Codec) -> None:
-    outgoing = letters(codec).letter(record(), "malformed", tries=2)
+    outgoing = letters(codec).letter(record(), "malformed")
     letter, content = opened(codec, outgoing.value)
     assert (letter.service, letter.topic, letter.partition, letter.offset) == (
         "intake",
@@ -58,7 +58,7 @@ def test_a_letter_says_where_from_and_why_and_only_operations_can_read_what(code
         0,
         5,
     )
-    assert (letter.reason, letter.tries, letter.at) == ("malformed", 2, 7_000)
+    assert (letter.reason, letter.tries, letter.at) == ("malformed", 1, 7_000)
     assert base64.b64decode(content["value"]) == NAME
     assert base64.b64decode(content["key"]) == b"key"
     assert [(name, base64.b64decode(text)) for name, text in content["headers"]] == [("ce_id", b"s-1")]
