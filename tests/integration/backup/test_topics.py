@@ -117,6 +117,15 @@ def two_brokers(tmp_path: Path) -> Iterator[str]:
             broker.kill()  # in order, the second would wait for the first
 
 
+async def _known(cluster: Cluster, names: set[str]) -> None:
+    """Wait until each broker knows of these topics, whichever is asked: one hears of what is new a moment after the other."""
+    async with asyncio.timeout(30):
+        in_a_row = 0
+        while in_a_row < 10:
+            in_a_row = in_a_row + 1 if names <= await cluster.topics() else 0
+            await asyncio.sleep(0.05)
+
+
 async def test_topics_come_back_with_as_many_copies_as_they_had_unless_another_number_is_said(
     here: Cluster, two_brokers: str, bus: str, tmp_path: Path
 ) -> None:
@@ -124,6 +133,7 @@ async def test_topics_come_back_with_as_many_copies_as_they_had_unless_another_n
     async with cluster(two_brokers) as there:
         await there.log.ensure(topics.topics(bus, 1, 2))
         await there.log.ensure(topics.of_organisations(bus, 1, ["harbor"]))
+        await _known(there, {feed, topics.outbox("harbor")})
         had = (await _taken(there, folder, bus)).replicas
         assert {topic for topic, copies in had.items() if copies == 1} == {feed, topics.outbox("harbor")}
         assert len(had) == 8
