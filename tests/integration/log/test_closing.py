@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -19,9 +20,16 @@ from referral_bus.log import kafka as adapter
 from referral_bus.log.kafka import KafkaLog
 from referral_bus.log.port import GroupMember, LogError, Outgoing, Partition
 from tests.integration.log.conftest import TOPIC
+from tests.support.commands import waited_for
 
 ONE = Outgoing(TOPIC, 0, None, b"1")
 SECONDS = 20.0
+
+
+def _states(pid: int) -> list[str]:
+    """Of each of its threads, up to the letter of its state (proc(5))."""
+    told = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [one[: one.rindex(")") + 3] for one in told]
 
 
 @contextmanager
@@ -29,6 +37,8 @@ def frozen(broker: EmbeddedKafka) -> Iterator[None]:
     """It answers nothing, and its connections stay as they are."""
     os.kill(broker.pid, signal.SIGSTOP)
     try:
+        # On a busy machine its threads stop a moment after the signal was sent.
+        waited_for(lambda: all(one.endswith("T") for one in _states(broker.pid)))
         yield
     finally:
         os.kill(broker.pid, signal.SIGCONT)
