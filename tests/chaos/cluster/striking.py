@@ -95,6 +95,7 @@ class Striker:
         undecided = fault.kind not in ("intake", "projections", "notifier")
         victims = [self._place.parts[name] for name in fault.victims]
         parts = victims if doomed else matching if undecided else []
+        asked_until = time.monotonic() + _BUSY_SECONDS / 2
         async with asyncio.timeout(_BUSY_SECONDS):
             while True:
                 for client in self._place.clients.values():
@@ -107,6 +108,9 @@ class Striker:
                     if parts:
                         await asyncio.sleep(_FROZEN_SECONDS)
                     partitions = await self._read_by(fault)
+                    if not partitions and time.monotonic() > asked_until:
+                        # The brokers do not say, or the victims read nothing: then the work of all counts, and the history says so.
+                        partitions = None
                     backlog = self._backlog(fault, partitions)
                     count = next(iter(backlog.values()))
                     if count >= (_LEAST_UNDECIDED if undecided else _LEAST):
