@@ -15,8 +15,9 @@ Code = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]
 """A code out of a vocabulary, or an id somebody else gave."""
 
 NUL: Final = "\0"
-_ESCAPED_NUL: Final = json.dumps(NUL)[1:-1]
-NO_NUL: Final[dict[str, Any]] = {"pattern": rf"^[^{_ESCAPED_NUL}]*$"}
+ESCAPED_NUL: Final = json.dumps(NUL)[1:-1]
+"""As JSON has it: a document that lacks this has none."""
+NO_NUL: Final[dict[str, Any]] = {"pattern": rf"^[^{ESCAPED_NUL}]*$"}
 """What JSON schemas, and so OpenAPI, say of a text besides its length. It is not for the types to refuse: a ledger that has NUL can be read
 all the same. :func:`nul_in` finds it at the border."""
 
@@ -57,7 +58,7 @@ class Message(Part):
 def nul_in(part: Part) -> str | None:
     """The field, dotted, of the first text that holds NUL, which PostgreSQL takes in no text, nor in JSON. None where none does."""
     # Found in C: hardly any has one, and none is to be walked through for it.
-    return _nul_in(part.model_dump(mode="json"), "") if _ESCAPED_NUL in part.model_dump_json() else None
+    return _nul_in(part.model_dump(mode="json"), "") if ESCAPED_NUL in part.model_dump_json() else None
 
 
 def _nul_in(value: Any, at: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from referral_bus.log.port import Log, LogError, Partition
-from referral_bus.log.topics import inbox, ledger, reference, topics
+from referral_bus.log.topics import inbox, ledger, topics
 
 RESTORE = "Bring it back, or restore inbox and ledger from a backup (docs/how-to/back-up-and-restore.md)."
 
@@ -27,11 +27,9 @@ async def gone(log: Log, bus: str) -> list[str]:
     lost = [name for name in (inbox(bus), ledger(bus)) if name not in there]
     if not lost:
         return []
-    # On this one something is first: nothing is decided before it says which regions there are.
-    others = {reference(bus): None} | {spec.name: None for spec in topics(bus, 1, 1)}
-    for name in others:
-        for number in range(there.get(name, 0)):
-            reader = await log.reader(Partition(name, number))
+    for spec in topics(bus, 1, 1):
+        for number in range(there.get(spec.name, 0)):
+            reader = await log.reader(Partition(spec.name, number))
             try:
                 if await reader.end():
                     return lost

@@ -33,8 +33,9 @@ CACHED_SECONDS: Final = 30.0
 """How long after its destruction by another process a key may still be used by one that doesn't read the ledger."""
 
 _MOST_ROUNDS: Final = 5
-_CANCELLED: Final = "57014"
 """Of :meth:`KeyStore.ensure`: what another process inserts meanwhile is seen in the next round."""
+_CANCELLED: Final = "57014"
+"""PostgreSQL's code of a statement that took too long."""
 
 _SUBJECTS = bindparam("subjects", type_=ARRAY(Text))
 

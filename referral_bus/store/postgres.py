@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 from sqlalchemy import ARRAY, Table, Text, any_, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -18,12 +17,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import TextClause
 
-from referral_bus.contracts.message import NUL
+from referral_bus.contracts.message import ESCAPED_NUL
 from referral_bus.log.port import Partition
 from referral_bus.store.port import Claim, StoreError, StoreUnavailable, Superseded
 from referral_bus.store.rows import Put, Row, Wanted, last_of_each, storable
-
-_ESCAPED_NUL: Final = json.dumps(NUL)[1:-1]
 
 
 class PostgresViews:
@@ -110,7 +107,7 @@ def _upsert(table: Table) -> TextClause:
 def _document(rows: list[Row]) -> str:
     document = json.dumps(rows, default=_bytea)
     # Found in C: hardly any batch has one, and none is to be walked through for it.
-    return document if _ESCAPED_NUL not in document else json.dumps(storable(rows), default=_bytea)
+    return document if ESCAPED_NUL not in document else json.dumps(storable(rows), default=_bytea)
 
 
 def _bytea(value: object) -> str:

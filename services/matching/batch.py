@@ -48,9 +48,7 @@ _CLOSED_WITH: Final[dict[CloseReason, tuple[str, ...]]] = {
 _ACKNOWLEDGED, _ACCEPTED, _STARTED = "acknowledged", "accepted", "started"
 
 _MOST_REFUSED: Final = MostRefused("ledger")
-_TAKES_NOTHING: Final = frozenset(
-    {SubmissionParked, SubmissionRefused, SubmissionRepeated, SubmissionResumed}
-)
+_TAKES_NOTHING: Final = frozenset({SubmissionParked, SubmissionRepeated, SubmissionResumed})
 """Events that answer a submission without anything having come of it yet."""
 # All from 0 on, so that the first is an increase.
 for _need in {*categories().values(), OTHER}:

@@ -25,6 +25,7 @@ from tests.support.lending_stories import (
     broadcast,
     goes,
     lending,
+    overtaken,
     taken_elsewhere,
 )
 from tests.support.memory_notifier import NotifierTables
@@ -112,17 +113,7 @@ async def test_a_lent_place_that_its_home_frees_and_gives_to_somebody_else_is_fo
 
 
 async def test_what_is_passed_on_in_another_order_is_found() -> None:
-    story = Story()
-    story.decides(story.other.published(), by=story.other)
-    first, second = Borrowing(story, 1), Borrowing(story, 2)
-    goes(first, ("asked",))
-    goes(second, ("asked", "passed_on"))
-    first.heard = story.passes_on(story.region, story.other, before=3)
-    for one in (second, first):
-        goes(one, ("lent", "offered"))
-    for one in (first, second):
-        goes(one, (*ACCEPTED[4:], *OVER))
-    assert (await found_in(story)).keys() == {"reordered"}
+    assert (await found_in(overtaken())).keys() == {"reordered"}
 
 
 async def test_a_broadcast_that_one_accepts_is_good() -> None:

@@ -172,3 +172,18 @@ def taken_elsewhere(offer: OfferMade) -> TaskCancelled:
     return TaskCancelled(
         referral=offer.referral, task=offer.task, provider=offer.provider, reason="taken_elsewhere"
     )
+
+
+def overtaken() -> Story:
+    """What one region asks of the other twice is passed on in another order."""
+    story = Story()
+    story.decides(story.other.published(), by=story.other)
+    first, second = Borrowing(story, 1), Borrowing(story, 2)
+    goes(first, ("asked",))
+    goes(second, ("asked", "passed_on"))
+    first.heard = story.passes_on(story.region, story.other, before=3)
+    for one in (second, first):
+        goes(one, ("lent", "offered"))
+    for one in (first, second):
+        goes(one, (*ACCEPTED[4:], *OVER))
+    return story

@@ -12,10 +12,9 @@ from tests.support.lending_stories import (
     OFFERED,
     OVER,
     UNTIL,
-    Borrowing,
     broadcast,
-    goes,
     lending,
+    overtaken,
     taken_elsewhere,
 )
 from tests.support.viewing import CODEC, accepted
@@ -62,17 +61,7 @@ def test_a_place_that_two_regions_people_have_is_oversold() -> None:
 
 
 def test_what_is_passed_on_in_another_order_is_reordered() -> None:
-    story = Story()
-    story.decides(story.other.published(), by=story.other)
-    first, second = Borrowing(story, 1), Borrowing(story, 2)
-    goes(first, ("asked",))
-    goes(second, ("asked", "passed_on"))
-    first.heard = story.passes_on(story.region, story.other, before=3)
-    for one in (second, first):
-        goes(one, ("lent", "offered"))
-    for one in (first, second):
-        goes(one, (*ACCEPTED[4:], *OVER))
-    assert wrong(story.ended()) == {"reordered"}
+    assert wrong(overtaken().ended()) == {"reordered"}
 
 
 def test_a_broadcast_that_one_accepts_is_good() -> None:

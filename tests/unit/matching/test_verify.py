@@ -441,17 +441,20 @@ async def test_what_matching_failed_on_is_not_called_the_same_and_is_decided_aga
     assert (shown["gave_up"], shown["gave_up_at"]) == (2, checked.gave_up)
 
 
-async def test_what_was_put_off_because_matching_failed_on_it_is_told_and_nothing_else_may_be(
-    world: World,
-) -> None:
+def two_offers_run_out(world: World) -> Admitted:
+    """The tick by which they do."""
     world.publish(offers("beds", total=2))
     world.refer(number=1)
     world.refer(number=2)
     due = world.state.next_due()
     assert due is not None
     assert gave_up_due(world.state, due.at - 1) == []
-    ticked = world.received(Tick(region="north", due=due.at), "matching", at=due.at).admitted
-    [put_off] = gave_up_due(world.state, due.at)
+    return world.received(Tick(region="north", due=due.at), "matching", at=due.at).admitted
+
+
+async def test_what_was_put_off_because_matching_failed_on_it_is_told(world: World) -> None:
+    ticked = two_offers_run_out(world)
+    [put_off] = gave_up_due(world.state, ticked.append_time)
     write(world, [put_off], ticked)
     checked = await verified(world)
     assert checked.good and checked.outcomes["gave_up"] == 1
@@ -461,13 +464,8 @@ async def test_what_was_put_off_because_matching_failed_on_it_is_told_and_nothin
 async def test_what_is_put_off_for_another_time_is_different_and_of_another_than_the_first_damage(
     world: World,
 ) -> None:
-    world.publish(offers("beds", total=2))
-    world.refer(number=1)
-    world.refer(number=2)
-    due = world.state.next_due()
-    assert due is not None
-    ticked = world.received(Tick(region="north", due=due.at), "matching", at=due.at).admitted
-    [first] = gave_up_due(world.state, due.at)
+    ticked = two_offers_run_out(world)
+    [first] = gave_up_due(world.state, ticked.append_time)
     assert first.about == of(number=1)
     write(world, [first.model_copy(update={"until": first.until + 1})], ticked)
     assert (await verified(world)).outcomes["different"] == 1
